@@ -1,0 +1,121 @@
+"""Trial records beside asv's results: `.asv/trials/<machine>/<commit>/<problem>.<dtype>.<device>.<key>.json`.
+
+A record is written atomically when its trial has ended, and reused wherever nothing that shaped it has changed: a
+run that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from linear_lasagna.trial import Trial
+
+BUDGET_S = 2.0
+TIMEOUT_S = 600.0
+
+
+def fetch(group: str, problem: str, dtype: str, device: str, ways: Sequence[str], work: str) -> Trial:
+    """The trial of this commit and machine: read where it was finished before, else run now in a child process."""
+    from linear_lasagna.trial import Trial
+
+    path = _folder() / f"{problem.replace('/', '-')}.{dtype}.{device}.{_key(group, ways, work)}.json"
+    if path.exists():
+        return Trial.from_json(json.dumps(json.loads(path.read_text())["trial"]))
+    trial = _run(problem, dtype, device, ways, work)
+    _write(path, group, trial)
+    return trial
+
+
+def budget_s() -> float:
+    """Seconds in timed calls per trial: LASAGNA_BUDGET_S, else 2. Raises ValueError for what is no positive number."""
+    text = os.environ.get("LASAGNA_BUDGET_S", str(BUDGET_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"LASAGNA_BUDGET_S must be a positive number of seconds, not {text!r}")
+    return seconds
+
+
+def _key(group: str, ways: Sequence[str], work: str) -> str:
+    """Digest of all that shapes a trial and is not in its file's name already."""
+    from importlib.metadata import version
+
+    from linear_lasagna.environment import code_digest
+
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")}
+    libraries = {name: version(name) for name in ("torch", "numpy")}
+    parts = [group, list(ways), work, budget_s(), code_digest(), sys.version, libraries, threads]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _root() -> Path:
+    return Path(os.environ.get("ASV_CONF_DIR", Path(__file__).parent.parent))
+
+
+def _folder() -> Path:
+    machine = os.environ.get("LASAGNA_MACHINE", platform.node())
+    return _root() / ".asv" / "trials" / machine / (_commit() or "unknown")
+
+
+def _commit() -> str:
+    return os.environ.get("ASV_COMMIT") or _git("rev-parse", "HEAD")
+
+
+def _dirty() -> bool:
+    """Whether the code that was timed differs from the commit. asv's own environments hold the commit itself."""
+    return os.environ.get("ASV_ENV_TYPE", "existing") == "existing" and bool(_git("status", "--porcelain"))
+
+
+def _git(*arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], cwd=_root(), capture_output=True, text=True, check=False)
+    return result.stdout.strip()
+
+
+def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str) -> Trial:
+    import torch
+
+    from linear_lasagna.catalog import problem_named
+    from linear_lasagna.trial import run_isolated
+
+    # Forking is safe while this process has computed nothing, and saves the import where asv's fork server made it.
+    forkable = "fork" in _start_methods() and not torch.cuda.is_initialized()
+    return run_isolated(
+        problem_named(problem),
+        ways,
+        dtype=dtype,
+        device=device,
+        budget_s=budget_s(),
+        timeout_s=TIMEOUT_S,
+        start_method="fork" if forkable else "spawn",
+        work=work,
+    )
+
+
+def _start_methods() -> list[str]:
+    import multiprocessing
+
+    return multiprocessing.get_all_start_methods() if sys.platform == "linux" else ["spawn"]
+
+
+def _write(path: Path, group: str, trial: Trial) -> None:
+    """Whole or not at all: a kill leaves no half of a record."""
+    machine, commit = path.parent.parent.name, path.parent.name
+    record = {"group": group, "machine": machine, "commit": commit, "dirty": _dirty()}
+    record["trial"] = json.loads(trial.to_json())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "w") as file:
+        json.dump(record, file, allow_nan=False)
+    os.replace(name, path)

@@ -1,0 +1,23 @@
+"""The distinct convolutions of ResNet-50 and VGG-16: `asv run --bench networks`."""
+
+from linear_lasagna.catalog import GROUPS
+
+from ._replay import DEVICES, DTYPES, _Trials
+
+
+class Networks(_Trials):
+    group = "networks"
+    params = [
+        [problem.name for problem in GROUPS["networks"]],
+        DTYPES,
+        DEVICES,
+        [
+            "direct",
+            "control",
+            "direct_channels_last",
+            "unfold_matmul",
+            "strided_matmul",
+            "shifted_matmul",
+            "im2col_numpy",
+        ],
+    ]

@@ -1,0 +1,153 @@
+"""The named problems: the sources', published networks' layers, and stacks that people merge or should not.
+
+Stacks are unpadded and their inputs carry the border that padding would have added, because there a merged
+convolution equals the stack everywhere. `Problem.source` says where each entry's numbers come from.
+"""
+
+from __future__ import annotations
+
+from linear_lasagna.problems import Layer, Problem
+
+MERGING_ARTICLE = "“How to merge 2D convolutions in PyTorch?”"
+UNFOLD_ARTICLE = "“The unfold function”"
+RESNET = "ResNet-50 v1.5: He et al., arXiv 1512.03385, table 1, stride on the 3×3 as in torchvision"
+VGG = "VGG-16: Simonyan and Zisserman, arXiv 1409.1556, table 1, configuration D"
+SESR = "SESR's collapsible block, 3×3 to 256 channels, 1×1 to 16: Bhardwaj et al., arXiv 2103.09404, section 3"
+EXPANDNET = "ExpandNet's block, 1×1, 3×3, 1×1, expansion 4: Guo, Alvarez, Salzmann, arXiv 1811.10495, section 3"
+MOBILENET = "MobileNet's separable convolution: Howard et al., arXiv 1704.04861, table 1"
+INCEPTION = "an n×1 and a 1×n convolution: Szegedy et al., arXiv 1512.00567, section 3.2, without its activation"
+PYRAMID = "repeated 5×5 blur: Burt and Adelson, IEEE Trans. Communications 31 (1983), without subsampling"
+PLAIN = "plain 3×3 stack, the textbook example of receptive fields: Simonyan and Zisserman, arXiv 1409.1556"
+
+
+def _sources() -> list[Problem]:
+    return [
+        Problem(
+            "sources/merge",
+            1,
+            1,
+            (6, 6),
+            (Layer(100, 3, padding=2), Layer(2, 5, padding=4)),
+            f"{MERGING_ARTICLE}: 900 and 5000 parameters merge into 98",
+        ),
+        Problem(
+            "sources/unfold",
+            25,
+            3,
+            (32, 32),
+            (Layer(16, 3),),
+            f"{UNFOLD_ARTICLE}: unfold gives (25, 27, 900), the product (25, 16, 30, 30)",
+        ),
+        Problem(
+            "sources/patches",
+            25,
+            3,
+            (224, 224),
+            (Layer(588, 14, stride=14),),
+            f"{UNFOLD_ARTICLE}: 14×14 patches are (25, 588, 256); as many outputs as a patch has numbers",
+        ),
+    ]
+
+
+def _conv(name: str, channels: int, size: int, layer: Layer, occurrences: int, source: str) -> Problem:
+    return Problem(name, 1, channels, (size, size), (layer,), source, occurrences)
+
+
+def _resnet50() -> list[Problem]:
+    """The 53 convolutions of ResNet-50 at 224×224; equal ones once, with how often they occur."""
+
+    def pointwise(name: str, inputs: int, outputs: int, size: int, occurrences: int, stride: int = 1) -> Problem:
+        return _conv(f"resnet50/{name}", inputs, size, Layer(outputs, 1, stride), occurrences, RESNET)
+
+    def spatial(name: str, channels: int, size: int, occurrences: int, stride: int = 1) -> Problem:
+        layer = Layer(channels, 3, stride, padding=1)
+        return _conv(f"resnet50/{name}", channels, size, layer, occurrences, RESNET)
+
+    return [
+        _conv("resnet50/conv1", 3, 224, Layer(64, 7, stride=2, padding=3), 1, RESNET),
+        pointwise("conv2_reduce_first", 64, 64, 56, 1),
+        pointwise("conv2_reduce", 256, 64, 56, 2),
+        spatial("conv2_3x3", 64, 56, 3),
+        pointwise("conv2_expand", 64, 256, 56, 4),  # three expansions and the equal shortcut
+        pointwise("conv3_reduce_first", 256, 128, 56, 1),
+        pointwise("conv3_reduce", 512, 128, 28, 3),
+        spatial("conv3_3x3_stride", 128, 56, 1, stride=2),
+        spatial("conv3_3x3", 128, 28, 3),
+        pointwise("conv3_expand", 128, 512, 28, 4),
+        pointwise("conv3_shortcut", 256, 512, 56, 1, stride=2),
+        pointwise("conv4_reduce_first", 512, 256, 28, 1),
+        pointwise("conv4_reduce", 1024, 256, 14, 5),
+        spatial("conv4_3x3_stride", 256, 28, 1, stride=2),
+        spatial("conv4_3x3", 256, 14, 5),
+        pointwise("conv4_expand", 256, 1024, 14, 6),
+        pointwise("conv4_shortcut", 512, 1024, 28, 1, stride=2),
+        pointwise("conv5_reduce_first", 1024, 512, 14, 1),
+        pointwise("conv5_reduce", 2048, 512, 7, 2),
+        spatial("conv5_3x3_stride", 512, 14, 1, stride=2),
+        spatial("conv5_3x3", 512, 7, 2),
+        pointwise("conv5_expand", 512, 2048, 7, 3),
+        pointwise("conv5_shortcut", 1024, 2048, 14, 1, stride=2),
+    ]
+
+
+def _vgg16() -> list[Problem]:
+    """The 13 convolutions of VGG-16 at 224×224; equal ones once, with how often they occur."""
+    rows = [
+        ("conv1_1", 3, 64, 224, 1),
+        ("conv1_2", 64, 64, 224, 1),
+        ("conv2_1", 64, 128, 112, 1),
+        ("conv2_2", 128, 128, 112, 1),
+        ("conv3_1", 128, 256, 56, 1),
+        ("conv3_2", 256, 256, 56, 2),
+        ("conv4_1", 256, 512, 28, 1),
+        ("conv4_2", 512, 512, 28, 2),
+        ("conv5", 512, 512, 14, 3),
+    ]
+    return [
+        _conv(f"vgg16/{name}", inputs, size, Layer(outputs, 3, padding=1, bias=True), occurrences, VGG)
+        for name, inputs, outputs, size, occurrences in rows
+    ]
+
+
+def _stack(name: str, channels: int, size: int, layers: list[Layer], source: str) -> Problem:
+    return Problem(f"stacks/{name}", 1, channels, (size, size), tuple(layers), source)
+
+
+def _sesr(blocks: int) -> Problem:
+    layers = [Layer(256, 3), Layer(16, 1)] * blocks
+    return _stack(f"sesr_x{blocks}", 16, 128, layers, SESR)
+
+
+def _plain(depth: int) -> Problem:
+    return _stack(f"plain_x{depth}", 16, 64, [Layer(16, 3)] * depth, PLAIN)
+
+
+def _stacks() -> list[Problem]:
+    return [
+        *(_sesr(blocks) for blocks in (1, 3, 5)),
+        _stack("expandnet", 32, 64, [Layer(128, 1), Layer(128, 3), Layer(32, 1)], EXPANDNET),
+        _stack("separable_early", 32, 114, [Layer(32, 3, groups=32), Layer(64, 1)], MOBILENET),
+        _stack("separable_late", 512, 16, [Layer(512, 3, groups=512), Layer(512, 1)], MOBILENET),
+        _stack("spatially_separable", 64, 58, [Layer(64, (3, 1)), Layer(64, (1, 3))], INCEPTION),
+        _stack("blur_pyramid", 3, 256, [Layer(3, 5, groups=3)] * 6, PYRAMID),
+        *(_plain(depth) for depth in (2, 3, 4, 6, 8, 12, 16)),
+    ]
+
+
+GROUPS: dict[str, tuple[Problem, ...]] = {
+    "sources": tuple(_sources()),
+    "networks": (*_resnet50(), *_vgg16()),
+    "stacks": tuple(_stacks()),
+}
+
+CATALOG: dict[str, Problem] = {problem.name: problem for group in GROUPS.values() for problem in group}
+
+
+def problem_named(name: str) -> Problem:
+    """The catalogue's problem. Raises ValueError, with the nearest names, for an unknown one."""
+    if name in CATALOG:
+        return CATALOG[name]
+    import difflib
+
+    near = difflib.get_close_matches(name, CATALOG, n=3, cutoff=0.3) or list(CATALOG)[:3]
+    raise ValueError(f"unknown problem {name!r}; did you mean {', '.join(near)}?")

@@ -1,0 +1,56 @@
+"""Which device and dtype can do what, and how to wait for a device."""
+
+from __future__ import annotations
+
+import torch
+
+DTYPES: dict[str, torch.dtype] = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+DEVICES: tuple[str, ...] = ("cpu", "cuda", "mps")
+
+
+def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
+    """The torch dtype for "float16", "bfloat16", "float32" or "float64". Raises ValueError for others."""
+    name = dtype_name(dtype)
+    if name not in DTYPES:
+        raise ValueError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def dtype_name(dtype: str | torch.dtype) -> str:
+    """The dtype's name without "torch."."""
+    return str(dtype).removeprefix("torch.")
+
+
+def unavailable(device: str, dtype: str | torch.dtype | None = None) -> str | None:
+    """Why this machine cannot compute in `dtype` on `device`, or None where it can.
+
+    Raises ValueError for a device or dtype that the suite does not know.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES:
+        raise ValueError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            return "this machine has no CUDA device that torch can use"
+        if index and int(index) >= torch.cuda.device_count():
+            return f"this machine has {torch.cuda.device_count()} CUDA devices, numbered from 0"
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            return "this machine has no MPS device that torch can use"
+        if dtype is not None and dtype_named(dtype) is torch.float64:
+            return "MPS has no float64"
+    return None
+
+
+def synchronise(device: str) -> None:
+    """Wait until all work queued on the device is done; returns at once on the CPU."""
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        torch.cuda.synchronize(device)
+    elif kind == "mps":
+        torch.mps.synchronize()

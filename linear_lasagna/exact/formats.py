@@ -1,0 +1,92 @@
+"""Binary floating-point formats as integers: a tensor's mantissas and exponents, and rounding back.
+
+Everything is done on the bits, so that subnormal numbers stay exact even where the processor flushes them
+(`torch.set_flush_denormal`), and a result is rounded once (torch's own float64 to float16 rounds twice).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Format(NamedTuple):
+    """IEEE 754 binary format: integer dtype of its width, precision in bits, exponent of its least number."""
+
+    bits: torch.dtype
+    precision: int
+    least: int
+
+    @property
+    def width(self) -> int:
+        """Bits of one number."""
+        return torch.iinfo(self.bits).bits
+
+    @property
+    def fields(self) -> int:
+        """The exponent field of infinities and NaNs, the largest."""
+        return 2 ** (self.width - self.precision) - 1
+
+
+FORMATS = {
+    torch.float16: Format(torch.int16, 11, -24),
+    torch.bfloat16: Format(torch.int16, 8, -133),
+    torch.float32: Format(torch.int32, 24, -149),
+    torch.float64: Format(torch.int64, 53, -1074),
+}
+
+
+def format_of(dtype: torch.dtype) -> Format:
+    """Raises ValueError for a dtype other than float16, bfloat16, float32, float64."""
+    if dtype not in FORMATS:
+        raise ValueError(f"{dtype} is none of {', '.join(str(d).removeprefix('torch.') for d in FORMATS)}")
+    return FORMATS[dtype]
+
+
+def raw(x: torch.Tensor) -> torch.Tensor:
+    """The bits of x as int64 of x's shape; the sign is the integer's."""
+    return x.contiguous().view(format_of(x.dtype).bits).to(torch.int64)
+
+
+def decode(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """int64 mantissas (signed) and exponents of x's shape: x = mantissa * 2**exponent, for finite x."""
+    form, bits = format_of(x.dtype), raw(x)
+    hidden = form.precision - 1
+    field = (bits >> hidden).bitwise_and_(form.fields)
+    mantissa = (bits & (2**hidden - 1)).add_((field > 0).to(torch.int64) << hidden)
+    exponent = field.clamp_(min=1).add_(form.least - 1)
+    return torch.where(bits < 0, -mantissa, mantissa), exponent
+
+
+def encode(
+    high: torch.Tensor, low: torch.Tensor, exponent: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """Round (high + low) * 2**exponent to dtype: to nearest, ties to even, subnormal numbers, overflow to inf.
+
+    high, low: float64, |low| <= ulp(high) / 2, 2**60 <= |high| < 2**400 or high = low = 0. exponent: int64.
+    """
+    form = format_of(dtype)
+    integer, power = _odd_integer(high.abs(), torch.where(high < 0, -low, low))
+    exponent = exponent + power
+    length = 60 + (integer >= 2**60).to(torch.int64)
+    drop = torch.maximum(length - form.precision, form.least - exponent).clamp_(max=62)
+    odd = (integer >> drop) & 1
+    kept = integer.add_(torch.ones_like(drop) << (drop - 1)).add_(odd - 1) >> drop
+    field = exponent.add_(drop).sub_(form.least)
+    # A mantissa rounded up to the next power of two carries into the field, from the largest one to infinity.
+    bits = kept.add_(field.clamp(0, form.fields - 2) << (form.precision - 1))
+    bits.masked_fill_(field > form.fields - 2, form.fields << (form.precision - 1)).masked_fill_(high == 0, 0)
+    bits += torch.where(high < 0, -(2 ** (form.width - 1)), 0)
+    return bits.to(form.bits).view(dtype)
+
+
+def _odd_integer(high: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """int64 (z, e) with z * 2**e the sum, rounded to odd: z has 60 or 61 bits, the last one says inexact."""
+    bits = high.view(torch.int64)
+    power = (bits >> 52) - (1075 + 8)
+    mantissa = (bits & (2**52 - 1)) | 2**52
+    eighths = low * ((1023 - power) << 52).view(torch.float64)
+    whole = eighths.floor()
+    inexact = (whole != eighths).to(torch.int64)
+    return (mantissa << 8).add_(whole.to(torch.int64)).bitwise_or_(inexact), power

@@ -1,0 +1,148 @@
+"""The public face of the exact reference: `convolve` and its result, `Exact`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from linear_lasagna.exact.formats import format_of
+from linear_lasagna.exact.reconstruct import integers, rounded
+from linear_lasagna.exact.regions import Box, crops
+from linear_lasagna.exact.scaling import LIMB
+from linear_lasagna.exact.stack import digits, plan
+from linear_lasagna.problems import Kernel, Layer, Problem
+
+BLOCK = 2**16
+
+
+@dataclass(frozen=True)
+class Exact:
+    """An exact result (samples, channels, *size): integers times 2**exponent, held as digits modulo primes.
+
+    It takes 4 bytes per prime (some 23 bits of the exact integers) and number, and works on blocks of 65,536 numbers.
+    """
+
+    digits: torch.Tensor
+    primes: tuple[int, ...]
+    exponent: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(samples, channels, *size)."""
+        return tuple(self.digits.shape[1:])
+
+    def to(self, dtype: torch.dtype) -> torch.Tensor:
+        """The result rounded once, to nearest, ties to even: float16, bfloat16, float32 or float64.
+
+        Too large numbers become infinities, small ones subnormal. Raises ValueError for another dtype.
+        """
+        format_of(dtype)
+        flat = self.digits.flatten(1)
+        result = torch.empty(flat.shape[1], dtype=dtype, device=flat.device)
+        for part in self._blocks():
+            values, exponent = integers(flat[:, part].to(torch.float64), self.primes, self.exponent)
+            result[part] = rounded(values, exponent, dtype)
+        return result.view(self.shape)
+
+    def error(self, y: torch.Tensor) -> torch.Tensor:
+        """y - exact, rounded once to float64; infinite or NaN where y is. y: this shape, any of the four dtypes.
+
+        Raises ValueError for another shape or dtype.
+        """
+        format_of(y.dtype)
+        if tuple(y.shape) != self.shape:
+            raise ValueError(f"y has shape {tuple(y.shape)}, the exact result {self.shape}")
+        flat = self.digits.flatten(1)
+        y = y.detach().to(flat.device).reshape(-1)
+        result = torch.empty(flat.shape[1], dtype=torch.float64, device=flat.device)
+        for part in self._blocks():
+            negative, finite = flat[:, part].to(torch.float64).neg_(), y[part].isfinite()
+            values, exponent = integers(
+                negative, self.primes, self.exponent, plus=y[part].masked_fill(~finite, 0)
+            )
+            error = rounded(values, exponent, torch.float64)
+            result[part] = torch.where(finite, error, y[part].to(torch.float64))
+        return result.view(self.shape)
+
+    def fractions(self) -> list[Fraction]:
+        """The exact numbers, in the order of a flattened tensor."""
+        flat, found = self.digits.flatten(1), []
+        for part in self._blocks():
+            values, exponent = integers(flat[:, part].to(torch.float64), self.primes, self.exponent)
+            for column in values.T.tolist():
+                number = sum(int(limb) << (LIMB * row) for row, limb in enumerate(column))
+                found.append(number * Fraction(2) ** exponent)
+        return found
+
+    def _blocks(self) -> Iterator[slice]:
+        total = self.digits[0].numel()
+        return (slice(start, start + BLOCK) for start in range(0, total, BLOCK))
+
+
+@torch.no_grad()
+def convolve(
+    x: torch.Tensor,
+    kernels: Sequence[Kernel],
+    layers: Sequence[Layer],
+    tile: tuple[slice, ...] | None = None,
+) -> Exact:
+    """The exact result of applying the layers in turn to x (samples, channels, *size), with rank 1 to 3.
+
+    x, weights and biases share one dtype (float16, bfloat16, float32, float64) and device (CPU or CUDA). tile: one
+    slice(start, stop) per spatial axis; only these positions of the output are computed, from the part of x that
+    they need. Memory: 4 bytes per prime and output, 40 bytes or so per weight, and blocks of 2**28 bytes or so.
+    Raises ValueError for shapes or dtypes that do not fit, a tile outside the output, and numbers not finite.
+    """
+    problem = _checked(x, kernels, layers)
+    box = _box(tile, problem.sizes[-1])
+    windows = crops(problem.expanded, problem.sizes[:-1], box)
+    used = x
+    for axis, (start, stop) in enumerate(windows[0].box, start=2):
+        used = used.narrow(axis, start, stop - start)
+    stack = plan(used, kernels, problem.expanded)
+    return Exact(digits(x, stack, box), stack.steps[-1].primes, stack.exponent)
+
+
+def _checked(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer]) -> Problem:
+    """The problem that the arguments pose. Raises ValueError where they do not fit together."""
+    format_of(x.dtype)
+    if not 3 <= x.ndim <= 5 or x.numel() == 0:
+        raise ValueError(f"x must be (samples, channels, *size) with 1 to 3 sizes, not {tuple(x.shape)}")
+    if len(kernels) != len(layers):
+        raise ValueError(f"{len(kernels)} kernels do not fit {len(layers)} layers")
+    samples, channels, *size = x.shape
+    problem = Problem("convolve", samples, channels, tuple(size), tuple(layers))
+    for index, (kernel, layer) in enumerate(zip(kernels, problem.expanded, strict=True)):
+        weight = layer.weight_shape(problem.channels[index])
+        _check_tensor(f"kernel {index}'s weight", kernel.weight, weight, x)
+        if layer.bias != (kernel.bias is not None):
+            raise ValueError(f"kernel {index} has {'no' if layer.bias else 'a'} bias, other than its layer")
+        if kernel.bias is not None:
+            _check_tensor(f"kernel {index}'s bias", kernel.bias, (layer.out_channels,), x)
+    return problem
+
+
+def _check_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...], like: torch.Tensor) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, its layer needs {shape}")
+    if (tensor.dtype, tensor.device) != (like.dtype, like.device):
+        raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, x {like.dtype} on {like.device}")
+
+
+def _box(tile: tuple[slice, ...] | None, size: tuple[int, ...]) -> Box:
+    """The tile as (start, stop) per axis. Raises ValueError if it does not lie in an output of this size."""
+    if tile is None:
+        return tuple((0, length) for length in size)
+    if len(tile) != len(size):
+        raise ValueError(f"tile has {len(tile)} slices for {len(size)} spatial axes")
+    box = []
+    for part, length in zip(tile, size, strict=True):
+        start = 0 if part.start is None else part.start
+        stop = length if part.stop is None else part.stop
+        if part.step not in (None, 1) or not 0 <= start < stop <= length:
+            raise ValueError(f"tile {tile} is no block of an output of size {size}")
+        box.append((start, stop))
+    return tuple(box)

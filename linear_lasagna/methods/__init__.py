@@ -1,0 +1,22 @@
+"""The ways to compute one convolution, one file each. `METHODS["direct"](x, kernel, layer) -> y`."""
+
+from linear_lasagna.methods.direct import direct
+from linear_lasagna.methods.direct_channels_last import direct_channels_last
+from linear_lasagna.methods.im2col_numpy import im2col_numpy
+from linear_lasagna.methods.method import Call, Method
+from linear_lasagna.methods.patch_matmul import patch_matmul
+from linear_lasagna.methods.shifted_matmul import shifted_matmul
+from linear_lasagna.methods.strided_matmul import strided_matmul
+from linear_lasagna.methods.unfold_matmul import unfold_matmul
+
+METHODS: dict[str, Method] = {
+    "direct": direct,
+    "direct_channels_last": direct_channels_last,
+    "unfold_matmul": unfold_matmul,
+    "strided_matmul": strided_matmul,
+    "shifted_matmul": shifted_matmul,
+    "im2col_numpy": im2col_numpy,
+    "patch_matmul": patch_matmul,
+}
+
+__all__ = ["METHODS", "Call", "Method"]

@@ -1,0 +1,314 @@
+"""Interleaved measurement of several calls, and the comparison of what was measured.
+
+All calls are timed together: about 12 blocks, each on freshly allocated inputs, because memory addresses bias
+whatever is timed at them; in a block, rounds; in a round every call once, in a fresh random order, for long enough to
+outweigh the clock. Two timings of the same call then differ by about 1 % on a shared machine, where timing one after
+the other leaves 16 %. Every sample is kept. The block is the unit of the statistics, because rounds are correlated.
+Comparing needs no torch, and timing imports it only for a device that has to be waited for.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal, TypeAlias
+
+Thunk: TypeAlias = Callable[[], Any]
+Build: TypeAlias = Callable[[int], Mapping[str, Thunk]]
+_Clock: TypeAlias = Callable[[Thunk, int], float]
+Verdict: TypeAlias = Literal["faster", "slower", "tie", "undecided"]
+
+BLOCKS = 12
+LEAST_BLOCKS = 8  # fewer give no interval worth a verdict
+VISIT_S = 5e-4  # one call's turn in a round: long against the clock, short against the machine's drift
+ROUNDS = 3  # rounds per block worth having, for which slow calls are thinned
+SLOW_RATIO = 20.0  # a call this much slower than the fastest joins only some of the rounds
+WARM_S = 0.01  # a call this long gains nothing from a first, untimed one
+MARGIN = 0.01  # smaller differences are never a verdict
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Raw times of calls that were measured together.
+
+    samples: name -> list per block of lists per round, seconds per call. A call that joins every k-th round has
+    fewer samples than the others; `every` says which k. first_call_s: name -> seconds of the very first call.
+    calls_per_sample: name -> calls that one sample averages. elapsed_s: wall time of the measurement;
+    timed_s: the part of it that was spent inside timed calls.
+    """
+
+    samples: dict[str, list[list[float]]]
+    first_call_s: dict[str, float]
+    calls_per_sample: dict[str, int]
+    every: dict[str, int]
+    elapsed_s: float
+    timed_s: float
+
+    def medians(self, name: str) -> list[float]:
+        """The median seconds per call of every block in which the call was timed."""
+        return [median(block) for block in self.samples[name] if block]
+
+    def seconds(self, name: str) -> float:
+        """The median over the blocks' medians, seconds per call."""
+        return median(self.medians(name))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """time / baseline's time: the median over blocks, an interval over blocks, and what it amounts to.
+
+    lower and upper are NaN where there are too few blocks for an interval; the verdict is then "undecided".
+    margin is the |log ratio| that a difference had to exceed.
+    """
+
+    ratio: float
+    lower: float
+    upper: float
+    verdict: Verdict
+    margin: float
+    blocks: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Calls per visit, in which rounds a call takes part, which calls are short; rounds per block, blocks."""
+
+    number: dict[str, int]
+    every: dict[str, int]
+    short: frozenset[str]
+    rounds: int
+    blocks: int
+
+
+def measure(
+    build: Build,
+    device: str = "cpu",
+    budget_s: float = 1.0,
+    seed: int = 0,
+    blocks: int = BLOCKS,
+    visit_s: float = VISIT_S,
+    interleaved: bool = True,
+) -> Timing:
+    """Time the calls that build(block) returns by name, on inputs that it allocates anew for every block.
+
+    budget_s: seconds to spend in timed calls. A call over 20 times slower than the fastest joins every k-th round;
+    one that outlasts the budget alone is timed once. interleaved=False gives each call its rounds in one
+    go, so that it finds the caches as itself left them. seed fixes the order of the visits.
+    Raises ValueError for a budget that is not positive, or where build returns no calls.
+    """
+    if not budget_s > 0:
+        raise ValueError(f"budget_s must be positive, not {budget_s}")
+    started = time.perf_counter()
+    calls = build(0)
+    if not calls:
+        raise ValueError("build(0) returned no calls to time")
+    clock = _clock(device)
+    first_call_s = {name: clock(call, 1) for name, call in calls.items()}
+    outlasting = {name for name, seconds in first_call_s.items() if seconds > budget_s}
+    plan = _plan({n: c for n, c in calls.items() if n not in outlasting}, clock, budget_s, blocks, visit_s)
+    samples: dict[str, list[list[float]]] = {n: [[first_call_s[n]]] if n in outlasting else [] for n in calls}
+    order = random.Random(seed)
+    with _no_garbage_collection():
+        for block in range(plan.blocks):
+            calls = calls if block == 0 else build(block)
+            for name, times in _block(calls, plan, clock, order, block, interleaved).items():
+                samples[name].append(times)
+    timed_s = sum(first_call_s.values())
+    timed_s += sum(sum(map(sum, samples[name])) * number for name, number in plan.number.items())
+    elapsed_s = time.perf_counter() - started
+    once = dict.fromkeys(outlasting, 1)
+    return Timing(samples, first_call_s, plan.number | once, plan.every | once, elapsed_s, timed_s)
+
+
+def _plan(calls: Mapping[str, Thunk], clock: _Clock, budget_s: float, blocks: int, visit_s: float) -> _Plan:
+    """Spread the budget over blocks and rounds, after a second look at how long a call takes."""
+    if not calls:
+        return _Plan({}, {}, frozenset(), rounds=0, blocks=0)
+    number, visits = {}, {}
+    for name, call in calls.items():
+        seconds, number[name] = clock(call, 1), 1
+        if seconds < visit_s:  # too short for one clock reading: estimate from a full visit
+            seconds = clock(call, math.ceil(visit_s / max(seconds, 1e-9)))
+            number[name] = math.ceil(visit_s / max(seconds, 1e-9))
+        visits[name] = number[name] * seconds
+    every = _thinned(visits, budget_s, blocks)
+    rounds = _rounds(budget_s, visits, every)
+    short = frozenset(name for name, t in visits.items() if t < WARM_S)
+    return _Plan(number, every, short, max(1, rounds // blocks), min(blocks, rounds))
+
+
+def _thinned(visits: Mapping[str, float], budget_s: float, blocks: int) -> dict[str, int]:
+    """name -> k: the call joins every k-th round, so that slow calls leave time for enough rounds of the others.
+
+    Calls over SLOW_RATIO times the fastest are thinned to that ratio; where the budget is short, to a smaller one.
+    A call still joins at least one round of every block.
+    """
+    every = dict.fromkeys(visits, 1)
+    for ratio in (SLOW_RATIO, SLOW_RATIO / 2, SLOW_RATIO / 4, SLOW_RATIO / 8):
+        fastest = min(visits.values())
+        every = {name: max(1, round(t / (ratio * fastest))) for name, t in visits.items()}
+        most = max(1, _rounds(budget_s, visits, every) // blocks)
+        every = {name: min(k, most) for name, k in every.items()}
+        if _rounds(budget_s, visits, every) >= ROUNDS * blocks:
+            break
+    return every
+
+
+def _rounds(budget_s: float, visits: Mapping[str, float], every: Mapping[str, int]) -> int:
+    return max(1, int(budget_s / sum(t / every[name] for name, t in visits.items())))
+
+
+def _block(
+    calls: Mapping[str, Thunk],
+    plan: _Plan,
+    clock: _Clock,
+    order: random.Random,
+    block: int,
+    interleaved: bool,
+) -> dict[str, list[float]]:
+    """One block's samples. A short call runs once untimed first, because it is the first on this memory."""
+    names = list(plan.number)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for name in plan.short:
+        calls[name]()
+    turns = [(r, name) for r in range(plan.rounds) for name in order.sample(names, len(names))]
+    if not interleaved:
+        position = {name: i for i, name in enumerate(order.sample(names, len(names)))}
+        turns.sort(key=lambda turn: position[turn[1]])
+    for r, name in turns:
+        if (block * plan.rounds + r) % plan.every[name] == 0:
+            times[name].append(clock(calls[name], plan.number[name]))
+    return times
+
+
+def _clock(device: str) -> _Clock:
+    """A function (call, number) -> seconds per call: CUDA events on CUDA, else the wall clock, synchronised."""
+    if device == "cpu":
+        return _wall_seconds
+    if device.partition(":")[0] == "cuda":
+        return lambda call, number: _cuda_seconds(call, number, device)
+
+    from linear_lasagna.devices import synchronise
+
+    def seconds(call: Thunk, number: int) -> float:
+        synchronise(device)
+        start = time.perf_counter()
+        for _ in range(number):
+            call()
+        synchronise(device)
+        return (time.perf_counter() - start) / number
+
+    return seconds
+
+
+def _wall_seconds(call: Thunk, number: int) -> float:
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - start) / number
+
+
+def _cuda_seconds(call: Thunk, number: int, device: str) -> float:
+    import torch
+
+    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    start.record()
+    for _ in range(number):
+        call()
+    stop.record()
+    stop.synchronize()
+    return start.elapsed_time(stop) / 1e3 / number
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def compare(
+    timing: Timing, baseline: str = "direct", control: str | None = "control", margin: float = MARGIN
+) -> dict[str, Comparison]:
+    """Every other call against the baseline. A difference counts if its interval excludes zero and the estimate
+    exceeds max(margin, |log ratio| of the control). Raises KeyError for a baseline that was not timed.
+    """
+    if baseline not in timing.samples:
+        raise KeyError(f"baseline {baseline!r} was not timed; timed: {', '.join(timing.samples)}")
+    logs = {name: block_log_ratios(timing, name, baseline) for name in timing.samples if name != baseline}
+    if control is not None and logs.get(control):
+        margin = max(margin, abs(median(logs[control])))
+    return {name: _comparison(values, margin) for name, values in logs.items()}
+
+
+def block_log_ratios(timing: Timing, name: str, baseline: str) -> list[float]:
+    """log(time / baseline's time) per block: the median over the rounds that both took part in.
+
+    Where the two joined different rounds, the difference of the block's median logs. A call that was timed only
+    once has one block.
+    """
+    ratios = []
+    for mine, theirs in zip(timing.samples[name], timing.samples[baseline], strict=False):
+        if len(mine) == len(theirs) and mine:
+            ratios.append(median(math.log(a / b) for a, b in zip(mine, theirs, strict=True)))
+        elif mine and theirs:
+            ratios.append(math.log(median(mine) / median(theirs)))
+    return ratios
+
+
+def _comparison(logs: list[float], margin: float) -> Comparison:
+    if not logs:
+        return Comparison(math.nan, math.nan, math.nan, "undecided", margin, 0)
+    estimate = median(logs)
+    interval = median_interval(logs) if len(logs) >= LEAST_BLOCKS else None
+    if interval is None:
+        return Comparison(math.exp(estimate), math.nan, math.nan, "undecided", margin, len(logs))
+    lower, upper = interval
+    return Comparison(
+        math.exp(estimate),
+        math.exp(lower),
+        math.exp(upper),
+        _verdict(estimate, lower, upper, margin),
+        margin,
+        len(logs),
+    )
+
+
+def _verdict(estimate: float, lower: float, upper: float, margin: float) -> Verdict:
+    if -margin <= lower and upper <= margin:
+        return "tie"
+    if abs(estimate) <= margin or lower <= 0 <= upper:
+        return "undecided"
+    return "faster" if estimate < 0 else "slower"
+
+
+def median_interval(values: list[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """A distribution-free interval for the median from order statistics, of at least the given confidence.
+
+    None where there are too few values. Source: David and Nagaraja, Order Statistics, section 7.1: the interval
+    between the k-th smallest and the k-th largest covers 1 - 2 P(Binomial(n, 1/2) < k).
+    """
+    n = len(values)
+    tail, k = 0.0, 0
+    while True:
+        tail += math.comb(n, k) / 2**n
+        if 2 * tail > 1 - confidence:
+            break
+        k += 1
+    if k == 0:
+        return None
+    ordered = sorted(values)
+    return ordered[k - 1], ordered[n - k]

@@ -1,0 +1,105 @@
+"""What a trial leaves behind: plain data, to and from JSON text. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from linear_lasagna.problems import Layer, Problem
+from linear_lasagna.timing import Timing
+
+Status: TypeAlias = Literal["ok", "skipped", "failed"]
+
+SCHEMA = 1
+BASELINE = "direct"
+CONTROL = "control"
+
+
+@dataclass
+class Cell:
+    """One way of one trial. reason: why it was skipped or failed, in one line.
+
+    samples: seconds per call, per block and round; calls_per_sample calls are averaged in each, and the way joined
+    every `every`-th round. first_call_s: seconds. error_u: relative L2 error on the tile in units of u, random
+    signs. peak_bytes: memory allocated at once during a call, its result included.
+    """
+
+    status: Status = "ok"
+    reason: str = ""
+    samples: list[list[float]] = field(default_factory=list)
+    first_call_s: float | None = None
+    calls_per_sample: int | None = None
+    every: int | None = None
+    error_u: float | None = None
+    peak_bytes: int | None = None
+
+    def fail(self, reason: str) -> None:
+        """Mark the cell failed. What was measured of a wrong way is dropped: it is never a fast one."""
+        self.status, self.reason = "failed", reason
+        self.samples, self.error_u, self.peak_bytes = [], None, None
+
+
+@dataclass
+class Trial:
+    """All cells of one problem, dtype and device. started: UTC; elapsed_s: wall time of the whole trial; timed_s:
+    the part of it inside timed calls; seed fixes the inputs and the order of the visits.
+    """
+
+    problem: Problem
+    dtype: str
+    device: str
+    budget_s: float
+    seed: int
+    cells: dict[str, Cell]
+    environment: dict[str, Any]
+    baseline: str = BASELINE
+    control: str = CONTROL
+    started: str = ""
+    elapsed_s: float = 0.0
+    timed_s: float = 0.0
+    schema: int = SCHEMA
+
+    def named(self, status: Status) -> list[str]:
+        """The ways with this status, in the order in which they were given."""
+        return [name for name, cell in self.cells.items() if cell.status == status]
+
+    def timing(self) -> Timing:
+        """The cells that were timed, as `timing.compare` takes them."""
+        timed = {name: cell for name, cell in self.cells.items() if cell.samples}
+        return Timing(
+            samples={name: cell.samples for name, cell in timed.items()},
+            first_call_s={name: cell.first_call_s or math.nan for name, cell in timed.items()},
+            calls_per_sample={name: cell.calls_per_sample or 1 for name, cell in timed.items()},
+            every={name: cell.every or 1 for name, cell in timed.items()},
+            elapsed_s=self.elapsed_s,
+            timed_s=self.timed_s,
+        )
+
+    def to_json(self) -> str:
+        """One strict JSON object: no NaN, no infinity."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Trial:
+        """Raises ValueError, in one line, for anything that `to_json` did not write."""
+        try:
+            data = json.loads(text)
+            if data["schema"] != SCHEMA:
+                raise ValueError(f"trial record of schema {data['schema']!r}; this version reads {SCHEMA}")
+            problem = _problem(data.pop("problem"))
+            cells = {name: Cell(**cell) for name, cell in data.pop("cells").items()}
+            return cls(problem=problem, cells=cells, **data)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a trial record: {error!r}") from error
+
+
+def _problem(data: dict[str, Any]) -> Problem:
+    layers = tuple(Layer(**{name: _tupled(value) for name, value in layer.items()}) for layer in data["layers"])
+    return Problem(**{**data, "size": tuple(data["size"]), "layers": layers})
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
