@@ -50,13 +50,14 @@ def budget_s() -> float:
 
 def _key(group: str, ways: Sequence[str], work: str) -> str:
     """Digest of all that shapes a trial and is not in its file's name already."""
-    from importlib.metadata import version
+    import numpy
+    import torch
 
     from linear_lasagna.environment import code_digest
 
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")}
-    libraries = {name: version(name) for name in ("torch", "numpy")}
-    parts = [group, list(ways), work, budget_s(), code_digest(), sys.version, libraries, threads]
+    versions = [sys.version, str(torch.__version__), numpy.__version__]
+    parts = [group, list(ways), work, budget_s(), code_digest(), versions, threads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 

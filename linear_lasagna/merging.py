@@ -50,12 +50,16 @@ def _check_pair(first: torch.Tensor, second: torch.Tensor, groups: int) -> None:
         raise ValueError(
             f"the first weight gives {first.shape[0]} channels, the second takes {second.shape[1] * groups}"
         )
+    if second.shape[0] % groups:
+        raise ValueError(f"the second weight gives {second.shape[0]} channels, no multiple of its {groups} groups")
 
 
 def not_mergeable(layers: Sequence[ExpandedLayer]) -> str | None:
     """Why these layers cannot be merged into one convolution, or None where they can."""
     if not layers:
         return "there is no layer to merge"
+    if len({len(layer.kernel_size) for layer in layers}) > 1:
+        return "the layers differ in their number of spatial axes"
     for index, layer in enumerate(layers):
         if set(layer.stride) != {1} or set(layer.dilation) != {1}:
             return f"layer {index} has stride {layer.stride} and dilation {layer.dilation}; only 1 can be merged"
@@ -205,6 +209,7 @@ def _module_of(kernel: Kernel, layer: ExpandedLayer, in_channels: int) -> Convol
         dtype=kernel.weight.dtype,
         device="meta",
     )
-    module.weight = nn.Parameter(kernel.weight)
-    module.bias = None if kernel.bias is None else nn.Parameter(kernel.bias)
+    # Where nothing had to be merged or rounded, these are still the given modules' own tensors.
+    module.weight = nn.Parameter(kernel.weight.clone())
+    module.bias = None if kernel.bias is None else nn.Parameter(kernel.bias.clone())
     return module

@@ -221,8 +221,10 @@ class Problem:
 
     def reduced(self) -> Problem:
         """Batch 1, full channels, the least size with at least 4 outputs (never more than the problem has)."""
-        per_axis = math.ceil(REDUCED_OUTPUTS ** (1 / self.rank))
-        size = tuple(min(per_axis, n) for n in self.sizes[-1])
+        size, most = (1,) * self.rank, self.sizes[-1]
+        while math.prod(size) < REDUCED_OUTPUTS and size != most:
+            axis = min((a for a in range(self.rank) if size[a] < most[a]), key=size.__getitem__)
+            size = (*size[:axis], size[axis] + 1, *size[axis + 1 :])
         for layer in reversed(self.expanded):
             size = layer.input_size(size)
         return replace(self, batch=1, size=size)

@@ -17,6 +17,7 @@ from linear_lasagna.exact.scaling import LIMB
 
 SEGMENT = 2**13
 EXACT = 2**53 - 2**25  # sums up to here are exact in float64, and so is the multiple of p subtracted from them
+LEAST_PRIME = 5  # quotients by it stay below 2**51
 LARGEST_HALF = 2 ** (LIMB - 1)
 
 
@@ -45,12 +46,12 @@ def _segment(index: int) -> list[int]:
     for prime in _small_primes():
         sieve[max(prime * prime, -(-start // prime) * prime) - start :: prime] = False
     if index == 0:
-        sieve[:3] = False
+        sieve[:LEAST_PRIME] = False
     return [start + int(n) for n in numpy.flatnonzero(sieve)[::-1]]
 
 
 def _descending(limit: int) -> Iterator[int]:
-    """The odd primes up to a limit, the largest first."""
+    """The primes from LEAST_PRIME up to a limit, the largest first."""
     for index in range(limit // SEGMENT, -1, -1):
         yield from (prime for prime in _segment(index) if prime <= limit)
 
@@ -84,14 +85,14 @@ def _take(bounds: Sequence[int], limit: int) -> tuple[tuple[int, ...], tuple[int
     return tuple(primes), tuple(counts)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def cofactors(primes: tuple[int, ...]) -> tuple[int, ...]:
     """M / p_i for every prime, M their product."""
     modulus = math.prod(primes)
     return tuple(modulus // prime for prime in primes)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def digit_units(primes: tuple[int, ...], known: int) -> tuple[int, ...]:
     """What turns each prime's digit in the basis of the first `known` primes (a plain residue, for the others) into
     its digit in the basis of all primes: a factor modulo the prime."""
@@ -101,7 +102,7 @@ def digit_units(primes: tuple[int, ...], known: int) -> tuple[int, ...]:
     return tuple(pow(cofactor, -1, p) * factor % p for p, cofactor, factor in triples)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def extension(primes: tuple[int, ...], known: int) -> tuple[list[list[int]], list[int]]:
     """For each prime p after the first `known`: the residues of their M / p_i, and of -M."""
     first, rest = primes[:known], primes[known:]
@@ -110,7 +111,7 @@ def extension(primes: tuple[int, ...], known: int) -> tuple[list[list[int]], lis
     return table, [balanced(-modulus, p) for p in rest]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def limb_table(primes: tuple[int, ...], shift: int, rows: int) -> list[list[int]]:
     """Balanced limbs, `rows` lists from the lowest, of M / p_i * 2**shift for every prime, and of -M * 2**shift."""
     numbers = [*cofactors(primes), -math.prod(primes)]

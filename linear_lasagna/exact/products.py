@@ -9,30 +9,61 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from linear_lasagna.exact.regions import Crop, size_of
+from linear_lasagna.exact.regions import Crop
 from linear_lasagna.problems import ExpandedLayer
 
-LARGEST_WASTE = 1.3
+LARGEST_WASTE = 1.3  # positions computed in a flat view per position needed; beyond, columns are gathered
+LEAST_WASTE = 1.15  # beyond, images are copied together
 LEAST_CHANNELS = 8
 GATHERED = 64
+ROUNDER = torch.tensor(1.5 * 2.0**52, dtype=torch.float64)  # added and subtracted, it rounds numbers below 2**51
 
 
-def reduce(values: torch.Tensor, primes: torch.Tensor, scratch: torch.Tensor | None = None) -> None:
-    """Balanced residues in place. values: (k, n) float64 integers of at most 2**53; primes: (k,) float64."""
-    quotient = torch.mul(values, (1 / primes)[:, None], out=scratch)
-    values.addcmul_(quotient.round_(), primes[:, None], value=-1)
+class Buffers:
+    """Named blocks of float64 memory, used again by every layer and chunk: fresh memory costs more than the sums."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._blocks: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> torch.Tensor:
+        """Uninitialised memory, valid until the same name is taken again."""
+        count = math.prod(shape)
+        block = self._blocks.get(name)
+        if block is None or len(block) < count:
+            block = torch.empty(count, dtype=torch.float64, device=self._device)
+            self._blocks[name] = block
+        return block[:count].view(shape)
 
 
-def pad(images: torch.Tensor, crop: Crop) -> torch.Tensor:
-    """images (k, channels, samples, *size) with the crop's zeros around them; the same tensor if there are none."""
-    if not any(crop.before) and not any(crop.after):
-        return images
+def reduce(values: torch.Tensor, primes: Sequence[int], buffers: Buffers) -> None:
+    """Balanced residues in place, row by row. values: (k, n) float64 integers of at most primes.EXACT."""
+    quotient = buffers.take("quotient", values.shape[1])
+    for row, prime in zip(values, primes, strict=True):
+        torch.add(ROUNDER, row, alpha=1 / prime, out=quotient).sub_(ROUNDER)
+        row.sub_(quotient, alpha=prime)
+
+
+def arrange(images: torch.Tensor, layer: ExpandedLayer, crop: Crop, buffers: Buffers) -> torch.Tensor:
+    """The layer's input with the crop's zeros around it, and without the waste of earlier layers' row ends.
+
+    images: (k, channels, samples, *size), returned as they are where there is nothing to do.
+    """
+    if any(crop.before) or any(crop.after):
+        return _pad(images, crop, buffers)
+    if Pattern(layer, images).waste > LEAST_WASTE and not images.is_contiguous():
+        return buffers.take("padded", *images.shape).copy_(images)
+    return images
+
+
+def _pad(images: torch.Tensor, crop: Crop, buffers: Buffers) -> torch.Tensor:
     size = images.shape[3:]
     total = tuple(b + n + a for b, n, a in zip(crop.before, size, crop.after, strict=True))
-    padded = images.new_zeros((*images.shape[:3], *total))
+    padded = buffers.take("padded", *images.shape[:3], *total).zero_()
     source, target = images, padded
     for axis, (before, length, whole) in enumerate(zip(crop.before, size, total, strict=True), start=3):
         start, stop = max(before, 0), min(before + length, whole)
@@ -45,18 +76,19 @@ def pad(images: torch.Tensor, crop: Crop) -> torch.Tensor:
 
 
 class Pattern:
-    """How the kernel positions of one layer meet one padded image: as flat views, or gathered into columns."""
+    """How the kernel positions of one layer meet its padded input: as flat views, or gathered into columns."""
 
     def __init__(self, layer: ExpandedLayer, images: torch.Tensor):
         self.layer = layer
         self.strides = images.stride()[2:]
-        out = tuple((n - r) // s + 1 for n, r, s in zip(images.shape[3:], layer.reach, layer.stride, strict=True))
-        self.shape = (images.shape[2], *out)
-        flat = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        axes = zip(images.shape[3:], layer.reach, layer.stride, strict=True)
+        self.shape = (images.shape[2], *((n - reach) // step + 1 for n, reach, step in axes))
         self.channels = images.shape[1] // layer.groups
-        shifts = all(s == 1 for s in layer.stride) and flat <= LARGEST_WASTE * math.prod(self.shape)
+        length = 1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+        self.waste = length / math.prod(self.shape)
+        shifts = all(step == 1 for step in layer.stride) and self.waste <= LARGEST_WASTE
         self.flat = shifts and self.channels >= LEAST_CHANNELS
-        self.length = flat if self.flat else math.prod(self.shape)
+        self.length = length if self.flat else math.prod(self.shape)
         self.taps = 1 if self.flat else min(layer.taps, max(1, GATHERED // self.channels))
 
     def offsets(self) -> list[int]:
@@ -76,40 +108,40 @@ class Pattern:
         return flat.as_strided((*flat.shape[:2], *self.shape), (*flat.stride()[:2], *self.strides))
 
 
-def accumulate(out: torch.Tensor, weight: torch.Tensor, images: torch.Tensor, pattern: Pattern) -> None:
-    """Add the layer's products to out (k, out channels, length).
+def multiply(
+    out: torch.Tensor, weight: torch.Tensor, images: torch.Tensor, pattern: Pattern, buffers: Buffers
+) -> None:
+    """The layer's sums of products, into out (k, out channels, length).
 
     weight: (k, out channels, taps * in channels / groups); images: (k, in channels, samples, *size).
     """
     batch = len(out) * pattern.layer.groups
     weight = weight.view(batch, -1, weight.shape[-1])
     out = out.view(batch, -1, out.shape[-1])
-    columns = _shifted(images, pattern, batch) if pattern.flat else _gathered(images, pattern, batch)
     start = 0
-    for block in columns:
-        out.baddbmm_(weight[:, :, start : start + block.shape[1]], block)
+    for block in _shifted(images, pattern, batch) if pattern.flat else _gathered(images, pattern, batch, buffers):
+        part = weight[:, :, start : start + block.shape[1]]
+        torch.baddbmm(out, part, block, beta=1 if start else 0, out=out)
         start += block.shape[1]
 
 
-def _shifted(images: torch.Tensor, pattern: Pattern, batch: int):
+def _shifted(images: torch.Tensor, pattern: Pattern, batch: int) -> Iterator[torch.Tensor]:
+    """Views (batch, channels, length), one per kernel position."""
     shape = (batch, pattern.channels, pattern.length)
     strides = (pattern.channels * images.stride(1), images.stride(1), 1)
     for offset in pattern.offsets():
         yield images.as_strided(shape, strides, images.storage_offset() + offset)
 
 
-def _gathered(images: torch.Tensor, pattern: Pattern, batch: int):
-    layer, channels = pattern.layer, pattern.channels
-    strides = [n * s for n, s in zip((1, *layer.stride), pattern.strides, strict=True)]
-    offsets = pattern.offsets()
+def _gathered(images: torch.Tensor, pattern: Pattern, batch: int, buffers: Buffers) -> Iterator[torch.Tensor]:
+    """Columns (batch, positions * channels, length) of several kernel positions at once, valid one at a time."""
+    layer, channels, offsets = pattern.layer, pattern.channels, pattern.offsets()
+    shape = (batch, channels, *pattern.shape)
+    steps = [n * s for n, s in zip((1, *layer.stride), pattern.strides, strict=True)]
+    strides = (channels * images.stride(1), images.stride(1), *steps)
     for first in range(0, len(offsets), pattern.taps):
         chosen = offsets[first : first + pattern.taps]
-        block = images.new_empty((batch, len(chosen), channels, *pattern.shape))
+        block = buffers.take("columns", batch, len(chosen), channels, *pattern.shape)
         for tap, offset in enumerate(chosen):
-            view = images.as_strided(
-                (batch, channels, *pattern.shape),
-                (channels * images.stride(1), images.stride(1), *strides),
-                images.storage_offset() + offset,
-            )
-            block[:, tap].copy_(view)
+            block[:, tap].copy_(images.as_strided(shape, strides, images.storage_offset() + offset))
         yield block.view(batch, len(chosen) * channels, pattern.length)

@@ -8,7 +8,7 @@ import torch
 
 from linear_lasagna.exact.formats import encode
 from linear_lasagna.exact.primes import limb_table
-from linear_lasagna.exact.scaling import LIMB, limbs, span
+from linear_lasagna.exact.scaling import LIMB, Span, bands, limbs, span
 
 SPARE = 3  # zero limbs below the lowest, so that the leading limb always has three below it
 
@@ -16,57 +16,50 @@ SPARE = 3  # zero limbs below the lowest, so that the leading limb always has th
 def integers(
     digits: torch.Tensor, primes: tuple[int, ...], exponent: int, plus: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, int]:
-    """Balanced limbs (rows, n), float64, lowest first, and the exponent of the first.
+    """Limbs (rows, n), float64, lowest first, not carried yet, and the exponent of the first.
 
-    digits: (k, n) float64; the numbers are integers times 2**exponent. plus: (n,), finite, added to them.
+    digits: (k + 1, n) float64, the last row for scratch; the numbers are integers times 2**exponent.
+    plus: (n,), finite, added to them.
     """
     lowest, length = exponent, math.prod(primes).bit_length() + exponent
-    if plus is not None:
-        step, magnitude = span(plus)
-        lowest = min(exponent, step)
-        length = max(length, step + magnitude.bit_length())
+    step, magnitude = (exponent, 0) if plus is None else span(plus)
+    lowest, length = min(lowest, step), max(length, step + magnitude.bit_length())
     rows = (length - lowest) // LIMB + 2
     table = digits.new_tensor(limb_table(primes, exponent - lowest, rows))
-    multiples = torch.mv(digits.T, 1 / digits.new_tensor(primes)).round_()
+    torch.mv(digits[:-1].T, 1 / digits.new_tensor(primes), out=digits[-1]).round_()
     values = digits.new_zeros((SPARE + rows, digits.shape[1]))
-    torch.mm(table[:, :-1], digits, out=values[SPARE:])
-    values[SPARE:].addr_(table[:, -1], multiples)
+    torch.mm(table, digits, out=values[SPARE:])
     if plus is not None:
         base = step - (step - lowest) % LIMB
-        parts = limbs(plus, base, (magnitude << (step - base)).bit_length())
+        parts = limbs(bands(plus, Span(base, magnitude << (step - base))))
         for power, part in zip(parts.powers, parts.values, strict=True):
             values[SPARE + (base - lowest + power) // LIMB] += part
-    sweep(values[SPARE:])
     return values, lowest - SPARE * LIMB
 
 
-def sweep(values: torch.Tensor) -> None:
-    """Carry in place: every limb becomes an integer of at most 2**23, the last one takes what is left."""
-    carry = torch.zeros_like(values[0])
-    for row in values:
+def sweep(values: torch.Tensor) -> torch.Tensor:
+    """Carry in place: rows become integers of at most 2**23, plus a quarter of the sign of all that is below.
+
+    Returns the leading row of every number, int64, at least SPARE.
+    """
+    leading = torch.full_like(values[0], SPARE)
+    sign, carry, nonzero = torch.zeros_like(leading), torch.zeros_like(leading), torch.empty_like(leading)
+    for index, row in enumerate(values[SPARE:], start=SPARE):
         row += carry
-        torch.mul(row, 2.0**-LIMB, out=carry)
-        row.sub_(carry.round_(), alpha=2.0**LIMB)
+        torch.mul(row, 2.0**-LIMB, out=carry).round_()
+        row.sub_(carry, alpha=2.0**LIMB)
+        torch.maximum(leading, torch.ne(row, 0.0, out=nonzero).mul_(index), out=leading)
+        torch.sign(row.add_(sign, alpha=0.25), out=sign)
+    return leading.to(torch.int64)
 
 
 def rounded(values: torch.Tensor, exponent: int, dtype: torch.dtype) -> torch.Tensor:
-    """The numbers of `integers`, (rows, n) limbs, each rounded once to dtype, to nearest, ties to even: (n,)."""
-    leading = _mark_inexact(values)
+    """The numbers of `integers` rounded once to dtype, to nearest, ties to even: (n,). Uses up the values."""
+    leading = sweep(values)
     rows = torch.arange(-SPARE, 1, device=values.device)[:, None] + leading
     last, third, second, first = values.gather(0, rows)
     upper = (first.round_() * 2.0**LIMB).add_(second.round_()).mul_(2.0 ** (2 * LIMB))
     lower = (third.round_() * 2.0**LIMB).add_(last)
     high = upper + lower
     low = lower.sub_(high - upper)
-    return encode(high, low, (leading - SPARE) * LIMB + exponent, dtype)
-
-
-def _mark_inexact(values: torch.Tensor) -> torch.Tensor:
-    """Add to every limb a quarter of the sign of all limbs below it. Returns the leading limb's row, at least SPARE."""
-    leading = torch.full_like(values[0], SPARE, dtype=torch.int64)
-    sign = torch.zeros_like(values[0])
-    for index in range(SPARE, len(values)):
-        row = values[index]
-        leading.masked_fill_(row != 0, index)
-        torch.sign(row.add_(sign, alpha=0.25), out=sign)
-    return leading
+    return encode(high, low, (leading - SPARE).mul_(LIMB).add_(exponent), dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,14 +16,14 @@ from linear_lasagna.exact.scaling import LIMB
 from linear_lasagna.exact.stack import digits, plan
 from linear_lasagna.problems import Kernel, Layer, Problem
 
-BLOCK = 2**16
+BLOCK = 2**15
 
 
 @dataclass(frozen=True)
 class Exact:
     """An exact result (samples, channels, *size): integers times 2**exponent, held as digits modulo primes.
 
-    It takes 4 bytes per prime (some 23 bits of the exact integers) and number, and works on blocks of 65,536 numbers.
+    It takes 4 bytes per prime (some 23 bits of the exact integers) and number, and works on blocks of 32,768 numbers.
     """
 
     digits: torch.Tensor
@@ -40,11 +41,9 @@ class Exact:
         Too large numbers become infinities, small ones subnormal. Raises ValueError for another dtype.
         """
         format_of(dtype)
-        flat = self.digits.flatten(1)
-        result = torch.empty(flat.shape[1], dtype=dtype, device=flat.device)
+        result = torch.empty(math.prod(self.shape), dtype=dtype, device=self.digits.device)
         for part in self._blocks():
-            values, exponent = integers(flat[:, part].to(torch.float64), self.primes, self.exponent)
-            result[part] = rounded(values, exponent, dtype)
+            result[part] = rounded(*integers(self._load(part), self.primes, self.exponent), dtype)
         return result.view(self.shape)
 
     def error(self, y: torch.Tensor) -> torch.Tensor:
@@ -55,31 +54,34 @@ class Exact:
         format_of(y.dtype)
         if tuple(y.shape) != self.shape:
             raise ValueError(f"y has shape {tuple(y.shape)}, the exact result {self.shape}")
-        flat = self.digits.flatten(1)
-        y = y.detach().to(flat.device).reshape(-1)
-        result = torch.empty(flat.shape[1], dtype=torch.float64, device=flat.device)
+        y = y.detach().to(self.digits.device).reshape(-1)
+        result = torch.empty(len(y), dtype=torch.float64, device=y.device)
         for part in self._blocks():
-            negative, finite = flat[:, part].to(torch.float64).neg_(), y[part].isfinite()
-            values, exponent = integers(
-                negative, self.primes, self.exponent, plus=y[part].masked_fill(~finite, 0)
-            )
-            error = rounded(values, exponent, torch.float64)
-            result[part] = torch.where(finite, error, y[part].to(torch.float64))
+            finite = y[part].isfinite()
+            plus = y[part].masked_fill(~finite, 0.0)
+            limbs = integers(self._load(part).neg_(), self.primes, self.exponent, plus)
+            result[part] = rounded(*limbs, torch.float64).where(finite, y[part].to(torch.float64))
         return result.view(self.shape)
 
     def fractions(self) -> list[Fraction]:
         """The exact numbers, in the order of a flattened tensor."""
-        flat, found = self.digits.flatten(1), []
+        found = []
         for part in self._blocks():
-            values, exponent = integers(flat[:, part].to(torch.float64), self.primes, self.exponent)
+            values, exponent = integers(self._load(part), self.primes, self.exponent)
+            unit = Fraction(2) ** exponent
             for column in values.T.tolist():
-                number = sum(int(limb) << (LIMB * row) for row, limb in enumerate(column))
-                found.append(number * Fraction(2) ** exponent)
+                found.append(unit * sum(int(limb) << (LIMB * row) for row, limb in enumerate(column)))
         return found
 
     def _blocks(self) -> Iterator[slice]:
-        total = self.digits[0].numel()
-        return (slice(start, start + BLOCK) for start in range(0, total, BLOCK))
+        total = math.prod(self.shape)
+        return (slice(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK))
+
+    def _load(self, part: slice) -> torch.Tensor:
+        """The digits of a block of numbers, and a row for scratch: (k + 1, n) float64."""
+        block = self.digits.new_empty((len(self.primes) + 1, part.stop - part.start), dtype=torch.float64)
+        block[:-1].copy_(self.digits.flatten(1)[:, part])
+        return block
 
 
 @torch.no_grad()

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 
 from linear_lasagna.exact import primes as system
-from linear_lasagna.exact.products import Pattern, accumulate, pad, reduce
+from linear_lasagna.exact.products import Buffers, Pattern, arrange, multiply, reduce
 from linear_lasagna.exact.regions import Box, Crop, crops, size_of
-from linear_lasagna.exact.scaling import Limbs, Span, largest_sum, limbs, span
+from linear_lasagna.exact.scaling import Limbs, Span, bands, largest_sum, limbs, span
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
 CHUNK_BYTES = 2**27
@@ -56,21 +56,16 @@ def _scaled(kernel: Kernel, exponent: int, bound: int, name: str) -> tuple[Limbs
     """Weight and bias as limbs, and the output's exponent and bound, from those of the input."""
     matrix = kernel.weight.flatten(2).transpose(1, 2).flatten(1)
     weight = span(matrix, f"{name}'s weight")
-    bits = weight.magnitude.bit_length()
-    factor = largest_sum(matrix, weight.exponent, bits)
-    scaled = limbs(matrix, weight.exponent, bits)
-    product = exponent + weight.exponent
+    parts = bands(matrix, weight)
+    bound *= largest_sum(parts)
+    exponent += weight.exponent
     if kernel.bias is None:
-        return scaled, None, product, bound * factor
+        return limbs(parts), None, exponent, bound
     bias = span(kernel.bias, f"{name}'s bias")
-    result = min(product, bias.exponent)
-    offset = limbs(kernel.bias, bias.exponent, bias.magnitude.bit_length())
-    bound = (bound * factor << (product - result)) + (bias.magnitude << (bias.exponent - result))
-    return _raised(scaled, product - result), _raised(offset, bias.exponent - result), result, bound
-
-
-def _raised(numbers: Limbs, power: int) -> Limbs:
-    return Limbs(numbers.values, tuple(p + power for p in numbers.powers))
+    lowest = min(exponent, bias.exponent)
+    up, bias_up = exponent - lowest, bias.exponent - lowest
+    bound = (bound << up) + (bias.magnitude << bias_up)
+    return limbs(parts).times(up), limbs(bands(kernel.bias, bias)).times(bias_up), lowest, bound
 
 
 def digits(x: torch.Tensor, plan: Plan, box: Box) -> torch.Tensor:
@@ -81,19 +76,26 @@ def digits(x: torch.Tensor, plan: Plan, box: Box) -> torch.Tensor:
         sizes.append(layer.output_size(sizes[-1]))
     shape = (len(plan.steps[-1].primes), len(x), layers[-1].out_channels, *size_of(box))
     result = torch.empty(shape, dtype=torch.float32, device=x.device)
-    for samples, part in chunks(plan, x.shape[1], len(x), sizes, box):
+    buffers = Buffers(x.device)
+    for samples, part, size in chunks(plan, x.shape[1], len(x), sizes, box):
+        # The largest first: blocks that grow are blocks of fresh memory.
+        buffers.take("images 0", size // 8)
+        buffers.take("images 1", size // 8)
         target = result[:, samples[0] : samples[1]]
         for axis, ((start, stop), (origin, _)) in enumerate(zip(part, box, strict=True), start=3):
             target = target.narrow(axis, start - origin, stop - start)
-        images = _stack(x[samples[0] : samples[1]], plan, crops(layers, sizes, part))
+        images = _stack(x[samples[0] : samples[1]], plan, crops(layers, sizes, part), buffers)
         target.copy_(images.transpose(1, 2))
     return result
 
 
 def chunks(
     plan: Plan, channels: int, samples: int, sizes: Sequence[tuple[int, ...]], box: Box
-) -> Iterator[tuple[tuple[int, int], Box]]:
-    """Ranges of samples, and boxes of the output, whose intermediate residues take CHUNK_BYTES or less (or are 1)."""
+) -> Iterator[tuple[tuple[int, int], Box, int]]:
+    """Ranges of samples and boxes of the output, with the bytes of their intermediate residues.
+
+    They take CHUNK_BYTES or less, unless a single output takes more.
+    """
     layers = [step.layer for step in plan.steps]
     pending = [((0, samples), box)]
     while pending:
@@ -101,7 +103,7 @@ def chunks(
         largest = (last - first) * _bytes_per_sample(plan, channels, crops(layers, sizes, part))
         lengths = size_of(part)
         if largest <= CHUNK_BYTES or (last - first == 1 and max(lengths) == 1):
-            yield (first, last), part
+            yield (first, last), part, largest
         elif last - first > 1:
             middle = (first + last) // 2
             pending += [((middle, last), part), ((first, middle), part)]
@@ -113,71 +115,74 @@ def chunks(
 
 
 def _bytes_per_sample(plan: Plan, channels: int, crops: Sequence[Crop]) -> int:
-    """Largest intermediate residues of one sample: a layer's padded input and its output, both for all primes."""
+    """Largest intermediate residues of one sample: a layer's padded input or its output, for the primes it needs."""
     largest = 0
-    for step, crop in zip(plan.steps, crops, strict=True):
-        padded = [n + b + a for n, b, a in zip(size_of(crop.box), crop.before, crop.after, strict=True)]
-        positions = channels * math.prod(padded) + step.layer.out_channels * math.prod(padded)
-        largest = max(largest, 8 * len(step.primes) * positions)
+    for index, (step, crop) in enumerate(zip(plan.steps, crops, strict=True)):
+        padded = math.prod(n + b + a for n, b, a in zip(size_of(crop.box), crop.before, crop.after, strict=True))
+        following = plan.steps[min(index + 1, len(plan.steps) - 1)].primes
+        most = max(len(step.primes) * channels, (len(following) + 1) * step.layer.out_channels)
+        largest = max(largest, 8 * most * padded)
         channels = step.layer.out_channels
     return largest
 
 
-def _stack(x: torch.Tensor, plan: Plan, crops: Sequence[Crop]) -> torch.Tensor:
+def _stack(x: torch.Tensor, plan: Plan, crops: Sequence[Crop], buffers: Buffers) -> torch.Tensor:
     """Digits (primes, out channels, samples, *size), a float64 view, of one chunk; x: (samples, channels, *size)."""
     for axis, (start, stop) in enumerate(crops[0].box, start=2):
         x = x.narrow(axis, start, stop - start)
-    numbers = limbs(x.transpose(0, 1), plan.span.exponent, plan.span.magnitude.bit_length())
-    primes = plan.steps[0].primes
-    images = residues(numbers, primes, [1] * len(primes))
+    numbers, primes = limbs(bands(x.transpose(0, 1), plan.span)), plan.steps[0].primes
+    out = buffers.take("images 1", len(primes), *numbers.values.shape[1:])
+    images = residues(numbers, primes, [1] * len(primes), out, buffers)
     for index, step in enumerate(plan.steps):
         following = plan.steps[index + 1].primes if index + 1 < len(plan.steps) else step.primes
-        images = _layer(pad(images, crops[index]), step, following)
+        images = arrange(images, step.layer, crops[index], buffers)
+        pattern = Pattern(step.layer, images)
+        # One more row than the next layer needs: scratch for the extension.
+        out = buffers.take(f"images {index % 2}", len(following) + 1, step.layer.out_channels, pattern.length)
+        _layer(out[: len(step.primes)], images, step, pattern, buffers)
+        _extend(out.flatten(1), following, len(step.primes), buffers)
+        images = pattern.valid(out[:-1])
     return images
 
 
-def residues(numbers: Limbs, primes: Sequence[int], units: Sequence[int]) -> torch.Tensor:
-    """(k, *shape): the integers times each prime's unit, modulo the prime."""
+def residues(
+    numbers: Limbs, primes: Sequence[int], units: Sequence[int], out: torch.Tensor, buffers: Buffers
+) -> torch.Tensor:
+    """The integers times each prime's unit, modulo the prime, into out (k, *shape)."""
     table = [
         [system.balanced(pow(2, power, p) * unit, p) for power in numbers.powers]
         for p, unit in zip(primes, units, strict=True)
     ]
-    values = numbers.values
-    result = values.new_tensor(table) @ values.flatten(1)
-    reduce(result, values.new_tensor(primes))
-    return result.view(len(primes), *values.shape[1:])
+    torch.mm(out.new_tensor(table), numbers.values.flatten(1), out=out.flatten(1))
+    reduce(out.flatten(1), primes, buffers)
+    return out
 
 
-def _layer(images: torch.Tensor, step: Step, following: tuple[int, ...]) -> torch.Tensor:
-    """One layer's digits, and their residues modulo the primes that only the next layer uses."""
-    pattern = Pattern(step.layer, images)
-    count, channels = len(step.primes), step.layer.out_channels
-    out = images.new_empty((len(following), channels, pattern.length))
-    size = max(1, min(count, GROUP_BYTES // max(out[0].nbytes, step.weight.values[0].nbytes)))
-    scratch = images.new_empty((size, channels * pattern.length))
-    units = system.digit_units(step.primes, step.known)
-    bias_units = system.digit_units(step.primes, 0)
-    for start in range(0, count, size):
-        group = slice(start, min(start + size, count))
-        chosen = step.primes[group]
-        part = out[group]
-        if step.bias is None:
-            part.zero_()
-        else:
-            part.copy_(residues(step.bias, chosen, bias_units[group])[:, :, None].expand_as(part))
-        accumulate(part, residues(step.weight, chosen, units[group]), images[group], pattern)
-        reduce(part.flatten(1), images.new_tensor(chosen), scratch[: len(chosen)])
-    _extend(out.flatten(1), following, count)
-    return pattern.valid(out)
+def _layer(out: torch.Tensor, images: torch.Tensor, step: Step, pattern: Pattern, buffers: Buffers) -> None:
+    """One layer's digits, into out (k, out channels, length). images: its padded input, modulo k primes or more."""
+    shape = step.weight.values.shape[1:]
+    size = max(1, GROUP_BYTES // (8 * max(math.prod(shape), out[0].numel())))
+    units, plain = system.digit_units(step.primes, step.known), system.digit_units(step.primes, 0)
+    for start in range(0, len(out), size):
+        group = slice(start, start + size)
+        chosen, part = step.primes[group], out[group]
+        weight = buffers.take("weight", len(chosen), *shape)
+        residues(step.weight, chosen, units[group], weight, buffers)
+        multiply(part, weight, images[group], pattern, buffers)
+        if step.bias is not None:
+            bias = part.new_empty((len(chosen), len(part[0])))
+            part += residues(step.bias, chosen, plain[group], bias, buffers)[:, :, None]
+        reduce(part.flatten(1), chosen, buffers)
 
 
-def _extend(values: torch.Tensor, primes: tuple[int, ...], known: int) -> None:
-    """Fill the rows (primes, n) after the first `known`, which are digits, with plain residues."""
+def _extend(values: torch.Tensor, primes: tuple[int, ...], known: int, buffers: Buffers) -> None:
+    """Fill the rows of values (primes + 1, n) after the first `known`, digits, with plain residues; use up the last."""
     if known == len(primes):
         return
-    table, modulus = (values.new_tensor(rows) for rows in system.extension(primes, known))
-    first, rest = values[:known], values[known:]
-    torch.mm(table, first, out=rest)
-    multiples = torch.mv(first.T, 1 / values.new_tensor(primes[:known])).round_()
-    rest.addr_(modulus, multiples)
-    reduce(rest, values.new_tensor(primes[known:]))
+    table, modulus = system.extension(primes, known)
+    weights = values.new_tensor([*table, [1 / p for p in primes[:known]]])
+    torch.mm(weights, values[:known], out=values[known:])
+    multiples = values[-1].round_()
+    for row, negative in zip(values[known:-1], modulus, strict=True):
+        row.add_(multiples, alpha=negative)
+    reduce(values[known:-1], primes[known:], buffers)

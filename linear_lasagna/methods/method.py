@@ -17,8 +17,8 @@ def _anything(layer: Layer, dtype: torch.dtype, device: str) -> str | None:
     return None
 
 
-def _once(layer: ExpandedLayer) -> int:
-    return 1
+def _sum_then_bias(layer: ExpandedLayer) -> int:
+    return 1 + layer.bias
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Method:
     name: str
     prepare_expanded: Callable[[Kernel, ExpandedLayer], Call]
     unsupported: Callable[[Layer, torch.dtype, str], str | None] = _anything
-    roundings: Callable[[ExpandedLayer], int] = _once
+    roundings: Callable[[ExpandedLayer], int] = _sum_then_bias
     exact_on_integers: bool = True
 
     def prepare(self, kernel: Kernel, layer: Layer) -> Call:

@@ -1,0 +1,150 @@
+"""`python -m analysis VERB`: study, precision, report, noise. Heavy imports happen inside the verbs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+# Before torch is imported anywhere: idle OpenMP threads sleep instead of spinning (unless the user chose otherwise).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from cyclopts import App, Parameter
+
+PresetName = Literal["smoke", "default", "full"]
+
+app = App(
+    name="python -m analysis",
+    help="Which way of computing a linear convolution, or a stack of them, is fastest and most accurate here?",
+    version_flags=[],
+)
+
+
+@app.command
+def study(
+    preset: PresetName = "default",
+    *,
+    out: Path = Path("study"),
+    workers: int = 0,
+) -> None:
+    """Time the preset's trials through asv, measure rounding errors, render the report.
+
+    Parameters
+    ----------
+    preset
+        How much to run: minutes (smoke), a quarter of an hour (default), hours (full).
+    out
+        The folder for the report, its data and the precision store.
+    workers
+        Processes for the precision experiments; 0 computes them in this process.
+    """
+    from analysis.study import study as run
+
+    print(run(preset, out.resolve(), workers))
+
+
+@app.command
+def precision(
+    *experiments: str,
+    preset: PresetName = "default",
+    device: str = "cpu",
+    out: Path = Path("study"),
+    workers: int = 0,
+) -> None:
+    """Measure rounding errors against the exact reference; what is stored already is not computed again.
+
+    Parameters
+    ----------
+    experiments
+        Names of experiments; all, where none is given.
+    preset
+        How many seeds and sizes.
+    device
+        cpu, cuda or mps.
+    out
+        The folder of the precision store.
+    workers
+        Processes to use; 0 computes in this process.
+    """
+    from analysis.study import measure_precision
+
+    measure_precision(experiments, preset, device, out.resolve(), workers)
+
+
+@app.command
+def report(*, preset: PresetName = "default", out: Path = Path("study"), records: Path | None = None) -> None:
+    """Render the report again from what has been measured, however little that is.
+
+    Parameters
+    ----------
+    preset
+        What should have been run; the report lists what is missing of it.
+    out
+        The folder for the report and its data, where the precision store lies.
+    records
+        A folder with trial records, or with asv's own result files; this commit's trials, where none is given.
+    """
+    from analysis.study import render
+
+    print(render(preset, out.resolve(), records))
+
+
+@app.command
+def noise(
+    *,
+    comparisons: int = 30,
+    budget_s: float = 0.8,
+    calls_s: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (1e-4, 1e-3, 1e-2),
+    out: Path | None = None,
+) -> None:
+    """How noisy is this machine: the same code timed twice, and a true difference of 5 %, by three timings.
+
+    Parameters
+    ----------
+    comparisons
+        How often each comparison is repeated.
+    budget_s
+        Seconds for one comparison.
+    calls_s
+        Lengths of the timed calls in seconds.
+    out
+        A CSV file for the rows.
+    """
+    from analysis.noise import COMPARED, print_summary, rows
+    from analysis.progress import progress_bar
+
+    if comparisons < 1 or budget_s <= 0 or min(calls_s) <= 0:
+        raise ValueError("comparisons, budget-s and calls-s must be positive")
+    done = 0
+    with progress_bar("comparing", comparisons * len(calls_s) * len(COMPARED)) as advance_to:
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            advance_to(done)
+
+        frame = rows(comparisons, budget_s, calls_s, tick)
+    if out is not None:
+        frame.to_csv(out, index=False)
+    print_summary(frame)
+
+
+def main() -> int:
+    """The exit code: 0, or 2 with one line on stderr for a user's mistake, or 1 for what the machine refused."""
+    try:
+        app(exit_on_error=True)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

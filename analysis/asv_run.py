@@ -1,0 +1,99 @@
+"""Runs asv on this checkout's own environment, shows how far it is, and cleans what it saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.checkout import ROOT
+
+POLL_S = 0.5
+SCRUBBED = "existing"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `asv run`: what it selects, where it saves."""
+
+    commit: str
+    machine: str
+    patterns: Sequence[str]
+    budget_s: float
+    log: Path
+
+
+def register_machine() -> str:
+    """Write ~/.asv-machine.json where there is none, and return the machine's name."""
+    from asv.machine import Machine, MachineCollection
+
+    if not Path(MachineCollection.get_machine_file_path()).exists():
+        _asv(["machine", "--yes"])
+    return Machine.get_unique_machine_name()
+
+
+def _asv(arguments: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "asv", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"asv {arguments[0]} failed: {(result.stderr or result.stdout).strip().splitlines()[-1]}")
+
+
+def run(settings: Run, progress: Callable[[], None]) -> float:
+    """Run asv to its end; progress is called about twice a second. Returns the wall seconds.
+
+    Raises RuntimeError, naming the log, where asv did not run; a failed cell is no such failure.
+    """
+    command = [sys.executable, "-m", "asv", "run", "-E", f"existing:{sys.executable}"]
+    command += ["--set-commit-hash", settings.commit, "--machine", settings.machine, "--record-samples"]
+    for pattern in settings.patterns:
+        command += ["--bench", pattern]
+    environment = {**os.environ, "LASAGNA_BUDGET_S": str(settings.budget_s), "LASAGNA_MACHINE": settings.machine}
+    settings.log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    with settings.log.open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        try:
+            while process.poll() is None:
+                progress()
+                time.sleep(POLL_S)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    progress()
+    # asv exits with 2 where a cell failed; its record says why, and the report shows it.
+    if process.returncode not in (0, 2):
+        raise RuntimeError(f"asv run ended with exit code {process.returncode}; see {settings.log}")
+    return time.perf_counter() - start
+
+
+def scrub(results: Path) -> None:
+    """Take the interpreter's path out of the names and contents of results: it tells of nothing but a home folder."""
+    for path in results.glob(f"*-{_environment_name()}.json"):
+        _rename(path, SCRUBBED, f"{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def unscrub(results: Path) -> None:
+    """The reverse, before a run: asv adds to the file whose name holds its environment."""
+    for path in results.glob(f"*-{SCRUBBED}.json"):
+        _rename(path, _environment_name(), sys.executable)
+
+
+def _environment_name() -> str:
+    """asv's name for `-E existing:<this interpreter>`."""
+    return "existing-py" + sys.executable.replace(os.sep, "_")
+
+
+def _rename(path: Path, environment: str, python: str) -> None:
+    data = json.loads(path.read_text())
+    data["env_name"], data["python"] = environment, python
+    data["params"]["python"] = python
+    target = path.with_name(f"{path.name[:8]}-{environment}.json")
+    target.write_text(json.dumps(data))
+    path.unlink()

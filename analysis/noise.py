@@ -1,0 +1,150 @@
+"""How noisy is this machine? The same call timed twice, and a call that truly takes 5 % longer, by three timings.
+
+A call of 20 equal steps is compared with itself and with one of 21: the true ratios are 1 and 1.05 by construction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+STEPS = 20
+TRUE_RATIO = (STEPS + 1) / STEPS
+CALLS_S = (1e-4, 1e-3, 1e-2)
+COLUMNS = ("call_s", "timing", "comparison", "true_ratio", "ratio", "verdict")
+
+
+def rows(comparisons: int, budget_s: float, calls_s: tuple[float, ...], tick: Callable[[], None]) -> pandas.DataFrame:
+    """One row per comparison: call_s, timing, comparison, true_ratio, ratio, verdict ("" where a timing has none).
+
+    Each comparison takes budget_s seconds. The three timings take turns, so that all meet the same weather.
+    """
+    import pandas
+
+    found = []
+    for call_s in calls_s:
+        size = _size(call_s / STEPS)
+        for comparison in range(comparisons):
+            for timing, compare in COMPARED.items():
+                for true_ratio, ratio, verdict in compare(size, budget_s, comparison):
+                    found.append((call_s, timing, comparison, true_ratio, ratio, verdict))
+                tick()
+    return pandas.DataFrame(found, columns=list(COLUMNS))
+
+
+def summary(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Per call length and timing: |log ratio| of the same code (median, 90th percentile, largest), the share of false
+    verdicts, and how often the true 5 % was found. n: comparisons.
+    """
+    import pandas
+
+    found = []
+    for (call_s, timing), group in frame.groupby(["call_s", "timing"], sort=True):
+        same = group[group.true_ratio == 1]
+        more = group[group.true_ratio != 1]
+        logs = same.ratio.map(math.log).abs()
+        judged = bool((same.verdict != "").any())
+        found.append(
+            {
+                "call_s": call_s,
+                "timing": timing,
+                "n": len(same),
+                "median": logs.median(),
+                "p90": logs.quantile(0.9),
+                "largest": logs.max(),
+                "false_verdicts": same.verdict.isin(["faster", "slower"]).mean() if judged else math.nan,
+                "found_5_percent": (more.verdict == "slower").mean() if judged else math.nan,
+            }
+        )
+    return pandas.DataFrame(found)
+
+
+def _size(step_s: float) -> int:
+    """The side of a square matrix product that takes about step_s seconds."""
+    from linear_lasagna.timing import measure
+
+    side = 8
+    while side < 2048:
+        timing = measure(lambda block, n=side: {"step": _call(n, 1)}, budget_s=0.05, blocks=1)
+        if timing.seconds("step") >= step_s:
+            break
+        side = math.ceil(side * 1.2)
+    return side
+
+
+def _call(side: int, steps: int) -> Callable[[], None]:
+    """A call of `steps` matrix products on freshly allocated matrices."""
+    import torch
+
+    a, b, out = torch.rand(side, side), torch.rand(side, side), torch.empty(side, side)
+
+    def call() -> None:
+        for _ in range(steps):
+            torch.mm(a, b, out=out)
+
+    return call
+
+
+def _ours(interleaved: bool) -> Callable[[int, float, int], Iterator[tuple[float, float, str]]]:
+    def compare_once(side: int, budget_s: float, seed: int) -> Iterator[tuple[float, float, str]]:
+        import torch
+
+        from linear_lasagna.timing import compare, measure
+
+        def build(block: int) -> dict[str, Callable[[], None]]:
+            spacer = torch.empty(4096 + 64 * (block * 37 % 61), dtype=torch.uint8)
+            steps = {"direct": STEPS, "control": STEPS, "same": STEPS, "more": STEPS + 1}
+            calls = {name: _call(side, count) for name, count in steps.items()}
+            del spacer
+            return calls
+
+        result = compare(measure(build, budget_s=budget_s, seed=seed, interleaved=interleaved))
+        yield 1.0, result["same"].ratio, result["same"].verdict
+        yield TRUE_RATIO, result["more"].ratio, result["more"].verdict
+
+    return compare_once
+
+
+def _torch(side: int, budget_s: float, seed: int) -> Iterator[tuple[float, float, str]]:
+    """torch.utils.benchmark, one call after the other, as its tutorial has it; it gives no verdict."""
+    from torch.utils.benchmark import Timer
+
+    def seconds(steps: int) -> float:
+        timer: Any = Timer("call()", globals={"call": _call(side, steps)}, num_threads=_threads())
+        return timer.blocked_autorange(min_run_time=budget_s / 3).median
+
+    first, second, more = seconds(STEPS), seconds(STEPS), seconds(STEPS + 1)
+    yield 1.0, second / first, ""
+    yield TRUE_RATIO, more / first, ""
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+COMPARED: dict[str, Callable[[int, float, int], Iterator[tuple[float, float, str]]]] = {
+    "interleaved": _ours(interleaved=True),
+    "isolated": _ours(interleaved=False),
+    "torch.utils.benchmark": _torch,
+}
+
+
+def print_summary(frame: pandas.DataFrame) -> None:
+    """The summary as a table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Same code timed twice: |ratio - 1|; a true difference of 5 %: how often it was found")
+    for heading in ("call", "timing", "n", "median", "90th pct", "largest", "false verdicts", "5 % found"):
+        table.add_column(heading, justify="left" if heading == "timing" else "right")
+    for row in summary(frame).itertuples():
+        shares = ["–" if math.isnan(v) else f"{v:.0%}" for v in (row.false_verdicts, row.found_5_percent)]
+        spreads = [f"{math.expm1(v):.2%}" for v in (row.median, row.p90, row.largest)]
+        table.add_row(f"{row.call_s * 1e3:g} ms", row.timing, str(row.n), *spreads, *shares)
+    Console().print(table)

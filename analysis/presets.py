@@ -1,0 +1,110 @@
+"""What a study runs, as data: which problems in which dtypes, and how long each trial is timed."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from linear_lasagna.catalog import GROUPS
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+BENCHMARKS = {group: f"{group}.{group.capitalize()}" for group in ("sources", "networks", "stacks", "merging")}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Problems of one benchmark group, and the dtypes that they are timed in."""
+
+    group: str
+    problems: tuple[str, ...]
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """budget_s: seconds in timed calls per trial, all ways together."""
+
+    name: str
+    budget_s: float
+    selections: tuple[Selection, ...]
+
+
+class Key(NamedTuple):
+    """What identifies a trial."""
+
+    group: str
+    problem: str
+    dtype: str
+    device: str
+
+
+def _all(group: str) -> tuple[str, ...]:
+    return tuple(problem.name for problem in GROUPS[group])
+
+
+SMOKE = Preset(
+    "smoke",
+    1.0,
+    (
+        Selection("sources", ("sources/merge", "sources/unfold"), ("float32",)),
+        Selection("networks", ("resnet50/conv2_3x3", "resnet50/conv4_reduce"), ("float32",)),
+        Selection("stacks", ("stacks/sesr_x1", "stacks/plain_x2", "stacks/plain_x8"), ("bfloat16", "float32")),
+        Selection("merging", ("stacks/sesr_x1",), ("float32",)),
+    ),
+)
+DEFAULT = Preset(
+    "default",
+    3.0,
+    (
+        Selection("sources", _all("sources"), DTYPES),
+        Selection("networks", _all("networks"), ("bfloat16", "float32")),
+        Selection("stacks", _all("stacks"), DTYPES),
+        Selection("merging", _all("stacks"), ("float32",)),
+    ),
+)
+FULL = Preset(
+    "full",
+    10.0,
+    (
+        Selection("sources", _all("sources"), DTYPES),
+        Selection("networks", _all("networks"), DTYPES),
+        Selection("stacks", _all("stacks"), DTYPES),
+        Selection("merging", _all("stacks"), DTYPES),
+    ),
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (SMOKE, DEFAULT, FULL)}
+
+
+def preset_named(name: str) -> Preset:
+    """Raises ValueError, naming the known ones, for an unknown preset."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def trials(preset: Preset, devices: Sequence[str]) -> list[Key]:
+    """Every trial of the preset on the devices."""
+    return [
+        Key(selection.group, *combination)
+        for selection in preset.selections
+        for combination in itertools.product(selection.problems, selection.dtypes, devices)
+    ]
+
+
+def bench_patterns(preset: Preset, devices: Sequence[str]) -> list[str]:
+    """Regular expressions for `asv run --bench` that select exactly the preset's cells.
+
+    asv matches them against "module.Class.name('problem', 'dtype', 'device', 'way')".
+    """
+
+    def any_of(names: Sequence[str]) -> str:
+        return "'(" + "|".join(map(re.escape, names)) + ")'"
+
+    return [
+        rf"^{re.escape(BENCHMARKS[s.group])}\.\w+\({any_of(s.problems)}, {any_of(s.dtypes)}, {any_of(devices)}, "
+        for s in preset.selections
+    ]

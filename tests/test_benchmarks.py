@@ -1,0 +1,162 @@
+"""asv's side: the replay hands asv a trial's samples bit for bit, and finished trials are never run again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from asv_runner.benchmarks.mark import SkipNotImplemented
+from asv_runner.benchmarks.time import TimeBenchmark
+from asv_runner.discovery import disc_benchmarks
+
+import benchmarks._records as records_module
+import benchmarks._replay as replay_module
+from benchmarks._replay import ReplayClock
+from benchmarks.sources import Sources
+from linear_lasagna.catalog import CATALOG
+from linear_lasagna.trial import Cell, Trial
+
+ROOT = Path(__file__).parent.parent
+CELL = ("sources/merge", "float32", "cpu", "direct")
+# 0.1 + 0.2 and its neighbours: sums of such numbers lose bits that the replay must keep.
+SAMPLES = [[0.1 + 0.2, 1 / 3, 7e-7], [math.pi * 1e-5, 2**-40 + 2**-80, 1e-3]]
+
+
+def made_trial(**cells: Cell) -> Trial:
+    return Trial(CATALOG["sources/merge"], "float32", "cpu", 1.0, 0, cells, {})
+
+
+def handed(monkeypatch: pytest.MonkeyPatch, trial: Trial) -> None:
+    monkeypatch.setattr(replay_module, "fetch", lambda *arguments: trial)
+
+
+def test_the_clock_returns_zero_and_then_the_sample() -> None:
+    clock = ReplayClock()
+    clock.load([3.0, 4.0])
+    assert [clock() for _ in range(6)] == [0.0, 3.0, 0.0, 4.0, 0.0, 3.0]
+
+
+def test_canary_asv_runner_hands_the_samples_on_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails when a new asv_runner times, warms up or batches in a way that breaks the replay."""
+    handed(monkeypatch, made_trial(direct=Cell(samples=SAMPLES, error_u=1.0)))
+    suite = Sources()
+    benchmark = TimeBenchmark("sources.Sources.time_forward", suite.time_forward, [suite])
+    benchmark._current_params = CELL
+    assert not benchmark.do_setup()
+    result = benchmark.run(*CELL)
+    assert result == {"samples": [sample for block in SAMPLES for sample in block], "number": 1}
+
+
+def test_a_skipped_cell_is_skipped_and_a_failed_one_fails_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = {"direct": Cell("skipped", "cannot do it"), "control": Cell("failed", "is wrong")}
+    handed(monkeypatch, made_trial(**cells))
+    with pytest.raises(SkipNotImplemented, match="cannot do it"):
+        Sources().setup(*CELL)
+    with pytest.raises(RuntimeError, match="is wrong"):
+        Sources().setup(*CELL[:3], "control")
+
+
+def test_ratio_and_error_are_finite_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = [1e-3, 1.1e-3, 0.9e-3]
+    twice = [[2 * s for s in block]] * 12
+    cells = {"direct": Cell(samples=[block] * 12, error_u=1.5), "unfold_matmul": Cell(samples=twice, error_u=2.5)}
+    handed(monkeypatch, made_trial(**cells))
+    suite = Sources()
+    suite.setup(*CELL[:3], "unfold_matmul")
+    assert suite.track_ratio(*CELL[:3], "unfold_matmul") == pytest.approx(2.0, rel=1e-12)
+    assert suite.track_error(*CELL[:3], "unfold_matmul") == 2.5
+
+
+def discovered() -> list:
+    return list(disc_benchmarks(str(ROOT / "benchmarks")))
+
+
+def test_every_group_is_discovered_once_and_none_shares_a_setup_cache() -> None:
+    """asv keys a setup_cache by file and line, so that heirs of one class would share it: there is none here."""
+    names = [benchmark.name for benchmark in discovered()]
+    assert len(names) == len(set(names))
+    for group in ("sources.Sources", "networks.Networks", "stacks.Stacks", "merging.Merging"):
+        assert f"{group}.time_forward" in names
+    shared = [b.setup_cache_key for b in discovered() if b.setup_cache_key is not None]
+    assert len(shared) == len(set(shared))
+
+
+def test_parameters_are_static_strings() -> None:
+    groups = [b for b in discovered() if b.name.endswith("time_forward")]
+    for benchmark in groups:
+        assert benchmark.param_names == ["problem", "dtype", "device", "way"]
+        assert benchmark.params[1] == ["'float16'", "'bfloat16'", "'float32'", "'float64'"]
+        assert benchmark.params[2] == ["'cpu'", "'cuda'", "'mps'"]
+        assert "'control'" in benchmark.params[3]
+
+
+def test_discovery_does_not_import_torch() -> None:
+    code = (
+        "import sys; from asv_runner.discovery import disc_benchmarks; "
+        f"list(disc_benchmarks({str(ROOT / 'benchmarks')!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def fetch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    monkeypatch.setenv("ASV_CONF_DIR", str(folder))
+    monkeypatch.setenv("ASV_COMMIT", "0" * 40)
+    monkeypatch.setenv("LASAGNA_BUDGET_S", "0.05")
+    return records_module.fetch("sources", "sources/merge", "float32", "cpu", ["direct", "control"], "run")
+
+
+def test_a_finished_trial_is_reused_and_a_part_of_a_record_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    real = records_module._run
+    monkeypatch.setattr(records_module, "_run", lambda *a: runs.append(a) or real(*a))
+    first = fetch(tmp_path, monkeypatch)
+    assert fetch(tmp_path, monkeypatch) == first
+    assert len(runs) == 1
+    [path] = tmp_path.rglob("*.json")
+    path.rename(path.with_suffix(".part"))  # what a kill during the write leaves behind
+    fetch(tmp_path, monkeypatch)
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "0", "nan", "inf"])
+def test_a_budget_that_is_no_positive_number_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASAGNA_BUDGET_S", text)
+    with pytest.raises(ValueError, match="LASAGNA_BUDGET_S must be a positive number of seconds"):
+        records_module.budget_s()
+
+
+@pytest.fixture
+def asv_home(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A folder with a configuration of its own, so that a test leaves no trace in the checkout's results."""
+    configuration = json.loads((ROOT / "asv.conf.json").read_text())
+    configuration |= {"repo": str(ROOT), "benchmark_dir": str(ROOT / "benchmarks")}
+    (tmp_path / "asv.conf.json").write_text(json.dumps(configuration))
+    environment = {**os.environ, "HOME": str(tmp_path), "LASAGNA_BUDGET_S": "0.1", "LASAGNA_MACHINE": "tested"}
+    environment["ASV_CONF_DIR"] = str(tmp_path)  # asv itself sets it in its managed environments only
+    asv = [sys.executable, "-m", "asv", "machine", "--yes", "--machine", "tested"]
+    subprocess.run(asv, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    return tmp_path, environment
+
+
+def test_asv_saves_the_samples_of_the_record_bit_for_bit(asv_home: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = asv_home
+    command = [sys.executable, "-m", "asv", "run", "-E", f"existing:{sys.executable}", "--machine", "tested"]
+    command += ["--set-commit-hash", "HEAD", "--record-samples"]
+    command += ["--bench", r"Sources\.time_forward\('sources/merge', 'float32', 'cpu', '(direct|merged/direct)'"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [record] = (folder / ".asv/trials/tested").rglob("*.json")
+    cells = json.loads(record.read_text())["trial"]["cells"]
+    [saved] = (folder / ".asv/results/tested").glob("*-existing-*.json")
+    result = json.loads(saved.read_text())
+    row = result["results"]["sources.Sources.time_forward"]
+    samples = [s for s in row[result["result_columns"].index("samples")] if s]
+    expected = [[s for block in cells[way]["samples"] for s in block] for way in ("direct", "merged/direct")]
+    assert samples == expected

@@ -1,0 +1,51 @@
+"""Presets select exactly the cells that they name, as asv itself matches them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+from asv_runner.discovery import disc_benchmarks
+
+from analysis.presets import PRESETS, Key, bench_patterns, preset_named, trials
+from linear_lasagna.catalog import CATALOG
+
+ROOT = Path(__file__).parent.parent
+
+
+def selected(patterns: list[str]) -> set[Key]:
+    """The trials of the cells that asv would run: it searches "name(param, param, …)", parameters as repr."""
+    found = set()
+    for benchmark in disc_benchmarks(str(ROOT / "benchmarks")):
+        if not benchmark.name.endswith("time_forward"):
+            continue
+        for params in itertools.product(*benchmark.params):
+            if any(re.search(pattern, f"{benchmark.name}({', '.join(params)})") for pattern in patterns):
+                found.add(Key(benchmark.name.partition(".")[0], *(p.strip("'") for p in params[:3])))
+    return found
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("devices", [("cpu",), ("cpu", "cuda")])
+def test_the_patterns_select_exactly_the_presets_trials(name: str, devices: tuple[str, ...]) -> None:
+    preset = preset_named(name)
+    expected = trials(preset, devices)
+    assert len(expected) == len(set(expected))
+    assert selected(bench_patterns(preset, devices)) == set(expected)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_presets_name_problems_of_the_catalogue(preset) -> None:
+    assert {key.problem for key in trials(preset, ("cpu",))} <= set(CATALOG)
+
+
+def test_a_larger_preset_runs_whatever_a_smaller_one_runs() -> None:
+    smoke, default, full = (set(trials(PRESETS[name], ("cpu",))) for name in ("smoke", "default", "full"))
+    assert smoke < default < full
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown preset 'tiny'; known: smoke, default, full"):
+        preset_named("tiny")
