@@ -140,11 +140,13 @@ def print_summary(frame: pandas.DataFrame) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Same code timed twice: |ratio - 1|; a true difference of 5 %: how often it was found")
+    table = Table(title="The same code timed twice, and a call that takes 5 % longer")
     for heading in ("call", "timing", "n", "median", "90th pct", "largest", "false verdicts", "5 % found"):
         table.add_column(heading, justify="left" if heading == "timing" else "right")
-    for row in summary(frame).itertuples():
-        shares = ["–" if math.isnan(v) else f"{v:.0%}" for v in (row.false_verdicts, row.found_5_percent)]
-        spreads = [f"{math.expm1(v):.2%}" for v in (row.median, row.p90, row.largest)]
-        table.add_row(f"{row.call_s * 1e3:g} ms", row.timing, str(row.n), *spreads, *shares)
-    Console().print(table)
+    for row in summary(frame).to_dict("records"):
+        spreads = [f"{math.expm1(row[name]):.2%}" for name in ("median", "p90", "largest")]
+        shares = [
+            "–" if math.isnan(row[name]) else f"{row[name]:.0%}" for name in ("false_verdicts", "found_5_percent")
+        ]
+        table.add_row(f"{row['call_s'] * 1e3:g} ms", row["timing"], str(row["n"]), *spreads, *shares)
+    Console(width=100).print(table)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis import asv_run
 from analysis.checkout import ROOT, Checkout, checkout
-from analysis.presets import Preset, bench_patterns, preset_named, trials
+from analysis.presets import Key, Preset, bench_patterns, preset_named, trials
 from analysis.progress import progress_bar
+
+if TYPE_CHECKING:
+    import pandas
+
+    from analysis.records import Records
+    from analysis.report import Context
 
 TRIALS = ROOT / ".asv" / "trials"
 RESULTS = ROOT / ".asv" / "results"
 OUT = ROOT / "study"
+STORE = "precision.sqlite"
+BIBTEX = """@software{{linear_lasagna,
+  author  = {{{{The Linear Lasagna developers}}}},
+  title   = {{Linear Lasagna: cost, accuracy and meaning of stacked linear convolutions}},
+  version = {{{version}, commit {commit}}},
+  year    = {{{year}}}
+}}"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,7 @@ class Place:
 
     @property
     def store(self) -> Path:
-        return self.out / "precision.sqlite"
+        return self.out / STORE
 
 
 def devices_here() -> tuple[str, ...]:
@@ -69,18 +83,99 @@ def time_trials(preset: Preset, devices: Sequence[str], where: Place) -> float:
         asv_run.scrub(results)
 
 
+def measure_precision(experiments: Sequence[str], preset: str, device: str, out: Path, workers: int) -> None:
+    """Run experiments (none named: all) into the store of `out`, and say what was done."""
+    from analysis.precision import run_study
+
+    machine = asv_run.register_machine()
+    print(
+        run_study(experiments or None, preset, out / STORE, workers=workers, device=device, machine=machine),
+        file=sys.stderr,
+    )
+
+
+def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Path:
+    """The report of what has been measured; prints its headlines. Returns the page's path.
+
+    records: a folder of trial records or of asv's own results; this commit's trials on this machine, where None.
+    Raises ValueError for an unknown preset, or where there are no results at all.
+    """
+    from analysis import report
+    from analysis.findings import find
+    from analysis.headlines import headlines
+
+    preset, where = preset_named(preset_name), place(out)
+    found = load_records(records or where.records)
+    rows = load_rows(where.store)
+    if not len(found) and rows is None:
+        known = "; ".join(found.messages) or f"{records or where.records} holds no trial record"
+        raise ValueError(f"no results yet: {known}; run `make study` first")
+    expected = trials(preset, devices_here()) if records is None else ()
+    page = report.render(found, rows, out, context(where, preset, found, expected))
+    for headline in headlines(find(found, rows, expected)):
+        print(f"* {headline.text.replace('`', '')}")
+    return page
+
+
+def load_records(folder: Path) -> Records:
+    """Trial records below the folder; where there is none, what asv's own result files hold."""
+    from analysis import asv_results, records
+
+    found = records.load(folder)
+    if len(found) or not any(folder.glob("**/machine.json")):
+        return found
+    return asv_results.load(folder)
+
+
+def load_rows(store: Path) -> pandas.DataFrame | None:
+    """The precision rows, or None where nothing has been stored."""
+    from analysis.store import read
+
+    if not store.exists():
+        return None
+    rows = read(store)
+    return rows if len(rows) else None
+
+
+def context(where: Place, preset: Preset, found: Records, expected: Sequence[Key]) -> Context:
+    """What the data cannot know: version, commit, date, what should have run, how to cite."""
+    from importlib.metadata import version
+
+    from analysis.report import Context
+
+    started = max((record.trial.started for record in found), default="")
+    release = version("linear-lasagna")
+    return Context(
+        version=release,
+        commit=where.checkout.commit,
+        dirty=where.checkout.dirty,
+        date=started.partition("T")[0],
+        selection=preset.name,
+        expected=expected,
+        commands=(
+            "git clone <repository> linear-lasagna && cd linear-lasagna",
+            f"git checkout {where.checkout.commit}",
+            f"make study PRESET={preset.name}",
+        ),
+        citation=f"The Linear Lasagna developers: Linear Lasagna {release}, commit {where.checkout.commit[:12]}.",
+        bibtex=BIBTEX.format(version=release, commit=where.checkout.commit[:12], year=started[:4] or "n.d."),
+        licence="Code BSD-3-Clause, data CC-BY-4.0.",
+    )
+
+
 def study(preset_name: str, out: Path = OUT, workers: int = 0) -> Path:
     """Everything, in order; returns the report's path. What was finished before a kill is not done again.
 
     Raises ValueError for an unknown preset, or outside of a git checkout.
     """
-    from analysis import precision, report_run
-
     preset = preset_named(preset_name)
     where, devices = place(out), devices_here()
     start = time.perf_counter()
     asv_s = time_trials(preset, devices, where)
-    precision.run_study(None, preset.name, where.store, workers=workers, device=devices[-1], machine=where.machine)
-    page = report_run.render(where, preset, devices)
-    report_run.headlines(where, asv_s, time.perf_counter() - start)
+    measure_precision((), preset.name, devices[-1] if "cuda" in devices else "cpu", out, workers)
+    page = render(preset.name, out)
+    found = load_records(where.records).latest()
+    share = sum(record.trial.timed_s for record in found) / asv_s
+    print(f"{len(found)} trials; asv ran {asv_s:.0f} s, {share:.0%} of it in timed calls")
+    print(f"the whole study took {time.perf_counter() - start:.0f} s")
     return page

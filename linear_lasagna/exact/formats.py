@@ -59,9 +59,7 @@ def decode(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mantissa.bitwise_xor_(sign).sub_(sign), field.clamp_(min=1).add_(form.least - 1)
 
 
-def encode(
-    high: torch.Tensor, low: torch.Tensor, exponent: torch.Tensor, dtype: torch.dtype
-) -> torch.Tensor:
+def encode(high: torch.Tensor, low: torch.Tensor, exponent: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Round (high + low) * 2**exponent to dtype: to nearest, ties to even, subnormal numbers, overflow to inf.
 
     high, low: float64, |low| <= ulp(high) / 2, 2**60 <= |high| < 2**400 or high = low = 0. exponent: int64.

@@ -16,7 +16,9 @@ import numpy
 from linear_lasagna.exact.scaling import LIMB
 
 SEGMENT = 2**13
-EXACT = 2**53 - 2**25  # sums up to here are exact in float64, and so is the multiple of p subtracted from them
+EXACT = (
+    2**53 - 2**25
+)  # sums up to here are exact in float64, and so is the multiple of p subtracted from them
 LEAST_PRIME = 5  # quotients by it stay below 2**51
 LARGEST_HALF = 2 ** (LIMB - 1)
 

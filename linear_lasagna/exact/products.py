@@ -18,9 +18,10 @@ from linear_lasagna.problems import ExpandedLayer
 
 LARGEST_WASTE = 1.3  # positions computed in a flat view per position needed; beyond, columns are gathered
 LEAST_WASTE = 1.15  # beyond, images are copied together
-LEAST_CHANNELS = 8
 GATHERED = 64
-ROUNDER = torch.tensor(1.5 * 2.0**52, dtype=torch.float64)  # added and subtracted, it rounds numbers below 2**51
+ROUNDER = torch.tensor(
+    1.5 * 2.0**52, dtype=torch.float64
+)  # added and subtracted, it rounds numbers below 2**51
 
 
 class Buffers:
@@ -86,8 +87,7 @@ class Pattern:
         self.channels = images.shape[1] // layer.groups
         length = 1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
         self.waste = length / math.prod(self.shape)
-        shifts = all(step == 1 for step in layer.stride) and self.waste <= LARGEST_WASTE
-        self.flat = shifts and self.channels >= LEAST_CHANNELS
+        self.flat = all(step == 1 for step in layer.stride) and self.waste <= LARGEST_WASTE
         self.length = length if self.flat else math.prod(self.shape)
         self.taps = 1 if self.flat else min(layer.taps, max(1, GATHERED // self.channels))
 
@@ -119,7 +119,9 @@ def multiply(
     weight = weight.view(batch, -1, weight.shape[-1])
     out = out.view(batch, -1, out.shape[-1])
     start = 0
-    for block in _shifted(images, pattern, batch) if pattern.flat else _gathered(images, pattern, batch, buffers):
+    for block in (
+        _shifted(images, pattern, batch) if pattern.flat else _gathered(images, pattern, batch, buffers)
+    ):
         part = weight[:, :, start : start + block.shape[1]]
         torch.baddbmm(out, part, block, beta=1 if start else 0, out=out)
         start += block.shape[1]

@@ -8,7 +8,7 @@ import torch
 
 from linear_lasagna.exact.formats import encode
 from linear_lasagna.exact.primes import limb_table
-from linear_lasagna.exact.scaling import LIMB, Span, bands, limbs, span
+from linear_lasagna.exact.scaling import LIMB, Span, limbs, span
 
 SPARE = 3  # zero limbs below the lowest, so that the leading limb always has three below it
 
@@ -31,8 +31,8 @@ def integers(
     torch.mm(table, digits, out=values[SPARE:])
     if plus is not None:
         base = step - (step - lowest) % LIMB
-        parts = limbs(bands(plus, Span(base, magnitude << (step - base))))
-        for power, part in zip(parts.powers, parts.values, strict=True):
+        parts = limbs(plus[None], Span(base, magnitude << (step - base)))
+        for power, part in zip(parts.powers, parts.values[:, 0], strict=True):
             values[SPARE + (base - lowest + power) // LIMB] += part
     return values, lowest - SPARE * LIMB
 

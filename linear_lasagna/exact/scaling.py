@@ -6,7 +6,7 @@ bit, so its integers are as short as they can be: about 74 bits for 200,000 unif
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from linear_lasagna.exact.formats import decode, format_of, raw
 
 LIMB = 24
 BAND = 40 * LIMB
-PIECE = 2**18
+PIECE = 2**17  # numbers scaled at once; their temporary copies stay in a processor's cache
 
 
 class Span(NamedTuple):
@@ -25,23 +25,19 @@ class Span(NamedTuple):
     magnitude: int
 
 
-class Band(NamedTuple):
-    """Integers times 2**power, held in float64, of at most `bits` bits: integers that do not overflow float64."""
-
-    integers: torch.Tensor
-    power: int
-    bits: int
-
-
 class Limbs(NamedTuple):
-    """Integers as sums of limbs: values (rows, *shape) float64, |value| <= 2**23; row r counts 2**powers[r]."""
+    """Integers as sums of limbs: values (rows, *shape) float64, |value| <= 2**23; row r counts 2**powers[r].
+
+    largest_sum bounds the sum of the integers' magnitudes over every index of the first axis (too large by 2**-30).
+    """
 
     values: torch.Tensor
     powers: tuple[int, ...]
+    largest_sum: int
 
     def times(self, power: int) -> Limbs:
         """The integers times 2**power."""
-        return Limbs(self.values, tuple(p + power for p in self.powers))
+        return Limbs(self.values, tuple(p + power for p in self.powers), self.largest_sum << power)
 
 
 def span(x: torch.Tensor, name: str = "x") -> Span:
@@ -63,45 +59,54 @@ def span(x: torch.Tensor, name: str = "x") -> Span:
     return Span(lowest, mantissa << shift if shift >= 0 else mantissa >> -shift)
 
 
-def bands(x: torch.Tensor, span: Span) -> list[Band]:
-    """x / 2**span.exponent as a sum of bands: one, unless the numbers span more than 960 bits."""
+def limbs(x: torch.Tensor, span: Span) -> Limbs:
+    """x / 2**span.exponent as limbs; span must be x's, or that of a tensor which x is a part of."""
     bits = span.magnitude.bit_length()
+    # Integers of up to 960 bits and a mantissa fit float64's range: one band. The others are cut into several.
+    starts = range(0, max(bits, 1), BAND) if bits > BAND else (0,)
+    counts = [min(BAND + 53, bits - start) // LIMB + 1 for start in starts]
+    values = torch.empty((sum(counts), *x.shape), dtype=torch.float64, device=x.device)
+    largest, step = 0, max(1, PIECE * len(x) // x.numel())
+    for first in range(0, len(x), step):
+        piece, total = x[first : first + step].flatten(1), 0
+        parts = values[:, first : first + step].split(counts)
+        for integers, start, part in zip(_bands(piece, span.exponent, starts), starts, parts, strict=True):
+            total += _largest_sum(integers) << start
+            _cut(integers, part.flatten(2))
+        largest = max(largest, total)
+    powers = (
+        start + LIMB * place for start, count in zip(starts, counts, strict=True) for place in range(count)
+    )
+    return Limbs(values, tuple(powers), largest)
+
+
+def _bands(x: torch.Tensor, exponent: int, starts: Sequence[int]) -> Iterator[torch.Tensor]:
+    """x / 2**exponent as a sum of integers * 2**start; the integers in float64, which they do not overflow."""
     mantissa, shift = decode(x)
     # Where the shift is negative, the mantissa ends in as many zeros (or is zero).
-    shift = shift.sub_(span.exponent).clamp_(min=-53)
+    shift = shift.sub_(exponent).clamp_(min=-53)
     values = mantissa.to(torch.float64)
-    if bits <= BAND:
-        return [Band(values.mul_(_power_of_two(shift)), 0, bits)]
-    index, found = shift.clamp(min=0) // BAND, []
-    for number in range(-(-bits // BAND)):
-        part = values * _power_of_two((shift - BAND * number).clamp_(-53, BAND))
-        part.masked_fill_(index != number, 0.0)
-        found.append(Band(part, BAND * number, min(BAND + 53, bits - BAND * number)))
-    return found
+    if len(starts) == 1:
+        yield values.mul_(_power_of_two(shift))
+        return
+    band = shift.clamp(min=0) // BAND
+    for index, start in enumerate(starts):
+        part = values * _power_of_two((shift - start).clamp_(-53, BAND))
+        yield part.masked_fill_(band != index, 0.0)
 
 
-def largest_sum(bands: Sequence[Band]) -> int:
-    """An upper bound of max over rows of sum |integer|, too large by 2**-30 of it at most; bands of shape (rows, n)."""
-    total = 0
-    for integers, power, _ in bands:
-        largest = int(integers.abs().sum(-1).max())
-        # n non-negative terms, added in any order, lose at most n units in the last place.
-        total += (largest + (largest * integers.shape[-1] >> 52) + 1) << power
-    return total
+def _largest_sum(integers: torch.Tensor) -> int:
+    """An upper bound of the rows' sums of magnitudes."""
+    largest = int(integers.abs().sum(-1).max())
+    # n non-negative terms, added in any order, lose at most n units in the last place.
+    return largest + (largest * integers.shape[-1] >> 52) + 1
 
 
-def limbs(bands: Sequence[Band]) -> Limbs:
-    """The bands cut into limbs; their integers are used up."""
-    counts = [bits // LIMB + 1 for _, _, bits in bands]
-    values = bands[0].integers.new_empty((sum(counts), *bands[0].integers.shape))
-    powers, first = [], 0
-    for (rest, power, _), count in zip(bands, counts, strict=True):
-        for place in reversed(range(count)):
-            row = torch.mul(rest, 2.0 ** (-LIMB * place), out=values[first + place]).round_()
-            rest.sub_(row, alpha=2.0 ** (LIMB * place))
-        powers.extend(power + LIMB * place for place in range(count))
-        first += count
-    return Limbs(values, tuple(powers))
+def _cut(integers: torch.Tensor, rows: torch.Tensor) -> None:
+    """Balanced limbs into rows (count, *shape), the lowest first; the integers are used up."""
+    for place in reversed(range(len(rows))):
+        torch.mul(integers, 2.0 ** (-LIMB * place), out=rows[place]).round_()
+        integers.sub_(rows[place], alpha=2.0 ** (LIMB * place))
 
 
 def _power_of_two(exponent: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch
 from linear_lasagna.exact import primes as system
 from linear_lasagna.exact.products import Buffers, Pattern, arrange, multiply, reduce
 from linear_lasagna.exact.regions import Box, Crop, crops, size_of
-from linear_lasagna.exact.scaling import Limbs, Span, bands, largest_sum, limbs, span
+from linear_lasagna.exact.scaling import Limbs, Span, limbs, span
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
 CHUNK_BYTES = 2**27
@@ -55,17 +56,16 @@ def plan(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[ExpandedLa
 def _scaled(kernel: Kernel, exponent: int, bound: int, name: str) -> tuple[Limbs, Limbs | None, int, int]:
     """Weight and bias as limbs, and the output's exponent and bound, from those of the input."""
     matrix = kernel.weight.flatten(2).transpose(1, 2).flatten(1)
-    weight = span(matrix, f"{name}'s weight")
-    parts = bands(matrix, weight)
-    bound *= largest_sum(parts)
-    exponent += weight.exponent
+    found = span(matrix, f"{name}'s weight")
+    weight, exponent = limbs(matrix, found), exponent + found.exponent
+    bound *= weight.largest_sum
     if kernel.bias is None:
-        return limbs(parts), None, exponent, bound
-    bias = span(kernel.bias, f"{name}'s bias")
-    lowest = min(exponent, bias.exponent)
-    up, bias_up = exponent - lowest, bias.exponent - lowest
-    bound = (bound << up) + (bias.magnitude << bias_up)
-    return limbs(parts).times(up), limbs(bands(kernel.bias, bias)).times(bias_up), lowest, bound
+        return weight, None, exponent, bound
+    found = span(kernel.bias, f"{name}'s bias")
+    lowest = min(exponent, found.exponent)
+    bias = limbs(kernel.bias[:, None], found).times(found.exponent - lowest)
+    bound = (bound << (exponent - lowest)) + bias.largest_sum
+    return weight.times(exponent - lowest), bias, lowest, bound
 
 
 def digits(x: torch.Tensor, plan: Plan, box: Box) -> torch.Tensor:
@@ -118,7 +118,9 @@ def _bytes_per_sample(plan: Plan, channels: int, crops: Sequence[Crop]) -> int:
     """Largest intermediate residues of one sample: a layer's padded input or its output, for the primes it needs."""
     largest = 0
     for index, (step, crop) in enumerate(zip(plan.steps, crops, strict=True)):
-        padded = math.prod(n + b + a for n, b, a in zip(size_of(crop.box), crop.before, crop.after, strict=True))
+        padded = math.prod(
+            n + b + a for n, b, a in zip(size_of(crop.box), crop.before, crop.after, strict=True)
+        )
         following = plan.steps[min(index + 1, len(plan.steps) - 1)].primes
         most = max(len(step.primes) * channels, (len(following) + 1) * step.layer.out_channels)
         largest = max(largest, 8 * most * padded)
@@ -130,9 +132,12 @@ def _stack(x: torch.Tensor, plan: Plan, crops: Sequence[Crop], buffers: Buffers)
     """Digits (primes, out channels, samples, *size), a float64 view, of one chunk; x: (samples, channels, *size)."""
     for axis, (start, stop) in enumerate(crops[0].box, start=2):
         x = x.narrow(axis, start, stop - start)
-    numbers, primes = limbs(bands(x.transpose(0, 1), plan.span)), plan.steps[0].primes
+    numbers, primes = limbs(x.transpose(0, 1), plan.span), plan.steps[0].primes
     out = buffers.take("images 1", len(primes), *numbers.values.shape[1:])
-    images = residues(numbers, primes, [1] * len(primes), out, buffers)
+    residues(
+        numbers.values.flatten(1), powers(numbers, primes, [1] * len(primes)), primes, out.flatten(1), buffers
+    )
+    images = out
     for index, step in enumerate(plan.steps):
         following = plan.steps[index + 1].primes if index + 1 < len(plan.steps) else step.primes
         images = arrange(images, step.layer, crops[index], buffers)
@@ -145,34 +150,49 @@ def _stack(x: torch.Tensor, plan: Plan, crops: Sequence[Crop], buffers: Buffers)
     return images
 
 
-def residues(
-    numbers: Limbs, primes: Sequence[int], units: Sequence[int], out: torch.Tensor, buffers: Buffers
-) -> torch.Tensor:
-    """The integers times each prime's unit, modulo the prime, into out (k, *shape)."""
+def powers(numbers: Limbs, primes: Sequence[int], units: Sequence[int]) -> torch.Tensor:
+    """The table (k, rows) of what a limb of each row counts, times each prime's unit, modulo the prime."""
     table = [
         [system.balanced(pow(2, power, p) * unit, p) for power in numbers.powers]
         for p, unit in zip(primes, units, strict=True)
     ]
-    torch.mm(out.new_tensor(table), numbers.values.flatten(1), out=out.flatten(1))
-    reduce(out.flatten(1), primes, buffers)
+    return numbers.values.new_tensor(table)
+
+
+def residues(
+    limbs: torch.Tensor, table: torch.Tensor, primes: Sequence[int], out: torch.Tensor, buffers: Buffers
+) -> torch.Tensor:
+    """Limbs (rows, n) times a table of powers, modulo the primes, into out (k, n)."""
+    torch.mm(table, limbs, out=out)
+    reduce(out, primes, buffers)
     return out
 
 
 def _layer(out: torch.Tensor, images: torch.Tensor, step: Step, pattern: Pattern, buffers: Buffers) -> None:
     """One layer's digits, into out (k, out channels, length). images: its padded input, modulo k primes or more."""
-    shape = step.weight.values.shape[1:]
-    size = max(1, GROUP_BYTES // (8 * max(math.prod(shape), out[0].numel())))
-    units, plain = system.digit_units(step.primes, step.known), system.digit_units(step.primes, 0)
-    for start in range(0, len(out), size):
-        group = slice(start, start + size)
-        chosen, part = step.primes[group], out[group]
-        weight = buffers.take("weight", len(chosen), *shape)
-        residues(step.weight, chosen, units[group], weight, buffers)
-        multiply(part, weight, images[group], pattern, buffers)
-        if step.bias is not None:
-            bias = part.new_empty((len(chosen), len(part[0])))
-            part += residues(step.bias, chosen, plain[group], bias, buffers)[:, :, None]
-        reduce(part.flatten(1), chosen, buffers)
+    primes, channels, fan_in = step.primes, len(out[0]), step.weight.values.shape[-1]
+    table = powers(step.weight, primes, system.digit_units(primes, step.known))
+    weights = step.weight.values.flatten(1)
+    # A block of output channels, and of primes, whose weights and outputs stay in a cache while they are reduced.
+    rows = channels if step.layer.groups > 1 else max(1, GROUP_BYTES // (8 * len(primes) * fan_in))
+    count = max(1, GROUP_BYTES // (8 * min(rows, channels) * max(fan_in, pattern.length)))
+    for first, start in itertools.product(range(0, channels, rows), range(0, len(primes), count)):
+        group, part = primes[start : start + count], out[start : start + count, first : first + rows]
+        weight = buffers.take("weight", len(group), part.shape[1], fan_in)
+        chosen = weights[:, first * fan_in : (first + rows) * fan_in]
+        residues(chosen, table[start : start + count], group, weight.flatten(1), buffers)
+        multiply(part, weight, images[start : start + count], pattern, buffers)
+        if step.bias is None:
+            reduce(part.flatten(1), group, buffers)
+    if step.bias is not None:
+        _add_bias(out, step, buffers)
+        reduce(out.flatten(1), primes, buffers)
+
+
+def _add_bias(out: torch.Tensor, step: Step, buffers: Buffers) -> None:
+    bias, primes = out.new_empty(out.shape[:2]), step.primes
+    table = powers(step.bias, primes, system.digit_units(primes, 0))
+    out += residues(step.bias.values.flatten(1), table, primes, bias, buffers)[:, :, None]
 
 
 def _extend(values: torch.Tensor, primes: tuple[int, ...], known: int, buffers: Buffers) -> None:

@@ -1,0 +1,127 @@
+"""Everything that the report says, as frames: computed once from the records and the precision rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from analysis import growth, networks, statistics
+from analysis.frames import Frame, framed
+from analysis.records import Records, cells, problems
+from analysis.style import dtypes_in_order
+
+GROUPS = ("sources", "networks", "stacks")
+MERGING = "merging"  # its ways are merges, not ways to compute the same result
+
+
+class Scope(NamedTuple):
+    """Where trials were run: never compared across scopes."""
+
+    machine: str
+    device: str
+
+    def of(self, frame: Frame) -> Frame:
+        """The rows of this scope."""
+        return frame[(frame["machine"] == self.machine) & (frame["device"] == self.device)]
+
+
+class Expected(NamedTuple):
+    """A trial that the study was meant to run, on one machine."""
+
+    group: str
+    problem: str
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """speedups, winners, costs: without the group `merging`. precision and what follows from it: None where absent."""
+
+    records: Records
+    scopes: tuple[Scope, ...]
+    groups: tuple[str, ...]
+    cells: Frame
+    problems: Frame
+    speedups: Frame
+    winners: Frame
+    costs: Frame
+    noise: Frame
+    totals: Frame
+    merging: Frame
+    precision: Frame | None
+    missing: Frame
+    messages: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def label(self, scope: Scope) -> str:
+        """The device, and the machine where there are several."""
+        several = len({scope.machine for scope in self.scopes}) > 1
+        return f"{scope.machine}, {scope.device}" if several else scope.device
+
+    def dtypes(self, frame: Frame) -> list[str]:
+        return dtypes_in_order(frame["dtype"])
+
+
+def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[str]] = ()) -> Findings:
+    """Analyse the newest record of every trial. precision: rows as `growth` takes them; unusable ones are named."""
+    records = records.latest()
+    rows, messages = _usable(precision)
+    judged = Records(tuple(r for r in records if r.group != MERGING))
+    everything = statistics.speedups(records)
+    found = cells(records)
+    order = {group: place for place, group in enumerate(GROUPS)}
+    return Findings(
+        records=records,
+        scopes=tuple(sorted({Scope(r.machine, r.trial.device) for r in records})),
+        groups=tuple(sorted({r.group for r in judged}, key=lambda group: (order.get(group, 9), group))),
+        cells=found,
+        problems=problems(records),
+        speedups=everything[everything["group"] != MERGING].reset_index(drop=True),
+        winners=statistics.winners(judged),
+        costs=statistics.costs(judged),
+        noise=statistics.noise(records),
+        totals=networks.totals(records),
+        merging=_merging(everything),
+        precision=rows,
+        missing=_missing(records, expected),
+        messages=(*records.messages, *messages),
+        notes=records.notes,
+    )
+
+
+def _usable(precision: Frame | None) -> tuple[Frame | None, tuple[str, ...]]:
+    """The precision rows where they hold the depth experiment, else None; and what is wrong with them."""
+    if precision is None or not len(precision):
+        return None, ()
+    lacking = growth.missing_columns(precision)
+    if lacking:
+        return None, (f"the precision rows lack the columns {', '.join(lacking)}; they are left out",)
+    usable = precision[precision["experiment"] == "depth"]
+    return (usable.reset_index(drop=True), ()) if len(usable) else (None, ())
+
+
+def _missing(records: Records, expected: Sequence[Sequence[str]]) -> Frame:
+    """The expected trials of which no record was found."""
+    found = {(r.group, r.trial.problem.name, r.trial.dtype, r.trial.device) for r in records}
+    return framed(sorted(tuple(key) for key in expected if tuple(key) not in found), list(Expected._fields))
+
+
+def _merging(speedups: Frame) -> Frame:
+    """What merging costs: one row per problem, dtype and merge. calls: the merge's time in calls of the unmerged stack.
+
+    break_even: calls after which a kernel merged once has paid, where merging makes the stack faster by verdict.
+    """
+    keys = ["machine", "problem", "dtype", "device"]
+    ways = {"merge_float64": "merged/direct", "merge_working": "merged_working/direct"}
+    merges = speedups[(speedups["group"] == MERGING) & speedups["way"].isin(ways)]
+    merges = merges[[*keys, "way", "seconds", "baseline_seconds", "ratio", "ratio_lower", "ratio_upper"]]
+    calls = speedups[(speedups["group"] == "stacks") & speedups["way"].isin(ways.values())]
+    calls = calls[[*keys, "way", "ratio", "verdict"]].rename(columns={"ratio": "call_ratio"})
+    rows = merges.assign(merged=merges["way"].map(ways)).merge(
+        calls.rename(columns={"way": "merged"}), on=[*keys, "merged"], how="left"
+    )
+    pays = rows["verdict"] == "faster"
+    rows["break_even"] = (rows["ratio"] / (1 - rows["call_ratio"])).where(pays)
+    return rows.drop(columns="merged")

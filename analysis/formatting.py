@@ -1,0 +1,88 @@
+"""Numbers as text, with no more digits than their interval justifies."""
+
+from __future__ import annotations
+
+import math
+
+DASH = "–"
+MOST_DIGITS = 4  # significant digits, whatever the interval
+
+
+def decimals(value: float, lower: float, upper: float) -> int:
+    """Decimals such that half the interval has one significant digit, or two where it begins with 1.
+
+    Three significant digits of the value where there is no interval. Never negative.
+    """
+    size = math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 0
+    half = (upper - lower) / 2
+    if not half > 0 or not math.isfinite(half):
+        return max(0, 2 - size)
+    exponent = math.floor(math.log10(half))
+    leading = int(half / 10**exponent)
+    wanted = -exponent + (1 if leading == 1 else 0)
+    return max(0, min(wanted, MOST_DIGITS - 1 - size))
+
+
+def number(value: float, lower: float = math.nan, upper: float = math.nan) -> str:
+    """The value alone, rounded as its interval justifies."""
+    return DASH if not math.isfinite(value) else f"{value:.{decimals(value, lower, upper)}f}"
+
+
+def interval(value: float, lower: float, upper: float) -> str:
+    """The interval alone, as in "[1.21, 1.26]"; "" where there is none."""
+    if not (math.isfinite(lower) and math.isfinite(upper)):
+        return ""
+    places = decimals(value, lower, upper)
+    return f"[{lower:.{places}f}, {upper:.{places}f}]"
+
+
+def with_interval(value: float, lower: float, upper: float) -> str:
+    """As in "1.23 [1.21, 1.26]"; where there is no interval, the value alone."""
+    return f"{number(value, lower, upper)} {interval(value, lower, upper)}".strip()
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Plain decimal notation with so many significant digits; powers of ten beyond 1e-4 and 1e6."""
+    if not math.isfinite(value):
+        return DASH
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if not -4 <= size <= 6:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - size)}f}"
+
+
+def seconds(value: float) -> str:
+    """A time with the unit that fits: 12.3 µs, 1.23 ms, 1.23 s."""
+    if not math.isfinite(value):
+        return DASH
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            return f"{significant(value / size)} {unit}"
+    return f"{significant(value / 1e-9)} ns"
+
+
+def size(value: float) -> str:
+    """Bytes with the binary unit that fits."""
+    if not math.isfinite(value):
+        return DASH
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= scale:
+            return f"{significant(value / scale)} {unit}"
+    return f"{value:.0f} B"
+
+
+def percent(value: float) -> str:
+    """A share or a small log ratio, in per cent with two significant digits."""
+    return DASH if not math.isfinite(value) else f"{significant(100 * value, 2)} %"
+
+
+def times(value: float) -> str:
+    """A ratio inside a sentence, as in "1.8×"."""
+    return f"{significant(value, 2 if value < 10 else 3)}×"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """As in "1 trial" and "2 trials"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -1,0 +1,117 @@
+"""One draw with its exact result, and the rows that compare ways with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from analysis.precision.compute import lost_row
+from analysis.precision.experiment import Row
+from analysis.precision.unit import Unit
+from linear_lasagna.devices import dtype_named
+from linear_lasagna.exact import Exact, convolve
+from linear_lasagna.metrics import relative_l2
+from linear_lasagna.problems import Kernel, Problem
+from linear_lasagna.rounding import unit_roundoff
+from linear_lasagna.ways import way_named
+
+
+Measure: TypeAlias = Callable[[torch.Tensor], Row]
+
+
+def _nothing(y: torch.Tensor) -> Row:
+    return {}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A unit's input and kernels on its device, and the exact result, always computed on the CPU.
+
+    values: the exact result rounded once to float64, (batch, channels, *size).
+    """
+
+    unit: Unit
+    x: torch.Tensor
+    kernels: tuple[Kernel, ...]
+    exact: Exact
+    values: torch.Tensor
+
+    @classmethod
+    def of(cls, unit: Unit) -> Case:
+        """Draw the unit and compute its reference."""
+        x, kernels = draw(unit)
+        exact = convolve(x, kernels, unit.problem.layers)
+        moved = tuple(moved_kernel(kernel, unit.device) for kernel in kernels)
+        return cls(unit, x.to(unit.device), moved, exact, exact.to(torch.float64))
+
+    @property
+    def problem(self) -> Problem:
+        return self.unit.problem
+
+    def supports(self, way: str) -> bool:
+        """Whether the way can compute the unit's problem in its dtype on its device."""
+        kind = self.unit.device.partition(":")[0]
+        return way_named(way).unsupported(self.problem, dtype_named(self.unit.dtype), kind) is None
+
+    def compute(self, way: str) -> torch.Tensor:
+        """The way's result, on the unit's device."""
+        return way_named(way).prepare(self.problem, self.kernels)(self.x)
+
+    def rows(self, ways: Sequence[str], more: Measure = _nothing) -> list[Row]:
+        """One row per way that can compute the unit, in the order given; more(y): further columns."""
+        return [self.row(way, lambda way=way: self.compute(way), more) for way in ways if self.supports(way)]
+
+    def row(self, way: str, compute: Callable[[], torch.Tensor], more: Measure = _nothing) -> Row:
+        """The row of compute() -> y under the way's name; a failure is a row, with its reason."""
+        try:
+            y = compute().cpu()
+        except Exception as error:
+            return lost_row(way, one_line(error))
+        return {"way": way, **judged(self.exact.error(y), self.values, y.dtype), **more(y)}
+
+
+def draw(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...]]:
+    """The unit's input and kernels, on the CPU and in its dtype; the same numbers for every device."""
+    dtype = dtype_named(unit.dtype)
+    x, kernels = unit.problem.draw(torch.float64, seed=unit.seed, signs=unit.signs)
+    scaled = (Kernel((kernel.weight * unit.gain).to(dtype), _rounded(kernel.bias, dtype)) for kernel in kernels)
+    return x.to(dtype), tuple(scaled)
+
+
+def _rounded(bias: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if bias is None else bias.to(dtype)
+
+
+def moved_kernel(kernel: Kernel, device: str) -> Kernel:
+    return Kernel(kernel.weight.to(device), None if kernel.bias is None else kernel.bias.to(device))
+
+
+def judged(error: torch.Tensor, values: torch.Tensor, dtype: torch.dtype) -> Row:
+    """Status and size of an error: relative L2, dimensionless, and in units of u. None where it is not finite.
+
+    error: float64, infinite or NaN where the result was; values: what it is relative to, float64.
+    """
+    wrong = error.numel() - int(error.isfinite().sum())
+    size = None if wrong else relative_l2(error, values)
+    status, reason = "ok", ""
+    if wrong:
+        status, reason = "overflow", f"{wrong} of {error.numel()} outputs are not finite"
+    elif size is not None and math.isinf(size):
+        status, reason, size = "failed", "the exact result is zero, the computed one is not", None
+    return {
+        "status": status,
+        "reason": reason,
+        "relative_l2": size,
+        "error_u": None if size is None else size / unit_roundoff(dtype),
+        "outputs": error.numel(),
+    }
+
+
+def one_line(error: BaseException) -> str:
+    """The error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

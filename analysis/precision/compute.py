@@ -1,0 +1,94 @@
+"""Computes one unit: an experiment's rows with the columns that all rows share. What a worker runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from analysis.precision.experiment import Experiment, Row
+from analysis.precision.unit import Unit
+from linear_lasagna.environment import code_digest
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the study knows and a unit does not: the machine's name, and which code computes."""
+
+    machine: str
+    code: str
+    version: str
+    torch: str
+
+    @classmethod
+    def of(cls, experiment: Experiment, machine: str) -> Stamp:
+        return cls(machine, code_digest(), experiment.version(), importlib.metadata.version("torch"))
+
+
+class Task(NamedTuple):
+    """A unit, the experiment that it belongs to, and its stamp: all that a worker needs."""
+
+    experiment: Experiment
+    unit: Unit
+    stamp: Stamp
+
+
+def compute(task: Task) -> list[Row]:
+    """The task's rows. elapsed_s: wall seconds of the whole unit, the same in all its rows.
+
+    Whatever the experiment raises becomes failed rows with the reason.
+    """
+    from analysis.precision.case import one_line
+    from analysis.precision.conditions import pinned
+
+    start = time.perf_counter()
+    with pinned() as threads:
+        try:
+            rows = task.experiment.rows(task.unit)
+        except Exception as error:
+            rows = [lost_row(way, one_line(error)) for way in task.experiment.ways]
+    elapsed_s = round(time.perf_counter() - start, 6)
+    return [full_row(task, row, threads, elapsed_s) for row in rows]
+
+
+def lost(task: Task, reason: str) -> list[Row]:
+    """The rows of a unit that left none, because its worker died."""
+    return [full_row(task, lost_row(way, reason), None, None) for way in task.experiment.ways]
+
+
+def lost_row(way: str, reason: str) -> Row:
+    """The row of a way that gave no result."""
+    blank: Row = dict.fromkeys(("relative_l2", "error_u"))
+    return {"way": way, "status": "failed", "reason": reason, **blank, "outputs": 0}
+
+
+def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None) -> Row:
+    """The row between the columns that say what it is about and those that say where it comes from."""
+    unit, stamp = task.unit, task.stamp
+    first = {
+        "experiment": task.experiment.name,
+        "problem": unit.problem.name,
+        "machine": stamp.machine,
+        "device": unit.device,
+        "dtype": unit.dtype,
+        "signs": unit.signs,
+        "depth": unit.depth,
+        "fan_in": unit.fan_in,
+        "gain": unit.gain,
+        "seed": unit.seed,
+    }
+    last = {
+        "threads": threads,
+        "code": stamp.code,
+        "version": stamp.version,
+        "torch": stamp.torch,
+        "elapsed_s": elapsed_s,
+    }
+    return {name: _plain(value) for name, value in (first | row | last).items()}
+
+
+def _plain(value: Any) -> Any:
+    """None for numbers that are not finite: neither JSON nor a reader has another use for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

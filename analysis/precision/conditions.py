@@ -1,0 +1,28 @@
+"""Under what conditions a unit is computed: the same everywhere, so that its rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from linear_lasagna.trial.running import full_precision
+
+THREADS = 1
+
+
+@contextmanager
+def pinned() -> Iterator[int]:
+    """One thread, TF32 and 16-bit reductions off, no gradients; gives the effective number of threads.
+
+    The order in which a sum is taken may depend on the number of threads, so a unit has one, in this process as in
+    a worker; units run side by side instead. The number of threads is put back afterwards.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        with torch.no_grad(), full_precision():
+            yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)

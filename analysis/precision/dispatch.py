@@ -1,0 +1,69 @@
+"""Hands tasks to an executor and gives back their rows, also those of tasks whose worker died."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from typing import TypeAlias
+
+from analysis.precision.compute import Task, compute, lost
+from analysis.precision.experiment import Row
+
+Result: TypeAlias = tuple[Task, list[Row]]
+Lost: TypeAlias = list[tuple[Task, BaseException]]
+Running: TypeAlias = dict[Future[list[Row]], Task]
+Opener: TypeAlias = Callable[[int], Executor]
+
+
+def dispatch(tasks: Iterable[Task], workers: int, open_executor: Opener) -> Iterator[Result]:
+    """Every task with its rows, in the order in which they are finished.
+
+    workers: 0 for this process. When a worker dies, every task that was handed out may be the cause. Each is tried
+    once more, alone; one whose worker dies again is recorded as failed.
+    """
+    waiting = deque(tasks)
+    while waiting:
+        suspects = yield from _until_broken(waiting, open_executor(workers), max(workers, 1))
+        again = deque(task for task, _ in suspects)
+        while again:
+            guilty = yield from _until_broken(again, open_executor(min(workers, 1)), 1)
+            for task, error in guilty:
+                yield task, lost(task, _reason(error))
+
+
+def _until_broken(waiting: deque[Task], executor: Executor, most: int) -> Generator[Result, None, Lost]:
+    """Take from waiting, `most` tasks at a time, until it is empty or a worker dies; returns what was lost, and why."""
+    running: Running = {}
+    failed: Lost = []
+    broken = False
+    try:
+        while running or (waiting and not broken):
+            while waiting and not broken and len(running) < most:
+                broken = not _submit(executor, waiting, running)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                task, error = running.pop(future), future.exception()
+                if error is None:
+                    yield task, future.result()
+                else:
+                    failed.append((task, error))
+                    broken = True
+    finally:
+        executor.shutdown(cancel_futures=True)
+    return failed
+
+
+def _submit(executor: Executor, waiting: deque[Task], running: Running) -> bool:
+    """Hand out the next task; whether the executor took it."""
+    try:
+        running[executor.submit(compute, waiting[0])] = waiting[0]
+    except BrokenExecutor:
+        return False
+    waiting.popleft()
+    return True
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, BrokenExecutor):
+        return "its worker process died, also when it computed nothing else"
+    return f"its worker failed twice: {type(error).__name__}: {error}".splitlines()[0]

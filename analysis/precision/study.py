@@ -1,0 +1,127 @@
+"""Runs experiments: only the units that the store lacks, each in one transaction, with progress on stderr."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.precision.compute import Stamp, Task
+from analysis.precision.dispatch import dispatch
+from analysis.precision.experiment import PRESETS, Experiment
+from analysis.precision.workers import open_executor
+from analysis.progress import progress_bar
+from analysis.store import Store
+from linear_lasagna.environment import cpu_name, set_wait_policy
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did. units: all of the preset; stored: those computed before; statuses: this run's rows by status."""
+
+    preset: str
+    units: int
+    stored: int
+    statuses: dict[str, int]
+    elapsed_s: float
+    store: Path
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items())) or "no"
+        return (
+            f"precision ({self.preset}): {self.units} units, {self.stored} of them stored before, {counts} new rows "
+            f"in {self.elapsed_s:.0f} s; {self.store}"
+        )
+
+
+def run_study(
+    experiments: Sequence[str] | None = None,
+    preset: str = "default",
+    store_path: str | Path = "precision.sqlite",
+    *,
+    workers: int = 0,
+    device: str = "cpu",
+    machine: str | None = None,
+    retry_failed: bool = False,
+) -> Summary:
+    """Compute and store the rows of all units of the experiments (None: of all experiments) that are not stored yet.
+
+    workers: processes beside this one, 0 for none; the rows are the same. machine: its name in the rows, None for the
+    processor's. retry_failed: compute units with failed rows again. Raises ValueError for unknown names and for a
+    device that is not there, StoreError where rows cannot be stored, RuntimeError where workers cannot start.
+    """
+    set_wait_policy()
+    start = time.perf_counter()
+    chosen = named(experiments)
+    _check(preset, device, workers)
+    name = machine or cpu_name()
+    with Store(store_path) as store:
+        if store.notice:
+            print(store.notice, file=sys.stderr)
+        tasks = [task for each in chosen for task in tasks_of(each, preset, device, name)]
+        missing = _missing(store, tasks, retry_failed)
+        statuses = _compute(store, missing, workers)
+        elapsed_s = time.perf_counter() - start
+        return Summary(preset, len(tasks), len(tasks) - len(missing), statuses, elapsed_s, store.path)
+
+
+def named(experiments: Sequence[str] | None) -> list[Experiment]:
+    """The experiments by their names, all for None. Raises ValueError for an unknown one."""
+    from analysis.precision import EXPERIMENTS
+
+    names = list(EXPERIMENTS) if experiments is None else experiments
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
+    return [EXPERIMENTS[name] for name in names]
+
+
+def _check(preset: str, device: str, workers: int) -> None:
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    if workers < 0:
+        raise ValueError(f"workers must be 0 or more, not {workers}")
+    from linear_lasagna.devices import unavailable
+
+    reason = unavailable(device)
+    if reason is not None:
+        raise ValueError(f"device {device!r}: {reason}")
+
+
+def tasks_of(experiment: Experiment, preset: str, device: str, machine: str) -> list[Task]:
+    """The preset's units as tasks, without those whose dtype the device does not have."""
+    from linear_lasagna.devices import unavailable
+
+    stamp = Stamp.of(experiment, machine)
+    units = experiment.units(preset, device)
+    return [Task(experiment, unit, stamp) for unit in units if unavailable(device, unit.dtype) is None]
+
+
+def _missing(store: Store, tasks: Iterable[Task], retry_failed: bool) -> list[Task]:
+    """The tasks without stored rows, in a fixed random order: costly units lie evenly, so the time left is honest."""
+    keys = {(task.experiment.name, task.stamp.version, task.stamp.machine) for task in tasks}
+    done = {key: store.done(*key, retry_failed=retry_failed) for key in keys}
+    missing = [
+        task
+        for task in tasks
+        if task.unit.key not in done[task.experiment.name, task.stamp.version, task.stamp.machine]
+    ]
+    random.Random(0).shuffle(missing)
+    return missing
+
+
+def _compute(store: Store, tasks: Sequence[Task], workers: int) -> dict[str, int]:
+    """Compute and store the tasks; how many rows had which status."""
+    statuses: Counter[str] = Counter()
+    if not tasks:
+        return statuses
+    with progress_bar("precision", len(tasks)) as advance_to:
+        for count, (task, rows) in enumerate(dispatch(tasks, workers, open_executor), 1):
+            store.put(task.experiment.name, task.unit.key, task.stamp.version, task.stamp.machine, rows)
+            statuses.update(row["status"] for row in rows)
+            advance_to(count)
+    return statuses

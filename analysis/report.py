@@ -1,0 +1,194 @@
+"""The report: one self-contained HTML page, its numbers as CSV, its tables as LaTeX, its figures as SVG.
+
+The same records, rows and context give the same bytes. It renders from whatever there is and says what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis import dictionary, growth, other_tables, statistics
+from analysis import formatting as show
+from analysis.findings import Findings, find
+from analysis.frames import Frame
+from analysis.headlines import headlines
+from analysis.records import Records
+from analysis.sections import Section, sections
+from analysis.speed_tables import ordered
+from analysis.tables import MARKS, latex
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the data cannot know. date: of the study, passed in so that a page can be rendered again.
+
+    selection: the name of what should have run; expected: its trials as (group, problem, dtype, device), of which
+    those without a record are listed. commands: to reproduce, one per line.
+    """
+
+    version: str
+    commit: str = ""
+    dirty: bool = False
+    date: str = ""
+    title: str = "Linear Lasagna: cost and accuracy of linear convolutions"
+    selection: str = ""
+    expected: Sequence[Sequence[str]] = ()
+    commands: tuple[str, ...] = ()
+    citation: str = ""
+    bibtex: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def render(records: Records, precision: Frame | None, out: Path, context: Context) -> Path:
+    """Write report.html, data/ and figures/ below out; return the page's path. precision: as `growth` takes it."""
+    findings = find(records, precision, context.expected)
+    found = sections(findings)
+    data = frames(findings)
+    for name, frame in data.items():
+        _write(out / "data" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    for section in found:
+        for table in section.tables:
+            _write(out / "data" / f"{table.name}.tex", latex(table))
+        for plot in section.plots:
+            _write(out / "figures" / f"{plot.name}.svg", plot.standalone)
+    page = out / "report.html"
+    _write(page, _page(findings, found, data, context))
+    return page
+
+
+def frames(findings: Findings) -> dict[str, Frame]:
+    """Every CSV by name, as documented in `dictionary`; those without rows are left out."""
+    places = ["machine", "device", "group", "dtype"]
+    winners = findings.winners.assign(among=findings.winners["among"].map(", ".join))
+    found = {
+        "cells": findings.cells,
+        "speedups": findings.speedups,
+        "summary": _unless_empty(findings.speedups, lambda f: statistics.over_problems(f, [*places, "way"])),
+        "totals": findings.totals,
+        "winners": winners,
+        "wins": _unless_empty(findings.winners, lambda f: statistics.wins(f, places)),
+        "costs": findings.costs,
+        "merging": findings.merging,
+        "noise": findings.noise,
+        "noise_floor": _unless_empty(
+            findings.noise, lambda f: statistics.noise_floor(f, ["machine", "device", "dtype"])
+        ),
+        **_precision_frames(findings.precision),
+        "reasons": other_tables.reasons(findings.cells),
+        "missing": findings.missing,
+        "problems": findings.problems,
+        "environment": other_tables.environment(findings),
+    }
+    return {name: ordered(f) if {"dtype", "way"} <= set(f) else f for name, f in found.items() if len(f)}
+
+
+def _unless_empty(frame: Frame, derive: Any) -> Frame:
+    return derive(frame) if len(frame) else frame
+
+
+def _precision_frames(rows: Frame | None) -> dict[str, Frame]:
+    if rows is None:
+        return {}
+    columns = [name for name in (*growth.NEEDED, "reason", "threads") if name in rows]
+    raw = rows[columns].sort_values([*growth.SERIES, "depth", "seed"], kind="stable")
+    return {
+        "precision": raw,
+        "depth": growth.by_depth(rows),
+        "slopes": growth.slopes(rows),
+        "exponents": growth.exponents(rows),
+        "merge_ratios": growth.merge_ratios(rows),
+    }
+
+
+def _page(findings: Findings, found: list[Section], data: dict[str, Frame], context: Context) -> str:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["code"] = _code
+    return environment.get_template("report.html").render(
+        context=context,
+        findings=findings,
+        sections=found,
+        headlines=headlines(findings),
+        conditions=conditions(findings),
+        warnings=warnings(findings, context),
+        partial=partial(findings, context),
+        marks=MARKS,
+        files={name: (dictionary.FILES[name], list(frame.columns), len(frame)) for name, frame in data.items()},
+        columns=dictionary.COLUMNS,
+        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+    )
+
+
+def _code(text: str) -> Any:
+    """Names in backticks as <code>; everything else escaped."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
+
+
+def conditions(findings: Findings) -> list[str]:
+    """Under which conditions the numbers hold, one line per machine and device."""
+    lines = []
+    for scope in findings.scopes:
+        records = [r for r in findings.records if (r.machine, r.trial.device) == scope]
+        described = records[-1].trial.environment
+        chip = described.get("accelerator") if scope.device != "cpu" else described.get("cpu")
+        threads = f"{show.plural(int(described['threads']), 'thread')}, " if described.get("threads") else ""
+        torch = f"torch {described['torch']}, " if described.get("torch") else ""
+        trials = show.plural(len(records), "trial")
+        lines.append(f"{scope.machine}, {scope.device}: {chip or 'processor not recorded'}, {threads}{torch}{trials}")
+    return lines
+
+
+def warnings(findings: Findings, context: Context) -> list[str]:
+    """What a reader must know before believing a number."""
+    found = []
+    if context.dirty:
+        found.append("The working tree differed from the commit: these numbers belong to no commit.")
+    dirty = sum(record.dirty for record in findings.records)
+    if dirty:
+        count = show.plural(len(findings.records), "trial")
+        found.append(f"{dirty} of {count} ran in a working tree that differed from the commit.")
+    commits = {record.commit for record in findings.records}
+    if len(commits) > 1:
+        found.append(f"The trials come from {len(commits)} commits.")
+    codes = {r.trial.environment["code"] for r in findings.records if "code" in r.trial.environment}
+    if len(codes) > len(commits):
+        found.append(f"The trials were computed by {len(codes)} versions of the code.")
+    return found + [f"Left out: {message}" for message in findings.messages]
+
+
+def partial(findings: Findings, context: Context) -> list[str]:
+    """What is missing."""
+    found = []
+    if not len(findings.records):
+        found.append("There are no trial records yet.")
+    elif len(findings.missing):
+        of = f"{len(findings.missing)} of the {len(set(map(tuple, context.expected)))} trials"
+        found.append(f"{of} of the selection{f' “{context.selection}”' if context.selection else ''} left no record.")
+    if findings.precision is None:
+        found.append("There are no rows of the precision experiment yet.")
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+    os.chmod(name, 0o644)
+    os.replace(name, path)

@@ -1,0 +1,195 @@
+"""Speedups, verdicts, winners and the noise floor: records in, tidy frames out.
+
+A ratio is time / baseline's time, a speedup its inverse. Intervals are `timing.median_interval`'s over blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import astuple
+from statistics import median
+from typing import Any
+
+from analysis.frames import Frame, framed
+from analysis.records import PLACE, Record, Records, cells
+from linear_lasagna.timing import MARGIN, Comparison, Timing, block_log_ratios, compare
+
+VERDICTS = ("faster", "slower", "tie", "undecided")
+TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
+SPEEDUPS = [
+    *PLACE,
+    "way",
+    "control",
+    "seconds",
+    "baseline_seconds",
+    "ratio",
+    "ratio_lower",
+    "ratio_upper",
+    "speedup",
+    "speedup_lower",
+    "speedup_upper",
+    "verdict",
+    "margin",
+    "blocks",
+]
+WINNERS = [*PLACE, "way", "among", "ways"]
+NOISE = [*PLACE, "ratio", "ratio_lower", "ratio_upper", "verdict", "blocks"]
+
+
+def speedups(records: Records) -> Frame:
+    """One row per timed cell other than the baseline. seconds: per call, the median over the blocks' medians."""
+    return framed([row for record in records for row in _speedups(record)], SPEEDUPS)
+
+
+def _speedups(record: Record) -> Iterator[tuple[Any, ...]]:
+    trial = record.trial
+    timing = trial.timing()
+    if trial.baseline not in timing.samples:
+        return
+    baseline_seconds = timing.seconds(trial.baseline)
+    for way, found in compare(timing, trial.baseline, trial.control).items():
+        times = (timing.seconds(way), baseline_seconds)
+        interval = (found.ratio, found.lower, found.upper)
+        inverse = (1 / found.ratio, 1 / found.upper, 1 / found.lower)
+        verdict = (found.verdict, found.margin, found.blocks)
+        yield (*record.place.values(), way, way == trial.control, *times, *interval, *inverse, *verdict)
+
+
+def verdict_counts(frame: Frame, by: list[str]) -> Frame:
+    """How often each verdict fell, per combination of the columns `by`; controls are left out."""
+    ways = frame[~frame["control"].astype(bool)]
+    counts = ways.groupby([*by, "verdict"], sort=True).size().unstack("verdict", fill_value=0)
+    return counts.reindex(columns=list(VERDICTS), fill_value=0).reset_index().rename_axis(columns=None)
+
+
+def over_problems(frame: Frame, by: list[str]) -> Frame:
+    """Speedups over problems: their number, geometric mean, median and range, and the verdicts."""
+    import numpy
+
+    ways = frame[~frame["control"].astype(bool)]
+    grouped = ways.groupby(by, sort=True)["speedup"]
+    summary = grouped.agg(
+        problems="size",
+        geometric_mean=lambda values: float(numpy.exp(numpy.log(values).mean())),
+        median="median",
+        least="min",
+        most="max",
+    )
+    return summary.reset_index().merge(verdict_counts(frame, by), on=by)
+
+
+def winners(records: Records) -> Frame:
+    """One row per trial with at least two timed ways, the control not counted.
+
+    way: the one that is faster, by verdict, than every other; "" where there is none. among: the fastest and all
+    that are not slower than it by verdict. ways: how many were compared. Of two ways that make the same call with
+    other numbers (`TWINS`) only one is compared.
+    """
+    return framed([row for record in records for row in _winner(record)], WINNERS)
+
+
+def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
+    trial = record.trial
+    timing = trial.timing()
+    ways = [way for way in timing.samples if way != trial.control and _twin(way) not in timing.samples]
+    if trial.baseline not in ways or len(ways) < 2:
+        return
+    estimates = {trial.baseline: 0.0}
+    for way in ways:
+        if way != trial.baseline:
+            estimates[way] = median(block_log_ratios(timing, way, trial.baseline) or [math.inf])
+    fastest = min(estimates, key=lambda way: estimates[way])
+    margin = max(MARGIN, abs(_control(timing, trial.baseline, trial.control)))
+    against = compare(timing, fastest, control=None, margin=margin)
+    rivals = [way for way in ways if way != fastest and against[way].verdict != "slower"]
+    yield (*record.place.values(), "" if rivals else fastest, (fastest, *rivals), len(ways))
+
+
+def _twin(way: str) -> str | None:
+    """The way that makes the same call, where this one differs only in the kernel's numbers."""
+    schedule, _, method = way.partition("/")
+    return f"{TWINS[schedule]}/{method}" if schedule in TWINS else None
+
+
+def _control(timing: Timing, baseline: str, control: str) -> float:
+    """The control's median log ratio, 0 where there is no control."""
+    if control not in timing.samples:
+        return 0.0
+    return median(block_log_ratios(timing, control, baseline) or [0.0])
+
+
+def wins(frame: Frame, by: list[str]) -> Frame:
+    """Per way: on how many trials it is fastest alone (`alone`) and among the fastest (`among`), of `trials`.
+
+    The row whose way is "" counts the trials without a single fastest way.
+    """
+    exploded = frame.explode("among")
+    trials = frame.groupby(by, sort=True).size().rename("trials")
+    alone = frame.groupby([*by, "way"], sort=True).size().rename("alone")
+    among = exploded.groupby([*by, "among"], sort=True).size().rename("among").rename_axis([*by, "way"])
+    counts = alone.to_frame().join(among, how="outer").fillna(0).astype(int).reset_index()
+    return counts.merge(trials.reset_index(), on=by)
+
+
+def noise(records: Records) -> Frame:
+    """One row per control, judged as if it were another way: by its interval and the fixed margin alone."""
+    rows = []
+    for record in records:
+        timing, trial = record.trial.timing(), record.trial
+        if {trial.baseline, trial.control} <= timing.samples.keys():
+            found: Comparison = compare(timing, trial.baseline, control=None)[trial.control]
+            ratio, lower, upper, verdict, _, blocks = astuple(found)
+            rows.append((*record.place.values(), ratio, lower, upper, verdict, blocks))
+    return framed(rows, NOISE)
+
+
+def noise_floor(frame: Frame, by: list[str]) -> Frame:
+    """|log ratio| of the controls: median, 90th percentile, largest, and how many got a false verdict."""
+    import numpy
+
+    sizes = frame.assign(size=numpy.log(frame["ratio"].astype(float)).abs())
+    sizes["false"] = sizes["verdict"].isin(["faster", "slower"])
+    grouped = sizes.groupby(by, sort=True)
+    floor = grouped["size"].agg(controls="size", median="median", p90=lambda v: v.quantile(0.9), largest="max")
+    return floor.join(grouped["false"].sum().rename("false_verdicts")).reset_index()
+
+
+def costs(records: Records) -> Frame:
+    """Time, memory and error of every timed cell but the controls, each beside its trial's baseline.
+
+    ratio: time / baseline's time; peak_ratio: peak_bytes / the baseline's; best: no other way of the trial has both
+    a smaller time and a smaller error, one of them strictly (the Pareto front, by estimates).
+    """
+    times = _times(records)
+    found = cells(records)
+    found = found[(found["status"] == "ok") & ~found["control"]].drop(columns=["control", "status", "reason"])
+    merged = found.merge(times, on=[*PLACE, "way"], how="left")
+    baselines = merged[merged["baseline"]].set_index(PLACE)["peak_bytes"].rename("baseline_peak_bytes")
+    merged = merged.join(baselines, on=PLACE)
+    merged["peak_ratio"] = merged["peak_bytes"] / merged.pop("baseline_peak_bytes")
+    merged = merged[merged["ratio"].notna()].reset_index(drop=True)
+    merged["best"] = _best(merged)
+    return merged
+
+
+def _times(records: Records) -> Frame:
+    """Seconds, ratio and verdict of every timed cell; the baseline's ratio is 1, without a verdict."""
+    rows = []
+    for record in records:
+        timing, baseline = record.trial.timing(), record.trial.baseline
+        if baseline in timing.samples:
+            rows.append((*record.place.values(), baseline, timing.seconds(baseline), 1.0, ""))
+    columns = [*PLACE, "way", "seconds", "ratio", "verdict"]
+    frames = [framed(rows, columns), speedups(records)[columns]]
+    return framed([row for frame in frames for row in frame.itertuples(index=False)], columns)
+
+
+def _best(frame: Frame) -> list[bool]:
+    best = [False] * len(frame)
+    for _, trial in frame.groupby(PLACE, sort=False):
+        points = list(zip(trial.index, trial["ratio"], trial["error_u"], strict=True))
+        for index, time, error in points:
+            dominated = any(t <= time and e <= error and (t < time or e < error) for _, t, e in points)
+            best[index] = not dominated and error == error
+    return best

@@ -1,0 +1,103 @@
+"""How everything looks that is drawn: one colour and marker per way in the whole suite, ink that follows the page."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+INK = "#010203"  # stands for the page's text colour; svg.inline makes it currentColor
+FAINT = "#010204"  # the same, faint: grids and guides
+
+# seaborn's "colorblind" palette; its yellow and light pink are darkened to be seen on white.
+BLUE, ORANGE, GREEN, VERMILION, MAUVE, TAN, PINK, GREY, OLIVE, SKY = PALETTE = (
+    "#0173b2",
+    "#de8f05",
+    "#029e73",
+    "#d55e00",
+    "#cc78bc",
+    "#ca9161",
+    "#d6499f",
+    "#949494",
+    "#9c9412",
+    "#56b4e9",
+)
+MARKERS = ("o", "s", "D", "v", "^", "P", "X", "p", "h", "d", "<", ">")
+
+WAYS: dict[str, tuple[str, str]] = {
+    "direct": (BLUE, "o"),
+    "direct_channels_last": (SKY, "s"),
+    "unfold_matmul": (ORANGE, "D"),
+    "strided_matmul": (TAN, "v"),
+    "shifted_matmul": (GREEN, "^"),
+    "im2col_numpy": (GREY, "P"),
+    "patch_matmul": (MAUVE, "X"),
+    "merged/direct": (VERMILION, "h"),
+    "merged/direct_channels_last": (MAUVE, ">"),
+    "merged/unfold_matmul": (OLIVE, "d"),
+    "merged_working/direct": (PINK, "p"),
+    "merged_per_call/direct": (GREEN, "<"),
+    "control": (GREY, "o"),
+    "merge_float64": (VERMILION, "h"),
+    "merge_working": (PINK, "p"),
+}
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+RC: dict[str, Any] = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.fonttype": "none",
+}
+
+
+def look(way: str) -> tuple[str, str]:
+    """(colour, marker) of a way, the same in every figure; for a way without an entry, chosen by its name."""
+    if way in WAYS:
+        return WAYS[way]
+    number = zlib.crc32(way.encode())
+    return PALETTE[number % len(PALETTE)], MARKERS[number // len(PALETTE) % len(MARKERS)]
+
+
+def ways_in_order(ways: Iterable[str]) -> list[str]:
+    """The suite's order first, other ways after them by name."""
+    known = list(WAYS)
+    return sorted(set(ways), key=lambda way: (known.index(way) if way in WAYS else len(known), way))
+
+
+def dtypes_in_order(dtypes: Iterable[str]) -> list[str]:
+    """From the narrowest to the widest."""
+    return sorted(set(dtypes), key=lambda dtype: (DTYPES.index(dtype) if dtype in DTYPES else 9, dtype))
+
+
+def problems_in_order(problems: Iterable[str]) -> list[str]:
+    """The catalogue's order first, other problems after them by name."""
+    from linear_lasagna.catalog import CATALOG
+
+    known = {name: place for place, name in enumerate(CATALOG)}
+    return sorted(set(problems), key=lambda name: (known.get(name, len(known)), name))

@@ -1,0 +1,70 @@
+"""A table as the page shows it: text with few digits for readers; the numbers themselves are in the CSV beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from analysis.frames import Frame
+
+MARKS = {"tie": " =", "undecided": " ?"}
+
+
+@dataclass(frozen=True)
+class Text:
+    """One shown cell. detail: smaller text, an interval mostly; kind: how it is set, a verdict or a status."""
+
+    main: str
+    detail: str = ""
+    kind: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.main} {self.detail}".strip() + MARKS.get(self.kind, "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """name: its anchor and the stem of its .tex file; data: the stem of the CSV with its numbers.
+
+    wide: the columns that hold running text and are set left; the others hold numerals and are set right.
+    """
+
+    name: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Text, ...], ...]
+    data: str
+    wide: frozenset[int] = frozenset({0})
+    number: int = 0
+
+    def numbered(self, number: int) -> Table:
+        return replace(self, number=number)
+
+
+def table(
+    name: str,
+    caption: str,
+    frame: Frame,
+    columns: Mapping[str, Callable[[Any], str | Text]],
+    data: str,
+    wide: Sequence[int] = (0,),
+) -> Table:
+    """One shown row per row of the frame; columns: heading -> what to show of a row (a namedtuple)."""
+    rows = tuple(tuple(_text(show(row)) for show in columns.values()) for row in frame.itertuples(index=False))
+    return Table(name, caption, tuple(columns), rows, data, frozenset(wide))
+
+
+def _text(value: str | Text) -> Text:
+    return value if isinstance(value, Text) else Text(value)
+
+
+def latex(table: Table) -> str:
+    """The table as LaTeX with booktabs' rules."""
+    import pandas
+
+    frame = pandas.DataFrame([[str(cell) for cell in row] for row in table.rows], columns=list(table.head))
+    styler: Any = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    alignment = "".join("l" if column in table.wide else "r" for column in range(len(table.head)))
+    return str(styler.to_latex(hrules=True, column_format=alignment))

@@ -1,0 +1,98 @@
+"""Bounds on the rounding error of sums, layers, chains of layers and merged kernels, certain and probable.
+
+Every bound is relative: |computed - exact| <= bound * sum |a||b|, which is the result itself where all products have
+one sign. They hold for any order of summation and leave out overflow and underflow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from linear_lasagna.formats import accumulator, unit_roundoff
+from linear_lasagna.problems import ExpandedLayer
+
+
+def gamma(n: int, dtype: torch.dtype) -> float:
+    """gamma_n = n u / (1 - n u), the classical bound for a sum of n products; inf where n u >= 1.
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms, lemma 3.1 and (3.13).
+    """
+    nu = n * unit_roundoff(dtype)
+    return nu / (1 - nu) if nu < 1 else math.inf
+
+
+def sum_bound(n: int, dtype: torch.dtype) -> float:
+    """n u: a bound on the relative error of a sum of n products of one sign, in any order.
+
+    Source: Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34 (2013): gamma_n may be replaced by n u for any n.
+    """
+    return n * unit_roundoff(dtype)
+
+
+def probable_bound(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
+    """exp(lam sqrt(n) u + n u**2 / (1 - u)) - 1, about lam sqrt(n) u: what a sum of n products hardly ever exceeds.
+
+    For rounding errors that are independent and of mean zero it fails with a probability of at most `failure`.
+    It is no bound where they are not: for long sums of one sign the errors lean to one side.
+    Source: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815.
+    """
+    u = unit_roundoff(dtype)
+    return math.expm1(lam * math.sqrt(n) * u + n * u**2 / (1 - u))
+
+
+def failure(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
+    """The probability, at most, that an inner product of n terms exceeds `probable_bound`: 2 n exp(-lam**2 (1-u)**2 / 2).
+
+    At most 1. Source: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815.
+    """
+    return min(1.0, 2 * n * math.exp(-((lam * (1 - unit_roundoff(dtype))) ** 2) / 2))
+
+
+def layer_bound(fan_in: int, roundings: int, dtype: torch.dtype, sums: torch.dtype | None = None) -> float:
+    """A bound on one layer's relative error where all products have one sign.
+
+    fan_in products are summed in the dtype `sums`, and the sum is rounded to `dtype` `roundings` times. sums: None for
+    the usual `accumulator(dtype)`; `dtype` itself for a narrow accumulator. Source of the product of the two for block
+    fused multiply-add: Blanchard et al., SIAM J. Sci. Comput. 42 (2020), C124.
+    """
+    wide = sums or accumulator(dtype)
+    if wide is dtype:
+        return sum_bound(fan_in + roundings, dtype)
+    return math.expm1(roundings * math.log1p(unit_roundoff(dtype)) + math.log1p(sum_bound(fan_in, wide)))
+
+
+def chain_bound(
+    layers: Sequence[ExpandedLayer],
+    fan_ins: Sequence[int],
+    roundings: Sequence[int],
+    dtype: torch.dtype,
+    sums: torch.dtype | None = None,
+) -> float:
+    """prod(1 + layer bound) - 1: a bound on a stack's relative error where all numbers have one sign.
+
+    For other signs it bounds |computed - exact| / (|W_L| * ... * |W_1| * |x|) in the same way; `metrics.magnitudes`
+    gives the denominator. sums: as in `layer_bound`. The layers' factors multiply as those of a product of perturbed
+    matrices do: Higham, Accuracy and Stability of Numerical Algorithms, chapter 3.
+    """
+    logs = (
+        math.log1p(layer_bound(fan_in + layer.bias, times, dtype, sums))
+        for layer, fan_in, times in zip(layers, fan_ins, roundings, strict=True)
+    )
+    return math.expm1(sum(logs))
+
+
+def merging_bound(layers: Sequence[ExpandedLayer], in_channels: int, merge_dtype: torch.dtype) -> float:
+    """A bound on the relative error of a kernel merged in `merge_dtype` from kernels of one sign.
+
+    Merging layer l into those before it sums at most in_channels_l * taps products for each number.
+    """
+    logs, channels = 0.0, in_channels
+    for index, layer in enumerate(layers):
+        if index:
+            products = (layer.fan_in(channels) + layer.bias) * layer.groups
+            logs += math.log1p(layer_bound(products, 1, merge_dtype))
+        channels = layer.out_channels
+    return math.expm1(logs)

@@ -1,0 +1,77 @@
+"""The catalogue against the published networks' figures."""
+
+import pytest
+
+from linear_lasagna.catalog import CATALOG, GROUPS, problem_named
+
+
+def network(name):
+    """(convolutions, parameters, multiply-accumulates) of a network, equal layers as often as they occur."""
+    rows = [problem for problem in CATALOG.values() if problem.name.startswith(f"{name}/")]
+    assert all(problem.batch == 1 and problem.depth == 1 for problem in rows)
+    return tuple(sum(p.occurrences * count for p, count in zip(rows, counts, strict=True)) for counts in (
+        [1] * len(rows), [p.parameters for p in rows], [p.macs for p in rows]
+    ))
+
+
+def test_resnet50():
+    """torchvision's resnet50: 25,557,032 parameters less batch norm (53,120) and classifier (2,049,000)."""
+    assert network("resnet50") == (53, 25_557_032 - 53_120 - 2_049_000, 4_087_136_256)
+    assert network("resnet50")[1] == 23_454_912
+
+
+def test_vgg16():
+    """torchvision's vgg16: 138,357,544 parameters less the three linear layers' 123,642,856; biases counted."""
+    assert network("vgg16") == (13, 138_357_544 - 123_642_856, 15_346_630_656)
+    assert network("vgg16")[1] == 14_714_688
+
+
+def test_network_layers_differ():
+    """What is equal stands once, with its occurrences."""
+    shapes = [(p.batch, p.in_channels, p.size, p.layers) for p in GROUPS["networks"]]
+    assert len(set(shapes)) == len(shapes)
+
+
+def test_names_are_unique_and_sorted_into_groups():
+    names = [problem.name for group in GROUPS.values() for problem in group]
+    assert len(set(names)) == len(names) == len(CATALOG)
+    assert all(CATALOG[name].name == name for name in names)
+    prefixes = {group: {problem.name.split("/")[0] for problem in rows} for group, rows in GROUPS.items()}
+    assert prefixes == {"sources": {"sources"}, "networks": {"resnet50", "vgg16"}, "stacks": {"stacks"}}
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_every_entry_has_a_source(name):
+    assert len(CATALOG[name].source) > 20
+
+
+@pytest.mark.parametrize("problem", GROUPS["stacks"], ids=lambda problem: problem.name)
+def test_stacks_can_be_merged(problem):
+    """Unpadded, stride 1: the merged convolution equals the stack everywhere."""
+    assert problem.depth > 1
+    for layer in problem.expanded:
+        assert not any(layer.padding)
+        assert set(layer.stride) == set(layer.dilation) == {1}
+
+
+def test_known_name():
+    assert problem_named("sources/merge") is CATALOG["sources/merge"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    (("resnet50/conv2_3x4", "resnet50/conv2_3x3"), ("vgg/conv5", "vgg16/conv5"), ("plain_x8", "stacks/plain_x8")),
+)
+def test_unknown_name_gets_near_ones(name, near):
+    with pytest.raises(ValueError, match="did you mean") as refusal:
+        problem_named(name)
+    assert repr(name) in str(refusal.value)
+    assert near in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ("", "日本", "x" * 500))
+def test_unknown_name_far_from_all(name):
+    with pytest.raises(ValueError, match="did you mean") as refusal:
+        problem_named(name)
+    assert any(known in str(refusal.value) for known in CATALOG)

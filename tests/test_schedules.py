@@ -1,0 +1,129 @@
+"""Schedules: all of them compute the same on whole numbers, and say why where they cannot."""
+
+import pytest
+import torch
+from exactly import assert_equals, stack
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DTYPES, SEEDS, integer_numbers, mergeable_problems, problems
+
+from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
+from linear_lasagna.catalog import CATALOG
+
+MERGING = [name for name, schedule in SCHEDULES.items() if schedule.merges]
+
+
+@given(mergeable_problems(), SEEDS)
+def test_merged_equals_stacked_on_integers(problem, seed):
+    x, kernels = integer_numbers(problem, seed)
+    expected = stack(x, kernels, problem.layers)
+    for schedule in SCHEDULES:
+        for method in METHODS:
+            if SCHEDULES[schedule].unsupported(problem, method, torch.float64, "cpu") is None:
+                y = SCHEDULES[schedule](problem, kernels, method)(x)
+                assert_equals(y, expected, f"SCHEDULES[{schedule!r}], {method}: {problem!r}, seed {seed}")
+
+
+@given(problems(), SEEDS)
+def test_stacked_on_integers(problem, seed):
+    """Stacks that cannot be merged too."""
+    x, kernels = integer_numbers(problem, seed)
+    y = SCHEDULES["stacked"](problem, kernels)(x)
+    assert_equals(y, stack(x, kernels, problem.layers), f"{problem!r}, seed {seed}")
+
+
+@given(mergeable_problems(ranks=(2,), depths=(2, 2)), SEEDS, st.sampled_from(DTYPES))
+def test_dtype_is_kept(problem, seed, dtype):
+    x, kernels = integer_numbers(problem, seed, dtype)
+    for name, schedule in SCHEDULES.items():
+        assert schedule(problem, kernels)(x).dtype is dtype, name
+
+
+def test_merged_kernel_is_merged_in_float64():
+    """In float16 2048 + 1 - 2048 depends on the order and comes out as 0 or 1; merged in float64 it is 1."""
+    problem = Problem("cancel", 1, 1, (1,), (Layer(3, 1), Layer(1, 1)))
+    first = torch.tensor([[[2048.0]], [[2.0**-3]], [[-2048.0]]], dtype=torch.float16)
+    second = torch.tensor([[[8192.0], [8.0], [8192.0]]], dtype=torch.float16)
+    x = torch.ones(1, 1, 1, dtype=torch.float16)
+    assert SCHEDULES["merged"](problem, (Kernel(first), Kernel(second)))(x).item() == 1.0
+
+
+def test_working_merge_is_rounded_to_the_working_dtype():
+    """The kernel of three layers: 1 + 2**-11 after two would need 12 bits; rounded, the last layer's 2**11 shows it."""
+    problem = Problem("round", 1, 1, (1,), (Layer(2, 1), Layer(1, 1), Layer(1, 1)))
+    weights = ([[[1.0]], [[1.0]]], [[[1.0], [2.0**-11]]], [[[2.0**11]]])
+    kernels = tuple(Kernel(torch.tensor(w, dtype=torch.float16)) for w in weights)
+    x = torch.ones(1, 1, 1, dtype=torch.float16)
+    found = {name: SCHEDULES[name](problem, kernels)(x).item() for name in MERGING}
+    assert found == {"merged": 2048.0, "merged_working": 2048.0, "merged_per_call": 2048.0}
+    x = torch.full((1, 1, 1), 2.0, dtype=torch.float16)
+    kernels = (*kernels[:2], Kernel(torch.tensor([[[1.0]]], dtype=torch.float16)))
+    assert SCHEDULES["merged_working"](problem, kernels)(x).item() == 2.0
+
+
+def test_per_call_sees_a_changed_kernel():
+    """What a training step changes counts at the next call; a merge done beforehand keeps the old kernel."""
+    problem = Problem("train", 1, 1, (1,), (Layer(1, 1), Layer(1, 1)))
+    kernels = tuple(Kernel(torch.full((1, 1, 1), 2.0)) for _ in range(2))
+    calls = {name: SCHEDULES[name](problem, kernels) for name in MERGING}
+    kernels[0].weight.fill_(3.0)
+    found = {name: call(torch.ones(1, 1, 1)).item() for name, call in calls.items()}
+    assert found == {"merged": 4.0, "merged_working": 4.0, "merged_per_call": 6.0}
+
+
+def test_layers_are_what_is_computed():
+    problem = CATALOG["stacks/sesr_x1"]
+    assert SCHEDULES["stacked"].layers(problem) == problem.expanded
+    (merged,) = SCHEDULES["merged"].layers(problem)
+    assert (merged.kernel_size, merged.out_channels) == ((3, 3), 16)
+
+
+UNSUPPORTED = [
+    (Problem("one", 1, 1, (8, 8), (Layer(2, 3),)), "direct", "single layer"),
+    (Problem("stride", 1, 1, (8, 8), (Layer(2, 3), Layer(2, 3, stride=2))), "direct", "layer 1 has stride"),
+    (Problem("dilation", 1, 1, (8, 8), (Layer(2, 3, dilation=2), Layer(2, 3))), "direct", "layer 0 has .*dilation"),
+    (Problem("padding", 1, 1, (8, 8), (Layer(2, 3, padding=1),) * 2), "direct", "zero padding"),
+    (Problem("bias", 1, 1, (8, 8), (Layer(2, 3, padding=2, bias=True),) * 2), "direct", "bias"),
+    (Problem("patches", 1, 1, (8, 8), (Layer(2, 3), Layer(2, 3))), "patch_matmul", "kernel size = stride"),
+    (Problem("line", 1, 1, (8,), (Layer(2, 3), Layer(2, 3))), "im2col_numpy", "2 spatial axes"),
+]
+
+
+@pytest.mark.parametrize("schedule", MERGING)
+@pytest.mark.parametrize(("problem", "method", "reason"), UNSUPPORTED, ids=lambda v: getattr(v, "name", None))
+def test_unsupported_gives_a_reason(schedule, problem, method, reason):
+    found = SCHEDULES[schedule].unsupported(problem, method, torch.float32, "cpu")
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(found)
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(("problem", "method", "reason"), UNSUPPORTED[1:5], ids=lambda v: getattr(v, "name", None))
+def test_what_cannot_be_merged_can_be_stacked(problem, method, reason):
+    assert SCHEDULES["stacked"].unsupported(problem, method, torch.float32, "cpu") is None
+    x, kernels = problem.draw()
+    assert SCHEDULES["stacked"](problem, kernels)(x).shape == problem.shapes[-1]
+    for name in MERGING:
+        with pytest.raises(ValueError, match=reason):
+            SCHEDULES[name](problem, kernels)(x)
+
+
+def test_stacked_asks_the_method_about_every_layer():
+    layers = (Layer(2, 2, stride=2), Layer(2, 3))
+    problem = Problem("mixed", 1, 1, (8, 8), layers)
+    reason = SCHEDULES["stacked"].unsupported(problem, "patch_matmul", torch.float32, "cpu")
+    assert "kernel size = stride" in reason
+    with pytest.raises(NotImplementedError, match="kernel size = stride"):
+        SCHEDULES["stacked"](problem, problem.draw()[1], "patch_matmul")
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_unknown_method(schedule):
+    problem = CATALOG["stacks/plain_x2"].reduced()
+    with pytest.raises(ValueError, match="unknown method 'winograd'"):
+        SCHEDULES[schedule](problem, problem.draw()[1], "winograd")
+
+
+def test_names():
+    assert all(schedule.name == name for name, schedule in SCHEDULES.items())
+    assert next(iter(SCHEDULES)) == "stacked"
