@@ -109,7 +109,7 @@ def _square_root(panel: Axes) -> None:
     bottom, top = panel.get_ylim()
     start = bottom * (top / bottom) ** 0.04
     panel.plot([left, right], [start, start * math.sqrt(right / left)], ":", color=INK, linewidth=0.9)
-    panel.annotate("∝ √depth", (right, start * math.sqrt(right / left)), ha="right", va="bottom", fontsize=7.5)
+    panel.annotate("∝ √depth", (right, start * math.sqrt(right / left)), ha="right", va="top", fontsize=7.5)
     panel.set_xlim(left, right)
     panel.set_ylim(bottom, top)
 

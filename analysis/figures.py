@@ -133,6 +133,14 @@ def _stacked_bar(panel: Axes, row: int, counts: dict[str, int], trials: int) -> 
         left += width
 
 
+def _is_dark(colour: str) -> bool:
+    """Whether white text is read better on it than black: relative luminance below 0.18 (WCAG 2.1)."""
+    from matplotlib.colors import to_rgb
+
+    linear = [((c + 0.055) / 1.055) ** 2.4 if c > 0.04045 else c / 12.92 for c in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.18
+
+
 def _bar_legend(figure: Figure, ways: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 

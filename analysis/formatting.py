@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 DASH = "–"
 MOST_DIGITS = 4  # significant digits, whatever the interval
@@ -23,9 +24,14 @@ def decimals(value: float, lower: float, upper: float) -> int:
     return max(0, min(wanted, MOST_DIGITS - 1 - size))
 
 
+def signed(text: str) -> str:
+    """The text with real minus signs, and without one before a zero."""
+    return re.sub(r"-([\d.]+)", lambda found: found[1] if float(found[1]) == 0 else "−" + found[1], text)
+
+
 def number(value: float, lower: float = math.nan, upper: float = math.nan) -> str:
     """The value alone, rounded as its interval justifies."""
-    return DASH if not math.isfinite(value) else f"{value:.{decimals(value, lower, upper)}f}"
+    return DASH if not math.isfinite(value) else signed(f"{value:.{decimals(value, lower, upper)}f}")
 
 
 def interval(value: float, lower: float, upper: float) -> str:
@@ -33,7 +39,7 @@ def interval(value: float, lower: float, upper: float) -> str:
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return ""
     places = decimals(value, lower, upper)
-    return f"[{lower:.{places}f}, {upper:.{places}f}]"
+    return signed(f"[{lower:.{places}f}, {upper:.{places}f}]")
 
 
 def with_interval(value: float, lower: float, upper: float) -> str:
@@ -63,14 +69,12 @@ def seconds(value: float) -> str:
     return f"{significant(value / 1e-9)} ns"
 
 
-def size(value: float) -> str:
-    """Bytes with the binary unit that fits."""
-    if not math.isfinite(value):
-        return DASH
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+def count(value: float) -> str:
+    """A large number with three significant digits: 36.9 k, 116 M, 2.21 G."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= scale:
             return f"{significant(value / scale)} {unit}"
-    return f"{value:.0f} B"
+    return f"{value:.0f}"
 
 
 def percent(value: float) -> str:

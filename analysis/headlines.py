@@ -13,14 +13,16 @@ from analysis.findings import Findings, Scope
 from analysis.frames import Frame
 from analysis.style import dtypes_in_order, ways_in_order
 
-MOST = 9
+MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
 MERGED = "merged/direct"
+DEPTH = 8
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One sentence or two; names of ways stand in backticks. anchor: the section with the evidence."""
+    """title: what it is about; text: the answer, names of ways in backticks; anchor: the section with the evidence."""
 
+    title: str
     text: str
     anchor: str
 
@@ -28,12 +30,12 @@ class Headline:
 def headlines(findings: Findings) -> list[Headline]:
     """The sentences for which there is data, in a fixed order."""
     per_scope = [
-        sentence
-        for scope in findings.scopes
+        headline
         for write in (_layers, _networks, _unfold, _merging)
-        for sentence in write(findings, scope)
+        for scope in findings.scopes[:MOST_SCOPES]
+        for headline in write(findings, scope)
     ]
-    return [*per_scope[: MOST - 3], *_growth(findings), *_merge_ratio(findings), *_noise(findings)]
+    return [*per_scope, *_growth(findings), *_merge_ratio(findings), *_noise(findings)]
 
 
 def _main_dtypes(dtypes: Any, most: int = 2) -> list[str]:
@@ -53,35 +55,46 @@ def _layers(findings: Findings, scope: Scope) -> Iterator[Headline]:
     rows = rows[rows["group"] == "networks"]
     sentences = [_fastest(rows[rows["dtype"] == dtype], dtype) for dtype in _main_dtypes(rows["dtype"])]
     if sentences:
-        yield Headline(f"Single layers ({findings.label(scope)}): {'; '.join(sentences)}.", "wins")
+        yield Headline(f"Layers of networks, {findings.label(scope)}", " ".join(sentences), "wins")
 
 
 def _fastest(rows: Frame, dtype: str) -> str:
     counts = rows["way"].value_counts()
     alone = sorted((way for way in counts.index if way), key=lambda way: (-counts[way], ways_in_order([way]), way))
-    unsettled = int(counts.get("", 0))
     parts = [f"`{way}` on {counts[way]}" for way in alone[:3]]
     if len(alone) > 3:
-        parts.append(f"others on {sum(int(counts[way]) for way in alone[3:])}")
-    settled = f"the fastest way is {_and(parts)}" if parts else "no way is fastest alone on any"
-    first = f"in {dtype}, of {show.plural(len(rows), 'network layer')}, {settled}"
-    return first + (f"; {unsettled} have no single fastest way" if unsettled and parts else "")
+        parts.append(f"another on {sum(int(counts[way]) for way in alone[3:])}")
+    layers = show.plural(len(rows), "layer")
+    settled = (
+        f"the fastest way of all is {_and(parts)} of {layers}" if parts else f"no way leads alone on any of {layers}"
+    )
+    return f"In {dtype} {settled}{_among(rows)}."
+
+
+def _among(rows: Frame) -> str:
+    """The ways that are most often among the fastest, where some layers have no single fastest way."""
+    if not (rows["way"] == "").any():
+        return ""
+    counts = rows.explode("among")["among"].value_counts()
+    ways = sorted(counts.index, key=lambda way: (-counts[way], ways_in_order([way]), way))[:2]
+    return f"; among the fastest are {_and([f'`{way}` on {counts[way]}' for way in ways])}"
 
 
 def _networks(findings: Findings, scope: Scope) -> Iterator[Headline]:
-    """What another way than the baseline brings a whole network: the best one, where all its layers were run."""
+    """What one other way than the baseline brings a whole network, where all its layers were run."""
     rows = scope.of(findings.totals)
     rows = rows[(rows["layers"] == rows["catalogued"]) & ~rows["baseline"].astype(bool)]
     parts = []
-    for dtype in _main_dtypes(rows["dtype"]):
-        for network in sorted(set(rows["network"])):
+    for network in sorted(set(rows["network"])):
+        for dtype in _main_dtypes(rows["dtype"]):
             here = rows[(rows["dtype"] == dtype) & (rows["network"] == network)]
             if len(here):
                 best = here.loc[here["speedup"].idxmax()]
-                parts.append(f"{network} in {dtype} `{best['way']}`, {_times(best, 'speedup')}")
+                none = "" if best["speedup"] > 1 else "none is faster; nearest is "
+                parts.append(f"{network} in {dtype}, {none}`{best['way']}` {_times(best, 'speedup')}")
     if parts:
-        text = "One way for all convolutions of a network, the best speedup over `direct`: "
-        yield Headline(f"{text}{'; '.join(parts)} ({findings.label(scope)}).", "networks")
+        text = f"The largest speedup over `direct` when one other way computes all convolutions: {'; '.join(parts)}."
+        yield Headline(f"Whole networks, {findings.label(scope)}", text, "networks")
 
 
 def _times(row: Any, name: str) -> str:
@@ -100,10 +113,10 @@ def _unfold(findings: Findings, scope: Scope) -> Iterator[Headline]:
         counts = here["verdict"].value_counts()
         ratio = math.exp(float(here["ratio"].map(math.log).mean()))
         verdicts = f"slower on {counts.get('slower', 0)} and faster on {counts.get('faster', 0)}"
-        parts.append(f"in {dtype} {show.times(ratio)} the time of `direct`, {verdicts} of {len(here)}")
+        parts.append(f"{show.times(ratio)} in {dtype} ({verdicts} of {show.plural(len(here), 'layer')})")
     if parts:
-        text = f"`unfold_matmul` takes, as a geometric mean over network layers, {'; '.join(parts)}"
-        yield Headline(f"{text} ({findings.label(scope)}).", "networks")
+        text = f"`unfold_matmul` takes {_and(parts)} the time of `direct`, as a geometric mean over layers."
+        yield Headline(f"Unfold and matmul, {findings.label(scope)}", text, "networks")
 
 
 def _merging(findings: Findings, scope: Scope) -> Iterator[Headline]:
@@ -115,11 +128,12 @@ def _merging(findings: Findings, scope: Scope) -> Iterator[Headline]:
         return
     here = rows[rows["dtype"] == dtypes[0]]
     counts = here["verdict"].value_counts()
-    text = f"Merging a stack beforehand (`{MERGED}`, {dtypes[0]}, {findings.label(scope)}) is faster on "
-    text += f"{counts.get('faster', 0)} of {show.plural(len(here), 'stack')} and slower on {counts.get('slower', 0)}"
+    text = f"In {dtypes[0]} a stack merged beforehand (`{MERGED}`) is faster on {counts.get('faster', 0)} of "
+    text += f"{show.plural(len(here), 'stack')} and slower on {counts.get('slower', 0)}"
     best, worst = _extreme(here, "faster", "speedup"), _extreme(here, "slower", "ratio")
     ends = [part for part in (_case(best, "speedup", "faster"), _case(worst, "ratio", "slower")) if part]
-    yield Headline(f"{text}{': ' if ends else ''}{', but '.join(ends)}.", "stacks")
+    text += f": {', but '.join(ends)}." if ends else "."
+    yield Headline(f"Merging, {findings.label(scope)}", text, "stacks")
 
 
 def _extreme(rows: Frame, verdict: str, by: str) -> Any:
@@ -128,34 +142,40 @@ def _extreme(rows: Frame, verdict: str, by: str) -> Any:
 
 
 def _case(row: Any, name: str, verdict: str) -> str:
-    return "" if row is None else f"{row['problem']} runs {_times(row, name)} {verdict} merged"
+    return "" if row is None else f"{row['problem']} runs {_times(row, name)} {verdict}"
 
 
-def _depth_parts(rows: Frame, say: Callable[[Any], str], most: int = 4) -> list[str]:
-    """One part per dtype, from the narrowest; the first machine and device, if there are several."""
-    first = rows[["machine", "device"]].min()
+def _per_dtype(rows: Frame, say: Callable[[Any], str]) -> list[str]:
+    """One part per dtype, from the narrowest; of the first machine and device, if there are several."""
+    first = rows.sort_values(["machine", "device"], kind="stable").iloc[0]
     here = rows[(rows["machine"] == first["machine"]) & (rows["device"] == first["device"])]
-    parts = []
-    for dtype in dtypes_in_order(here["dtype"])[:most]:
-        parts += [f"{say(row)} in {dtype}" for row in here[here["dtype"] == dtype].itertuples(index=False)]
-    return parts
+    rows_of = {row.dtype: row for row in here.itertuples(index=False)}
+    return [f"{say(rows_of[dtype])} in {dtype}" for dtype in dtypes_in_order(rows_of)]
+
+
+def _interval(row: Any) -> str:
+    return show.with_interval(row.median, row.lower, row.upper)
 
 
 def _growth(findings: Findings) -> Iterator[Headline]:
     """How fast the error of the unmerged stack grows with depth."""
-    if findings.precision is None:
+    rows = growth.exponents(findings.precision) if findings.precision is not None else None
+    if rows is None or not len(rows):
         return
-    rows = growth.exponents(findings.precision)
     rows = rows[rows["way"] == growth.BASELINE]
-    for signs in ("random", "positive"):
-        here = rows[rows["signs"] == signs]
-        if len(here):
-            parts = _depth_parts(here, lambda row: f"depth^{show.with_interval(row.median, row.lower, row.upper)}")
-            reach = f"depths {here['least_depth'].min()} to {here['most_depth'].max()}, {_seeds(here)}"
-            text = (
-                f"The error of the stack computed layer by layer (`direct`) grows, on {signs} signs, as {_and(parts)}"
-            )
-            yield Headline(f"{text} ({reach}).", "depth")
+    random, positive = (rows[rows["signs"] == signs] for signs in ("random", "positive"))
+    parts = []
+    if len(random):
+        parts.append(f"for numbers of random sign e is {_and(_per_dtype(random, _interval))}")
+    if len(positive):
+        ends = [show.signed(f"{positive['median'].agg(end):.2f}") for end in ("min", "max")]
+        parts.append(f"for positive numbers it lies between {' and '.join(ends)}")
+    if parts:
+        reach = f"depths {rows['least_depth'].min()} to {rows['most_depth'].max()}, {_seeds(rows)}"
+        text = (
+            f"The error of a stack computed layer by layer (`direct`) grows as depth^e: {'; '.join(parts)} ({reach})."
+        )
+        yield Headline("Error by depth", text, "depth")
 
 
 def _seeds(rows: Frame) -> str:
@@ -165,17 +185,17 @@ def _seeds(rows: Frame) -> str:
 
 def _merge_ratio(findings: Findings) -> Iterator[Headline]:
     """What merging does to the error, at depth 8 where it was measured."""
-    if findings.precision is None:
+    rows = growth.merge_ratios(findings.precision) if findings.precision is not None else None
+    if rows is None or not len(rows):
         return
-    rows = growth.merge_ratios(findings.precision)
     rows = rows[(rows["way"] == MERGED) & (rows["signs"] == "random") & (rows["depth"] > 1)]
     if not len(rows):
         return
-    depth = 8 if 8 in set(rows["depth"]) else int(rows["depth"].max())
+    depth = DEPTH if DEPTH in set(rows["depth"]) else int(rows["depth"].max())
     here = rows[rows["depth"] == depth]
-    parts = _depth_parts(here, lambda row: show.with_interval(row.median, row.lower, row.upper))
-    text = f"At depth {depth}, merging in float64 (`{MERGED}`) multiplies the error by {_and(parts)}"
-    yield Headline(f"{text} (random signs, {_seeds(here)}).", "depth")
+    text = f"At depth {depth}, merging in float64 (`{MERGED}`) multiplies the error by "
+    text += f"{_and(_per_dtype(here, _interval))} (random signs, {_seeds(here)})."
+    yield Headline("Error of merging", text, "depth")
 
 
 def _noise(findings: Findings) -> Iterator[Headline]:
@@ -183,7 +203,8 @@ def _noise(findings: Findings) -> Iterator[Headline]:
     if not len(findings.noise):
         return
     rows = statistics.noise_floor(findings.noise.assign(all=0), ["all"]).iloc[0]
-    text = f"Two timings of the same call differ by {show.percent(rows['median'])} in the median and "
+    text = f"Two timings of the same call differ by {show.percent(rows['median'])} in the median and by "
     text += f"{show.percent(rows['p90'])} at the 90th percentile of {show.plural(int(rows['controls']), 'control')}; "
-    text += f"{show.plural(int(rows['false_verdicts']), 'control')} got a false verdict."
-    yield Headline(text, "noise")
+    false = int(rows["false_verdicts"])
+    text += f"{false if false else 'none'} got a false verdict."
+    yield Headline("Noise floor", text, "noise")

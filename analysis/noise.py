@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import pandas
@@ -43,7 +43,8 @@ def summary(frame: pandas.DataFrame) -> pandas.DataFrame:
     import pandas
 
     found = []
-    for (call_s, timing), group in frame.groupby(["call_s", "timing"], sort=True):
+    for key, group in frame.groupby(["call_s", "timing"], sort=True):
+        call_s, timing = cast(tuple[float, str], key)
         same = group[group.true_ratio == 1]
         more = group[group.true_ratio != 1]
         logs = same.ratio.map(math.log).abs()

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import dictionary, growth, other_tables, statistics
+from analysis import dictionary, growth, machine_tables, other_tables, statistics
 from analysis import formatting as show
 from analysis.findings import Findings, find
-from analysis.frames import Frame
+from analysis.frames import Frame, ordered
 from analysis.headlines import headlines
+from analysis.parts import Section
 from analysis.records import Records
-from analysis.sections import Section, sections
-from analysis.speed_tables import ordered
+from analysis.sections import sections
 from analysis.tables import MARKS, latex
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -86,7 +86,7 @@ def frames(findings: Findings) -> dict[str, Frame]:
         "reasons": other_tables.reasons(findings.cells),
         "missing": findings.missing,
         "problems": findings.problems,
-        "environment": other_tables.environment(findings),
+        "environment": machine_tables.environment(findings),
     }
     return {name: ordered(f) if {"dtype", "way"} <= set(f) else f for name, f in found.items() if len(f)}
 
@@ -117,6 +117,7 @@ def _page(findings: Findings, found: list[Section], data: dict[str, Frame], cont
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["code"] = _code
+    environment.filters["breakable"] = _breakable
     return environment.get_template("report.html").render(
         context=context,
         findings=findings,
@@ -137,6 +138,13 @@ def _code(text: str) -> Any:
     import markupsafe
 
     return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
+
+
+def _breakable(name: str) -> Any:
+    """A way's name that may be broken after "_" and "/"."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub(r"([_/])", r"\1<wbr>", str(markupsafe.escape(name))))
 
 
 def conditions(findings: Findings) -> list[str]:

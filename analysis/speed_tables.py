@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from analysis import formatting as show
 from analysis import statistics
 from analysis.findings import Findings, Scope
-from analysis.frames import Frame
+from analysis.frames import Frame, framed, ordered
 from analysis.style import dtypes_in_order, problems_in_order, ways_in_order
-from analysis.tables import Table, Text, table
+from analysis.tables import Table, Text, count_of, slug, table
 
 INTERVALS = "In brackets: 95 % interval for the median over blocks."
-VERDICTS_READ = "Bold: faster. Plain: slower. “=”: tie. “?”: undecided."
-
-
-def slug(*parts: str) -> str:
-    """An anchor from names."""
-    return "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts).lower()
+VERDICTS_READ = "Bold: faster. Plain: slower. “=”: tie. “?”: undecided; “n = …”: too few blocks for an interval."
 
 
 def speedups(findings: Findings, group: str, scope: Scope) -> Iterator[Table]:
@@ -33,8 +29,13 @@ def speedups(findings: Findings, group: str, scope: Scope) -> Iterator[Table]:
         shown = {(row.problem, row.way): _unmeasured(row) for row in here.itertuples(index=False)}
         shown |= {(row.problem, row.way): speedup_text(row) for row in times.itertuples(index=False)}
         baselines = {row.problem: show.seconds(row.baseline_seconds) for row in times.itertuples(index=False)}
+        counts = _occurrences(findings, here["problem"])
         rows = tuple(
-            (Text(problem), Text(baselines.get(problem, show.DASH)), *(shown.get((problem, w), Text("")) for w in ways))
+            (
+                Text(problem, counts.get(problem, "")),
+                Text(baselines.get(problem, show.DASH)),
+                *(shown.get((problem, w), Text("")) for w in ways),
+            )
             for problem in problems_in_order(here["problem"])
         )
         baseline = ways_in_order(here.loc[here["baseline"], "way"])
@@ -44,6 +45,12 @@ def speedups(findings: Findings, group: str, scope: Scope) -> Iterator[Table]:
         name = slug("speedups", group, scope.machine, scope.device, dtype)
         head = ("problem", "baseline's time", *ways)
         yield Table(name, caption + f"{INTERVALS} {VERDICTS_READ}", head, rows, "speedups")
+
+
+def _occurrences(findings: Findings, names: Frame) -> dict[str, str]:
+    """How often a problem stands in its network, where that is more than once."""
+    rows = findings.problems[findings.problems["problem"].isin(set(names))]
+    return {row.problem: f"× {row.occurrences}" for row in rows.itertuples(index=False) if row.occurrences > 1}
 
 
 def _named(ways: list[str]) -> str:
@@ -73,24 +80,11 @@ def summary(findings: Findings, group: str, scope: Scope) -> Table:
         "median": lambda row: show.significant(row.median),
         "least": lambda row: show.significant(row.least),
         "most": lambda row: show.significant(row.most),
-        **{verdict: _count(verdict) for verdict in statistics.VERDICTS},
+        **{verdict: count_of(verdict) for verdict in statistics.VERDICTS},
     }
     caption = f"Speedups over the problems of {group}, {findings.label(scope)}, and how often each verdict fell. "
     caption += "Least and most are the range over problems, not an interval."
     return table(slug("summary", group, scope.machine, scope.device), caption, rows, columns, "summary", (0, 1))
-
-
-def _count(column: str) -> Any:
-    return lambda row: Text(str(getattr(row, column)), kind="" if getattr(row, column) else "zero")
-
-
-def ordered(rows: Frame) -> Frame:
-    """By dtype and way in the suite's order."""
-    ways = {way: place for place, way in enumerate(ways_in_order(rows["way"]))}
-    dtypes = {dtype: place for place, dtype in enumerate(dtypes_in_order(rows["dtype"]))}
-    keys = rows.assign(_dtype=rows["dtype"].map(dtypes), _way=rows["way"].map(ways))
-    by = [name for name in ("group", "machine", "device") if name in rows]
-    return keys.sort_values([*by, "_dtype", "_way"], kind="stable").drop(columns=["_dtype", "_way"])
 
 
 def totals(findings: Findings, scope: Scope) -> Table:
@@ -121,56 +115,57 @@ def _total_speedup(row: Any) -> Text:
 
 
 def wins(findings: Findings, scope: Scope) -> Table:
-    """Where each way is fastest alone, or among the fastest."""
-    rows = ordered(statistics.wins(scope.of(findings.winners), ["group", "dtype"]))
-    columns = {
+    """Where each way is fastest alone, or among the fastest: a row per group and dtype, a column per way."""
+    rows = statistics.wins(scope.of(findings.winners), ["group", "dtype"])
+    ways = ways_in_order(way for way in rows["way"] if way)
+    shown = {(row.group, row.dtype, row.way): row for row in rows.itertuples(index=False)}
+    columns: dict[str, Any] = {
         "group": lambda row: row.group,
         "dtype": lambda row: row.dtype,
-        "way": lambda row: row.way or Text("no single fastest way", kind="undecided-way"),
-        "fastest alone": lambda row: _share(row.alone, row.trials),
-        "among the fastest": lambda row: _share(row.among, row.trials) if row.way else Text(""),
         "problems": lambda row: str(row.trials),
+        "no single way": lambda row: _won(shown.get((row.group, row.dtype, "")), alone_only=True),
     }
+    for way in ways:
+        columns[way] = lambda row, way=way: _won(shown.get((row.group, row.dtype, way)))
     caption = (
-        f"On how many problems each way is fastest, {findings.label(scope)}. Alone: faster than every other way by "
+        f"On how many problems each way is fastest alone, {findings.label(scope)}: faster than every other way by "
     )
-    caption += "verdict. Among the fastest: not slower, by verdict, than the one with the least time."
-    return table(slug("wins", scope.machine, scope.device), caption, rows, columns, "wins", (0, 1, 2))
+    caption += "verdict. After the stroke: among the fastest, not slower by verdict than the one with the least time."
+    places = ordered(rows.assign(way="")[["group", "dtype", "trials", "way"]].drop_duplicates())
+    return table(slug("wins", scope.machine, scope.device), caption, places, columns, "wins", (0, 1))
 
 
-def _share(count: int, of: int) -> Text:
-    return Text(str(count), f"{100 * count / of:.0f} %", "" if count else "zero")
+def _won(row: Any, alone_only: bool = False) -> Text:
+    if row is None:
+        return Text("")
+    return Text(str(row.alone), "" if alone_only else f"/ {row.among}", "" if row.alone else "zero")
 
 
-def costs(findings: Findings, scope: Scope) -> Table:
-    """Error and memory per group, dtype and way."""
+def costs(findings: Findings, group: str, scope: Scope) -> Table:
+    """Error per dtype, and memory, of every way of a group."""
     rows = scope.of(findings.costs)
-    grouped = rows.groupby(["group", "dtype", "way"], sort=True)
-    found = grouped.agg(
-        trials=("way", "size"),
-        error=("error_u", "median"),
-        most_error=("error_u", "max"),
-        memory=("peak_ratio", "median"),
-        most_memory=("peak_ratio", "max"),
-        best=("best", "sum"),
-    ).reset_index()
-    columns = {
-        "group": lambda row: row.group,
-        "dtype": lambda row: row.dtype,
-        "way": lambda row: row.way,
-        "trials": lambda row: str(row.trials),
-        "error, median (u)": lambda row: show.significant(row.error),
-        "error, largest (u)": lambda row: show.significant(row.most_error),
-        "memory, median": lambda row: show.significant(row.memory),
-        "memory, largest": lambda row: show.significant(row.most_memory),
-        "not bettered in both": lambda row: _share(row.best, row.trials),
-    }
+    rows = rows[rows["group"] == group]
+    ways = framed([(way,) for way in ways_in_order(rows["way"])], ["way"])
+    columns: dict[str, Any] = {"way": lambda row: row.way}
+    for dtype in dtypes_in_order(rows["dtype"]):
+        here = rows[rows["dtype"] == dtype].groupby("way")["error_u"].agg(["median", "max"])
+        columns[f"error, {dtype} (u)"] = lambda row, here=here: _median_and_most(here, row.way)
+    memory = rows.groupby("way")["peak_ratio"].agg(["median", "max"])
+    best = rows.groupby("way")["best"].agg(["sum", "size"])
+    columns["memory / baseline's"] = lambda row: _median_and_most(memory, row.way)
+    columns["not bettered"] = lambda row: Text(str(best["sum"][row.way]), f"of {best['size'][row.way]}")
     caption = (
-        f"Relative L2 error in units of u, and memory as a multiple of the baseline's, {findings.label(scope)}. Last "
+        f"Error and memory, {group}, {findings.label(scope)}: the median over problems, and in brackets the largest. "
     )
-    caption += "column: on how many problems no other way has both a smaller time and a smaller error (by estimates)."
-    name = slug("costs", scope.machine, scope.device)
-    return table(name, caption, ordered(found), columns, "costs", (0, 1, 2))
+    caption += "Not bettered: trials in which no other way has both a smaller time and a smaller error, by estimates."
+    return table(slug("costs", group, scope.machine, scope.device), caption, ways, columns, "costs")
+
+
+def _median_and_most(frame: Frame, way: str) -> Text:
+    if way not in frame.index:
+        return Text("")
+    median, most = (float(frame[name][way]) for name in ("median", "max"))
+    return Text(show.significant(median), f"[{show.significant(most)}]" if median == median else "")
 
 
 def merging(findings: Findings, scope: Scope) -> Table:
@@ -199,7 +194,7 @@ def merging(findings: Findings, scope: Scope) -> Table:
 
 def _break_even(row: Any) -> Text:
     if row.break_even == row.break_even:
-        return Text(f"{show.significant(row.break_even)} calls")
+        return Text(show.plural(math.ceil(row.break_even), "call"))
     verdict = row.verdict if isinstance(row.verdict, str) else ""
     reasons = {"slower": "never", "tie": "never", "undecided": "undecided"}
     return Text(reasons.get(verdict, show.DASH), kind="zero")

@@ -22,6 +22,7 @@ BLUE, ORANGE, GREEN, VERMILION, MAUVE, TAN, PINK, GREY, OLIVE, SKY = PALETTE = (
     "#9c9412",
     "#56b4e9",
 )
+BROWN, PURPLE = "#8c510a", "#6a51a3"  # beyond the palette, for ways that meet its other colours in one figure
 MARKERS = ("o", "s", "D", "v", "^", "P", "X", "p", "h", "d", "<", ">")
 
 WAYS: dict[str, tuple[str, str]] = {
@@ -33,10 +34,10 @@ WAYS: dict[str, tuple[str, str]] = {
     "im2col_numpy": (GREY, "P"),
     "patch_matmul": (MAUVE, "X"),
     "merged/direct": (VERMILION, "h"),
-    "merged/direct_channels_last": (MAUVE, ">"),
+    "merged/direct_channels_last": (BROWN, ">"),
     "merged/unfold_matmul": (OLIVE, "d"),
     "merged_working/direct": (PINK, "p"),
-    "merged_per_call/direct": (GREEN, "<"),
+    "merged_per_call/direct": (PURPLE, "<"),
     "control": (GREY, "o"),
     "merge_float64": (VERMILION, "h"),
     "merge_working": (PINK, "p"),

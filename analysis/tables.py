@@ -8,6 +8,8 @@ from typing import Any
 
 from analysis.frames import Frame
 
+MOST_COLUMNS = 7  # with details beside the numbers
+SHORT = 6  # characters of a detail that always goes beside its number
 MARKS = {"tie": " =", "undecided": " ?"}
 
 
@@ -26,7 +28,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """name: its anchor and the stem of its .tex file; data: the stem of the CSV with its numbers.
+    """name: the stem of its .tex file; data: the stem of the CSV with its numbers.
 
     wide: the columns that hold running text and are set left; the others hold numerals and are set right.
     """
@@ -39,8 +41,25 @@ class Table:
     wide: frozenset[int] = frozenset({0})
     number: int = 0
 
+    @property
+    def anchor(self) -> str:
+        return f"table-{self.name}"
+
+    @property
+    def crowded(self) -> bool:
+        """Whether details go below their numbers, because there are many columns and long details."""
+        longest = max((len(text.detail) for row in self.rows for text in row), default=0)
+        return len(self.head) > MOST_COLUMNS and longest > SHORT
+
     def numbered(self, number: int) -> Table:
         return replace(self, number=number)
+
+    def repeats(self, row: int, column: int) -> bool:
+        """Whether a label says the same as the one above it, as do all labels to its left."""
+        if not row or column not in self.wide:
+            return False
+        labels = [c for c in sorted(self.wide) if c <= column]
+        return labels == list(range(column + 1)) and all(self.rows[row][c] == self.rows[row - 1][c] for c in labels)
 
 
 def table(
@@ -68,3 +87,13 @@ def latex(table: Table) -> str:
     styler: Any = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     alignment = "".join("l" if column in table.wide else "r" for column in range(len(table.head)))
     return str(styler.to_latex(hrules=True, column_format=alignment))
+
+
+def slug(*parts: str) -> str:
+    """An anchor from names."""
+    return "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts).lower()
+
+
+def count_of(column: str) -> Any:
+    """Shows a whole number; zero in grey."""
+    return lambda row: Text(str(getattr(row, column)), kind="" if getattr(row, column) else "zero")

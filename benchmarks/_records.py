@@ -90,8 +90,8 @@ def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str) 
     from linear_lasagna.catalog import problem_named
     from linear_lasagna.trial import run_isolated
 
-    # Forking is safe while this process has computed nothing, and saves the import where asv's fork server made it.
-    forkable = "fork" in _start_methods() and not torch.cuda.is_initialized()
+    # In a child of asv's fork server torch is imported and has computed nothing yet: only there is forking safe.
+    forkable = "run_server" in sys.argv and sys.platform == "linux" and not torch.cuda.is_initialized()
     return run_isolated(
         problem_named(problem),
         ways,
@@ -102,12 +102,6 @@ def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str) 
         start_method="fork" if forkable else "spawn",
         work=work,
     )
-
-
-def _start_methods() -> list[str]:
-    import multiprocessing
-
-    return multiprocessing.get_all_start_methods() if sys.platform == "linux" else ["spawn"]
 
 
 def _write(path: Path, group: str, trial: Trial) -> None:

@@ -1,10 +1,22 @@
-"""Measures of error against the exact result."""
+"""Measures of error against the exact result.
+
+error: computed - exact; exact: the exact result; both float64 and of one shape, as `linear_lasagna.exact` gives them
+(`Exact.error(y)`, `Exact.to(torch.float64)`). Where nothing else is said a measure has one number per output.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+
+from linear_lasagna.formats import SIGNIFICAND_BITS, ulp
+from linear_lasagna.methods.direct import direct
+from linear_lasagna.problems import Kernel, Layer
+
+BIT_PATTERNS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
@@ -18,3 +30,123 @@ def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
     if denominator == 0:
         return 0.0 if numerator == 0 else math.inf
     return numerator / denominator
+
+
+def relative_error(error: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    """|error| / |exact|, dimensionless; 0 where both are zero, inf where only the exact result is.
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 1.2 (componentwise relative error).
+    """
+    return _ratio(error.abs(), exact.abs(), 0.0)
+
+
+def backward_error(error: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+    """|error| / (|W_L| * ... * |W_1| * |x|), dimensionless; magnitude: what `magnitudes` gives.
+
+    For one layer: by how much, at least, some weights must change, each relative to itself, to explain the error. 0
+    where both are zero. Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.1.
+    """
+    return _ratio(error.abs(), magnitude, 0.0)
+
+
+def condition_number(exact: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+    """sum |a||b| / |sum a b|, dimensionless, at least 1 up to rounding: by how much cancellation magnifies errors.
+
+    inf where the sum vanishes and its terms do not, 1 where all terms are zero. magnitude: what `magnitudes` gives.
+    Source: Higham, Accuracy and Stability of Numerical Algorithms, chapter 4; El Arar et al., arXiv 2503.15568.
+    """
+    return _ratio(magnitude, exact.abs(), 1.0)
+
+
+def _ratio(numerator: torch.Tensor, denominator: torch.Tensor, neither: float) -> torch.Tensor:
+    """numerator / denominator, and `neither` where both are zero."""
+    return torch.where((numerator == 0) & (denominator == 0), neither, numerator / denominator)
+
+
+@torch.no_grad()
+def magnitudes(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer]) -> torch.Tensor:
+    """|W_L| * ... * |W_1| * |x|, absolute biases added: sum |a||b| over all paths; float64, the stack's output shape.
+
+    x: (batch, channels, *size). Computed in float64, so right to some fan-in * 2**-53.
+    """
+    result = x.abs().to(torch.float64)
+    for kernel, layer in zip(kernels, layers, strict=True):
+        bias = None if kernel.bias is None else kernel.bias.abs().to(torch.float64)
+        result = direct(result, Kernel(kernel.weight.abs().to(torch.float64), bias), layer)
+    return result
+
+
+def ulps(error: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """|error| / ulp(exact), in units in the last place of `dtype` at the exact result; at most 1/2 where rounded once.
+
+    ulp(y) = 2**(max(floor(log2 |y|), e_min) - p + 1), `formats.ulp`.
+    """
+    return error.abs() / ulp(exact, dtype)
+
+
+def correct_bits(relative: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """-log2(relative error), clipped to [0, p] with p the bits of dtype's significand; 0 for NaN; in bits.
+
+    relative: what `relative_error` gives, any shape.
+    """
+    bits = -torch.log2(relative)
+    return bits.clamp(0, SIGNIFICAND_BITS[dtype]).nan_to_num(nan=0.0)
+
+
+def mean_error(error: torch.Tensor, exact: torch.Tensor) -> float:
+    """The errors' mean divided by the root mean square of the exact result, dimensionless, with its sign.
+
+    It is far below `relative_l2` where errors average out. inf or NaN where the exact result is zero.
+    """
+    size = exact.square().mean().sqrt()
+    return float(error.mean() / size)
+
+
+class Counts(NamedTuple):
+    """Numbers of outputs. overflow: infinite or NaN. subnormal: not zero, below the least normal number. flushed: zero
+    where the exact result rounds to another number. exact: the exact result correctly rounded, bit by bit.
+    """
+
+    outputs: int
+    overflow: int
+    subnormal: int
+    flushed: int
+    exact: int
+
+
+def counts(y: torch.Tensor, rounded: torch.Tensor) -> Counts:
+    """What became of the outputs y. rounded: the exact result rounded once to y's dtype, `Exact.to(y.dtype)`.
+
+    Raises ValueError where shapes or dtypes differ.
+    """
+    _check_alike(y, rounded)
+    size = bit_pattern(y).to(torch.int64).bitwise_and_(2 ** (8 * y.element_size() - 1) - 1)
+    normal = 1 << (SIGNIFICAND_BITS[y.dtype] - 1)
+    return Counts(
+        outputs=y.numel(),
+        overflow=int((~y.isfinite()).sum()),
+        subnormal=int(((size > 0) & (size < normal)).sum()),
+        flushed=int(((size == 0) & (bit_pattern(rounded).to(torch.int64) << 1 != 0)).sum()),
+        exact=int((bit_pattern(y) == bit_pattern(rounded)).sum()),
+    )
+
+
+def bitwise_equality(first: torch.Tensor, second: torch.Tensor) -> float:
+    """The share of numbers that are equal bit by bit, 0 to 1: -0 is not 0, a NaN equals one of the same bits.
+
+    1 for empty tensors. Raises ValueError where shapes or dtypes differ.
+    """
+    _check_alike(first, second)
+    return float((bit_pattern(first) == bit_pattern(second)).double().mean()) if first.numel() else 1.0
+
+
+def bit_pattern(y: torch.Tensor) -> torch.Tensor:
+    """The bits of a floating-point tensor as integers of its width, its shape."""
+    return y.detach().contiguous().view(BIT_PATTERNS[y.element_size()])
+
+
+def _check_alike(first: torch.Tensor, second: torch.Tensor) -> None:
+    if (first.shape, first.dtype) != (second.shape, second.dtype):
+        raise ValueError(
+            f"shapes and dtypes must agree: {tuple(first.shape)} {first.dtype}, {tuple(second.shape)} {second.dtype}"
+        )

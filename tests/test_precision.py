@@ -25,17 +25,24 @@ import pytest
 import torch
 
 from analysis import precision
-from analysis.precision import study
+from analysis.precision import linear_defects, study
 from analysis.precision.case import Case, draw
 from analysis.precision.compute import Stamp, Task, compute
 from analysis.precision.conditions import pinned
 from analysis.precision.dispatch import dispatch
 from analysis.precision.experiment import SHARED, Experiment
+from analysis.precision.floats import range_counts, ulp_distance
+from analysis.precision.linear_defects import computed, inputs
+from analysis.precision.merge_orders import ORDERS, exact_weight
+from analysis.precision.methods import compared
 from analysis.precision.unit import DTYPES, Grid, Unit, plain
 from analysis.store import Store, StoreError, read
 from linear_lasagna import Kernel
 from linear_lasagna.devices import DTYPES as KNOWN_DTYPES
+from linear_lasagna.exact import convolve
+from linear_lasagna.merging import merge_stack
 from linear_lasagna.problems import Layer, Problem
+from linear_lasagna.ways import way_named
 
 ROOT = Path(__file__).parent.parent
 FOLDER = "LASAGNA_TEST_FOLDER"  # where the fakes leave marks; workers inherit it
@@ -115,7 +122,7 @@ def one_unit(name, unit):
     return compute(Task(experiment, unit, Stamp.of(experiment, "here")))
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -190,7 +197,150 @@ def test_draws_are_the_problem_s_own():
     assert all(isinstance(kernel, Kernel) for kernel in own_kernels)
 
 
-# --- units ------------------------------------------------------------------------------------------------------------
+# --- what the experiments measure -----------------------------------------------------------------------------------
+
+
+def fractions(tensor):
+    return [Fraction(value) for value in tensor.flatten().tolist()]
+
+
+def norm(values):
+    return math.sqrt(sum(value**2 for value in values))
+
+
+def test_powers_of_two_change_no_error_until_the_range_ends():
+    stack = plain(2, channels=4, output=3)
+    for dtype, gains in (("float32", (2.0**-9, 1.0, 2.0**9)), ("bfloat16", (2.0**-9, 1.0, 2.0**9))):
+        found = [one_unit("gain", Unit(stack, dtype, "positive", 1, gain=gain)) for gain in gains]
+        errors = [[(row["way"], row["error_u"], row["subnormal"]) for row in rows] for rows in found]
+        assert errors[0] == errors[1] == errors[2]
+    over, under = (one_unit("gain", Unit(stack, "float16", "positive", 1, gain=2.0**power)) for power in (9, -13))
+    assert [(row["status"], row["not_finite"]) for row in over] == [("overflow", 36)] * 3
+    assert [(row["relative_l2"], row["flushed"]) for row in under] == [(1.0, 36)] * 3
+
+
+def test_range_counts_are_exact():
+    y = torch.tensor([1.0, -(2.0**-14), 2.0**-15, -(2.0**-24), 0.0, 0.0, math.inf, math.nan], dtype=torch.float16)
+    values = torch.tensor([1.0, 1, 1, 1, 1, 0, 1, 1], dtype=torch.float64)
+    assert range_counts(y, values) == {"not_finite": 2, "subnormal": 2, "flushed": 1}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_ulp_distance_counts_the_numbers_between(dtype):
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
+    ordered = every[every.isfinite()].double().unique().to(dtype)  # sorted, one zero
+    place = torch.arange(len(ordered))
+    shuffled = torch.randperm(len(ordered))
+    assert torch.equal(ulp_distance(ordered, ordered[shuffled]), (place - place[shuffled]).abs())
+
+
+def test_ulp_distance_of_neighbours_is_one():
+    for dtype in (torch.float32, torch.float64):
+        values = torch.tensor([1.0, -1.0, 0.0, -0.0, 1e-40, 3e38], dtype=dtype)
+        up = torch.nextafter(values, torch.full_like(values, math.inf))
+        assert ulp_distance(values, up).tolist() == [1] * 6
+        assert ulp_distance(-up, values).tolist()[2:4] == [1, 1]
+        assert ulp_distance(values[2:3], values[3:4]).item() == 0
+
+
+def test_methods_are_compared_with_the_baseline():
+    y = torch.tensor([1.0, 2.0, -3.0, 4.0])
+    other = torch.tensor([1.0, 2.0 + 2**-21, -3.0, 4.0 - 2**-22])
+    found = compared(other, y)
+    assert (found["equal"], found["largest_ulps"], found["largest_difference"]) == (0.5, 2, 2.0**-21)
+    assert found["distance_u"] == pytest.approx(math.sqrt((8**2 + 4**2) / 30), rel=1e-12)
+    rows = one_unit("methods", Unit(plain(1, channels=4), "float32", "random", seed=0))
+    assert {row["way"] for row in rows} >= {"direct", "unfold_matmul"}
+    assert (rows[0]["way"], rows[0]["equal"], rows[0]["distance_u"]) == ("direct", 1.0, 0.0)
+
+
+@pytest.mark.parametrize("signs", ["random", "positive"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rounding_is_odd_and_commutes_with_powers_of_two_bitwise(dtype, signs):
+    for row in one_unit("linearity", Unit(plain(3, channels=8, output=4), dtype, signs, seed=2)):
+        if row["property"] in ("f(-x) = -f(x)", "f(4x) = 4f(x)"):
+            assert (row["equal"], row["relative_l2"]) == (1.0, 0.0), row
+        else:
+            assert row["equal"] < 1
+            assert 0.1 < row["error_u"] < 50
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_defects_are_what_fractions_give(dtype):
+    unit = Unit(plain(2, channels=3, output=2), dtype, "random", seed=1)
+    images, kernels = inputs(unit)
+    for x, z, both, three, four in zip(*map(fractions, map(images.get, ("x", "z", "x+z", "3x", "4x"))), strict=True):
+        assert (both, three, four) == (x + z, 3 * x, 4 * x)
+    f = {name: fractions(y) for name, y in computed(unit, "direct", images, kernels).items()}
+    exact = {name: convolve(images[name], kernels, unit.problem.layers).fractions() for name in ("x+z", "3x")}
+    sums = [a - b - c for a, b, c in zip(f["x+z"], f["x"], f["z"], strict=True)]
+    multiples = [a - 3 * b for a, b in zip(f["3x"], f["x"], strict=True)]
+    rows = {(row["way"], row["property"]): row for row in one_unit("linearity", unit)}
+    additive, homogeneous = (rows["direct", name]["relative_l2"] for name in ("f(x+z) = f(x)+f(z)", "f(3x) = 3f(x)"))
+    assert additive == pytest.approx(norm(sums) / norm(exact["x+z"]), rel=1e-9)
+    assert homogeneous == pytest.approx(norm(multiples) / norm(exact["3x"]), rel=1e-9)
+
+
+def test_a_way_that_is_not_odd_is_found(monkeypatch):
+    unit = Unit(plain(2, channels=3, output=2), "float32", "random", seed=1)
+
+    class Shifted:
+        def unsupported(self, *_):
+            return None
+
+        def prepare(self, problem, kernels):
+            return lambda x: way_named("direct").prepare(problem, kernels)(x) + 2.0**-10
+
+    monkeypatch.setattr(linear_defects, "way_named", lambda name: Shifted())
+    rows = {row["property"]: row for row in one_unit("linearity", unit)}
+    assert rows["f(-x) = -f(x)"]["equal"] < 0.1
+    assert rows["f(4x) = 4f(x)"]["equal"] < 0.1
+    assert rows["f(-x) = -f(x)"]["error_u"] > 1000
+
+
+def test_the_parts_of_a_merged_error_are_what_fractions_give():
+    unit = Unit(plain(2, channels=2, output=2), "float16", "random", seed=3)
+    case = Case.of(unit)
+    kernel, layer = merge_stack(case.kernels, unit.problem.expanded, torch.float64)
+    exact, rounded = case.exact.fractions(), convolve(case.x, [kernel], [layer]).fractions()
+    y = fractions(case.compute("merged/direct"))
+    expected = {
+        "total": [a - b for a, b in zip(y, exact, strict=True)],
+        "kernel": [a - b for a, b in zip(rounded, exact, strict=True)],
+        "sum": [a - b for a, b in zip(y, rounded, strict=True)],
+    }
+    rows = {(row["way"], row["part"]): row["relative_l2"] for row in one_unit("merging", unit)}
+    for part, values in expected.items():
+        assert rows["merged/direct", part] == pytest.approx(norm(values) / norm(exact), rel=1e-9)
+    assert ("direct", "total") in rows
+
+
+def test_every_order_merges_into_the_exact_kernel():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 2, 3, 3), (4, 3, 1, 2), (2, 4, 2, 2), (1, 2, 3, 1), (2, 1, 1, 1)]
+    weights = [torch.randint(-3, 4, shape, generator=generator).double() for shape in shapes]
+    exact = exact_weight(weights).to(torch.float64).transpose(0, 1)
+    assert exact.shape == (2, 2, 6, 5)
+    for merge in ORDERS.values():
+        assert torch.equal(merge(weights)[0], exact)
+
+
+def test_the_cost_of_an_order_counts_every_product():
+    weights = [torch.zeros(8, 8, 3, 3)] * 4
+    costs = {name: merge(weights)[1] for name, merge in ORDERS.items()}
+    assert costs == {"left_to_right": 512 * 747, "right_to_left": 512 * 747, "balanced": 512 * 787}
+    wide = [torch.zeros(9, 2, 1, 1), torch.zeros(1, 9, 1, 1), torch.zeros(5, 1, 1, 1)]
+    assert [ORDERS[name](wide)[1] for name in ("left_to_right", "right_to_left")] == [18 + 10, 45 + 90]
+
+
+def test_orders_differ_only_by_rounding():
+    rows = one_unit("order", Unit(plain(4, channels=4, output=2), "float32", "random", seed=0))
+    assert [row["order"] for row in rows] == list(ORDERS)
+    assert all(0.1 < row["kernel_error_u"] < 20 for row in rows)
+    assert len({row["kernel_error_u"] for row in rows}) == 3
+
+
+# --- units ----------------------------------------------------------------------------------------------------------
 
 
 def test_unit_keys_differ_where_units_do():
@@ -253,7 +403,7 @@ def test_the_version_changes_with_the_experiment_and_with_torch(monkeypatch):
     assert precision.EXPERIMENTS["depth"].version() != before
 
 
-# --- conditions -------------------------------------------------------------------------------------------------------
+# --- conditions -----------------------------------------------------------------------------------------------------
 
 
 def test_a_unit_has_one_thread_and_puts_the_number_back():
@@ -271,11 +421,11 @@ def test_a_unit_has_one_thread_and_puts_the_number_back():
 
 
 def test_rows_do_not_depend_on_the_threads_outside():
-    unit = Unit(plain(4), "float32", "random", seed=1)
+    unit = Unit(plain(1, channels=128, output=4), "float32", "random", seed=1)  # two threads sum in another order
     before, found = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found.append(pandas.DataFrame(one_unit("depth", unit)))
+        found.append(pandas.DataFrame(one_unit("fan_in", unit)))
     torch.set_num_threads(before)
     same_rows(*found)
 
@@ -286,7 +436,7 @@ def test_importing_the_study_imports_neither_torch_nor_pandas():
     assert done.stdout.strip() == "[]"
 
 
-# --- running ----------------------------------------------------------------------------------------------------------
+# --- running --------------------------------------------------------------------------------------------------------
 
 
 def test_only_missing_units_run(path, monkeypatch):
@@ -362,7 +512,7 @@ def test_a_store_that_cannot_be_written_ends_the_run_and_keeps_its_rows(path, mo
     assert precision.run_study(["fake"], "smoke", path).stored == 3
 
 
-# --- workers and kills ------------------------------------------------------------------------------------------------
+# --- workers and kills ----------------------------------------------------------------------------------------------
 
 
 def test_two_workers_give_the_same_rows_as_none(path, undisturbed):
@@ -437,36 +587,27 @@ def stored(path):
         return 0
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=180.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.002)
 
 
-def test_a_killed_run_resumes_and_gives_the_undisturbed_rows(path, undisturbed):
+def test_a_killed_run_takes_its_workers_along_and_resumes_to_the_undisturbed_rows(path, undisturbed):
     rng, before = random.Random(), 0
-    for _ in range(2):
-        more = before + rng.randint(1, 20)
-        run = start(path)
+    for workers in (2, 0):
+        more = before + rng.randint(2, 20)
+        run = start(path, workers)
         wait_for(lambda run=run, more=more: stored(path) >= more or run.poll() is not None)
+        children = psutil.Process(run.pid).children(recursive=True)
+        assert len(children) >= workers
         time.sleep(rng.random() * 0.02)
         run.send_signal(signal.SIGKILL)
         run.wait()
-        kept = stored(path)
-        assert kept >= more
-        before = kept
+        assert not psutil.wait_procs(children, timeout=10)[1]
+        before = stored(path)
+        assert before >= more
     assert start(path).wait() == 0
     same_rows(read(path), undisturbed)
     assert stored(path) == 48
-
-
-def test_a_killed_run_takes_its_workers_along(path):
-    run = start(path, workers=2)
-    wait_for(lambda: stored(path) >= 2 or run.poll() is not None)
-    workers = psutil.Process(run.pid).children(recursive=True)
-    assert len(workers) >= 2
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert not alive

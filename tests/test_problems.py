@@ -67,7 +67,11 @@ def test_expanded_layers_are_the_modules(problem):
     for layer, module, channels in zip(problem.expanded, modules(problem), problem.channels, strict=False):
         assert layer.kernel_size == module.kernel_size
         assert (layer.stride, layer.padding) == (module.stride, module.padding)
-        assert (layer.dilation, layer.groups, layer.bias) == (module.dilation, module.groups, module.bias is not None)
+        assert (layer.dilation, layer.groups, layer.bias) == (
+            module.dilation,
+            module.groups,
+            module.bias is not None,
+        )
         assert layer.weight_shape(channels) == tuple(module.weight.shape)
         assert layer.taps == math.prod(module.kernel_size)
         assert layer.expand(problem.rank) == layer
@@ -216,7 +220,7 @@ def test_positive_draws_are_not_negative(problem, seed):
     assert bool((x < 1).all())
 
 
-@pytest.mark.parametrize("signs", ("", "negative", None))
+@pytest.mark.parametrize("signs", ["", "negative", None])
 def test_draw_refuses_other_signs(signs):
     problem = Problem("p", 1, 2, (8,), (Layer(4, 3),))
     assert_refused(lambda: problem.draw(signs=signs), "random, positive")
@@ -233,13 +237,18 @@ def test_random_draws_have_the_stated_moments():
         assert values.abs().max().item() <= math.sqrt(3 * variance)
 
 
-STATISTICS = [(1, Layer(32, 1)), (3, Layer(32, 3)), (3, Layer(32, 2, groups=4)), (2, Layer(32, (2, 1), stride=2))]
+STATISTICS = [
+    (1, Layer(32, 1)),
+    (3, Layer(32, 3)),
+    (3, Layer(32, 2, groups=4)),
+    (2, Layer(32, (2, 1), stride=2)),
+]
 
 
 @pytest.mark.parametrize(("depth", "layer"), STATISTICS, ids=str)
-@pytest.mark.parametrize(("signs", "moment", "kept"), (("random", 2, 1.0), ("positive", 1, 0.5)))
+@pytest.mark.parametrize(("signs", "moment", "kept"), [("random", 2, 1.0), ("positive", 1, 0.5)])
 def test_stacks_keep_the_moment(depth, layer, signs, moment, kept):
-    """The variance of random signs, the mean of positive numbers: over n seeds, within the mean's own standard error."""
+    """Random signs keep the variance, positive numbers the mean, within the standard error over seeds."""
     size = (12, 12)
     problem = Problem("p", 1, 32, size, (layer,) * depth)
     means = []

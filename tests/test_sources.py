@@ -57,7 +57,7 @@ def test_merged_equals_stacked_within_the_articles_sum(seed):
     assert stacked.shape == merged.shape == (1, 2, 12, 12)
     difference = (stacked - merged).abs().sum().item()
     assert difference < 1e-5, f"seed {seed}: {difference}"
-    # All numbers are positive: 9 and 2500 products one way, 2500 at most and 49 the other, each relative to y.
+    # All are positive: sums of 9 and 2500 products one way, of 2500 at most and 49 the other, relative to y.
     allowed = (sum_bound(9 + 2500, torch.float64) + sum_bound(2500 + 49, torch.float64)) * stacked.sum().item()
     assert difference <= 2 * allowed, f"seed {seed}: {difference}"
 
@@ -101,12 +101,15 @@ def test_unfold_and_conv2d_are_within_the_bound():
     x, weight = unfold_example()
     exact = convolve(x, [Kernel(weight)], UNFOLD.layers)
     magnitude = functional.conv2d(x.double().abs(), weight.double().abs())
-    for name, y in (("unfold + matmul", unfold_matmul(x, weight)[1]), ("conv2d", functional.conv2d(x, weight))):
+    for name, y in (
+        ("unfold + matmul", unfold_matmul(x, weight)[1]),
+        ("conv2d", functional.conv2d(x, weight)),
+    ):
         assert_within(exact.error(y), sum_bound(27, torch.float32) * magnitude, name)
 
 
 def test_unfold_and_conv2d_are_not_bitwise_equal():
-    """The article calls the values completely equal. Its own figures, and these, differ in the last digits."""
+    """The article calls the values completely equal. Its own figures, and these, differ at the end."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("without oneDNN, torch's own conv2d is an unfold and a matrix product")
     x, weight = unfold_example()
@@ -115,9 +118,9 @@ def test_unfold_and_conv2d_are_not_bitwise_equal():
     assert abs(6.4978 - 6.4979) > 2 * 6.5 * unit_roundoff(torch.float32), "the article's figures are float32's"
 
 
-@pytest.mark.parametrize(("stride", "padding", "dilation"), ((1, 0, 1), (2, 1, 1), ((1, 3), (0, 2), (2, 1))))
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 1), (2, 1, 1), ((1, 3), (0, 2), (2, 1))])
 def test_numpy_im2col_is_unfold(stride, padding, dilation):
-    """The same columns, in NumPy's (batch, in, kh, kw, oh, ow) and unfold's (batch, in * kh * kw, oh * ow)."""
+    """The same columns, (batch, in, kh, kw, oh, ow) in NumPy and (batch, in * kh * kw, oh * ow) by unfold."""
     x, _ = unfold_example()
     layer = Layer(16, (3, 2), stride, padding, dilation).expand(2)
     columns = im2col(x.numpy(), layer)
@@ -140,7 +143,7 @@ def test_nine_shifted_slices():
 
 
 def test_patch_split_is_unfold():
-    """Kernel size = stride: (25, 3, 224, 224) in 14 x 14 patches is (25, 588, 256), by reshape and transpose alone."""
+    """(25, 3, 224, 224) in 14 x 14 patches is (25, 588, 256), by unfold or by reshape and transpose alone."""
     x = uniform(25, 3, 224, 224, seed=5, dtype=torch.float32)
     columns = functional.unfold(x, 14, stride=14)
     assert tuple(columns.shape) == (25, 588, 256)

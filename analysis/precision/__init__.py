@@ -6,10 +6,24 @@ imported by the first unit.
 
 from analysis.precision.depth import DEPTH
 from analysis.precision.experiment import PRESETS, Experiment
+from analysis.precision.fan_in import FAN_IN
+from analysis.precision.gain import GAIN
+from analysis.precision.kernel_size import KERNEL_SIZE
+from analysis.precision.linearity import LINEARITY
+from analysis.precision.merging import MERGING
+from analysis.precision.methods import METHODS_APART
+from analysis.precision.order import ORDER
 from analysis.precision.study import Summary, run_study
 
 EXPERIMENTS: dict[str, Experiment] = {
     "depth": DEPTH,
+    "fan_in": FAN_IN,
+    "kernel_size": KERNEL_SIZE,
+    "gain": GAIN,
+    "merging": MERGING,
+    "order": ORDER,
+    "methods": METHODS_APART,
+    "linearity": LINEARITY,
 }
 
 __all__ = ["EXPERIMENTS", "PRESETS", "Experiment", "Summary", "run_study"]

@@ -19,7 +19,6 @@ from linear_lasagna.problems import Kernel, Problem
 from linear_lasagna.rounding import unit_roundoff
 from linear_lasagna.ways import way_named
 
-
 Measure: TypeAlias = Callable[[torch.Tensor], Row]
 
 
@@ -29,9 +28,9 @@ def _nothing(y: torch.Tensor) -> Row:
 
 @dataclass(frozen=True)
 class Case:
-    """A unit's input and kernels on its device, and the exact result, always computed on the CPU.
+    """A unit's input and kernels on its device, and the exact result of its first image, computed on the CPU.
 
-    values: the exact result rounded once to float64, (batch, channels, *size).
+    values: the exact result rounded once to float64, (1, channels, *size).
     """
 
     unit: Unit
@@ -44,7 +43,7 @@ class Case:
     def of(cls, unit: Unit) -> Case:
         """Draw the unit and compute its reference."""
         x, kernels = draw(unit)
-        exact = convolve(x, kernels, unit.problem.layers)
+        exact = convolve(x[:1], kernels, unit.problem.layers)
         moved = tuple(moved_kernel(kernel, unit.device) for kernel in kernels)
         return cls(unit, x.to(unit.device), moved, exact, exact.to(torch.float64))
 
@@ -71,7 +70,7 @@ class Case:
             y = compute().cpu()
         except Exception as error:
             return lost_row(way, one_line(error))
-        return {"way": way, **judged(self.exact.error(y), self.values, y.dtype), **more(y)}
+        return {"way": way, **judged(self.exact.error(y[:1]), self.values, y.dtype), **more(y)}
 
 
 def draw(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...]]:

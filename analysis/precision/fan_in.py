@@ -17,7 +17,7 @@ def rows(unit: Unit) -> list[Row]:
 
 
 def grid(seeds: int, single: tuple[int, ...], stacked: tuple[int, ...]) -> tuple[Grid]:
-    """3×3 layers with as many channels in as out, 4×4 outputs; single: their channels at depth 1, stacked: at depth 4."""
+    """3×3 layers with as many channels in as out, 4×4 outputs; single: their channels at depth 1, stacked: at 4."""
     problems = [plain(1, channels, output=OUTPUT) for channels in single]
     problems += [plain(4, channels, output=OUTPUT) for channels in stacked]
     return (Grid(tuple(problems), seeds),)

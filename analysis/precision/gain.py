@@ -14,7 +14,7 @@ STACK = plain(4, channels=8, output=4)
 
 
 def rows(unit: Unit) -> list[Row]:
-    """One row per way, with how many of its outputs are infinite or NaN, subnormal, and zero though they should not be."""
+    """One row per way, with how many of its outputs are not finite, subnormal, and zero though they should not be."""
     from analysis.precision.case import Case
     from analysis.precision.floats import range_counts
 

@@ -22,7 +22,7 @@ RESNET_3X3 = CATALOG["resnet50/conv2_3x3"].reduced()
 
 
 def rows(unit: Unit) -> list[Row]:
-    """One row per method that can compute the unit, compared with `direct` and with the exact result."""
+    """One row per method that can compute the unit: all images compared with `direct`, the first with the reference."""
     from analysis.precision.case import Case
     from linear_lasagna.methods import METHODS
 
@@ -32,14 +32,21 @@ def rows(unit: Unit) -> list[Row]:
 
 
 def compared(y: torch.Tensor, baseline: torch.Tensor) -> Row:
-    """equal: the fraction of bitwise equal outputs; largest_ulps: steps between numbers; largest_difference: absolute."""
-    from analysis.precision.floats import ulp_distance
+    """How far y is from the baseline's result, all images together.
 
-    steps = ulp_distance(y, baseline)
+    equal: the fraction of bitwise equal outputs; largest_ulps: steps between numbers, of which there are many near
+    zero; largest_difference: absolute; distance_u: relative L2 distance in units of u.
+    """
+    from analysis.precision.floats import ulp_distance
+    from linear_lasagna.metrics import relative_l2
+    from linear_lasagna.rounding import unit_roundoff
+
+    steps, difference = ulp_distance(y, baseline), y.double() - baseline.double()
     return {
         "equal": float((steps == 0).double().mean()),
         "largest_ulps": int(steps.max()),
-        "largest_difference": float((y.double() - baseline.double()).abs().max()),
+        "largest_difference": float(difference.abs().max()),
+        "distance_u": relative_l2(difference, baseline.double()) / unit_roundoff(y.dtype),
     }
 
 

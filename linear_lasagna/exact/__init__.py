@@ -1,9 +1,14 @@
 """The exact result of a stack of convolutions, from integer arithmetic, to measure rounding errors against.
 
-Floating-point numbers are integers times powers of two, so a stack's exact output is one too. The stack is computed
-modulo primes, in float64 products whose every partial sum is exact, and put together by the Chinese remainder
-theorem; the idea of using it with floating-point matrix products is Ozaki, Uchino and Imamura's "Ozaki Scheme II"
-(arXiv 2504.08009). Inputs of float16, bfloat16, float32, float64; results rounded once, or compared exactly.
+Floating-point numbers are integers times powers of two, so a stack's exact output is one too. The stack is
+computed modulo primes, in float64 products whose every partial sum is exact, and put together by the Chinese
+remainder theorem. Doing so with floating-point matrix products is the idea of "Ozaki Scheme II" (Ozaki,
+Uchino, Imamura, arXiv 2504.08009). Nothing is approximated: a bound on every layer decides how many primes it
+gets.
+
+From input to result: `bits` and `scaling` (numbers as integers), `primes` and `plan` (how many primes),
+`residues`, `products` and `stack` (the stack modulo primes), `reconstruct` (rounding once), `reference` (what
+is public).
 """
 
 from linear_lasagna.exact.reference import Exact, convolve

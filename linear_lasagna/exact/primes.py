@@ -1,8 +1,10 @@
 """Systems of primes, and the Chinese remainder theorem's constants for them.
 
 An integer v with 2 |v| < M = p_1 ... p_k is determined by its residues modulo the primes:
-v = sum_i c_i (M / p_i) - q M, where c_i = v (M / p_i)**-1 mod p_i and q = round(sum_i c_i / p_i). The digits c_i are
-what the computation carries. Residues are balanced: |c_i| <= half(p_i).
+
+    v = sum_i c_i M / p_i - q M,    c_i = v (M / p_i)**-1 mod p_i,    q = round(sum_i c_i / p_i).
+
+The digits c_i are what the computation carries. Residues are balanced: |c_i| <= half(p_i).
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ import numpy
 from linear_lasagna.exact.scaling import LIMB
 
 SEGMENT = 2**13
-EXACT = (
-    2**53 - 2**25
-)  # sums up to here are exact in float64, and so is the multiple of p subtracted from them
-LEAST_PRIME = 5  # quotients by it stay below 2**51
+# Sums up to here are exact in float64, and so is the multiple of a prime that is subtracted from them.
+EXACT = 2**53 - 2**25
+# Quotients by it stay below 2**51.
+LEAST_PRIME = 5
 LARGEST_HALF = 2 ** (LIMB - 1)
 
 
@@ -61,7 +63,8 @@ def _descending(limit: int) -> Iterator[int]:
 def choose(bounds: Sequence[int], fan_in: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Primes, and how many of them each layer's results need. bounds: largest |v| after each layer, in order.
 
-    fan_in: most products in one sum. Every sum of products of residues, and of a residue and a limb, stays below EXACT.
+    fan_in: most products in one sum. Every sum of products, of residues or of residues and limbs, stays below
+    EXACT. Raises ValueError where there are not enough primes.
     """
     largest = min(LARGEST_HALF, math.isqrt(EXACT // fan_in))
     while True:
@@ -96,8 +99,11 @@ def cofactors(primes: tuple[int, ...]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=64)
 def digit_units(primes: tuple[int, ...], known: int) -> tuple[int, ...]:
-    """What turns each prime's digit in the basis of the first `known` primes (a plain residue, for the others) into
-    its digit in the basis of all primes: a factor modulo the prime."""
+    """Factors, one modulo each prime, that turn digits for a few primes into digits for all of them.
+
+    Of the first `known` primes there are digits for these primes alone; of the others there are plain
+    residues.
+    """
     before = cofactors(primes[:known])
     factors = (*before, *(1 for _ in primes[known:]))
     triples = zip(primes, cofactors(primes), factors, strict=True)
@@ -115,7 +121,7 @@ def extension(primes: tuple[int, ...], known: int) -> tuple[list[list[int]], lis
 
 @lru_cache(maxsize=64)
 def limb_table(primes: tuple[int, ...], shift: int, rows: int) -> list[list[int]]:
-    """Balanced limbs, `rows` lists from the lowest, of M / p_i * 2**shift for every prime, and of -M * 2**shift."""
+    """Balanced limbs of every M / p_i * 2**shift and, last, of -M * 2**shift: `rows` lists, lowest first."""
     numbers = [*cofactors(primes), -math.prod(primes)]
     columns = [_limbs_of(number << shift, rows) for number in numbers]
     return [list(row) for row in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""From Chinese remainder digits to numbers: limbs, one carry sweep, one rounding; no big integer per element."""
+"""From Chinese remainder digits to numbers: limbs, one carry sweep, one rounding; no big integers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from linear_lasagna.exact.formats import encode
+from linear_lasagna.exact.bits import encode
 from linear_lasagna.exact.primes import limb_table
 from linear_lasagna.exact.scaling import LIMB, Span, limbs, span
 

@@ -9,21 +9,23 @@ from fractions import Fraction
 
 import torch
 
-from linear_lasagna.exact.formats import format_of
+from linear_lasagna.exact.bits import format_of
+from linear_lasagna.exact.plan import plan
 from linear_lasagna.exact.reconstruct import integers, rounded
 from linear_lasagna.exact.regions import Box, crops
 from linear_lasagna.exact.scaling import LIMB
-from linear_lasagna.exact.stack import digits, plan
+from linear_lasagna.exact.stack import digits
 from linear_lasagna.problems import Kernel, Layer, Problem
 
 BLOCK = 2**15
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exact:
     """An exact result (samples, channels, *size): integers times 2**exponent, held as digits modulo primes.
 
-    It takes 4 bytes per prime (some 23 bits of the exact integers) and number, and works on blocks of 32,768 numbers.
+    It takes 4 bytes per number and prime (there is a prime for about 23 bits of the exact integers), and
+    rounds in blocks of 32,768 numbers.
     """
 
     digits: torch.Tensor
@@ -47,7 +49,7 @@ class Exact:
         return result.view(self.shape)
 
     def error(self, y: torch.Tensor) -> torch.Tensor:
-        """y - exact, rounded once to float64; infinite or NaN where y is. y: this shape, any of the four dtypes.
+        """y - exact, rounded once to float64; infinite or NaN where y is. y: this shape, any of the dtypes.
 
         Raises ValueError for another shape or dtype.
         """
@@ -93,14 +95,16 @@ def convolve(
 ) -> Exact:
     """The exact result of applying the layers in turn to x (samples, channels, *size), with rank 1 to 3.
 
-    x, weights and biases share one dtype (float16, bfloat16, float32, float64) and device (CPU or CUDA). tile: one
-    slice(start, stop) per spatial axis; only these positions of the output are computed, from the part of x that
-    they need. Memory: 4 bytes per prime and output, 40 bytes or so per weight, and blocks of 2**28 bytes or so.
-    Raises ValueError for shapes or dtypes that do not fit, a tile outside the output, and numbers not finite.
+    x, weights and biases share one dtype (float16, bfloat16, float32, float64) and device (CPU or CUDA).
+    tile: one slice(start, stop) per spatial axis; only these positions of the output are computed, from the
+    part of x that they need. Memory: 4 bytes per output and prime; 8 bytes per weight and 24 bits of the
+    weights' range (32 bytes or so for float64); and blocks of at most 2**28 bytes or so, as the batch and
+    large images are cut. Raises ValueError for shapes, dtypes or devices that do not fit, a tile outside the
+    output, numbers not finite.
     """
     problem = _checked(x, kernels, layers)
     box = _box(tile, problem.sizes[-1])
-    windows = crops(problem.expanded, problem.sizes[:-1], box)
+    windows = crops(problem.expanded, problem.size, box)
     used = x
     for axis, (start, stop) in enumerate(windows[0].box, start=2):
         used = used.narrow(axis, start, stop - start)

@@ -13,13 +13,19 @@ Box: TypeAlias = tuple[tuple[int, int], ...]  # (start, stop) per spatial axis
 class Crop(NamedTuple):
     """The part of a layer's input that a block of its output needs, and the zeros around that part.
 
-    before, after: zeros per axis; a negative number says how many of the part's positions are not needed, which
-    happens only where everything that is needed is padding.
+    before, after: zeros per axis. Where all that is needed is padding, one of them is negative: so many of
+    the part's positions are not needed.
     """
 
     box: Box
     before: tuple[int, ...]
     after: tuple[int, ...]
+
+    @property
+    def padded(self) -> tuple[int, ...]:
+        """Size of the part with the zeros around it."""
+        axes = zip(self.before, size_of(self.box), self.after, strict=True)
+        return tuple(before + length + after for before, length, after in axes)
 
 
 def size_of(box: Box) -> tuple[int, ...]:
@@ -28,7 +34,7 @@ def size_of(box: Box) -> tuple[int, ...]:
 
 
 def crop(layer: ExpandedLayer, size: tuple[int, ...], box: Box) -> Crop:
-    """What `box` of the layer's output needs of its input of `size`. The part has one position at least per axis."""
+    """What `box` of the layer's output needs of its input of `size`, one position at least."""
     boxes, before, after = [], [], []
     for axis, (start, stop) in enumerate(box):
         stride, padding, length = layer.stride[axis], layer.padding[axis], size[axis]
@@ -42,9 +48,11 @@ def crop(layer: ExpandedLayer, size: tuple[int, ...], box: Box) -> Crop:
     return Crop(tuple(boxes), tuple(before), tuple(after))
 
 
-def crops(layers: Sequence[ExpandedLayer], sizes: Sequence[tuple[int, ...]], box: Box) -> tuple[Crop, ...]:
-    """One crop per layer, in order, for `box` of the last layer's output. sizes: before each layer."""
-    found = []
+def crops(layers: Sequence[ExpandedLayer], size: tuple[int, ...], box: Box) -> tuple[Crop, ...]:
+    """One crop per layer, in order, for `box` of the last layer's output. size: the first layer's input's."""
+    sizes, found = [size], []
+    for layer in layers[:-1]:
+        sizes.append(layer.output_size(sizes[-1]))
     for layer, size in zip(reversed(layers), reversed(sizes), strict=True):
         found.append(crop(layer, size, box))
         box = found[-1].box

@@ -1,7 +1,7 @@
-"""Floating-point tensors as integers times one power of two, cut into 24-bit limbs that float64 multiplies exactly.
+"""Tensors as integers times one power of two, cut into 24-bit limbs that float64 multiplies exactly.
 
-A finite floating-point number is an integer times a power of two. A tensor's common power is that of its lowest set
-bit, so its integers are as short as they can be: about 74 bits for 200,000 uniform float64 values.
+A finite floating-point number is an integer times a power of two. A tensor's common power is that of its
+lowest set bit, so its integers are as short as they can be: about 74 bits for 200,000 uniform float64 values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from linear_lasagna.exact.formats import decode, format_of, raw
+from linear_lasagna.exact.bits import decode, format_of, raw
 
 LIMB = 24
 BAND = 40 * LIMB
@@ -28,7 +28,8 @@ class Span(NamedTuple):
 class Limbs(NamedTuple):
     """Integers as sums of limbs: values (rows, *shape) float64, |value| <= 2**23; row r counts 2**powers[r].
 
-    largest_sum bounds the sum of the integers' magnitudes over every index of the first axis (too large by 2**-30).
+    largest_sum: an upper bound, too large by 2**-30 at most, of the sum of magnitudes over one index of the
+    shape's first axis.
     """
 
     values: torch.Tensor
@@ -62,7 +63,7 @@ def span(x: torch.Tensor, name: str = "x") -> Span:
 def limbs(x: torch.Tensor, span: Span) -> Limbs:
     """x / 2**span.exponent as limbs; span must be x's, or that of a tensor which x is a part of."""
     bits = span.magnitude.bit_length()
-    # Integers of up to 960 bits and a mantissa fit float64's range: one band. The others are cut into several.
+    # Integers of up to 960 bits fit float64's range, and a mantissa besides. Longer ones are cut into bands.
     starts = range(0, max(bits, 1), BAND) if bits > BAND else (0,)
     counts = [min(BAND + 53, bits - start) // LIMB + 1 for start in starts]
     values = torch.empty((sum(counts), *x.shape), dtype=torch.float64, device=x.device)
@@ -74,14 +75,13 @@ def limbs(x: torch.Tensor, span: Span) -> Limbs:
             total += _largest_sum(integers) << start
             _cut(integers, part.flatten(2))
         largest = max(largest, total)
-    powers = (
-        start + LIMB * place for start, count in zip(starts, counts, strict=True) for place in range(count)
-    )
-    return Limbs(values, tuple(powers), largest)
+    bands = zip(starts, counts, strict=True)
+    powers = tuple(start + LIMB * place for start, count in bands for place in range(count))
+    return Limbs(values, powers, largest)
 
 
 def _bands(x: torch.Tensor, exponent: int, starts: Sequence[int]) -> Iterator[torch.Tensor]:
-    """x / 2**exponent as a sum of integers * 2**start; the integers in float64, which they do not overflow."""
+    """x / 2**exponent as a sum of integers * 2**start; the integers in float64, without overflow."""
     mantissa, shift = decode(x)
     # Where the shift is negative, the mantissa ends in as many zeros (or is zero).
     shift = shift.sub_(exponent).clamp_(min=-53)

@@ -94,13 +94,13 @@ def test_full_convolution_is_the_stack(problem, seed):
     assert stack(x, [Kernel(weight)], [Layer(last, taps)]) == expected
 
 
-@pytest.mark.parametrize("wrong", ([1.0, 3.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 2.0]]))
+@pytest.mark.parametrize("wrong", [[1.0, 3.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 2.0]]])
 def test_assert_equals_refuses(wrong):
     with pytest.raises(AssertionError, match="reproducer"):
         assert_equals(tensor(wrong), grid(tensor([1.0, 2.0])), "reproducer")
 
 
-@pytest.mark.parametrize("error", ([0.0, 2.1], [0.0, math.nan], [-1.1, 0.0], [-math.inf, 0.0]))
+@pytest.mark.parametrize("error", [[0.0, 2.1], [0.0, math.nan], [-1.1, 0.0], [-math.inf, 0.0]])
 def test_assert_within_refuses(error):
     with pytest.raises(AssertionError, match="reproducer"):
         assert_within(tensor(error), tensor([1.0, 2.0]), "reproducer")

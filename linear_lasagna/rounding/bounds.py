@@ -44,9 +44,9 @@ def probable_bound(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
 
 
 def failure(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
-    """The probability, at most, that an inner product of n terms exceeds `probable_bound`: 2 n exp(-lam**2 (1-u)**2 / 2).
+    """2 n exp(-lam**2 (1 - u)**2 / 2): the probability, at most, that a sum of n products exceeds `probable_bound`.
 
-    At most 1. Source: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815.
+    1 where that is larger. Source: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815.
     """
     return min(1.0, 2 * n * math.exp(-((lam * (1 - unit_roundoff(dtype))) ** 2) / 2))
 

@@ -1,0 +1,51 @@
+"""What a section of the page is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis import svg
+from analysis.findings import Findings, Scope
+from analysis.frames import Frame
+from analysis.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure. caption: readable without the text around it; alt: for those who cannot see it; data: its CSV."""
+
+    name: str
+    caption: str
+    alt: str
+    data: str
+    inline: str
+    standalone: str
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """empty: what to say where there is nothing to show."""
+
+    anchor: str
+    title: str
+    intro: str
+    plots: tuple[Plot, ...] = ()
+    tables: tuple[Table, ...] = ()
+    empty: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def plot(name: str, caption: str, alt: str, data: str, figure: Figure) -> Plot:
+    """Draw the figure once, for the page and for a file of its own."""
+    text = svg.raw(figure, name)
+    return Plot(name, caption, alt, data, svg.inline(text, name, alt), svg.standalone(text))
+
+
+def with_rows(findings: Findings, frame: Frame) -> list[Scope]:
+    """The scopes that the frame has rows of."""
+    return [scope for scope in findings.scopes if len(scope.of(frame))]

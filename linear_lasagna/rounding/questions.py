@@ -1,0 +1,145 @@
+"""What to ask of something that adds, to learn how it does: order, width, fused products, roundings in between.
+
+Each question is a row of terms, of which most are zero or units. Masks: FPRev (Xie, Gao, Wang, Xue, arXiv 2411.00442).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
+from linear_lasagna.rounding.order import Sum
+from linear_lasagna.rounding.reveal import reveal
+
+# adder(terms, value): (questions, n) -> (questions,), both float64: sums of value * term, the bias's not multiplied.
+Adder: TypeAlias = Callable[[torch.Tensor, float], torch.Tensor]
+
+# Unit terms, and terms that absorb any number of them in every accumulator and overflow in none.
+UNITS = {torch.float16: 2.0**-24, torch.bfloat16: 1.0, torch.float32: 1.0, torch.float64: 1.0}
+HUGE = {torch.float16: 2.0**15, torch.bfloat16: 2.0**100, torch.float32: 2.0**100, torch.float64: 2.0**300}
+WIDEST = 64  # significands of this many bits and more are not told apart
+
+PAIRS = 32  # on which a revealed order is checked
+
+
+@dataclass(frozen=True)
+class Accumulation:
+    """How one output is added up.
+
+    order: of the products, numbered as weight[o].flatten() is, and of the bias; None where it could not be found.
+    bits: of the running sum's significand. fused: whether a product is added without being rounded first.
+    stored: after which terms of the outermost sum the running sum is rounded to the storage dtype.
+    """
+
+    order: Sum | None
+    bits: int
+    fused: bool = True
+    stored: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked: an adder of n terms of `dtype`, `rows` questions a call."""
+
+    adder: Adder
+    n: int
+    rows: int
+    dtype: torch.dtype
+
+    def ask(self, questions: Sequence[dict[int, float]], units: range = range(0)) -> list[float]:
+        """The sums, in units, of terms given by number; of the others those in `units` are units, the rest zero."""
+        unit, found = UNITS[self.dtype], []
+        for start in range(0, len(questions), self.rows):
+            part = questions[start : start + self.rows]
+            table = torch.zeros(len(part), self.n, dtype=torch.float64)
+            table[:, units.start : units.stop] = unit
+            given = [(row, number, value) for row, each in enumerate(part) for number, value in each.items()]
+            if given:
+                rows, numbers, values = (list(column) for column in zip(*given, strict=True))
+                table[rows, numbers] = torch.tensor(values, dtype=torch.float64)
+            found += (self.adder(table, 1.0) / unit).tolist()
+        return found
+
+    def lost(self, questions: Sequence[dict[int, float]]) -> list[int]:
+        """How many of n units do not survive, for each question; -1 where a sum is not finite.
+
+        No more units are given at a time than the storage dtype can count.
+        """
+        kept, step = [0.0] * len(questions), 2 ** SIGNIFICAND_BITS[self.dtype]
+        for start in range(0, self.n, step):
+            found = self.ask(questions, range(start, min(start + step, self.n)))
+            kept = [a + b for a, b in zip(kept, found, strict=True)]
+        return [self.n - round(count) if math.isfinite(count) else -1 for count in kept]
+
+    def subtree_sizes(self, i: int, others: Sequence[int]) -> list[int]:
+        """For each j of others the number of terms in the least subtree with i and j; -1 where there is no telling."""
+        huge = HUGE[self.dtype]
+        return self.lost([{i: huge, j: -huge} for j in others])
+
+
+def examine(questions: Questions) -> Accumulation | None:
+    """How the adder adds; None where it does not add in the order of a tree, or loses units by themselves."""
+    n, precision = questions.n, SIGNIFICAND_BITS[questions.dtype]
+    if questions.lost([{}]) != [0]:
+        return None
+    order = reveal(n, questions.subtree_sizes) if n > 1 else Sum((0,))
+    if order is None or not confirmed(questions, order):
+        return None
+    bits = running_bits(questions, order) if n > 2 else SIGNIFICAND_BITS[accumulator(questions.dtype)]
+    stored = stored_after(questions, order) if bits > precision else ()
+    fused = bits >= 2 * precision or n == 1 or multiplies_fused(questions, order)
+    return Accumulation(order, bits, fused, stored)
+
+
+def confirmed(questions: Questions, order: Sum) -> bool:
+    """Whether the order answers for pairs of terms that it was not made from."""
+    draw = random.Random(0)
+    pairs = [draw.sample(range(questions.n), 2) for _ in range(PAIRS if questions.n > 1 else 0)]
+    huge = HUGE[questions.dtype]
+    return questions.lost([{i: huge, j: -huge} for i, j in pairs]) == [order.subtree_size(i, j) for i, j in pairs]
+
+
+def running_bits(questions: Questions, order: Sum) -> int:
+    """The significand's bits of a running sum: the least b for which 2**b + 1 - 2**b gives 0; 64 where none does.
+
+    Two of the three terms are the first ones of the longest running sum, so that nothing comes between them.
+    """
+    a, b, c = _handy(order)[:3]
+    unit = UNITS[questions.dtype]
+    widths = [w for w in range(2, WIDEST) if 2.0**w * unit <= HUGE[questions.dtype]]
+    found = questions.ask([{a: 2.0**w * unit, b: unit, c: -(2.0**w) * unit} for w in widths])
+    return next((w for w, kept in zip(widths, found, strict=True) if kept != 1), WIDEST)
+
+
+def _handy(order: Sum) -> list[int]:
+    """The single terms of the longest running sum, then all others."""
+    first = order.longest.single
+    return first + sorted(set(order.numbers()) - set(first))
+
+
+def stored_after(questions: Questions, order: Sum) -> tuple[int, ...]:
+    """After which terms of the outermost sum, the last apart, the running sum is rounded to the storage dtype.
+
+    2**p + 1 is held by a wider running sum and not by the storage dtype: 1 is left of it if it was not rounded.
+    """
+    unit = UNITS[questions.dtype]
+    high = 2.0 ** SIGNIFICAND_BITS[questions.dtype] * unit
+    numbers = [next(term.numbers()) if isinstance(term, Sum) else term for term in order.terms]
+    places = range(1, len(numbers) - 1)
+    found = questions.ask([{numbers[0]: high, numbers[r]: unit, numbers[r + 1]: -high} for r in places])
+    return tuple(r for r, kept in zip(places, found, strict=True) if kept != 1)
+
+
+def multiplies_fused(questions: Questions, order: Sum) -> bool:
+    """Whether a product is added without being rounded: a a - a a then leaves the rounding error of the first a a."""
+    value = 1 + 2.0 ** -(SIGNIFICAND_BITS[questions.dtype] // 2 + 1)
+    a, b = _handy(order)[:2]
+    terms = torch.zeros(1, questions.n, dtype=torch.float64)
+    terms[0, a], terms[0, b] = value, -value
+    return bool(questions.adder(terms, value) != 0)

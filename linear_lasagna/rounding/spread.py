@@ -1,0 +1,78 @@
+"""Exact values beside the errors of what is computed instead of them, through one layer and through a stack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+import torch
+
+from linear_lasagna.methods.direct import direct
+from linear_lasagna.problems import ExpandedLayer, Kernel
+from linear_lasagna.rounding.accumulation import accumulation
+from linear_lasagna.rounding.order import Sum, sequential
+from linear_lasagna.rounding.variance import layer_error
+
+Order: TypeAlias = Callable[[int], Sum]
+
+
+class KernelErrors(NamedTuple):
+    """Mean and variance of the errors of a kernel's numbers, each shaped as the kernel is."""
+
+    bias: Kernel
+    variance: Kernel
+
+
+class Spread(NamedTuple):
+    """Exact values up to float64; mean and variance of the errors of what is computed instead; all of one shape."""
+
+    values: torch.Tensor
+    bias: torch.Tensor
+    variance: torch.Tensor
+
+    def relative_l2(self) -> float:
+        """Root of the expected square of the relative L2 error; 0 where nothing is lost, inf where all values are 0."""
+        error = math.sqrt(float(self.bias.square().sum() + self.variance.sum()))
+        size = float(torch.linalg.vector_norm(self.values))
+        return error / size if size else (math.inf if error else 0.0)
+
+
+def exactly(values: torch.Tensor) -> Spread:
+    """Values without error."""
+    return Spread(values, torch.zeros_like(values), torch.zeros_like(values))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a stack is computed: storage dtype, device, method; the order that is assumed where none can be found."""
+
+    dtype: torch.dtype
+    device: str
+    method: str
+    unknown: Order = sequential
+
+
+def stack_spread(x: Spread, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], setting: Setting) -> Spread:
+    """What the layers, applied in turn, make of x and of its errors. kernels: float64."""
+    for kernel, layer in zip(kernels, layers, strict=True):
+        x = layer_spread(x, kernel, layer, setting)
+    return x
+
+
+def layer_spread(
+    x: Spread, kernel: Kernel, layer: ExpandedLayer, setting: Setting, errors: KernelErrors | None = None
+) -> Spread:
+    """What a layer makes of x and its errors. kernel: float64; errors: of the numbers that are used instead of it."""
+    how = accumulation(setting.method, layer, x.values.shape, setting.dtype, setting.device)
+    if how.order is None:
+        how = replace(how, order=setting.unknown(layer.fan_in(x.values.shape[1]) + layer.bias))
+    y = direct(x.values, kernel, layer)
+    own = layer_error(x.values, y, kernel, layer, setting.dtype, how)
+    bias = own.bias + direct(x.bias, Kernel(kernel.weight), layer)
+    variance = own.variance + direct(x.variance, Kernel(kernel.weight.square()), layer)
+    if errors is not None:
+        bias = bias + direct(x.values, errors.bias, layer)
+        variance = variance + direct(x.values.square(), errors.variance, layer)
+    return Spread(y, bias, variance)

@@ -1,0 +1,174 @@
+"""The error measures, against fractions, NumPy's own spacing, and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linear_lasagna import Kernel, Layer, metrics
+from linear_lasagna.exact import convolve
+from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, power_of_two, smallest_subnormal, ulp
+from tests.exactly import stack
+from tests.strategies import DTYPES, SEEDS, integer_numbers, problems
+
+NUMPY = {torch.float16: numpy.float16, torch.float32: numpy.float32, torch.float64: numpy.float64}
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+def doubles(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def ulp_by_definition(y, dtype):
+    """2**(max(floor(log2 |y|), e_min) - p + 1), in fractions."""
+    exponent = LEAST_EXPONENT[dtype]
+    while abs(Fraction(y)) >= Fraction(2) ** (exponent + 1):
+        exponent += 1
+    return Fraction(2) ** (exponent - SIGNIFICAND_BITS[dtype] + 1)
+
+
+class TestUlp:
+    @given(y=FINITE, dtype=st.sampled_from(DTYPES))
+    def test_definition(self, y, dtype):
+        assert Fraction(float(ulp(doubles(y), dtype))) == ulp_by_definition(y, dtype)
+
+    @pytest.mark.parametrize("dtype", NUMPY, ids=str)
+    def test_numpy_spacing(self, dtype):
+        """numpy.spacing is the distance to the next number: the same for every number that the dtype holds."""
+        info = torch.finfo(dtype)
+        generator = torch.Generator().manual_seed(0)
+        wide = torch.randn(500, generator=generator, dtype=torch.float64).exp()
+        some = doubles(1, 2, 3, 0.1, info.smallest_normal, info.smallest_normal / 2, smallest_subnormal(dtype), 0)
+        y = torch.cat([wide, some]).to(dtype)
+        spacing = numpy.spacing(y.numpy().astype(NUMPY[dtype]))
+        assert ulp(y.double(), dtype).tolist() == spacing.astype(numpy.float64).tolist()
+
+    @pytest.mark.parametrize("dtype", NUMPY, ids=str)
+    def test_parameters(self, dtype):
+        info = numpy.finfo(NUMPY[dtype])
+        assert (SIGNIFICAND_BITS[dtype], LEAST_EXPONENT[dtype]) == (info.nmant + 1, info.minexp)
+        assert smallest_subnormal(dtype) == float(info.smallest_subnormal)
+
+    def test_bfloat16_by_hand(self):
+        y = doubles(1.0, 1.99, 2.0, -3.0, 256.0, 2.0**-126, 2.0**-130, 0.0)
+        expected = [2.0**-7, 2.0**-7, 2.0**-6, 2.0**-6, 2.0, 2.0**-133, 2.0**-133, 2.0**-133]
+        assert ulp(y, torch.bfloat16).tolist() == expected
+
+    def test_powers_of_two(self):
+        exponents = torch.arange(-1074, 1024)
+        assert power_of_two(exponents).tolist() == [math.ldexp(1.0, e) for e in exponents.tolist()]
+
+    @dtypes
+    def test_rounding_once_is_within_half_an_ulp(self, dtype):
+        exact = torch.randn(4000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        error = exact.to(torch.float32).to(dtype).double() - exact if dtype is not torch.float64 else exact * 0
+        worst = float(metrics.ulps(error, exact, dtype).max())
+        assert worst <= 0.5 * (1 + 2.0**-12)
+        assert worst > 0.49 or dtype is torch.float64
+
+
+class TestRelative:
+    def test_by_hand(self):
+        error, exact = doubles(3, 0, -4), doubles(0, 12, -5)
+        assert metrics.relative_l2(error, exact) == 5 / 13
+        assert metrics.relative_error(error, exact).tolist() == [math.inf, 0, 0.8]
+
+    def test_nothing(self):
+        zero = doubles(0, 0)
+        assert metrics.relative_l2(zero, zero) == 0
+        assert metrics.relative_l2(doubles(0, 1), zero) == math.inf
+        assert metrics.relative_error(zero, zero).tolist() == [0, 0]
+
+    def test_bits(self):
+        relative = doubles(0, 2.0**-60, 2.0**-11, 2.0**-3.5, 1, 7, math.inf, math.nan)
+        assert metrics.correct_bits(relative, torch.float16).tolist() == [11, 11, 11, 3.5, 0, 0, 0, 0]
+        assert metrics.correct_bits(relative[:2], torch.float64).tolist() == [53, 53]
+
+    def test_mean_keeps_its_sign(self):
+        exact = doubles(3, 4, 3, 4)
+        assert metrics.mean_error(doubles(-1, -1, -1, -1), exact) == -1 / math.sqrt(12.5)
+        assert metrics.mean_error(doubles(-1, 1, -1, 1), exact) == 0
+
+    @given(seed=SEEDS, power=st.integers(-40, 40))
+    def test_scaling_by_a_power_of_two_changes_nothing(self, seed, power):
+        exact, error = torch.randn(2, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        scaled = exact * 2.0**power, error * 2.0**power
+        assert metrics.relative_l2(scaled[1], scaled[0]) == pytest.approx(metrics.relative_l2(error, exact), rel=1e-14)
+        assert metrics.relative_error(scaled[1], scaled[0]).equal(metrics.relative_error(error, exact))
+        first, second = (metrics.ulps(e, y, torch.float32) for e, y in ((error, exact), scaled[::-1]))
+        assert first.equal(second)
+
+
+class TestMagnitudes:
+    @given(problem=problems(), seed=SEEDS)
+    def test_sum_of_absolute_values(self, problem, seed):
+        x, kernels = integer_numbers(problem, seed)
+        sizes = [Kernel(k.weight.abs(), None if k.bias is None else k.bias.abs()) for k in kernels]
+        expected = stack(x.abs(), sizes, problem.expanded)
+        found = metrics.magnitudes(x, kernels, problem.expanded)
+        assert [Fraction(v) for v in found.flatten().tolist()] == expected.values
+        assert tuple(found.shape) == expected.shape
+
+    @given(problem=problems(), seed=SEEDS)
+    def test_condition_number_is_at_least_one(self, problem, seed):
+        x, kernels = integer_numbers(problem, seed)
+        exact = convolve(x, kernels, problem.expanded).to(torch.float64)
+        assert bool((metrics.condition_number(exact, metrics.magnitudes(x, kernels, problem.expanded)) >= 1).all())
+
+    def test_by_hand(self):
+        layer, x = Layer(1, 2), torch.tensor([[[3.0, -2.0]]])
+        kernels = [Kernel(torch.tensor([[[1.0, 1.0]]]))]
+        magnitude = metrics.magnitudes(x, kernels, [layer])
+        assert magnitude.tolist() == [[[5]]]
+        assert metrics.condition_number(doubles(1), doubles(5)).tolist() == [5]
+        assert metrics.condition_number(doubles(0, 0), doubles(5, 0)).tolist() == [math.inf, 1]
+        assert metrics.backward_error(doubles(-1, 0), doubles(5, 0)).tolist() == [0.2, 0]
+
+
+class TestCounts:
+    def test_by_hand(self):
+        tiny = 2.0**-24
+        y = torch.tensor([1.0, math.inf, math.nan, tiny, 0.0, 0.0, 2.0**-14, -0.0], dtype=torch.float16)
+        exact = torch.tensor([1.0, 1.0, 1.0, 2 * tiny, tiny, 0.0, 2.0**-14, 0.0], dtype=torch.float16)
+        found = metrics.counts(y, exact)
+        assert found == metrics.Counts(outputs=8, overflow=2, subnormal=1, flushed=1, exact=3)
+
+    @dtypes
+    def test_least_numbers(self, dtype):
+        normal = torch.full((1,), 2.0 ** LEAST_EXPONENT[dtype], dtype=torch.float64)
+        y = torch.cat([normal, -normal / 2, normal * 2.0 ** (1 - SIGNIFICAND_BITS[dtype]), normal * 0]).to(dtype)
+        assert metrics.counts(y, y) == metrics.Counts(outputs=4, overflow=0, subnormal=2, flushed=0, exact=4)
+
+    @dtypes
+    def test_exact_means_rounded_once(self, dtype):
+        """A sum that is rounded once is exact, bit by bit; one that is an ulp off is not."""
+        x = torch.rand(1, 1, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
+        kernels = [Kernel(torch.ones(1, 1, 2, dtype=dtype))]
+        rounded = convolve(x, kernels, [Layer(1, 2)]).to(dtype)
+        y = (x[..., :-1].double() + x[..., 1:].double()).to(dtype)
+        assert metrics.counts(y, rounded).exact == 49
+        y[0, 0, 7] += float(ulp(y[0, 0, 7:8].double(), dtype))
+        assert metrics.counts(y, rounded).exact == 48
+        assert metrics.bitwise_equality(y, rounded) == 48 / 49
+
+    def test_bitwise(self):
+        y = torch.tensor([0.0, -0.0, math.nan, 1.0])
+        other = torch.tensor([0.0, 0.0, math.nan, 2.0])
+        assert metrics.bitwise_equality(y, other) == 0.5
+        assert metrics.bitwise_equality(y[:0], other[:0]) == 1
+        assert metrics.bitwise_equality(y.view(2, 2).T, other.view(2, 2).T) == 0.5
+
+    def test_unlike_tensors(self):
+        y = torch.zeros(3)
+        for other in (torch.zeros(2), torch.zeros(3, dtype=torch.float64)):
+            with pytest.raises(ValueError, match="must agree"):
+                metrics.counts(y, other)
+            with pytest.raises(ValueError, match="must agree"):
+                metrics.bitwise_equality(y, other)

@@ -1,0 +1,246 @@
+"""Speedups, verdicts, winners, noise, totals and exponents, against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from analysis import growth, networks, statistics
+from analysis.findings import find
+from analysis.records import Record, Records
+from linear_lasagna.trial import Cell, Trial
+from tests import synthetic
+
+NARROW = tuple(1 + (block - 5.5) * 1e-4 for block in range(12))
+
+
+def records(*trials: Trial, group: str = "networks") -> Records:
+    return Records(tuple(Record(trial, group, "synthetic") for trial in trials))
+
+
+def one(ratios: Mapping[str, float | Cell], **extra: Any) -> Records:
+    return records(synthetic.trial("resnet50/conv2_3x3", ratios, **extra))
+
+
+def row(frame, way: str):
+    (found,) = frame[frame["way"] == way].itertuples(index=False)
+    return found
+
+
+def test_ratio_and_interval_are_order_statistics_of_the_blocks():
+    # 12 blocks: the interval runs from the third smallest to the third largest block.
+    found = row(statistics.speedups(one({"unfold_matmul": 2.0})), "unfold_matmul")
+    assert found.ratio == pytest.approx(2.0)
+    assert (found.ratio_lower, found.ratio_upper) == pytest.approx((2 * 0.99, 2 * 1.01))
+    assert found.speedup == pytest.approx(0.5)
+    assert (found.speedup_lower, found.speedup_upper) == pytest.approx((1 / 2.02, 1 / 1.98))
+    assert (found.verdict, found.blocks) == ("slower", 12)
+    assert found.seconds == pytest.approx(2e-3)
+    assert found.baseline_seconds == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "deviations", "verdict"),
+    [
+        (0.9, NARROW, "faster"),
+        (1.1, NARROW, "slower"),
+        (1.004, NARROW, "tie"),
+        (1.004, synthetic.DEVIATIONS, "undecided"),
+        (0.5, NARROW[:7], "undecided"),
+    ],
+)
+def test_verdicts(ratio, deviations, verdict):
+    ways = {"unfold_matmul": synthetic.cell(1e-3 * ratio, deviations)}
+    assert row(statistics.speedups(one(ways)), "unfold_matmul").verdict == verdict
+
+
+def test_too_few_blocks_give_a_ratio_without_interval():
+    once = synthetic.cell(5e-3, (1.0,), rounds=1)
+    found = row(statistics.speedups(one({"unfold_matmul": once})), "unfold_matmul")
+    assert found.speedup == pytest.approx(0.2)
+    assert math.isnan(found.speedup_lower)
+    assert math.isnan(found.speedup_upper)
+
+
+def test_control_widens_the_margin():
+    trial = synthetic.trial("resnet50/conv1", {"unfold_matmul": synthetic.cell(1.04e-3, NARROW)})
+    trial.cells["control"] = synthetic.cell(1.05e-3, (1.0,) * 12)
+    found = row(statistics.speedups(records(trial)), "unfold_matmul")
+    assert found.margin == pytest.approx(math.log(1.05))
+    assert found.verdict == "tie"
+
+
+def test_failed_baseline_gives_no_speedup():
+    trial = synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0})
+    trial.cells["direct"] = Cell("failed", "broken")
+    assert len(statistics.speedups(records(trial))) == 0
+    assert len(statistics.winners(records(trial))) == 0
+    assert len(statistics.noise(records(trial))) == 0
+
+
+def test_over_problems_counts_and_averages_geometrically():
+    trials = [
+        synthetic.trial(name, {"unfold_matmul": r}) for name, r in (("resnet50/conv1", 0.5), ("vgg16/conv5", 8.0))
+    ]
+    (found,) = statistics.over_problems(statistics.speedups(records(*trials)), ["way"]).itertuples(index=False)
+    assert found.problems == 2
+    assert found.geometric_mean == pytest.approx(math.sqrt(2 * 0.125))
+    assert found.median == pytest.approx((2 + 0.125) / 2)
+    assert (found.least, found.most) == pytest.approx((0.125, 2))
+    assert (found.faster, found.slower, found.tie, found.undecided) == (1, 1, 0, 0)
+
+
+def winner(ratios: dict[str, float]) -> tuple[str, set[str], int]:
+    (found,) = statistics.winners(one({w: synthetic.cell(1e-3 * r, NARROW) for w, r in ratios.items()})).itertuples()
+    return found.way, set(found.among), found.ways
+
+
+def test_winner_is_faster_than_every_other_way():
+    assert winner({"unfold_matmul": 0.9, "im2col_numpy": 0.8}) == ("im2col_numpy", {"im2col_numpy"}, 3)
+    assert winner({"unfold_matmul": 1.1, "im2col_numpy": 1.2}) == ("direct", {"direct"}, 3)
+
+
+def test_equal_ways_share_the_first_place():
+    assert winner({"unfold_matmul": 0.8, "im2col_numpy": 0.8}) == ("", {"unfold_matmul", "im2col_numpy"}, 3)
+
+
+def test_ways_that_make_the_same_call_are_compared_once():
+    assert winner({"merged/direct": 0.5, "merged_working/direct": 0.5}) == ("merged/direct", {"merged/direct"}, 2)
+    assert winner({"merged_working/direct": 0.5}) == ("merged_working/direct", {"merged_working/direct"}, 2)
+
+
+def test_wins_add_up_to_the_trials():
+    names = ("resnet50/conv1", "vgg16/conv5", "vgg16/conv4_2")
+    ratios = (0.5, 2.0, 1.0)
+    trials = [synthetic.trial(n, {"unfold_matmul": r}) for n, r in zip(names, ratios, strict=True)]
+    found = statistics.wins(statistics.winners(records(*trials)), ["dtype"]).set_index("way")
+    assert found["alone"].to_dict() == {"": 1, "direct": 1, "unfold_matmul": 1}
+    assert found["among"].to_dict() == {"": 0, "direct": 2, "unfold_matmul": 2}
+    assert set(found["trials"]) == {3}
+
+
+def test_noise_judges_controls_by_the_fixed_margin():
+    trials = []
+    for name, ratio in (("resnet50/conv1", 1.05), ("vgg16/conv5", 1.0), ("vgg16/conv4_2", 0.999)):
+        trial = synthetic.trial(name, {})
+        trial.cells["control"] = synthetic.cell(1e-3 * ratio, NARROW)
+        trials.append(trial)
+    (found,) = statistics.noise_floor(statistics.noise(records(*trials)), ["device"]).itertuples(index=False)
+    logs = [math.log(1.05), 0.0, -math.log(0.999)]
+    assert (found.controls, found.false_verdicts) == (3, 1)
+    assert found.median == pytest.approx(logs[2], rel=1e-4)
+    assert found.largest == pytest.approx(logs[0])
+    assert found.p90 == pytest.approx(
+        logs[2] + 0.8 * (logs[0] - logs[2]), rel=1e-4
+    )  # linear between the second and third
+
+
+def test_costs_mark_what_is_not_bettered_in_both():
+    ways = {
+        "unfold_matmul": synthetic.cell(2e-3, error_u=0.1, peak_bytes=3000),
+        "shifted_matmul": synthetic.cell(3e-3, error_u=0.2),
+        "im2col_numpy": synthetic.cell(0.5e-3, error_u=0.9),
+    }
+    found = statistics.costs(one(ways)).set_index("way")
+    assert found["best"].to_dict() == {
+        "direct": True,
+        "unfold_matmul": True,
+        "shifted_matmul": False,
+        "im2col_numpy": True,
+    }
+    assert found["peak_ratio"]["unfold_matmul"] == 3
+    assert found["ratio"]["direct"] == 1
+
+
+def test_network_totals_weigh_layers_by_their_occurrences():
+    # resnet50/conv2_3x3 occurs 3 times, conv4_expand 6 times.
+    layers = [
+        synthetic.trial("resnet50/conv2_3x3", {"unfold_matmul": 2.0, "im2col_numpy": 1.0}, seconds=1e-3),
+        synthetic.trial("resnet50/conv4_expand", {"unfold_matmul": 0.5}, seconds=2e-3),
+    ]
+    found = networks.totals(records(*layers)).set_index("way")
+    assert set(found.index) == {"direct", "unfold_matmul"}
+    assert found["seconds"]["direct"] == pytest.approx(3e-3 + 12e-3)
+    assert found["seconds"]["unfold_matmul"] == pytest.approx(6e-3 + 6e-3)
+    assert found["speedup"]["unfold_matmul"] == pytest.approx(1.25)
+    interval = (found["speedup_lower"]["unfold_matmul"], found["speedup_upper"]["unfold_matmul"])
+    assert interval == pytest.approx((1.25 / 1.01, 1.25 / 0.99))
+    assert (found["layers"]["direct"], found["catalogued"]["direct"]) == (2, 23)
+
+
+def test_exponents_of_exact_power_laws():
+    found = growth.exponents(synthetic.precision())
+    for dtype in synthetic.UNITS:
+        here = found[(found["dtype"] == dtype) & (found["signs"] == "random")].set_index("way")
+        for way, exponent in (("direct", 0.5), ("merged/direct", 0.25), ("merged_working/direct", 0.75)):
+            assert here["median"][way] == pytest.approx(exponent)
+            # 8 seeds: the interval is the range, the seeds' exponents are 0.01 apart.
+            assert here["lower"][way] == pytest.approx(exponent - 0.035)
+            assert here["upper"][way] == pytest.approx(exponent + 0.035)
+            assert here["seeds"][way] == 8
+
+
+def test_overflowed_depths_are_left_out_of_the_slope_and_counted():
+    rows = synthetic.precision()
+    found = growth.exponents(rows)
+    lost = found[(found["dtype"] == "float16") & (found["signs"] == "positive")]
+    assert set(lost["most_depth"]) == {8}
+    counts = growth.statuses(rows)
+    assert counts["overflow"].sum() == 3 * 8
+
+
+def test_too_few_depths_give_no_slope_and_too_few_seeds_no_interval():
+    rows = synthetic.precision()
+    assert len(growth.slopes(rows[rows["depth"] <= 2])) == 0
+    few = growth.exponents(rows[rows["seed"] < 5])
+    assert few["lower"].isna().all()
+    assert few["median"].notna().all()
+
+
+def test_merge_ratio_is_paired_by_seed():
+    found = growth.merge_ratios(synthetic.precision())
+    here = found[(found["way"] == "merged/direct") & (found["signs"] == "random") & (found["dtype"] == "float32")]
+    for depth, ratio, lower, upper in here[["depth", "median", "lower", "upper"]].itertuples(index=False):
+        assert (ratio, lower, upper) == pytest.approx((depth**-0.25,) * 3)
+
+
+def test_other_experiments_do_not_enter():
+    rows = synthetic.precision()
+    other = rows.assign(experiment="fan_in", relative_l2=1.0)
+    import pandas
+
+    both = pandas.concat([rows, other])
+    assert growth.exponents(both).equals(growth.exponents(rows))
+
+
+def test_missing_columns_are_named():
+    assert growth.missing_columns(synthetic.precision().drop(columns=["seed", "signs"])) == ["signs", "seed"]
+
+
+def test_break_even_of_merging():
+    stack = synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.25, "merged_working/direct": 2.0})
+    merge = synthetic.trial("stacks/sesr_x1", {"merge_float64": 3.0, "merge_working": 1.5})
+    both = Records((*records(stack, group="stacks"), *records(merge, group="merging")))
+    found = find(both, None)
+    merging = found.merging.set_index("way")
+    assert merging["break_even"]["merge_float64"] == pytest.approx(3.0 / 0.75)
+    assert math.isnan(merging["break_even"]["merge_working"])
+    assert set(found.winners["group"]) == {"stacks"}
+    assert set(found.speedups["group"]) == {"stacks"}
+
+
+def test_missing_trials_are_those_without_a_record():
+    present = ("networks", "resnet50/conv2_3x3", "float32", "cpu")
+    absent = ("networks", "resnet50/conv2_3x3", "float16", "cpu")
+    found = find(one({}), None, [absent, present])
+    assert list(found.missing.itertuples(index=False, name=None)) == [absent]
+
+
+def test_nothing_is_found_in_nothing():
+    found = find(Records(), None)
+    assert found.scopes == ()
+    for frame in (found.speedups, found.winners, found.costs, found.noise, found.totals, found.merging):
+        assert len(frame) == 0
