@@ -22,7 +22,7 @@ def checkout(root: Path = ROOT) -> Checkout:
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     if not commit:
         raise ValueError(
-            f"{root} is no git checkout with a commit; asv saves results under commits, so clone the repository with git"
+            f"{root} is no git checkout with a commit; asv saves results under commits, so clone it with git"
         )
     return Checkout(commit, bool(_git(root, "status", "--porcelain")))
 

@@ -113,7 +113,7 @@ def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Pa
     expected = trials(preset, devices_here()) if records is None else ()
     page = report.render(found, rows, out, context(where, preset, found, expected))
     for headline in headlines(find(found, rows, expected)):
-        print(f"* {headline.text.replace('`', '')}")
+        print(f"{headline.title}: {headline.text}".replace("`", ""))
     return page
 
 

@@ -14,6 +14,15 @@ from ._records import fetch
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 DEVICES = ["cpu", "cuda", "mps"]
+LAYER_WAYS = [
+    "direct",
+    "control",
+    "direct_channels_last",
+    "unfold_matmul",
+    "strided_matmul",
+    "shifted_matmul",
+    "im2col_numpy",
+]
 
 
 class ReplayClock:

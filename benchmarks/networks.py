@@ -2,7 +2,7 @@
 
 from linear_lasagna.catalog import GROUPS
 
-from ._replay import DEVICES, DTYPES, _Trials
+from ._replay import DEVICES, DTYPES, LAYER_WAYS, _Trials
 
 
 class Networks(_Trials):
@@ -11,13 +11,5 @@ class Networks(_Trials):
         [problem.name for problem in GROUPS["networks"]],
         DTYPES,
         DEVICES,
-        [
-            "direct",
-            "control",
-            "direct_channels_last",
-            "unfold_matmul",
-            "strided_matmul",
-            "shifted_matmul",
-            "im2col_numpy",
-        ],
+        LAYER_WAYS,
     ]

@@ -2,7 +2,7 @@
 
 from linear_lasagna.catalog import GROUPS
 
-from ._replay import DEVICES, DTYPES, _Trials
+from ._replay import DEVICES, DTYPES, LAYER_WAYS, _Trials
 
 
 class Sources(_Trials):
@@ -12,13 +12,7 @@ class Sources(_Trials):
         DTYPES,
         DEVICES,
         [
-            "direct",
-            "control",
-            "direct_channels_last",
-            "unfold_matmul",
-            "strided_matmul",
-            "shifted_matmul",
-            "im2col_numpy",
+            *LAYER_WAYS,
             "patch_matmul",
             "merged/direct",
             "merged/unfold_matmul",

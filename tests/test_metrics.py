@@ -8,14 +8,14 @@ from fractions import Fraction
 import numpy
 import pytest
 import torch
+from exactly import stack
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import DTYPES, SEEDS, integer_numbers, problems
 
 from linear_lasagna import Kernel, Layer, metrics
 from linear_lasagna.exact import convolve
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, power_of_two, smallest_subnormal, ulp
-from tests.exactly import stack
-from tests.strategies import DTYPES, SEEDS, integer_numbers, problems
 
 NUMPY = {torch.float16: numpy.float16, torch.float32: numpy.float32, torch.float64: numpy.float64}
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from strategies import DTYPES
 
 from linear_lasagna import METHODS, probes
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.methods import Method
 from linear_lasagna.rounding.accumulation import _accumulation
-from tests.strategies import DTYPES
 
 FIELDS = ["probe", "method", "dtype", "device", "result", "ok", "note"]
 CANARIES = {"ones", "powers", "operands"}

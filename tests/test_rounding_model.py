@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import DTYPES, SEEDS
 
 from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.exact import convolve
@@ -34,8 +35,7 @@ from linear_lasagna.rounding.order import Sum, blocked, pairwise, sequential
 from linear_lasagna.rounding.questions import Accumulation, Questions, examine
 from linear_lasagna.rounding.reveal import reveal
 from linear_lasagna.rounding.roundings import outer_sums, roundings
-from linear_lasagna.rounding.variance import summing_error
-from tests.strategies import DTYPES, SEEDS
+from linear_lasagna.rounding.variance import layer_error, summing_error
 
 WIDE, NARROW = numpy.float32, numpy.float16
 NUMPY = {torch.float16: NARROW, torch.float32: WIDE}
@@ -214,6 +214,18 @@ def test_width_that_the_storage_cannot_ask_for():
     assert examine(Questions(adder_of(sequential(40), numpy.float64, NARROW), 40, 8, torch.float16)) is None
 
 
+def test_more_terms_than_the_storage_can_count():
+    """bfloat16 counts to 256 only."""
+    order = blocked(600, 100)
+
+    def adder(terms, value):
+        return adder_of(order)(terms, value).to(torch.bfloat16).double()
+
+    found = examine(Questions(adder, 600, 100, torch.bfloat16))
+    assert found is not None
+    assert found.order == order
+
+
 @pytest.mark.parametrize("stored", [(), (4,), (3, 7, 11)])
 def test_roundings_to_storage_are_found(stored):
     found = examine(Questions(adder_of(sequential(16), WIDE, NARROW, stored=stored), 16, 8, torch.float16))
@@ -234,13 +246,17 @@ def test_what_does_not_add_in_an_order_is_refused():
     def fickle(terms, value):
         return adder_of(Sum(tuple(draw.sample(range(12), 12))))(terms, value)
 
+    def partial(terms, value):
+        usual, other = (adder_of(order)(terms, value) for order in (sequential(12), pairwise(12)))
+        return torch.where(terms[:, 0].abs() > 1, usual, other)
+
     def exact(terms, value):
         return torch.tensor([math.fsum(row) for row in (terms * value).tolist()], dtype=torch.float64)
 
     def flushing(terms, value):
         return torch.where(terms.abs() < 2, 0.0, terms).sum(1)
 
-    for adder in (fickle, exact, flushing):
+    for adder in (fickle, partial, exact, flushing):
         assert examine(Questions(adder, 12, 4, torch.float32)) is None
 
 
@@ -255,6 +271,15 @@ def test_order_of_a_method_is_found(dtype):
         assert frozenset(channel * 9 + tap for channel in range(16)) in sums or tap == 0
     if dtype.itemsize == 2:
         assert len(found.stored) == 8  # after every tap, the last apart
+
+
+def test_order_is_found_where_most_outputs_see_padding():
+    """As when kernels are merged: one output in 25 sees all of the weight."""
+    found = accumulation("direct", Layer(4, 3, padding=2).expand(2), (4, 4, 3, 3), torch.float32)
+    assert found.order is not None
+    assert found.order.length == 36
+    nowhere = accumulation("direct", Layer(4, 3, padding=2).expand(2), (4, 4, 2, 2), torch.float32)
+    assert nowhere == Accumulation(None, 24)
 
 
 # Roundings
@@ -284,6 +309,19 @@ def test_error_of_a_sum_by_hand(order, running, signs):
     error = adder_of(order, running)(products[:, 0], 1.0) - products[:, 0].sum(1)
     expected = math.sqrt(float((said.bias.square() + said.variance).mean()))
     assert math.sqrt(float(error.square().mean())) == pytest.approx(expected, rel=0.1)
+
+
+def test_stagnation_is_a_bias():
+    """Long positive sums in float16 all err to the same side, in every output of a layer."""
+    problem = Problem("long", 1, 2000, (20, 20), (Layer(2, 1),))
+    x, (kernel,) = problem.draw(torch.float16, seed=11, signs="positive")
+    wide, layer = Kernel(kernel.weight.double() * 2000), problem.expanded[0]
+    y = METHODS["direct"](x.double(), wide, layer)
+    said = layer_error(x.double(), y, wide, layer, torch.float16, Accumulation(sequential(2000), 11))
+    products = x.double().flatten(2)[0].T * wide.weight[0].flatten()
+    error = adder_of(sequential(2000), NARROW)(products, 1.0) - products.sum(1)
+    assert float(said.bias[0, 0, 0, 0]) == pytest.approx(float(error.mean()), rel=0.1)
+    assert float(error.mean()) ** 2 > 3 * float(error.var())
 
 
 # Prediction
@@ -363,6 +401,19 @@ def test_underflow_is_an_error_of_known_size():
     measured = relative_l2(exact.error(METHODS["direct"](x, faint[0], problem.layers[0])), exact.to(torch.float64))
     assert measured > 0.9
     assert measured == pytest.approx(predict_error(x, faint, problem.layers), rel=0.05)
+
+
+@pytest.mark.parametrize("schedule", ["stacked", "merged"])
+def test_what_was_lost_stays_lost(schedule):
+    """A first layer's outputs, or a merged kernel's numbers, become zero; what follows makes nothing of them."""
+    draw = torch.Generator().manual_seed(1)
+    x = torch.rand(1, 3, 6, 6, generator=draw).half()
+    first, second = torch.rand(2, 3, 3, 1, 1, generator=draw)
+    scales = (2.0**-12, 2.0**-14) if schedule == "merged" else (2.0**-12, 2.0**10)
+    x = x if schedule == "merged" else x * 2.0**-14
+    kernels = [Kernel((weight * scale).half()) for weight, scale in zip((first, second), scales, strict=True)]
+    layers = (Layer(3, 1), Layer(3, 1))
+    assert predict_error(x, kernels, layers, schedule=schedule) == pytest.approx(1, rel=0.01)
 
 
 @given(seed=SEEDS, power=st.integers(-3, 3))
