@@ -13,11 +13,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, SEEDS
+from strategies import DTYPES, SEEDS, integer_numbers, mergeable_problems
 
 from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.exact import convolve
 from linear_lasagna.formats import SIGNIFICAND_BITS, unit_roundoff
+from linear_lasagna.merging import merge_stack
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.rounding import (
     accumulation,
@@ -31,10 +32,12 @@ from linear_lasagna.rounding import (
     spread,
     sum_bound,
 )
+from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.order import Sum, blocked, pairwise, sequential
 from linear_lasagna.rounding.questions import Accumulation, Questions, examine
 from linear_lasagna.rounding.reveal import reveal
 from linear_lasagna.rounding.roundings import outer_sums, roundings
+from linear_lasagna.rounding.spread import Setting
 from linear_lasagna.rounding.variance import layer_error, summing_error
 
 WIDE, NARROW = numpy.float32, numpy.float16
@@ -377,6 +380,17 @@ def test_merged(dtype, signs, schedule):
     assert near_one(ratio(plain(3, channels=8, bias=True), dtype, signs, schedule=schedule), dtype)
 
 
+@given(problem=mergeable_problems(), seed=SEEDS)
+def test_merged_kernel_is_the_merged_kernel(problem, seed):
+    """The recursion over layers merges, by its own way, what `merge_stack` merges."""
+    _, kernels = integer_numbers(problem, seed)
+    expected, _ = merge_stack(kernels, problem.expanded)
+    found, errors = merged_kernel(kernels, problem.expanded, Setting(torch.float32, "cpu", "direct"), torch.float64)
+    for mine, theirs, variance in zip(found, expected, errors.variance, strict=True):
+        assert (mine is None) == (theirs is None) == (variance is None)
+        assert mine is None or (mine.equal(theirs) and variance.shape == theirs.shape)
+
+
 @pytest.mark.parametrize(
     "problem",
     [
@@ -409,7 +423,7 @@ def test_what_was_lost_stays_lost(schedule):
     draw = torch.Generator().manual_seed(1)
     x = torch.rand(1, 3, 6, 6, generator=draw).half()
     first, second = torch.rand(2, 3, 3, 1, 1, generator=draw)
-    scales = (2.0**-12, 2.0**-14) if schedule == "merged" else (2.0**-12, 2.0**10)
+    scales = (2.0**-13, 2.0**-14) if schedule == "merged" else (2.0**-12, 2.0**10)
     x = x if schedule == "merged" else x * 2.0**-14
     kernels = [Kernel((weight * scale).half()) for weight, scale in zip((first, second), scales, strict=True)]
     layers = (Layer(3, 1), Layer(3, 1))

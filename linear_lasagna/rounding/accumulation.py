@@ -6,7 +6,6 @@ one question. A bias is the last term.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -14,13 +13,9 @@ import torch
 
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
 from linear_lasagna.methods import METHODS
-from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.questions import Accumulation, Adder, Questions, examine
-
-MOST_OUTPUTS, LEAST_OUTPUTS = 256, 16  # of the image that is asked
-MOST_WORK = 10**10  # multiply-accumulates of all questions
-MOST_CALLS = 5000
+from linear_lasagna.rounding.parts import asked_shapes, unpadded
+from linear_lasagna.rounding.questions import Accumulation, Questions, confirmed, examine
 
 
 def accumulation(
@@ -28,12 +23,12 @@ def accumulation(
 ) -> Accumulation:
     """How the method adds up one output of the layer for an input of `shape`, (batch, channels, *size).
 
-    The image is cut to 256 outputs, fewer where the fan-in is above 4,000 or so: the order hardly depends on them.
-    Answers are kept. What would take thousands of calls, or cannot be asked because every output sees padding, is
-    left open: its order is None. Raises NotImplementedError where the method cannot compute the layer.
+    A small part of the image is asked in detail, and the whole whether it does the same. Libraries choose by size: if
+    it does not, a larger part is asked; the last answer stands where all that can be asked in seconds differs from the
+    whole. Answers are kept. What would take thousands of calls, or cannot be asked because every output sees padding,
+    is left open: its order is None. Raises NotImplementedError where the method cannot compute the layer.
     """
-    asked = asked_shape(layer, tuple(shape))
-    return _accumulation(method, layer, asked, dtype, device, _conditions())
+    return _accumulation(method, layer, tuple(shape), dtype, device, _conditions())
 
 
 def _conditions() -> tuple[object, ...]:
@@ -50,46 +45,51 @@ def _accumulation(
     device: str,
     conditions: tuple[object, ...],
 ) -> Accumulation:
-    n = layer.fan_in(shape[1]) + layer.bias
-    rounds = math.ceil(n / 2 ** SIGNIFICAND_BITS[dtype])
-    calls = 2 * n * rounds / layer.out_channels
-    work = calls * math.prod(shape[:1] + layer.output_size(shape[2:])) * layer.out_channels * n
-    if calls > MOST_CALLS or work > 2 * MOST_WORK:
-        return declared(method, layer, n, dtype)
-    adder = method_adder(method, layer, shape, dtype, device)
-    found = None if adder is None else examine(Questions(adder, n, layer.out_channels, dtype))
-    return found or declared(method, layer, n, dtype)
+    found = None
+    for part in asked_shapes(layer, shape, dtype):
+        found = _asked(method, layer, part, dtype, device, conditions) or found
+        if found is not None and (part == shape or _holds(found, method, layer, shape, dtype, device)):
+            break
+    return found or declared(method, layer, shape, dtype)
 
 
-def declared(method: str, layer: ExpandedLayer, n: int, dtype: torch.dtype) -> Accumulation:
+@lru_cache(maxsize=1024)
+def _asked(
+    method: str,
+    layer: ExpandedLayer,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: str,
+    conditions: tuple[object, ...],
+) -> Accumulation | None:
+    questions = method_questions(method, layer, shape, dtype, device)
+    return None if questions is None else examine(questions)
+
+
+def _holds(
+    found: Accumulation, method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype, device: str
+) -> bool:
+    """Whether the whole image answers as the part did."""
+    questions = method_questions(method, layer, shape, dtype, device)
+    return questions is not None and found.order is not None and confirmed(questions, found.order)
+
+
+def declared(method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype) -> Accumulation:
     """What is believed without asking: the usual accumulator; roundings to storage as the method declares them."""
+    n = layer.fan_in(shape[1]) + layer.bias
     parts = METHODS[method].roundings(layer) - layer.bias
     stored = tuple(n * part // parts - 1 for part in range(1, parts)) if accumulator(dtype) is not dtype else ()
     return Accumulation(None, SIGNIFICAND_BITS[accumulator(dtype)], True, stored)
 
 
-def asked_shape(layer: ExpandedLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The part of an input shape that is asked: fewer outputs, but some that see no padding, where there are any."""
-    n = layer.fan_in(shape[1])
-    most = max(LEAST_OUTPUTS, min(MOST_OUTPUTS, MOST_WORK // (2 * n**2)))
-    outputs = list(layer.output_size(shape[2:]))
-    batch = max(1, min(shape[0], most // math.prod(outputs)))
-    while math.prod(outputs) > most:
-        outputs[outputs.index(max(outputs))] -= 1
-    axes = zip(shape[2:], layer.input_size(tuple(outputs)), layer.reach, strict=True)
-    return (batch, shape[1], *(min(whole, max(fewer, reach)) for whole, fewer, reach in axes))
-
-
-@torch.no_grad()
-def method_adder(
+def method_questions(
     method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype, device: str
-) -> Adder | None:
-    """The sums that the method forms for an output, or None where every output sees padding."""
+) -> Questions | None:
+    """The method as something that adds, or None where every output sees padding."""
     weight_shape = layer.weight_shape(shape[1])
     n = layer.fan_in(shape[1])
-    ones = direct(torch.ones(shape), Kernel(torch.ones(weight_shape), torch.zeros(layer.out_channels)), layer)
-    inside = (ones[:, 0].flatten() == n).nonzero().flatten()
-    if not len(inside):
+    inside = unpadded(layer, shape[2:]).flatten().repeat(shape[0])
+    if not inside.any():
         return None
 
     def adder(terms: torch.Tensor, value: float) -> torch.Tensor:
@@ -101,4 +101,4 @@ def method_adder(
         y = METHODS[method](x, kernel, layer).cpu().to(torch.float64)
         return y.transpose(0, 1).flatten(1)[: len(terms), inside].median(1).values
 
-    return adder
+    return Questions(adder, n + layer.bias, layer.out_channels, dtype)

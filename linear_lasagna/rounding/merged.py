@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from linear_lasagna.merging import merge_stack, regroup
+from linear_lasagna.merging import merged_layer, regroup
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
-from linear_lasagna.rounding.spread import KernelErrors, Setting, exactly, stack_spread
-from linear_lasagna.rounding.variance import Error, storage_error
+from linear_lasagna.rounding.spread import KernelErrors, Setting, Spread, exactly, stack_spread
+from linear_lasagna.rounding.variance import storage_error
 
 
 def merged_kernel(
@@ -21,26 +21,25 @@ def merged_kernel(
     kernels: float64. The result is rounded to the setting's dtype at the end. Raises ValueError where the stack cannot
     be merged.
     """
-    exact, layer = merge_stack(kernels, layers, torch.float64)
+    layer = merged_layer(layers)
     weights = [regroup(k.weight, each.groups, layer.groups) for k, each in zip(kernels, layers, strict=True)]
-    merging = replace(setting, dtype=merge_dtype, method="direct")
-    weight = _merged_weight(weights, layer.groups, merging)
-    bias = None if exact.bias is None else _merged_bias(kernels, weights, layer.groups, merge_dtype)
+    weight = merged_weight(weights, layer.groups, replace(setting, dtype=merge_dtype, method="direct"))
+    bias = merged_bias(kernels, weights, layer.groups, merge_dtype) if layer.bias else None
     if merge_dtype is not setting.dtype:
-        weight = _rounded(weight, exact.weight, setting.dtype)
-        bias = None if bias is None or exact.bias is None else _rounded(bias, exact.bias, setting.dtype)
-    if bias is None:
-        return exact, KernelErrors(Kernel(weight.bias), Kernel(weight.variance))
-    return exact, KernelErrors(Kernel(weight.bias, bias.bias), Kernel(weight.variance, bias.variance))
+        weight = _rounded(weight, setting.dtype)
+        bias = bias and _rounded(bias, setting.dtype)
+    parts = zip(weight, bias or (None, None, None), strict=True)
+    values, mean, variance = (Kernel(*part) for part in parts)
+    return values, KernelErrors(mean, variance)
 
 
-def _rounded(error: Error, exact: torch.Tensor, dtype: torch.dtype) -> Error:
-    last = storage_error(exact, dtype)
-    return Error(error.bias + last.bias, error.variance + last.variance)
+def _rounded(numbers: Spread, dtype: torch.dtype) -> Spread:
+    last = storage_error(numbers.values, dtype)
+    return Spread(numbers.values, numbers.bias + last.bias, numbers.variance + last.variance)
 
 
-def _merged_weight(weights: Sequence[torch.Tensor], groups: int, merging: Setting) -> Error:
-    """The errors of the merged weight: (out, in / groups, *k) each.
+def merged_weight(weights: Sequence[torch.Tensor], groups: int, merging: Setting) -> Spread:
+    """The merged weight and its errors: (out, in / groups, *k). All weights have the same number of groups.
 
     The first weight is the image, its input channels are the batch; every further weight, flipped, is a layer.
     """
@@ -48,7 +47,7 @@ def _merged_weight(weights: Sequence[torch.Tensor], groups: int, merging: Settin
     kernels = [Kernel(weight.flip(axes)) for weight in weights[1:]]
     layers = [_merging_layer(weight, groups) for weight in weights[1:]]
     merged = stack_spread(exactly(weights[0].transpose(0, 1)), kernels, layers, merging)
-    return Error(merged.bias.transpose(0, 1), merged.variance.transpose(0, 1))
+    return Spread(*(part.transpose(0, 1) for part in merged))
 
 
 def _merging_layer(weight: torch.Tensor, groups: int) -> ExpandedLayer:
@@ -57,10 +56,10 @@ def _merging_layer(weight: torch.Tensor, groups: int) -> ExpandedLayer:
     return Layer(weight.shape[0], size, padding=tuple(k - 1 for k in size), groups=groups).expand(len(size))
 
 
-def _merged_bias(
+def merged_bias(
     kernels: Sequence[Kernel], weights: Sequence[torch.Tensor], groups: int, merge_dtype: torch.dtype
-) -> Error:
-    """The errors of the merged bias, (out,) each: every summed weight, product and sum is counted as rounded once."""
+) -> Spread:
+    """The merged bias and its errors, (out,): every summed weight, product and sum is counted as rounded once."""
 
     def seen(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
         return torch.bmm(matrix.unflatten(0, (groups, -1)), vector.reshape(groups, -1, 1)).flatten()
@@ -73,7 +72,7 @@ def _merged_bias(
         carried = seen(matrix.square(), variance) + seen(storage_error(matrix, merge_dtype).variance, bias.square())
         bias = product + _bias(kernel)
         variance = carried + sum(storage_error(part, merge_dtype).variance for part in (product, bias))
-    return Error(torch.zeros_like(variance), variance)
+    return Spread(bias, torch.zeros_like(bias), variance)
 
 
 def _bias(kernel: Kernel) -> torch.Tensor:

@@ -68,11 +68,11 @@ def layer_spread(
     how = accumulation(setting.method, layer, x.values.shape, setting.dtype, setting.device)
     if how.order is None:
         how = replace(how, order=setting.unknown(layer.fan_in(x.values.shape[1]) + layer.bias))
-    y = direct(x.values, kernel, layer)
-    own = layer_error(x.values, y, kernel, layer, setting.dtype, how)
-    bias = own.bias + direct(x.bias, Kernel(kernel.weight), layer)
-    variance = own.variance + direct(x.variance, Kernel(kernel.weight.square()), layer)
+    y, bias = direct(x.values, kernel, layer), direct(x.bias, Kernel(kernel.weight), layer)
+    variance = direct(x.variance, Kernel(kernel.weight.square()), layer)
     if errors is not None:
-        bias = bias + direct(x.values, errors.bias, layer)
+        bias = bias + direct(x.values + x.bias, errors.bias, layer)
         variance = variance + direct(x.values.square(), errors.variance, layer)
-    return Spread(y, bias, variance)
+    # What is rounded is not the exact result but what is left of it.
+    own = layer_error(x.values + x.bias, y + bias, kernel, layer, setting.dtype, how)
+    return Spread(y, bias + own.bias, variance + own.variance)
