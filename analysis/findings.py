@@ -37,7 +37,9 @@ class Expected(NamedTuple):
 
 @dataclass(frozen=True)
 class Findings:
-    """speedups, winners, costs: without the group `merging`. precision and what follows from it: None where absent."""
+    """speedups, winners, costs: without the group `merging`. precision: rows of the experiment `depth`; experiments:
+    those of all experiments; None where absent.
+    """
 
     records: Records
     scopes: tuple[Scope, ...]
@@ -51,6 +53,7 @@ class Findings:
     totals: Frame
     merging: Frame
     precision: Frame | None
+    experiments: Frame | None
     missing: Frame
     messages: tuple[str, ...]
     notes: tuple[str, ...]
@@ -85,6 +88,7 @@ def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[
         totals=networks.totals(records),
         merging=_merging(everything),
         precision=rows,
+        experiments=precision,
         missing=_missing(records, expected),
         messages=(*records.messages, *messages),
         notes=records.notes,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from analysis import accounts, growth, statistics
 from analysis import formatting as show
-from analysis import growth, statistics
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
 from analysis.style import dtypes_in_order, ways_in_order
@@ -35,7 +35,8 @@ def headlines(findings: Findings) -> list[Headline]:
         for scope in findings.scopes[:MOST_SCOPES]
         for headline in write(findings, scope)
     ]
-    return [*per_scope, *_growth(findings), *_merge_ratio(findings), *_noise(findings)]
+    precision = [*_growth(findings), *_merge_ratio(findings), *accounts.headlines(findings.experiments)]
+    return [*per_scope, *precision, *_noise(findings)]
 
 
 def _main_dtypes(dtypes: Any, most: int = 2) -> list[str]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import dictionary, growth, machine_tables, other_tables, statistics
+from analysis import accounts, dictionary, growth, machine_tables, other_tables, statistics
 from analysis import formatting as show
+from analysis.accounts import dictionary as accounts_dictionary
 from analysis.findings import Findings, find
 from analysis.frames import Frame, ordered
 from analysis.headlines import headlines
@@ -83,6 +84,7 @@ def frames(findings: Findings) -> dict[str, Frame]:
             findings.noise, lambda f: statistics.noise_floor(f, ["machine", "device", "dtype"])
         ),
         **_precision_frames(findings.precision),
+        **accounts.frames(findings.experiments),
         "reasons": other_tables.reasons(findings.cells),
         "missing": findings.missing,
         "problems": findings.problems,
@@ -117,6 +119,7 @@ def _page(findings: Findings, found: list[Section], data: dict[str, Frame], cont
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["code"] = _code
+    documented = dictionary.FILES | accounts_dictionary.FILES
     environment.filters["breakable"] = _breakable
     return environment.get_template("report.html").render(
         context=context,
@@ -127,8 +130,8 @@ def _page(findings: Findings, found: list[Section], data: dict[str, Frame], cont
         warnings=warnings(findings, context),
         partial=partial(findings, context),
         marks=MARKS,
-        files={name: (dictionary.FILES[name], list(frame.columns), len(frame)) for name, frame in data.items()},
-        columns=dictionary.COLUMNS,
+        files={name: (documented[name], list(frame.columns), len(frame)) for name, frame in data.items()},
+        columns=dictionary.COLUMNS | accounts_dictionary.COLUMNS,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
     )
 

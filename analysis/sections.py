@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from analysis import other_sections, speed_sections
+from analysis import accounts, other_sections, speed_sections
 from analysis.findings import GROUPS, Findings
 from analysis.parts import Section
 
@@ -14,18 +14,22 @@ def sections(findings: Findings) -> list[Section]:
     """All sections in the order of the page, their figures and tables numbered."""
     extra = [group for group in findings.groups if group not in GROUPS]
     found = [speed_sections.speed(findings, group) for group in (*GROUPS, *extra)]
-    writers: tuple[Callable[[Findings], Section], ...] = (
+    costs: tuple[Callable[[Findings], Section], ...] = (
         speed_sections.merging,
         speed_sections.wins,
         speed_sections.accuracy,
         speed_sections.memory,
         other_sections.depth,
+    )
+    closing: tuple[Callable[[Findings], Section], ...] = (
         other_sections.validity,
         other_sections.noise,
         other_sections.machine,
         other_sections.problems,
     )
-    return list(_numbered([*found, *(write(findings) for write in writers)]))
+    found += [write(findings) for write in costs]
+    found += accounts.sections(findings.experiments)
+    return list(_numbered([*found, *(write(findings) for write in closing)]))
 
 
 def _numbered(found: list[Section]) -> Iterator[Section]:

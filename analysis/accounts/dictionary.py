@@ -1,0 +1,68 @@
+"""The data dictionary of the accounts' CSVs, without the columns that the report's own (`analysis.dictionary`) has."""
+
+from __future__ import annotations
+
+FILES: dict[str, str] = {
+    "fan_in": "The error by fan-in, over seeds.",
+    "fan_in_exponents": "How the error grows with the fan-in, over seeds.",
+    "fan_in_rows": "The experiment fan_in, one row per observation.",
+    "kernel_sizes": "The error by the kernel's size, over seeds.",
+    "kernel_size_exponents": "How the error grows with the fan-in that comes with the kernel's size, over seeds.",
+    "kernel_size_rows": "The experiment kernel_size, one row per observation.",
+    "gain": "Error, lost and subnormal outputs by the gain per layer, over seeds.",
+    "gain_ranges": "At which gains each way leaves the range of the dtype.",
+    "gain_rows": "The experiment gain, one row per observation.",
+    "merging_parts": "What a merged stack's error is made of, and how it compares with the stacked one's, over seeds.",
+    "merging_rows": "The experiment merging, one row per observation.",
+    "order_ratios": "Errors of other orders of merging / those of left_to_right on the same seed, over seeds.",
+    "order_costs": "What each order of merging costs.",
+    "order_rows": "The experiment order, one row per observation.",
+    "bitwise": "How far each method's result is from direct's, over seeds.",
+    "methods_rows": "The experiment methods, one row per observation.",
+    "linearity": "By how much identities of a linear map fail, over seeds.",
+    "identities": "How often identities of a linear map hold bit for bit.",
+    "linearity_rows": "The experiment linearity, one row per observation.",
+    "leads": "The numbers of the leads against those measured here.",
+}
+
+COLUMNS: dict[str, str] = {
+    "fan_in": "products summed for one output of one layer; for merged ways too that of the unmerged stack",
+    "least_fan_in": "the least fan-in that the slope rests on",
+    "most_fan_in": "the largest fan-in that the slope rests on",
+    "reach": "which fan-ins: whole, all; lower, up to the middle one; upper, from it on",
+    "trend": "grows, falls: the interval lies above, below 0; none: it holds 0; undecided: there is no interval",
+    "kernel_size": "edge of the square kernel",
+    "gain": "what each layer's weights are multiplied by",
+    "quantity": "`gain`: error (in u), lost (share of outputs not finite, or zero though the exact ones are not), "
+    "subnormal (share of outputs); `merging_parts`: share (of the kernel's rounding in the squared error), ratio "
+    "(error merged / stacked on the same seed); `order_ratios`: error (of the result), kernel (of the merged kernel)",
+    "kept_from": "least gain at which the error is within 10 % of that at gain 1",
+    "kept_to": "largest gain at which the error is within 10 % of that at gain 1",
+    "subnormal_up_to": "largest gain at which some output of some seed is subnormal",
+    "flushed_up_to": "largest gain at which some output of some seed is zero and the exact one is not",
+    "not_finite_from": "least gain at which some output of some seed is infinite or NaN",
+    "not_finite": "outputs that are infinite or NaN",
+    "subnormal": "outputs that are subnormal",
+    "flushed": "outputs that are zero and the exact ones are not",
+    "outputs": "outputs that were compared with the exact result",
+    "part": "total: the error; kernel: what rounding the merged kernel does; sum: what computing with it adds",
+    "order": "the order of merging",
+    "merge_macs": "multiply-accumulates of the merge",
+    "cost_ratio": "merge_macs / those of left_to_right",
+    "kernel_relative_l2": "relative L2 error of the merged kernel",
+    "kernel_error_u": "the same in units of u",
+    "equal": "share of outputs that are equal bit for bit: to direct's in `methods_rows`, both sides of the identity "
+    "in `identities` (median over cells) and `linearity_rows`",
+    "equal_seeds": "in how many seeds every output is equal",
+    "largest_ulps": "largest number of steps from one number of the dtype to the next between two outputs",
+    "largest_difference": "largest absolute difference of two outputs",
+    "distance_u": "relative L2 distance from direct's result, in units of u",
+    "largest_distance_u": "the largest distance_u over seeds",
+    "identity": "the identity of a linear map f",
+    "held": "in how many cells the identity holds in every output, bit for bit",
+    "lead": "the lead's number",
+    "claim": "the quantity that the lead speaks of",
+    "claimed_low": "lower end of what it claims",
+    "claimed_high": "upper end of what it claims; inf: it claims more than the lower end",
+    "outcome": "confirmed, narrowed, refuted or undecided, by the rule in the section",
+}

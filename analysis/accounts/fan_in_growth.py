@@ -1,0 +1,153 @@
+"""Growth of the error with the fan-in, however it came about: summaries, figure, table and statements.
+
+The fan-in is that of one layer as it is computed; a merged layer sums more products than its column says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from analysis import formatting as show
+from analysis.accounts import wording
+from analysis.accounts.account import usable
+from analysis.accounts.panels import ends, lines, measured_ticks, sign_handles
+from analysis.accounts.summaries import SERIES, exponents, halves, over_seeds
+from analysis.accounts.wide import wide_table
+from analysis.drawing import decimal_ticks, facets, legend, log_range, styled
+from analysis.frames import Frame, ordered_by_dtype
+from analysis.style import dtypes_in_order, ways_in_order
+from analysis.tables import Table, Text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KEYS = [*SERIES, "depth", "way"]
+BASELINE = "direct"
+TRENDS = {"none": "shows no growth", "grows": "grows", "falls": "falls", "undecided": "may grow or not"}
+
+
+def errors(rows: Frame) -> Frame:
+    """The median error in u per series, depth, way and fan-in."""
+    return over_seeds(usable(rows), [*KEYS, "fan_in"], "error_u")
+
+
+def growths(rows: Frame) -> Frame:
+    """The exponent e in error ∝ fan-in^e per series, depth and way, over all fan-ins and over either half of them.
+
+    reach: whole, lower (up to the middle fan-in) or upper (from it on).
+    """
+    import pandas
+
+    usable_rows = usable(rows)
+    found = []
+    for _, group in usable_rows.groupby("depth", sort=True):
+        lower, upper = halves(group["fan_in"])
+        for reach, fan_ins in (("whole", lower + upper), ("lower", lower), ("upper", upper)):
+            some = group[group["fan_in"].isin(fan_ins)]
+            found.append(exponents(some, "fan_in", KEYS).assign(reach=reach))
+    return pandas.concat(found, ignore_index=True) if found else exponents(usable_rows, "fan_in", KEYS)
+
+
+@styled
+def figure(summary: Frame, label: str, ticks: dict[float, str] | None = None) -> Figure:
+    """Error against fan-in, both logarithmic: one row of panels per depth, one column per dtype.
+
+    summary: `errors` of one place; label, ticks: of the x axis.
+    """
+    dtypes, depths = dtypes_in_order(summary["dtype"]), sorted(set(summary["depth"]))
+    names = [f"{dtype}, depth {depth}" for depth in depths for dtype in dtypes]
+    drawing, panels = facets(names, 2.5, columns=len(dtypes))
+    for index, panel in enumerate(panels):
+        depth, dtype = depths[index // len(dtypes)], dtypes[index % len(dtypes)]
+        row = summary[summary["depth"] == depth]
+        lines(panel, row[row["dtype"] == dtype], "fan_in")
+        measured_ticks(panel, row["fan_in"], ticks)
+        panel.set_yscale("log")
+        panel.set_ylim(log_range(ends(row)))
+        decimal_ticks(panel.yaxis)
+        panel.set_xlabel(label)
+        if index % len(dtypes) == 0:
+            panel.set_ylabel("relative L2 error (u)")
+    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
+    return drawing
+
+
+def table(name: str, found: Frame, data: str, where: str) -> Table:
+    """The exponents over all fan-ins, one column per dtype. found: `growths` of one place."""
+    whole = found[found["reach"] == "whole"]
+    caption = f"The exponent e in error ∝ fan-in^e, {where}: least-squares slope of log error against log fan-in, "
+    caption += f"one per seed; their median over {wording.seeds(whole)}. {wording.TABLE} Grey: the interval holds 0. "
+    caption += "The fan-in is that of one layer of the stack, also for merged ways."
+    labels = {"depth": "depth", "signs": "signs", "way": "way"}
+    return wide_table(name, caption, whole, labels, "dtype", exponent, data)
+
+
+def exponent(row: Any) -> Text:
+    """An exponent with its interval, in grey where no trend is seen."""
+    ends = (row.lower, row.upper)
+    return Text(show.number(row.median, *ends), show.interval(row.median, *ends), "zero" if row.trend == "none" else "")
+
+
+def answer(found: Frame) -> str:
+    """Whether the error of the baseline on random signs grows, at the least depth. found: `growths`."""
+    here = _baseline(found)
+    here = here[here["reach"] == "whole"]
+    parts = []
+    for kind, said in TRENDS.items():
+        some = here[here["trend"] == kind]
+        if len(some):
+            parts.append(f"{said} with the fan-in: exponent {wording.by_dtype(some, wording.median)}")
+    return (
+        f"The error of `{BASELINE}` {'; it '.join(parts)} ({_conditions(here)})."
+        if parts
+        else "Too few fan-ins for an exponent."
+    )
+
+
+def details(found: Frame, summary: Frame) -> Iterator[str]:
+    """Where growth slows down, and the sizes of the error. found: `growths`; summary: `errors`."""
+    for row in ordered_by_dtype(_grown(_baseline(found))).itertuples(index=False):
+        yield _plateau(row)
+    here = _baseline(summary)
+    ends = here.groupby("dtype", sort=True)["median"].agg(["min", "max"]).reset_index()
+    if len(ends):
+        text = wording.by_dtype(ends, lambda row: f"{show.significant(row.min, 2)} to {show.significant(row.max, 2)} u")
+        yield f"Median errors of {BASELINE} at depth {here['depth'].min()}, random signs: {text}."
+
+
+def _baseline(frame: Frame) -> Frame:
+    here = frame[(frame["way"] == BASELINE) & (frame["signs"] == "random")]
+    return here[here["depth"] == here["depth"].min()]
+
+
+def _conditions(frame: Frame) -> str:
+    depth, least, most = (int(frame.iloc[0][name]) for name in ("depth", "least_fan_in", "most_fan_in"))
+    return f"depth {depth}, random signs, fan-ins {least} to {most}, {wording.counts(frame)}"
+
+
+def _grown(found: Frame) -> Frame:
+    """The dtypes in which the error grows over the lower half of the fan-ins, with both halves' exponents in a row."""
+    lower, upper = (found[found["reach"] == reach] for reach in ("lower", "upper"))
+    both = lower.merge(upper, on=KEYS, suffixes=("", "_upper"))
+    return both[both["trend"] == "grows"]
+
+
+def _plateau(row: Any) -> str:
+    after = show.with_interval(row.median_upper, row.lower_upper, row.upper_upper)
+    text = f"In {row.dtype} the exponent of {BASELINE} on random signs is {wording.median(row)} up to a fan-in of "
+    return f"{text}{row.most_fan_in}, and {after} from there on: {course(row)} ({wording.seeds_of(row)})."
+
+
+def course(row: Any) -> str:
+    """How growth goes on in the upper half. row: lower, upper, and trend_upper, lower_upper, upper_upper."""
+    if row.trend_upper == "grows":
+        return "growth slows down, but goes on" if row.upper_upper < row.lower else "growth goes on"
+    return {"none": "a plateau", "falls": "beyond it the error falls"}.get(row.trend_upper, "undecided")
+
+
+def worst(summary: Frame) -> str:
+    """The largest median error, for those who cannot see the figure."""
+    row = summary.loc[summary["median"].idxmax()]
+    text = f"The largest median error is {show.significant(row['median'])} u, of {row['way']} in {row['dtype']} on "
+    return text + f"{wording.signs(row['signs'])} at depth {row['depth']} and fan-in {row['fan_in']}."

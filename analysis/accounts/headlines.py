@@ -1,0 +1,54 @@
+"""The strongest sentences of the accounts, for the report's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from analysis.accounts import fan_in_growth, merging, methods
+from analysis.accounts.account import Account, Frames, Place, places
+from analysis.frames import Frame
+
+if TYPE_CHECKING:
+    from analysis.headlines import Headline
+
+
+def _bitwise(found: Frames) -> str:
+    row = methods.claim(found["bitwise"])
+    return "" if row is None else methods.said(row)
+
+
+def _fan_in(found: Frames) -> str:
+    return fan_in_growth.answer(found["fan_in_exponents"])
+
+
+def _merging(found: Frames) -> str:
+    return merging.shares(found["merging_parts"])
+
+
+WRITERS: dict[str, tuple[str, Callable[[Frames], str]]] = {
+    "methods": ("Bit for bit", _bitwise),
+    "fan_in": ("Error by fan-in", _fan_in),
+    "merging": ("What merging loses", _merging),
+}
+
+
+def headlines(accounts: Mapping[str, Account], rows: Frame) -> Iterator[Headline]:
+    """One headline per experiment of WRITERS that has rows, about the first place that gives one."""
+    from analysis.headlines import Headline  # here, so that analysis.headlines may import the accounts
+
+    for name, (title, write) in WRITERS.items():
+        if name in accounts:
+            place, text = _first(accounts[name], rows, write)
+            if text:
+                where = f", {place.label}" if place is not None and place.several else ""
+                yield Headline(title + where, text, accounts[name].anchor)
+
+
+def _first(account: Account, rows: Frame, write: Callable[[Frames], str]) -> tuple[Place | None, str]:
+    own = account.rows(rows)
+    for place in places(own):
+        text = write(account.frames(place.of(own)))
+        if text:
+            return place, text
+    return None, ""
