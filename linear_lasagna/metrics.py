@@ -120,13 +120,13 @@ def counts(y: torch.Tensor, rounded: torch.Tensor) -> Counts:
     Raises ValueError where shapes or dtypes differ.
     """
     _check_alike(y, rounded)
-    size = bit_pattern(y).to(torch.int64).bitwise_and_(2 ** (8 * y.element_size() - 1) - 1)
+    size, wanted = _size_pattern(y), _size_pattern(rounded)
     normal = 1 << (SIGNIFICAND_BITS[y.dtype] - 1)
     return Counts(
         outputs=y.numel(),
         overflow=int((~y.isfinite()).sum()),
         subnormal=int(((size > 0) & (size < normal)).sum()),
-        flushed=int(((size == 0) & (bit_pattern(rounded).to(torch.int64) << 1 != 0)).sum()),
+        flushed=int(((size == 0) & (wanted != 0)).sum()),
         exact=int((bit_pattern(y) == bit_pattern(rounded)).sum()),
     )
 
@@ -142,7 +142,12 @@ def bitwise_equality(first: torch.Tensor, second: torch.Tensor) -> float:
 
 def bit_pattern(y: torch.Tensor) -> torch.Tensor:
     """The bits of a floating-point tensor as integers of its width, its shape."""
-    return y.detach().contiguous().view(BIT_PATTERNS[y.element_size()])
+    return y.detach().view(BIT_PATTERNS[y.element_size()])
+
+
+def _size_pattern(y: torch.Tensor) -> torch.Tensor:
+    """The bits without the sign: int64, in the order of |y|. No arithmetic, which may take subnormals for zero."""
+    return bit_pattern(y).to(torch.int64).bitwise_and_(2 ** (8 * y.element_size() - 1) - 1)
 
 
 def _check_alike(first: torch.Tensor, second: torch.Tensor) -> None:

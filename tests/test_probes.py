@@ -170,6 +170,12 @@ def test_flushing_threads_are_seen(flushing):
     assert subnormals_are_flushed()
 
 
+def test_comparing_does_not_flush(monkeypatch, flushing):
+    """A subnormal result is kept, even where this thread takes it for zero."""
+    spoiled(monkeypatch, lambda y, x, kernel: torch.full(y.shape, 2**22, dtype=torch.int32).view(torch.float32))
+    assert probes.subnormal_results("direct", torch.float32, "cpu")[0] == "kept"
+
+
 def test_nothing_is_switched():
     before = torch.get_float32_matmul_precision(), torch.get_num_threads(), subnormals_are_flushed()
     probes.run_probes(methods=["direct"])

@@ -1,6 +1,6 @@
 """A trial: one problem, dtype and device; all its ways validated, timed together, their errors and memory measured.
 
-`run` does it in this process, `run_isolated` in a child, so that a crash, a kill or a hang costs one trial alone.
+`run` does it in this process, `run_isolated` in a child, so that a crash, a kill or a hang costs one cell alone.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -46,10 +46,10 @@ def run_isolated(
 ) -> Trial:
     """`run`, or `run_merging` (named by work), in a child process.
 
-    A child that dies, or spends over timeout_s on one step (checking one way, say), gives a trial whose cells all
-    failed, with the reason and what it was doing. start_method is multiprocessing's; "fork" starts at once, but is
-    right only where this process has not computed with torch yet. Raises ValueError for unknown names, before
-    anything starts.
+    A way with which the child dies, or spends over timeout_s on one step (checking it on integers, say), fails with
+    the reason, and the others are tried again without it; where no way is to blame, all fail. start_method is
+    multiprocessing's; "fork" starts at once, but is right only where this process has not computed with torch yet.
+    Raises ValueError for unknown names, before anything starts.
     """
     if work not in WORKS:
         raise ValueError(f"unknown work {work!r}; known: {', '.join(WORKS)}")
@@ -57,45 +57,61 @@ def run_isolated(
         WORKS[work].check(name)
     settings = {"dtype": dtype_name(dtype_named(dtype)), "device": device, "budget_s": budget_s, "seed": seed}
     context: Any = multiprocessing.get_context(start_method)
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(sender, work, problem, tuple(ways), settings), daemon=True)
     start = time.perf_counter()
+    trial, failed = None, dict[str, Cell]()
+    while trial is None and (left := [name for name in ways if name not in failed]):
+        end = _attempt(context, timeout_s, work, problem, tuple(left), settings)
+        trial = end if isinstance(end, Trial) else None
+        if isinstance(end, _Lost):
+            failed |= {name: Cell("failed", end.reason) for name in ([end.way] if end.way else left)}
+    trial = trial or Trial(problem, cells={}, environment=environment(), **settings)
+    trial.cells = {name: (trial.cells | failed)[name] for name in ways}
+    trial.elapsed_s = time.perf_counter() - start
+    return trial
+
+
+class _Lost(NamedTuple):
+    """A child that gave no trial. way: with which it was busy, "" where with none alone."""
+
+    reason: str
+    way: str
+
+
+def _attempt(context: Any, timeout_s: float, *task: Any) -> Trial | _Lost:
+    """One child that does the task: what `_work` takes after the pipe."""
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_work, args=(sender, *task), daemon=True)
     child.start()
     sender.close()
-    text, reason = _outcome(child, receiver, timeout_s)
-    if text is not None:
-        return Trial.from_json(text)
-    cells = {name: Cell("failed", reason) for name in ways}
-    elapsed_s = time.perf_counter() - start
-    return Trial(problem, cells=cells, environment=environment(), elapsed_s=elapsed_s, **settings)
+    return _outcome(child, receiver, timeout_s)
 
 
 def _work(sender: Connection, work: str, problem: Problem, ways: Sequence[str], settings: dict[str, Any]) -> None:
     """The child: tells what it does, then sends its trial, or why there is none."""
     try:
-        trial = WORKS[work].run(problem, ways, **settings, stage=lambda what: sender.send(("stage", what)))
+        trial = WORKS[work].run(problem, ways, **settings, stage=lambda *what: sender.send(("stage", what)))
         sender.send(("trial", trial.to_json()))
     except Exception as error:
         sender.send(("error", f"{type(error).__name__}: {error}"))
 
 
-def _outcome(child: Any, receiver: Connection, timeout_s: float) -> tuple[str | None, str]:
-    """(the trial's JSON, "") or (None, the reason). The child is gone when this returns."""
-    doing = "starting"
+def _outcome(child: Any, receiver: Connection, timeout_s: float) -> Trial | _Lost:
+    """The child's trial, or why there is none. The child is gone when this returns."""
+    doing, way = "starting", ""
     try:
         while receiver.poll(timeout_s):
-            kind, text = receiver.recv()
+            kind, content = receiver.recv()
             if kind == "stage":
-                doing = text
+                doing, way = content
                 continue
             child.join()
-            return (text, "") if kind == "trial" else (None, f"{text} (while {doing})")
+            return Trial.from_json(content) if kind == "trial" else _Lost(f"{content} (while {doing})", "")
     except EOFError:
         child.join()
-        return None, f"the child process {_ending(child.exitcode)} while {doing}"
+        return _Lost(f"the child process {_ending(child.exitcode)} while {doing}", way)
     child.kill()
     child.join()
-    return None, f"stopped after {timeout_s:g} s while {doing}"
+    return _Lost(f"stopped after {timeout_s:g} s while {doing}", way)
 
 
 def _ending(exitcode: int) -> str:

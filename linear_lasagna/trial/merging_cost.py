@@ -27,7 +27,7 @@ def run_merging(
     device: str = "cpu",
     budget_s: float = 1.0,
     seed: int = 0,
-    stage: Stage = lambda what: None,
+    stage: Stage = lambda what, way: None,
 ) -> Trial:
     """A trial whose ways are one call of the stack ("direct", "control") and one merge of all its kernels, in float64
     or in the working dtype, timed together. The merged kernels must be exact on small integers before they count.
@@ -46,10 +46,10 @@ def run_merging(
     trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
     with torch.no_grad(), full_precision():
         if trial.named("ok"):
-            stage("checking the merged kernels on integers")
+            stage("checking the merged kernels on integers", "")
             _check(trial)
         if trial.named("ok"):
-            stage("timing the merges and the stack together")
+            stage("timing the merges and the stack together", "")
             time_together(trial, partial(_calls, trial))
     return finish(trial)
 

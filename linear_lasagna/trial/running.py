@@ -23,7 +23,7 @@ from linear_lasagna.trial.record import Cell, Trial
 from linear_lasagna.validation import TileReference, check_bound, check_integers, integer_case
 from linear_lasagna.ways import Way, way_named
 
-Stage: TypeAlias = Callable[[str], None]
+Stage: TypeAlias = Callable[[str, str], None]
 Draw: TypeAlias = tuple[torch.Tensor, tuple[Kernel, ...]]
 
 
@@ -53,13 +53,14 @@ def run(
     device: str = "cpu",
     budget_s: float = 1.0,
     seed: int = 0,
-    stage: Stage = lambda what: None,
+    stage: Stage = lambda what, way: None,
 ) -> Trial:
     """Validate the ways, measure their errors and memory, time those that are right together.
 
     ways: "direct", "merged/unfold_matmul", "control", …; budget_s: seconds in timed calls, all ways together. A way
     that cannot compute the problem here is skipped; one that is wrong or raises is failed; either carries its
-    reason. stage is told what is being done. Raises ValueError for unknown names and a budget that is not positive.
+    reason. stage(what, way) is told what is being done, and with which way, "" where with none alone. Raises
+    ValueError for unknown names and a budget that is not positive.
     """
     parsed = {name: way_named(name) for name in ways}
 
@@ -104,30 +105,33 @@ def begin(
 def _check_integers(bench: _Bench) -> None:
     """Fail every way that only adds and multiplies, and yet is wrong on small integers."""
     trial = bench.trial
+    bench.stage("drawing integers", "")
     case = integer_case(trial.problem, bench.dtype, trial.device, trial.seed)
     for name, cell, way in bench.live():
-        bench.stage(f"checking {name} on integers")
+        bench.stage(f"checking {name} on integers", name)
         with failing(cell):
             check_integers(trial.problem, way, case)
 
 
 def _check_bounds(bench: _Bench) -> None:
     """Fail every way that misses the chain bound on positive numbers, where it is tight."""
+    bench.stage("computing the exact result of positive numbers", "")
     problem, draw = bench.trial.problem, bench.draw("positive")
     reference = TileReference.of(problem, *draw)
     for name, cell, way in bench.live():
-        bench.stage(f"checking the bound of {name}")
+        bench.stage(f"checking the bound of {name}", name)
         with failing(cell):
             check_bound(problem, way, bench.dtype, draw, reference)
 
 
 def _measure_errors(bench: _Bench) -> None:
     """The relative L2 error on the tile, random signs, in units of u; a way whose result is not finite fails."""
+    bench.stage("computing the exact result", "")
     problem = bench.trial.problem
     x, kernels = bench.draw()
     reference = TileReference.of(problem, x, kernels)
     for name, cell, way in bench.live():
-        bench.stage(f"measuring the error of {name}")
+        bench.stage(f"measuring the error of {name}", name)
         with failing(cell):
             error = relative_l2(reference.errors(way.prepare(problem, kernels)(x)), reference.values)
             if not math.isfinite(error):
@@ -139,7 +143,7 @@ def _measure_memory(bench: _Bench) -> None:
     problem, device = bench.trial.problem, bench.trial.device
     x, kernels = bench.draw()
     for name, cell, way in bench.live():
-        bench.stage(f"measuring the memory of {name}")
+        bench.stage(f"measuring the memory of {name}", name)
         with failing(cell):
             cell.peak_bytes = peak_bytes(_thunk(way, problem, kernels, x), device)
 
@@ -149,7 +153,7 @@ def _time(bench: _Bench) -> None:
         x, kernels = copied(draw, block)
         return {name: _thunk(way, bench.trial.problem, kernels, x) for name, _, way in bench.live()}
 
-    bench.stage("timing all ways together")
+    bench.stage("timing all ways together", "")
     time_together(bench.trial, calls)
 
 
