@@ -47,7 +47,7 @@ def _all(group: str) -> tuple[str, ...]:
 
 SMOKE = Preset(
     "smoke",
-    1.0,
+    3.0,
     (
         Selection("sources", ("sources/merge", "sources/unfold"), ("float32",)),
         Selection("networks", ("resnet50/conv2_3x3", "resnet50/conv4_reduce"), ("float32",)),

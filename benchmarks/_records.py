@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from linear_lasagna.trial import Trial
 
 BUDGET_S = 2.0
-STEP_TIMEOUT_S = 20.0  # some library kernels never end; the steps of a trial take seconds at most
+STEP_TIMEOUT_S = 10.0  # some library kernels never end; what is done with one way takes a few seconds at most
 
 
 def fetch(group: str, problem: str, dtype: str, device: str, ways: Sequence[str], work: str) -> Trial:
@@ -98,7 +98,7 @@ def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str) 
         dtype=dtype,
         device=device,
         budget_s=budget_s(),
-        timeout_s=STEP_TIMEOUT_S + 3 * budget_s(),
+        timeout_s=STEP_TIMEOUT_S + budget_s() / 2,
         start_method="fork" if forkable else "spawn",
         work=work,
     )

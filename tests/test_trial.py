@@ -514,8 +514,8 @@ def test_a_way_that_ends_its_process_fails_alone():
 
 
 def test_a_way_that_hangs_fails_alone():
-    trial = isolated(sabotaged("hangs"), timeout_s=20.0)
-    assert_alone_failed(trial, "stopped after 20 s while checking shifted_matmul on integers")
+    trial = isolated(sabotaged("hangs"), timeout_s=10.0)
+    assert_alone_failed(trial, "stopped after 10 s while checking shifted_matmul on integers")
 
 
 def test_a_child_that_cannot_start_in_time_is_stopped():

@@ -19,7 +19,8 @@ from linear_lasagna.trial.record import Cell, Trial
 from linear_lasagna.trial.running import run
 from linear_lasagna.ways import way_named
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 30.0
+SHARED_STEPS = 6.0  # times as long may a step take that is about no single way: starting, exact results, timing
 
 
 class Work(NamedTuple):
@@ -47,9 +48,9 @@ def run_isolated(
     """`run`, or `run_merging` (named by work), in a child process.
 
     A way with which the child dies, or spends over timeout_s on one step (checking it on integers, say), fails with
-    the reason, and the others are tried again without it; where no way is to blame, all fail. start_method is
-    multiprocessing's; "fork" starts at once, but is right only where this process has not computed with torch yet.
-    Raises ValueError for unknown names, before anything starts.
+    the reason, and the others are tried again without it. Steps for all ways together may take 6 timeout_s; where
+    one of them ends badly, all fail. start_method is multiprocessing's; "fork" starts at once, but is right only
+    where this process has not computed with torch yet. Raises ValueError for unknown names, before anything starts.
     """
     if work not in WORKS:
         raise ValueError(f"unknown work {work!r}; known: {', '.join(WORKS)}")
@@ -97,12 +98,13 @@ def _work(sender: Connection, work: str, problem: Problem, ways: Sequence[str], 
 
 def _outcome(child: Any, receiver: Connection, timeout_s: float) -> Trial | _Lost:
     """The child's trial, or why there is none. The child is gone when this returns."""
-    doing, way = "starting", ""
+    doing, way, patience = "starting", "", SHARED_STEPS * timeout_s
     try:
-        while receiver.poll(timeout_s):
+        while receiver.poll(patience):
             kind, content = receiver.recv()
             if kind == "stage":
                 doing, way = content
+                patience = timeout_s if way else SHARED_STEPS * timeout_s
                 continue
             child.join()
             return Trial.from_json(content) if kind == "trial" else _Lost(f"{content} (while {doing})", "")
@@ -111,7 +113,7 @@ def _outcome(child: Any, receiver: Connection, timeout_s: float) -> Trial | _Los
         return _Lost(f"the child process {_ending(child.exitcode)} while {doing}", way)
     child.kill()
     child.join()
-    return _Lost(f"stopped after {timeout_s:g} s while {doing}", way)
+    return _Lost(f"stopped after {patience:g} s while {doing}", way)
 
 
 def _ending(exitcode: int) -> str:
