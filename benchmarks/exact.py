@@ -102,7 +102,7 @@ class Exact(_Stacks):
 
 
 class ExactFlint(_Stacks):
-    params = [["float64 64 30 1"]]
+    params = [["float64 64 56 1", "float64 64 56 4"]]
 
     def track_flint_ratio(self, stack):
         if importlib.util.find_spec("flint") is None:
