@@ -11,7 +11,9 @@ from typing import NamedTuple
 from linear_lasagna.catalog import GROUPS
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-BENCHMARKS = {group: f"{group}.{group.capitalize()}" for group in ("sources", "networks", "stacks", "merging")}
+BENCHMARKS = {
+    group: f"{group}.{group.capitalize()}" for group in ("sources", "networks", "stacks", "borders", "merging")
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ SMOKE = Preset(
         Selection("sources", ("sources/merge", "sources/unfold"), ("float32",)),
         Selection("networks", ("resnet50/conv2_3x3", "resnet50/conv4_reduce"), ("float32",)),
         Selection("stacks", ("stacks/sesr_x1", "stacks/plain_x2", "stacks/plain_x8"), ("bfloat16", "float32")),
+        Selection("borders", ("borders/wide_pair_256",), ("float32",)),
         Selection("merging", ("stacks/sesr_x1",), ("float32",)),
     ),
 )
@@ -62,6 +65,7 @@ DEFAULT = Preset(
         Selection("sources", _all("sources"), DTYPES),
         Selection("networks", _all("networks"), ("bfloat16", "float32")),
         Selection("stacks", _all("stacks"), DTYPES),
+        Selection("borders", _all("borders"), ("float32",)),
         Selection("merging", _all("stacks"), ("float32",)),
     ),
 )
@@ -72,6 +76,7 @@ FULL = Preset(
         Selection("sources", _all("sources"), DTYPES),
         Selection("networks", _all("networks"), DTYPES),
         Selection("stacks", _all("stacks"), DTYPES),
+        Selection("borders", _all("borders"), DTYPES),
         Selection("merging", _all("stacks"), DTYPES),
     ),
 )
