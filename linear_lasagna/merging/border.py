@@ -134,24 +134,25 @@ def compute(x: torch.Tensor, found: Plan, inner: Call, outer: Sequence[Call]) ->
     if x.ndim == len(found.inner.padding) + 1:
         return compute(x[None], found, inner, outer)[0]
     y = inner(take(x, found.regions.need, found.inner.padding))
-    for axis, pair in reversed(list(enumerate(found.regions.strips, start=2))):
-        before, after = _strips(x, pair, outer)
-        y = torch.cat([part for part in (before, y, after) if part is not None], axis) if any(pair) else y
+    for axis, (pair, alike) in reversed(list(enumerate(zip(found.regions.strips, found.regions.alike, strict=True)))):
+        before, after = _strips(x, pair, alike, outer)
+        around = [part for part in (before, y, after) if part is not None]
+        y = torch.cat(around, axis + 2) if len(around) > 1 else y
     return y
 
 
 def _strips(
-    x: torch.Tensor, pair: tuple[Strip | None, Strip | None], calls: Sequence[Call]
+    x: torch.Tensor, pair: tuple[Strip | None, Strip | None], alike: bool, calls: Sequence[Call]
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """The outputs of the strips before and after the interior; in one batch where they are alike.
 
     A thin image costs more by the call than by the operation, and is too little work for several threads.
     """
-    before, after = pair
-    if before and after and [each.padded for each in before.crops] == [each.padded for each in after.crops]:
-        first, second = _strip(x, (before, after), calls)
+    present = [each for each in pair if each is not None]
+    if alike:
+        first, second = _strip(x, present, calls)
         return first, second
-    first, second = (_strip(x, (each,), calls)[0] if each else None for each in pair)
+    first, second = (None if each is None else _strip(x, [each], calls)[0] for each in pair)
     return first, second
 
 
@@ -172,8 +173,11 @@ def together(parts: Sequence[torch.Tensor], needs: Sequence[Crop]) -> torch.Tens
     if not any(any(need.before) or any(need.after) for need in needs):
         return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
     # Written once: padding each part and then joining them would write every number three times.
-    whole = parts[0].new_empty((len(needs) * len(parts[0]), parts[0].shape[1], *needs[0].padded))
-    for target, part, need in zip(whole.chunk(len(needs)), parts, needs, strict=True):
+    count, channels, *size = parts[0].shape
+    padded = (sum(ends) for ends in zip(needs[0].before, size, needs[0].after, strict=True))
+    whole = parts[0].new_empty((len(needs) * count, channels, *padded))
+    for index, (part, need) in enumerate(zip(parts, needs, strict=True)):
+        target = whole.narrow(0, index * count, count)
         for axis, (before, after) in enumerate(zip(need.before, need.after, strict=True), start=2):
             length = target.shape[axis] - before - after
             target.narrow(axis, 0, before).zero_()
