@@ -127,23 +127,64 @@ def run_kernels(kernels: Sequence[Kernel], grouping: Sequence[Chain], merge_dtyp
 
 
 def compute(x: torch.Tensor, found: Plan, inner: Call, outer: Sequence[Call]) -> torch.Tensor:
-    """All outputs for x (…, channels, *size).
+    """All outputs for x ([batch,] channels, *size).
 
     inner: the convolution of `found.inner`; outer: those of `found.outer`.
     """
+    if x.ndim == len(found.inner.padding) + 1:
+        return compute(x[None], found, inner, outer)[0]
     y = inner(take(x, found.regions.need, found.inner.padding))
-    for axis, (before, after) in reversed(list(enumerate(found.regions.strips))):
-        parts = [None if each is None else _strip(x, each, outer) for each in (before, after)]
-        around = [part for part in (parts[0], y, parts[1]) if part is not None]
-        y = torch.cat(around, axis - len(found.inner.padding)) if len(around) > 1 else y
+    for axis, (pair, alike) in reversed(list(enumerate(zip(found.regions.strips, found.regions.alike, strict=True)))):
+        before, after = _strips(x, pair, alike, outer)
+        around = [part for part in (before, y, after) if part is not None]
+        y = torch.cat(around, axis + 2) if len(around) > 1 else y
     return y
 
 
-def _strip(x: torch.Tensor, strip: Strip, calls: Sequence[Call]) -> torch.Tensor:
-    x = take(x, strip.crops[0])
+def _strips(
+    x: torch.Tensor, pair: tuple[Strip | None, Strip | None], alike: bool, calls: Sequence[Call]
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The outputs of the strips before and after the interior; in one batch where they are alike.
+
+    A thin image costs more by the call than by the operation, and is too little work for several threads.
+    """
+    present = [each for each in pair if each is not None]
+    if alike:
+        first, second = _strip(x, present, calls)
+        return first, second
+    first, second = (None if each is None else _strip(x, [each], calls)[0] for each in pair)
+    return first, second
+
+
+def _strip(x: torch.Tensor, strips: Sequence[Strip], calls: Sequence[Call]) -> Sequence[torch.Tensor]:
+    """The outputs of strips that are alike, computed as one batch."""
+    parts: Sequence[torch.Tensor] = [take(x, each.crops[0]) for each in strips]
+    batch = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
     for index, call in enumerate(calls):
-        x = call(zeros_around(x, strip.crops[index]) if index else x)
-    return x
+        batch = call(together(parts, [each.crops[index] for each in strips]) if index else batch)
+        parts = batch.chunk(len(strips))
+    return parts
+
+
+def together(parts: Sequence[torch.Tensor], needs: Sequence[Crop]) -> torch.Tensor:
+    """One batch of all parts (batch, channels, *size), each with its own crop's zeros; they are alike in size then."""
+    if any(min(*need.before, *need.after) < 0 for need in needs):
+        return torch.cat([zeros_around(part, need) for part, need in zip(parts, needs, strict=True)])
+    if not any(any(need.before) or any(need.after) for need in needs):
+        return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+    # Written once: padding each part and then joining them would write every number three times.
+    count, channels, *size = parts[0].shape
+    padded = (sum(ends) for ends in zip(needs[0].before, size, needs[0].after, strict=True))
+    whole = parts[0].new_empty((len(needs) * count, channels, *padded))
+    for index, (part, need) in enumerate(zip(parts, needs, strict=True)):
+        target = whole.narrow(0, index * count, count)
+        for axis, (before, after) in enumerate(zip(need.before, need.after, strict=True), start=2):
+            length = target.shape[axis] - before - after
+            target.narrow(axis, 0, before).zero_()
+            target.narrow(axis, before + length, after).zero_()
+            target = target.narrow(axis, before, length)
+        target.copy_(part)
+    return whole
 
 
 def take(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:

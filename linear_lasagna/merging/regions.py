@@ -26,12 +26,14 @@ class Strip(NamedTuple):
 class Regions(NamedTuple):
     """The outputs of a chain: the interior, and around it per axis the strip before it and the strip after it.
 
-    On the axes before its own a strip is as long as the interior, on those after it as the output.
+    On the axes before its own a strip is as long as the interior, on those after it as the output. alike: per axis,
+    whether both strips need blocks of one size of every layer, zeros included, and so can be one batch.
     """
 
     interior: Box
     need: Crop
     strips: tuple[tuple[Strip | None, Strip | None], ...]
+    alike: tuple[bool, ...]
 
 
 def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
@@ -58,7 +60,14 @@ def regions(chain: Sequence[Link], size: tuple[int, ...], inner: Box) -> Regions
         boxes = ((*inner[:axis], end, *output[axis + 1 :]) if end[0] < end[1] else None for end in ends)
         before, after = (None if box is None else strip(chain, size, box) for box in boxes)
         strips.append((before, after))
-    return Regions(inner, crop(joined(chain).layer, size, inner), tuple(strips))
+    alike = tuple(_alike(*pair) for pair in strips)
+    return Regions(inner, crop(joined(chain).layer, size, inner), tuple(strips), alike)
+
+
+def _alike(before: Strip | None, after: Strip | None) -> bool:
+    if before is None or after is None:
+        return False
+    return [each.padded for each in before.crops] == [each.padded for each in after.crops]
 
 
 def strip(chain: Sequence[Link], size: tuple[int, ...], box: Box) -> Strip:
