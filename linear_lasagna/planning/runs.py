@@ -46,8 +46,8 @@ def cheapest(depth: int, cost: Callable[[Run], float | None]) -> Runs:
     """The runs that cover layers 0 to depth - 1 in order at the least total cost; of equally cheap ones the most runs.
 
     cost: of one run, None where it cannot be computed as one. It is asked once for each of the depth (depth + 1) / 2
-    runs. A shortest path over the borders between layers; Kim et al., arXiv 2301.12187, and LayerMerge, arXiv 2406.12837,
-    find theirs in the same way. Raises ValueError where no cut is possible.
+    runs. A shortest path over the borders between layers; Kim et al., arXiv 2301.12187, and LayerMerge, arXiv
+    2406.12837, find theirs in the same way. Raises ValueError where no cut is possible.
     """
     best: list[tuple[float, int, Runs] | None] = [(0, 0, ())]
     for stop in range(1, depth + 1):
@@ -59,6 +59,7 @@ def cheapest(depth: int, cost: Callable[[Run], float | None]) -> Runs:
             candidate = (before[0] + price, before[1] - 1, (*before[2], (start, stop)))
             found = candidate if found is None else min(found, candidate)
         best.append(found)
-    if best[depth] is None:
+    end = best[depth]
+    if end is None:
         raise ValueError(f"no way to cut {depth} layers into runs: some layer can be computed in none")
-    return best[depth][2]
+    return end[2]
