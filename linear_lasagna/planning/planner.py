@@ -155,7 +155,8 @@ def _key(bench: Bench, budget_s: float, threads: int) -> dict[str, Any]:
 def _checked(found: dict[str, Any], bench: Bench) -> Measured:
     """What was remembered, if it is a plan of this problem. Raises ValueError, TypeError or KeyError where not."""
     runs = tuple((int(start), int(stop)) for start, stop in found["runs"])
-    if [i for start, stop in runs for i in range(start, stop)] != list(range(bench.problem.depth)):
+    covered = [index for start, stop in runs for index in range(start, stop)]
+    if covered != list(range(bench.problem.depth)) or any(start >= stop for start, stop in runs):
         raise ValueError(f"its runs {runs} do not cover {bench.problem.depth} layers")
     if not all(bench.possible(run) for run in runs):
         raise ValueError(f"its runs {runs} cannot be computed")
