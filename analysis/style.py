@@ -22,7 +22,7 @@ BLUE, ORANGE, GREEN, VERMILION, MAUVE, TAN, PINK, GREY, OLIVE, SKY = PALETTE = (
     "#9c9412",
     "#56b4e9",
 )
-BROWN, PURPLE = "#8c510a", "#6a51a3"  # beyond the palette, for ways that meet its other colours in one figure
+BROWN, PURPLE, CRIMSON, LEAF = "#8c510a", "#6a51a3", "#d11141", "#5a9e1f"  # beyond the palette
 MARKERS = ("o", "s", "D", "v", "^", "P", "X", "p", "h", "d", "<", ">")
 
 WAYS: dict[str, tuple[str, str]] = {
@@ -38,6 +38,8 @@ WAYS: dict[str, tuple[str, str]] = {
     "merged/unfold_matmul": (OLIVE, "d"),
     "merged_working/direct": (PINK, "p"),
     "merged_per_call/direct": (PURPLE, "<"),
+    "planned/direct": (CRIMSON, "*"),
+    "planned_operations/direct": (LEAF, "8"),
     "control": (GREY, "o"),
     "merge_float64": (VERMILION, "h"),
     "merge_working": (PINK, "p"),

@@ -21,5 +21,7 @@ class Stacks(_Trials):
             "merged/unfold_matmul",
             "merged_working/direct",
             "merged_per_call/direct",
+            "planned/direct",
+            "planned_operations/direct",
         ],
     ]

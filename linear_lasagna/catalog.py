@@ -18,6 +18,7 @@ MOBILENET = "MobileNet's separable convolution: Howard et al., arXiv 1704.04861,
 INCEPTION = "an n×1 and a 1×n convolution: Szegedy et al., arXiv 1512.00567, section 3.2, without its activation"
 PYRAMID = "repeated 5×5 blur: Burt and Adelson, IEEE Trans. Communications 31 (1983), without subsampling"
 PLAIN = "plain 3×3 stack, the textbook example of receptive fields: Simonyan and Zisserman, arXiv 1409.1556"
+BREAK_EVEN = "made up: a pair C → C_mid → C that gives 56×56, to find from which C_mid on merging pays"
 
 
 def _sources() -> list[Problem]:
@@ -134,10 +135,23 @@ def _stacks() -> list[Problem]:
     ]
 
 
+def _break_even() -> list[Problem]:
+    """Pairs of k×k, C from 4 to 64, C_mid from C / 2 to 16 C, but 512 at most."""
+
+    def pair(k: int, outer: int, middle: int) -> Problem:
+        size, layers = 56 + 2 * (k - 1), (Layer(middle, k), Layer(outer, k))
+        return Problem(f"breakeven/k{k}_{outer}_{middle}", 1, outer, (size, size), layers, BREAK_EVEN)
+
+    multiples = (1, 2, 4, 8, 16, 32)  # of C / 2
+    sizes = [(outer, outer * m // 2) for outer in (4, 8, 16, 32, 64) for m in multiples if outer * m // 2 <= 512]
+    return [pair(k, *channels) for k in (3, 5) for channels in sizes]
+
+
 GROUPS: dict[str, tuple[Problem, ...]] = {
     "sources": tuple(_sources()),
     "networks": (*_resnet50(), *_vgg16()),
     "stacks": tuple(_stacks()),
+    "breakeven": tuple(_break_even()),
 }
 
 CATALOG: dict[str, Problem] = {problem.name: problem for group in GROUPS.values() for problem in group}
