@@ -11,7 +11,7 @@ from analysis.frames import Frame, framed
 from analysis.records import Records, cells, problems
 from analysis.style import dtypes_in_order
 
-GROUPS = ("sources", "networks", "stacks")
+GROUPS = ("sources", "networks", "stacks", "borders")
 MERGING = "merging"  # its ways are merges, not ways to compute the same result
 
 

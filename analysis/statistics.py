@@ -18,6 +18,7 @@ from linear_lasagna.trial import Trial
 
 VERDICTS = ("faster", "slower", "tie", "undecided")
 TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
+PARTIAL = ("merged_summed",)  # schedules that are wrong at the border: timed to compare with, but no way to win
 SPEEDUPS = [
     *PLACE,
     "way",
@@ -94,6 +95,7 @@ def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
     trial = record.trial
     timing = trial.timing()
     ways = [way for way in timing.samples if way != trial.control and not _twins(way, trial) & timing.samples.keys()]
+    ways = [way for way in ways if not _partial(way)]
     if trial.baseline not in ways or len(ways) < 2:
         return
     estimates = {trial.baseline: 0.0}
@@ -122,6 +124,10 @@ def _twins(way: str, trial: Trial) -> set[str]:
     elif len(runs) == 1:
         twins |= {f"merged/{method}", f"border_exact/{method}"}
     return twins
+
+
+def _partial(way: str) -> bool:
+    return way.partition("/")[0] in PARTIAL
 
 
 def _control(timing: Timing, baseline: str, control: str) -> float:
@@ -171,7 +177,7 @@ def costs(records: Records) -> Frame:
     """Time, memory and error of every timed cell but the controls, each beside its trial's baseline.
 
     ratio: time / baseline's time; peak_ratio: peak_bytes / the baseline's; best: no other way of the trial has both
-    a smaller time and a smaller error, one of them strictly (the Pareto front, by estimates).
+    a smaller time and a smaller error, one of them strictly (the Pareto front, by estimates); never a partial way.
     """
     times = _times(records)
     found = cells(records)
@@ -199,7 +205,8 @@ def _times(records: Records) -> Frame:
 
 def _best(frame: Frame) -> list[bool]:
     best = [False] * len(frame)
-    for _, trial in frame.groupby(PLACE, sort=False):
+    whole = frame[~frame["way"].map(_partial).astype(bool)]
+    for _, trial in whole.groupby(PLACE, sort=False):
         points = list(zip(trial.index, trial["ratio"], trial["error_u"], strict=True))
         for index, time, error in points:
             dominated = any(t <= time and e <= error and (t < time or e < error) for _, t, e in points)

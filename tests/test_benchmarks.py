@@ -80,7 +80,7 @@ def test_every_group_is_discovered_once_and_none_shares_a_setup_cache() -> None:
     """asv keys a setup_cache by file and line, so that heirs of one class would share it: there is none here."""
     names = [benchmark.name for benchmark in discovered()]
     assert len(names) == len(set(names))
-    for group in ("sources", "networks", "stacks", "merging", "training", "breakeven"):
+    for group in ("sources", "networks", "stacks", "borders", "merging", "training", "breakeven"):
         assert f"{group}.{group.capitalize()}.time_forward" in names
     shared = [b.setup_cache_key for b in discovered() if b.setup_cache_key is not None]
     assert len(shared) == len(set(shared))
