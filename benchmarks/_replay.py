@@ -23,6 +23,7 @@ LAYER_WAYS = [
     "shifted_matmul",
     "im2col_numpy",
 ]
+PLANNED_WAYS = ["planned/direct", "planned_operations/direct"]
 
 
 class ReplayClock:
