@@ -17,6 +17,7 @@ from linear_lasagna import METHODS, SCHEDULES, Layer, Problem
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.merging import border_operations, not_mergeable
 from linear_lasagna.planning import Plan, plan, planner, remembered
+from linear_lasagna.planning import measure as measure_module
 from linear_lasagna.planning.compute import prepare_runs, unsupported_run
 from linear_lasagna.planning.measure import Bench, Measured, decide, run_seconds, worth_timing
 from linear_lasagna.planning.operations import operations, run_operations
@@ -259,6 +260,9 @@ def timing(**seconds):
         ({"stacked": 1.0, "merged": 0.9, "time": 0.89, "operations": 0.91}, "merged"),
         ({"stacked": 1.0, "merged": 0.9, "time": 0.87, "operations": 0.86}, "operations"),
         ({"stacked": 1.0, "operations": 1.2}, "stacked"),
+        ({"merged": 1.0, "operations": 0.99, "time": 0.97}, "time"),
+        ({"merged": 1.0, "operations": 0.99}, "merged"),
+        ({"operations": 1.0, "time": 0.99}, "time"),
     ],
 )
 def test_a_plan_replaces_stacked_and_merged_only_by_the_margin(seconds, chosen):
@@ -274,6 +278,24 @@ def test_runs_are_timed_once_each_and_none_that_is_hopeless():
     seconds = run_seconds(bench, runs, 0.002)
     assert list(seconds) == runs
     assert all(s > 0 for s in seconds.values())
+
+
+def test_a_hopeless_cut_is_not_timed_as_a_whole(monkeypatch):
+    """Three SESR blocks: the stack's runs add up to 20 times those of the plan, and only that sum is known of it."""
+    bench = Bench(CATALOG["stacks/sesr_x3"], "cpu", torch.float32, "direct")
+    seconds = {run: 10.0 * (run[1] - run[0]) for run in worth_timing(bench)}
+    seconds |= {(0, 2): 1.0, (2, 4): 1.0, (4, 6): 1.0, (0, 6): 5.0}
+    timed = {}
+
+    def cut_timing(bench, cuts, budget_s):
+        timed.update(cuts)
+        return timing(**{name: sum(seconds[run] for run in runs) for name, runs in cuts.items()})
+
+    monkeypatch.setattr(measure_module, "run_seconds", lambda *_: seconds)
+    monkeypatch.setattr(measure_module, "cut_timing", cut_timing)
+    found = measure_module.plan_by_time(bench, 0.01)
+    assert set(timed) == {"merged", "operations"}
+    assert found == Measured(((0, 2), (2, 4), (4, 6)), 3.0, 60.0, 5.0)
 
 
 @pytest.fixture

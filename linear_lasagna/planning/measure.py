@@ -18,6 +18,7 @@ from linear_lasagna.timing import BLOCKS, Timing, block_log_ratios, measure
 
 OPERATIONS_LIMIT = 4.0  # a run that needs more than this many times the operations of its best cut is not worth timing
 SWITCHING_MARGIN = 0.02  # a plan replaces the faster of stacked and merged only where it is faster by more than this
+HOPELESS = 2.0  # a cut whose runs take this many times the least time is not timed as a whole
 RUN_BLOCKS = 3  # of the runs' timing: it only proposes, the cuts' timing decides
 VISIT_S = 2e-4
 SEED = 0
@@ -58,19 +59,24 @@ class Bench(NamedTuple):
 def plan_by_time(bench: Bench, budget_s: float) -> Measured:
     """The fastest of the stack, the stack merged, the cheapest cut by operations, and the cheapest by its runs' times.
 
-    budget_s: seconds in timed calls, half for the runs, half for the cuts that they propose.
+    budget_s: seconds in timed calls, half for the runs, half for the cuts that they propose. A cut whose runs add up
+    to twice the least is hopeless: what it costs is that sum.
     """
     depth = bench.problem.depth
     seconds = run_seconds(bench, worth_timing(bench), budget_s / 2)
     cuts = {STACKED: separate(depth)}
     if bench.possible((0, depth)) and depth > 1:
         cuts[MERGED] = whole(depth)
-    proposals = {"operations": cheapest(depth, partial(_count, bench)), "time": cheapest(depth, seconds.get)}
-    cuts |= {name: runs for name, runs in proposals.items() if runs not in cuts.values()}
-    timing = cut_timing(bench, cuts, budget_s / 2)
+    fastest = cheapest(depth, seconds.get)
+    for name, runs in (("operations", cheapest(depth, partial(_count, bench))), ("time", fastest)):
+        if runs not in cuts.values():
+            cuts[name] = runs
+    expected = {name: sum(seconds.get(run, 0.0) for run in runs) for name, runs in cuts.items()}
+    least = sum(seconds[run] for run in fastest)
+    timing = cut_timing(bench, {n: runs for n, runs in cuts.items() if expected[n] <= HOPELESS * least}, budget_s / 2)
     chosen = decide(timing)
-    merged = timing.seconds(MERGED) if MERGED in cuts else None
-    return Measured(cuts[chosen], timing.seconds(chosen), timing.seconds(STACKED), merged)
+    found = expected | {name: timing.seconds(name) for name in timing.samples}
+    return Measured(cuts[chosen], found[chosen], found[STACKED], found.get(MERGED))
 
 
 def _count(bench: Bench, run: Run) -> int | None:
@@ -123,13 +129,17 @@ def _timed(bench: Bench, calls: Mapping[str, tuple[int, Call]], budget_s: float,
 
 
 def decide(timing: Timing) -> str:
-    """The faster of stacked and merged, unless another cut beats it by more than the switching margin."""
+    """The faster of stacked and merged, unless another cut beats it by more than the switching margin.
+
+    Where neither was worth timing, the fastest cut.
+    """
 
     def log_ratio(name: str, baseline: str) -> float:
         return median(block_log_ratios(timing, name, baseline))
 
-    extremes = [name for name in (STACKED, MERGED) if name in timing.samples]
-    best = min(extremes, key=lambda name: log_ratio(name, STACKED))
-    rivals = [name for name in timing.samples if name not in extremes]
+    names = list(timing.samples)
+    extremes = [name for name in names if name in (STACKED, MERGED)]
+    best = min(extremes or names, key=lambda name: log_ratio(name, names[0]))
+    rivals = [name for name in names if name not in extremes]
     rival = min(rivals, key=lambda name: log_ratio(name, best), default=best)
     return rival if log_ratio(rival, best) < -SWITCHING_MARGIN else best
