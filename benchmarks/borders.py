@@ -6,7 +6,7 @@ computing the border apart costs. Only its interior is compared with the exact r
 
 from linear_lasagna.catalog import GROUPS
 
-from ._replay import DEVICES, DTYPES, _Trials
+from ._replay import DEVICES, DTYPES, PLANNED_WAYS, _Trials
 
 
 class Borders(_Trials):
@@ -15,5 +15,5 @@ class Borders(_Trials):
         [problem.name for problem in GROUPS["borders"]],
         DTYPES,
         DEVICES,
-        ["direct", "control", "border_exact/direct", "merged_summed/direct"],
+        ["direct", "control", "border_exact/direct", "merged_summed/direct", *PLANNED_WAYS],
     ]

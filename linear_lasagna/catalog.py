@@ -23,6 +23,7 @@ WIDE = (
     "Salzmann, arXiv 1811.10495, and Bhardwaj et al., arXiv 2103.09404, make; its numbers are this suite's own"
 )
 PLAIN = "plain 3×3 stack, the textbook example of receptive fields: Simonyan and Zisserman, arXiv 1409.1556"
+BREAK_EVEN = "made up: a pair C → C_mid → C that gives 56×56, to find from which C_mid on merging pays"
 
 SMALL_IMAGE = 32
 
@@ -141,6 +142,18 @@ def _stacks() -> list[Problem]:
     ]
 
 
+def _break_even() -> list[Problem]:
+    """Pairs of k×k, C from 4 to 64, C_mid from C / 2 to 16 C, but 512 at most."""
+
+    def pair(k: int, outer: int, middle: int) -> Problem:
+        size, layers = 56 + 2 * (k - 1), (Layer(middle, k), Layer(outer, k))
+        return Problem(f"breakeven/k{k}_{outer}_{middle}", 1, outer, (size, size), layers, BREAK_EVEN)
+
+    multiples = (1, 2, 4, 8, 16, 32)  # of C / 2
+    sizes = [(outer, outer * m // 2) for outer in (4, 8, 16, 32, 64) for m in multiples if outer * m // 2 <= 512]
+    return [pair(k, *channels) for k in (3, 5) for channels in sizes]
+
+
 def _border(name: str, channels: int, size: int, layers: list[Layer], source: str) -> list[Problem]:
     """A padded stack on a large image and on a small one."""
     return [Problem(f"borders/{name}_{n}", 1, channels, (n, n), tuple(layers), source) for n in (size, SMALL_IMAGE)]
@@ -163,6 +176,7 @@ GROUPS: dict[str, tuple[Problem, ...]] = {
     "networks": (*_resnet50(), *_vgg16()),
     "stacks": tuple(_stacks()),
     "borders": tuple(_borders()),
+    "breakeven": tuple(_break_even()),
 }
 
 CATALOG: dict[str, Problem] = {problem.name: problem for group in GROUPS.values() for problem in group}

@@ -1,0 +1,408 @@
+"""The planner: no cut is cheaper than its, and the rule for two layers is its special case."""
+
+import dataclasses
+import itertools
+import json
+import math
+import random
+
+import pytest
+import torch
+from exactly import assert_equals, stack
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import DTYPES, SEEDS, integer_numbers, mergeable_problems, problems
+
+from linear_lasagna import METHODS, SCHEDULES, Layer, Problem
+from linear_lasagna.catalog import CATALOG
+from linear_lasagna.merging import border_operations, not_mergeable
+from linear_lasagna.planning import Plan, plan, planner, remembered
+from linear_lasagna.planning import measure as measure_module
+from linear_lasagna.planning.compute import prepare_runs, unsupported_run
+from linear_lasagna.planning.measure import Bench, Measured, decide, run_seconds, worth_timing
+from linear_lasagna.planning.operations import operations, run_operations
+from linear_lasagna.planning.runs import all_runs, cheapest, part, separate, whole
+from linear_lasagna.timing import Timing
+from linear_lasagna.validation import TileReference, check_bound
+from linear_lasagna.ways import way_named
+
+
+def groupings(depth):
+    """Every way to cut `depth` layers into runs: one for each choice of borders."""
+    for borders in itertools.product((False, True), repeat=depth - 1):
+        edges = [0, *(i for i, cut in enumerate(borders, 1) if cut), depth]
+        yield tuple(itertools.pairwise(edges))
+
+
+def total(costs, runs):
+    """None where one of the runs is impossible."""
+    prices = [costs[run] for run in runs]
+    return None if None in prices else sum(prices)
+
+
+@st.composite
+def run_costs(draw):
+    """A cost for every run of up to 8 layers; runs of several layers may be impossible. Small, so that many tie."""
+    depth = draw(st.integers(1, 8))
+    prices = st.integers(0, 12)
+    return depth, {
+        (start, stop): draw(prices if stop == start + 1 else st.none() | prices) for start, stop in all_runs(depth)
+    }
+
+
+@given(run_costs())
+def test_no_grouping_is_cheaper(case):
+    depth, costs = case
+    possible = [runs for runs in groupings(depth) if total(costs, runs) is not None]
+    found = cheapest(depth, costs.__getitem__)
+    assert found in possible
+    least = min(total(costs, runs) for runs in possible)
+    assert total(costs, found) == least
+    assert len(found) == max(len(runs) for runs in possible if total(costs, runs) == least)
+
+
+def test_groupings_are_all_groupings():
+    assert len(set(groupings(8))) == 2**7
+    assert len(all_runs(8)) == 36
+
+
+def test_single_layers_that_are_impossible_alone():
+    costs = {(0, 1): None, (1, 2): 1, (0, 2): 9, (2, 3): 1, (1, 3): 5, (0, 3): None}
+    assert cheapest(3, costs.__getitem__) == ((0, 2), (2, 3))
+    with pytest.raises(ValueError, match="no way to cut 3 layers"):
+        cheapest(3, (costs | {(0, 2): None}).__getitem__)
+
+
+def merged_macs(problem, run):
+    """From the definition: batch × outputs × (out × in / groups × taps), the kernel sizes adding up."""
+    start, stop = run
+    layers = problem.expanded[start:stop]
+    groups = math.gcd(*(layer.groups for layer in layers))
+    axes = zip(*(layer.kernel_size for layer in layers), strict=True)
+    taps = math.prod(1 + sum(k - 1 for k in axis) for axis in axes)
+    return math.prod(problem.shapes[stop]) * problem.channels[start] // groups * taps
+
+
+@given(mergeable_problems(depths=(1, 4)))
+def test_plan_by_operations_is_the_cheapest_of_all_groupings(problem):
+    costs = {run: merged_macs(problem, run) for run in all_runs(problem.depth)}
+    found = plan(problem)
+    assert found.planned == min(total(costs, runs) for runs in groupings(problem.depth))
+    assert found.planned == total(costs, found.runs)
+    assert found.stacked == total(costs, separate(problem.depth)) == problem.macs
+    assert found.merged == (costs[0, problem.depth] if problem.depth > 1 else None)
+
+
+@given(problems(depths=(1, 4)))
+def test_any_stack_has_a_plan_that_covers_it(problem):
+    found = plan(problem)
+    assert [index for start, stop in found.runs for index in range(start, stop)] == list(range(problem.depth))
+    assert found.planned <= found.stacked == problem.macs
+    assert found.merged is None or found.planned <= found.merged
+    assert operations(problem, found.runs) == found.planned
+
+
+@given(st.integers(1, 4), st.integers(1, 64), st.integers(1, 64), st.integers(1, 512))
+def test_the_rule_for_two_layers(k, inputs, outputs, middle):
+    """Merging saves operations only if C_mid > (2k-1)² Cin Cout / (k² (Cin + Cout)).
+
+    That holds where all three sizes are equal: nearly so on a large unpadded image. Within what the wider middle
+    makes of it the count itself decides, and the test above holds it to that.
+    """
+    size = 10**6
+    problem = Problem("pair", 1, inputs, (size, size), (Layer(middle, k), Layer(outputs, k)))
+    saved = middle * k**2 * (inputs + outputs) - (2 * k - 1) ** 2 * inputs * outputs
+    # The first layer's output is k - 1 wider than the second's: its part of the saving is that much larger.
+    border = middle * inputs * k**2 * ((size - k + 1) ** 2 / (size - 2 * k + 2) ** 2 - 1)
+    if abs(saved) > border:
+        assert plan(problem).runs == (whole(2) if saved > 0 else separate(2))
+
+
+@pytest.mark.parametrize(("middle", "merges"), [(11, False), (12, True)])
+def test_the_rule_for_two_layers_of_equal_width(middle, merges):
+    """k = 3, Cin = Cout = C: from 25 / 18 C = 1.39 C on; for C = 8 that is 11.1."""
+    problem = Problem("pair", 1, 8, (10**6, 10**6), (Layer(middle, 3), Layer(8, 3)))
+    assert bool(plan(problem).merges) == merges
+
+
+def test_sesr_is_merged_block_by_block():
+    found = plan(CATALOG["stacks/sesr_x5"])
+    assert found.runs == ((0, 2), (2, 4), (4, 6), (6, 8), (8, 10))
+    assert found.merges == found.runs
+    assert found.planned * 10 < found.stacked
+    assert found.planned < found.merged
+
+
+def test_text_names_the_merged_layers():
+    text = str(plan(CATALOG["stacks/expandnet"]))
+    assert text.startswith("stacks/expandnet: 0–2: ")
+    assert "MAC" in text
+    assert "\n" not in text
+    padded = Problem("padded", 1, 8, (16, 16), (Layer(8, 3, stride=2, padding=1), Layer(8, 3, padding=1)))
+    assert "0, 1: " in str(plan(padded)) or "0–1: " in str(plan(padded))
+
+
+def test_a_plan_is_frozen_data():
+    found = plan(CATALOG["stacks/plain_x2"])
+    assert isinstance(found, Plan)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.runs = ()
+
+
+def test_part_is_what_reaches_the_run():
+    problem = CATALOG["stacks/sesr_x3"]
+    here = part(problem, (2, 5))
+    assert here.shapes == problem.shapes[2:6]
+    assert here.expanded == problem.expanded[2:5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cost": "flops"}, "unknown cost 'flops'; known: operations"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"device": "cuda:99"}, "cannot plan for cuda:99: this machine has"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        plan(CATALOG["stacks/plain_x2"], **arguments)
+    assert "\n" not in str(caught.value)
+
+
+# Padding between the layers
+
+
+PADDED = Problem("padded", 2, 8, (24, 24), (Layer(32, 3, padding=1), Layer(8, 3, padding=1)))
+
+
+def test_a_padded_run_costs_its_border_too():
+    assert not_mergeable(PADDED.expanded) is not None
+    count = run_operations(PADDED, (0, 2))
+    assert count == 2 * border_operations(PADDED.expanded, 8, (24, 24))
+    inside = 2 * 22 * 22 * 8 * 8 * 25
+    assert inside < count < PADDED.macs
+    assert plan(PADDED).runs == ((0, 2),)
+    assert plan(PADDED).merged == count
+
+
+# Computing a cut
+
+
+def random_cut(problem, method, dtype, seed):
+    """One of the groupings that can be computed, at random."""
+    possible = {
+        run for run in all_runs(problem.depth) if unsupported_run(problem, run, METHODS[method], dtype, "cpu") is None
+    }
+    found = [runs for runs in groupings(problem.depth) if possible.issuperset(runs)]
+    return random.Random(seed).choice(found)
+
+
+@given(problems(depths=(2, 4)), SEEDS)
+def test_every_cut_computes_what_the_stack_does(problem, seed):
+    x, kernels = integer_numbers(problem, seed)
+    expected = stack(x, kernels, problem.layers)
+    runs = random_cut(problem, "direct", torch.float64, seed)
+    assert_equals(prepare_runs(problem, kernels, runs, METHODS["direct"])(x), expected, f"{runs}: {problem!r}")
+
+
+@given(mergeable_problems(), SEEDS, st.sampled_from(DTYPES))
+def test_every_cut_meets_the_bound_of_a_planned_way(problem, seed, dtype):
+    runs = random_cut(problem, "direct", dtype, seed)
+    draw = problem.draw(dtype, seed=seed, signs="positive")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "_measured", lambda *_: Measured(runs, 1.0, 1.0, None))
+        check_bound(problem, way_named("planned/direct"), dtype, draw, TileReference.of(problem, *draw))
+
+
+@settings(max_examples=6)
+@given(problems(ranks=(1, 2), depths=(2, 3)), SEEDS)
+def test_planned_ways_compute_what_the_stack_does(problem, seed):
+    x, kernels = integer_numbers(problem, seed)
+    expected = stack(x, kernels, problem.layers)
+    for name in ("planned", "planned_operations"):
+        assert_equals(SCHEDULES[name](problem, kernels)(x), expected, f"{name}: {problem!r}, seed {seed}")
+
+
+def test_a_single_layer_has_no_plan():
+    problem = CATALOG["resnet50/conv2_3x3"]
+    for name in ("planned", "planned_operations"):
+        reason = SCHEDULES[name].unsupported(problem, "direct", torch.float32, "cpu")
+        assert reason == "a single layer has nothing to merge"
+
+
+def test_planning_asks_the_method_about_every_layer():
+    problem = Problem("patches", 1, 1, (8, 8), (Layer(2, 2, stride=2), Layer(2, 3)))
+    reason = SCHEDULES["planned"].unsupported(problem, "patch_matmul", torch.float32, "cpu")
+    assert "kernel size = stride" in reason
+    with pytest.raises(ValueError, match=r"cannot plan patches with patch_matmul: layer 1: .*kernel size = stride"):
+        plan(problem, method="patch_matmul")
+
+
+# Measured time
+
+
+def timing(**seconds):
+    """Calls that took so long in each of 12 blocks."""
+    samples = {name: [[s]] * 12 for name, s in seconds.items()}
+    return Timing(samples, dict(seconds), dict.fromkeys(seconds, 1), dict.fromkeys(seconds, 1), 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({"stacked": 1.0}, "stacked"),
+        ({"stacked": 1.0, "merged": 0.999}, "merged"),
+        ({"stacked": 1.0, "merged": 1.001}, "stacked"),
+        ({"stacked": 1.0, "time": 0.985}, "stacked"),
+        ({"stacked": 1.0, "time": 0.975}, "time"),
+        ({"stacked": 1.0, "merged": 0.9, "time": 0.89, "operations": 0.91}, "merged"),
+        ({"stacked": 1.0, "merged": 0.9, "time": 0.87, "operations": 0.86}, "operations"),
+        ({"stacked": 1.0, "operations": 1.2}, "stacked"),
+        ({"merged": 1.0, "operations": 0.99, "time": 0.97}, "time"),
+        ({"merged": 1.0, "operations": 0.99}, "merged"),
+        ({"operations": 1.0, "time": 0.99}, "time"),
+    ],
+)
+def test_a_plan_replaces_stacked_and_merged_only_by_the_margin(seconds, chosen):
+    assert decide(timing(**seconds)) == chosen
+
+
+def test_runs_are_timed_once_each_and_none_that_is_hopeless():
+    bench = Bench(CATALOG["stacks/sesr_x3"].reduced(), "cpu", torch.float32, "direct")
+    runs = worth_timing(bench)
+    assert set(separate(6)) <= set(runs)
+    assert (0, 6) in runs
+    assert (1, 3) not in runs  # 16 -> 256 -> 16 -> 256: 14 times the operations
+    seconds = run_seconds(bench, runs, 0.002)
+    assert list(seconds) == runs
+    assert all(s > 0 for s in seconds.values())
+
+
+def test_a_hopeless_cut_is_not_timed_as_a_whole(monkeypatch):
+    """Three SESR blocks: the stack's runs add up to 20 times those of the plan, and only that sum is known of it."""
+    bench = Bench(CATALOG["stacks/sesr_x3"], "cpu", torch.float32, "direct")
+    seconds = {run: 10.0 * (run[1] - run[0]) for run in worth_timing(bench)}
+    seconds |= {(0, 2): 1.0, (2, 4): 1.0, (4, 6): 1.0, (0, 6): 5.0}
+    timed = {}
+
+    def cut_timing(bench, cuts, budget_s):
+        timed.update(cuts)
+        return timing(**{name: sum(seconds[run] for run in runs) for name, runs in cuts.items()})
+
+    monkeypatch.setattr(measure_module, "run_seconds", lambda *_: seconds)
+    monkeypatch.setattr(measure_module, "cut_timing", cut_timing)
+    found = measure_module.plan_by_time(bench, 0.01)
+    assert set(timed) == {"merged", "operations"}
+    assert found == Measured(((0, 2), (2, 4), (4, 6)), 3.0, 60.0, 5.0)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and a process that has planned nothing yet."""
+    monkeypatch.setenv("LASAGNA_CACHE", str(tmp_path))
+    planner._measured.cache_clear()
+    return tmp_path / "plans"
+
+
+SMALL = CATALOG["stacks/plain_x3"].reduced()
+
+
+def unmeasured(monkeypatch):
+    """Planning from now on must not time anything."""
+    planner._measured.cache_clear()
+    monkeypatch.setattr(planner, "plan_by_time", None)
+
+
+def test_a_measured_plan_is_remembered(cache, monkeypatch):
+    found = plan(SMALL, cost="measured")
+    assert found.unit == "s"
+    assert len(list(cache.iterdir())) == 1
+    unmeasured(monkeypatch)
+    assert plan(SMALL, cost="measured") == found
+    renamed = dataclasses.replace(SMALL, name="renamed")
+    assert plan(renamed, cost="measured").runs == found.runs
+
+
+def test_one_process_keeps_to_one_plan(cache):
+    found = plan(SMALL, cost="measured")
+    next(cache.iterdir()).unlink()
+    assert plan(SMALL, dtype=torch.float32, cost="measured") == found
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("change", [{"dtype": "float64"}, {"method": "unfold_matmul"}, {"budget_s": 0.003}], ids=str)
+def test_another_setting_is_another_plan(cache, change):
+    plan(SMALL, cost="measured")
+    plan(SMALL, cost="measured", **change)
+    assert len(list(cache.iterdir())) == 2
+
+
+def spoilt(text):
+    """What might stand in the file instead of a plan, and a word of the reason."""
+    data = json.loads(text)
+    whole_run = data["found"] | {"runs": [[0, 3]]}
+    return [
+        ("", "Expecting value"),
+        (text[: len(text) // 2], ""),
+        ("[]", "list indices"),
+        (json.dumps({"key": data["key"]}), "found"),
+        (json.dumps(data | {"key": {}}), "belongs to another"),
+        (json.dumps(data | {"found": whole_run | {"runs": [[0, 2]]}}), "do not cover 3 layers"),
+        (json.dumps(data | {"found": whole_run | {"runs": [[0, 0], [0, 3], [3, 3]]}}), "do not cover"),
+        (json.dumps(data | {"found": whole_run | {"planned": -1.0}}), "are not positive"),
+        (json.dumps(data | {"found": whole_run | {"stacked": None}}), "not a plan"),
+        (json.dumps(data | {"found": []}), "not a plan"),
+    ]
+
+
+def test_a_spoilt_file_is_ignored_with_one_line(cache):
+    plan(SMALL, cost="measured")
+    (path,) = cache.iterdir()
+    good = path.read_text()
+    for text, reason in spoilt(good):
+        path.write_text(text)
+        planner._measured.cache_clear()
+        with pytest.warns(RuntimeWarning, match=rf"ignored .*{path.name}, measuring anew: .*{reason}") as caught:
+            plan(SMALL, cost="measured")
+        assert len(caught) == 1
+        assert "\n" not in str(caught[0].message)
+        assert json.loads(path.read_text())["key"] == json.loads(good)["key"]
+    assert [each.suffix for each in cache.iterdir()] == [".json"]
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LASAGNA_CACHE", str(tmp_path / "file"))
+    planner._measured.cache_clear()
+    with pytest.warns(RuntimeWarning) as caught:
+        assert plan(SMALL, cost="measured").runs
+    assert "cannot remember a plan" in str(caught[-1].message)
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "path"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/linear-lasagna"),
+        ("linux", {"HOME": "/home/a"}, "/home/a/.cache/linear-lasagna"),
+        ("darwin", {"HOME": "/Users/a"}, "/Users/a/Library/Caches/linear-lasagna"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/linear-lasagna"),
+    ],
+)
+def test_the_cache_lies_where_the_platform_keeps_caches(monkeypatch, platform, variables, path):
+    for name in ("LASAGNA_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(remembered.sys, "platform", platform)
+    assert remembered.folder().as_posix() == path
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "soon"])
+def test_a_budget_must_be_a_positive_number_of_seconds(monkeypatch, text):
+    monkeypatch.setenv("LASAGNA_PLANNING_S", text)
+    with pytest.raises(ValueError, match=f"LASAGNA_PLANNING_S must be a positive number of seconds, not {text}"):
+        plan(SMALL, cost="measured")
+    with pytest.raises(ValueError, match="budget_s must be a positive number of seconds, not 0"):
+        plan(SMALL, cost="measured", budget_s=0)
