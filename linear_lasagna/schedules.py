@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
-from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
+from linear_lasagna.exact.regions import Box
+from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
+from linear_lasagna.merging.chain import chained, runs
+from linear_lasagna.merging.order import fold
+from linear_lasagna.merging.regions import interior
+from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS, Call, Method
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 
@@ -33,7 +38,7 @@ def stacked(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call
 
 def merged(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
     """One convolution; its kernel is merged in float64 beforehand and then rounded."""
-    return method.prepare(*_merge_in_float64(kernels, problem.expanded))
+    return method.prepare(*merge_stack(kernels, problem.expanded, torch.float64))
 
 
 def merged_working(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
@@ -50,33 +55,84 @@ def merged_per_call(problem: Problem, kernels: Sequence[Kernel], method: Method)
     return call
 
 
-def _merge_in_float64(kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer]) -> tuple[Kernel, ExpandedLayer]:
-    """merge_stack in float64; a device without float64 hands its kernels to the CPU for it."""
-    device = kernels[0].weight.device
-    if device.type != "mps":
-        return merge_stack(kernels, layers, torch.float64)
-    at_home = [Kernel(k.weight.cpu(), None if k.bias is None else k.bias.cpu()) for k in kernels]
-    kernel, layer = merge_stack(at_home, layers, torch.float64)
-    return Kernel(kernel.weight.to(device), None if kernel.bias is None else kernel.bias.to(device)), layer
+def border_exact_float64(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
+    """The merged convolution where no output needs padding between the layers, the stack on the thin rest."""
+    return border_exact(kernels, problem.expanded, problem.size, method.name)
+
+
+def merged_summed(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
+    """One convolution with the sum of the paddings, WRONG at the border: what border-exact merging is compared with."""
+    return method.prepare(summed_kernel(kernels, problem.expanded, torch.float64), fold(problem.expanded))
+
+
+# Runs of layers, one after another; a run of several layers is merged.
+Grouping: TypeAlias = tuple[tuple[ExpandedLayer, ...], ...]
+
+
+def _apart(problem: Problem) -> Grouping:
+    return tuple((layer,) for layer in problem.expanded)
+
+
+def _together(problem: Problem) -> Grouping:
+    return (problem.expanded,)
+
+
+def _collapsed(problem: Problem) -> Grouping:
+    return tuple(tuple(link.layer for link in run) for run in runs(chained(problem.expanded)))
+
+
+def _kept(problem: Problem) -> str | None:
+    return None
+
+
+def _merged_whole(problem: Problem) -> str | None:
+    return "a single layer has nothing to merge" if problem.depth == 1 else not_mergeable(problem.expanded)
+
+
+def _border_merged(problem: Problem) -> str | None:
+    return not_border_mergeable(problem.expanded)
+
+
+def _summed(problem: Problem) -> str | None:
+    reason = _border_merged(problem)
+    return reason or (None if inside(problem) else "every output needs padding between the layers: none would be right")
+
+
+def everywhere(problem: Problem) -> Box | None:
+    """All outputs: (start, stop) per axis."""
+    return tuple((0, length) for length in problem.sizes[-1])
+
+
+def inside(problem: Problem) -> Box | None:
+    """The outputs that need no padding between the layers, or None where there are none."""
+    return interior(chained(problem.expanded), problem.size)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One way to group a stack. `merges`: the dtype of the merge, or None where the layers are kept as they are."""
+    """One way to group a stack. `merges`: the dtype of the merge, or None where the layers are kept as they are.
+
+    groupings(problem): every output is computed by one of these. refuses(problem): why the schedule has nothing to do.
+    right(problem): the outputs that it claims to compute, all but for `merged_summed`; only there is it compared.
+    """
 
     name: str
     build: Callable[[Problem, Sequence[Kernel], Method], Call]
     merges: Literal["float64", "working"] | None = None
+    groupings: Callable[[Problem], tuple[Grouping, ...]] = lambda problem: (_together(problem),)
+    refuses: Callable[[Problem], str | None] = _merged_whole
+    right: Callable[[Problem], Box | None] = everywhere
 
     def layers(self, problem: Problem) -> tuple[ExpandedLayer, ...]:
         """The layers that are computed. Raises ValueError where the stack cannot be merged."""
-        return (merged_layer(problem.expanded),) if self.merges else problem.expanded
+        reason = self.refuses(problem) if problem.depth > 1 else None
+        if reason is not None:
+            raise ValueError(reason)
+        return tuple(fold(run) for grouping in self.groupings(problem) for run in grouping)
 
     def unsupported(self, problem: Problem, method: str, dtype: torch.dtype, device: str) -> str | None:
         """Why this schedule cannot compute the problem with the method, or None where it can."""
-        if self.merges and problem.depth == 1:
-            return "a single layer has nothing to merge"
-        reason = not_mergeable(problem.expanded) if self.merges else None
+        reason = self.refuses(problem)
         if reason is not None:
             return reason
         reasons = (METHODS[method].unsupported(layer, dtype, device) for layer in self.layers(problem))
@@ -94,8 +150,16 @@ class Schedule:
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "stacked": Schedule("stacked", stacked),
-    "merged": Schedule("merged", merged, merges="float64"),
-    "merged_working": Schedule("merged_working", merged_working, merges="working"),
-    "merged_per_call": Schedule("merged_per_call", merged_per_call, merges="working"),
+    "stacked": Schedule("stacked", stacked, groupings=lambda problem: (_apart(problem),), refuses=_kept),
+    "merged": Schedule("merged", merged, "float64"),
+    "merged_working": Schedule("merged_working", merged_working, "working"),
+    "merged_per_call": Schedule("merged_per_call", merged_per_call, "working"),
+    "border_exact": Schedule(
+        "border_exact",
+        border_exact_float64,
+        "float64",
+        groupings=lambda problem: (_apart(problem), _collapsed(problem), _together(problem)),
+        refuses=_border_merged,
+    ),
+    "merged_summed": Schedule("merged_summed", merged_summed, "float64", refuses=_summed, right=inside),
 }

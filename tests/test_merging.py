@@ -222,27 +222,18 @@ def test_merged_module_can_be_saved_and_loaded():
     assert torch.equal(other(x), merged(x))
 
 
-def test_padding_given_as_a_word():
-    """'valid' is none; 'same' of 1 x 1 is none, of 3 x 3 it is not full."""
-    assert merge([nn.Conv2d(1, 2, 3, padding="valid"), nn.Conv2d(2, 1, 1, padding="same")]).kernel_size == (
-        3,
-        3,
-    )
-    assert_refused(lambda: merge([nn.Conv2d(1, 2, 3, padding="same"), nn.Conv2d(2, 1, 3)]), "zero padding")
-
-
 def conv(*arguments, **keywords):
     return nn.Conv2d(*arguments, **keywords)
+
+
+def filled(module, name, value):
+    getattr(module, name).data.view(-1)[-1] = value
+    return module
 
 
 REFUSED = {
     "empty": (list, "no layer to merge"),
     "empty Sequential": (lambda: nn.Sequential(), "no layer to merge"),
-    "stride": (lambda: [conv(1, 2, 3), conv(2, 1, 3, stride=2)], "layer 1 has stride"),
-    "dilation": (lambda: [conv(1, 2, 3, dilation=2), conv(2, 1, 3)], "layer 0 has .*dilation"),
-    "padding 1 of 3 x 3": (lambda: [conv(1, 2, 3, padding=1), conv(2, 1, 3, padding=1)], "zero padding"),
-    "padding of one layer": (lambda: [conv(1, 2, 3, padding=2), conv(2, 1, 3)], "zero padding"),
-    "bias of fully padded": (lambda: [conv(1, 2, 3, padding=2), conv(2, 1, 3, padding=2)], "bias between"),
     "channels": (lambda: [conv(1, 2, 3), conv(3, 1, 3)], "layer 0 gives 2 channels, layer 1 takes 3"),
     "padding_mode": (
         lambda: [conv(1, 2, 3, padding=2, padding_mode="circular"), conv(2, 1, 3)],
@@ -252,8 +243,11 @@ REFUSED = {
     "transposed": (lambda: [nn.ConvTranspose2d(1, 2, 3)], "layer 0 is a ConvTranspose2d"),
     "linear": (lambda: [nn.Linear(2, 2)], "layer 0 is a Linear"),
     "no module": (lambda: [conv(1, 2, 3), "conv"], "layer 1 is a str"),
-    "even kernel, same": (lambda: [conv(1, 2, 2, padding="same")], "even kernel"),
-    "ranks": (lambda: [nn.Conv1d(1, 2, 3), conv(2, 1, 3)], "spatial ax|rank"),
+    "complex": (lambda: [conv(1, 2, 3), conv(2, 1, 3, dtype=torch.complex64)], "layer 1 is torch.complex64"),
+    "ranks": (lambda: [nn.Conv1d(1, 2, 3), conv(2, 1, 3)], "layer 0 and layer 1 differ .* spatial axes"),
+    "dtypes": (lambda: [conv(1, 2, 3), conv(2, 1, 3).half()], "layer 0 and layer 1 differ in dtype"),
+    "infinite weight": (lambda: [conv(1, 2, 3), filled(conv(2, 1, 3), "weight", math.inf)], "layer 1 has a weight"),
+    "NaN bias": (lambda: [filled(conv(1, 2, 3), "bias", math.nan)], "layer 0 has a bias with .* not finite"),
 }
 
 
@@ -275,10 +269,16 @@ def assert_refused(call, message):
     ("layers", "reason"),
     [
         ([], "no layer"),
-        ([Layer(2, 3, stride=2)], "stride"),
-        ([Layer(2, 3, dilation=2)], "dilation"),
-        ([Layer(2, 3, padding=1)] * 2, "zero padding"),
-        ([Layer(2, 3, padding=2, bias=True)] * 2, "bias"),
+        ([Layer(2, 3, padding=1)] * 2, "layer 1: zero padding"),
+        ([Layer(2, 3, padding=2, bias=True)] * 2, "layer 1: a bias"),
+        ([Layer(2, 3, padding=2), Layer(2, 3), Layer(2, 1, padding=1)], "layer 2: zero padding"),
+        ([Layer(2, 3, padding=2, dilation=2), Layer(2, 1, padding=1)], "layer 1: zero padding"),
+        ([Layer(2, 3, stride=2)] * 2, None),
+        ([Layer(2, 3, dilation=2), Layer(2, 3, dilation=3)], None),
+        ([Layer(2, 3, padding=1, bias=True), Layer(2, 3, bias=True)], None),
+        ([Layer(2, 1), Layer(2, 3, padding=1)], None),
+        ([Layer(2, 3, padding=4, dilation=2), Layer(2, 1, padding=1)], None),
+        ([Layer(2, 3, padding=4), Layer(2, 3), Layer(2, 1, padding=1)], None),
         ([Layer(2, 3)] * 2, None),
         ([Layer(2, 3, padding=2), Layer(2, 1)], None),
         ([Layer(2, 3, padding=2)] * 2, None),

@@ -17,7 +17,7 @@ Merged: TypeAlias = tuple[torch.Tensor, int]
 
 
 def left_to_right(weights: Weights) -> Merged:
-    """((W1 W2) W3) W4: what linear_lasagna's merged schedules do. The weight, and the multiply-accumulates it took."""
+    """((W1 W2) W3) W4. The weight, and the multiply-accumulates it took."""
     merged, macs = weights[0], 0
     for weight in weights[1:]:
         merged, macs = _pair((merged, macs), (weight, 0))

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 
 from linear_lasagna.formats import accumulator, unit_roundoff
+from linear_lasagna.merging.order import Order, merge_order
+from linear_lasagna.merging.pairs import pair
 from linear_lasagna.problems import ExpandedLayer
 
 
@@ -85,14 +87,26 @@ def chain_bound(
 
 
 def merging_bound(layers: Sequence[ExpandedLayer], in_channels: int, merge_dtype: torch.dtype) -> float:
-    """A bound on the relative error of a kernel merged in `merge_dtype` from kernels of one sign.
+    """A bound on the relative error of a kernel merged in `merge_dtype` from kernels of one sign, its bias included.
 
-    Merging layer l into those before it sums at most in_channels_l * taps products for each number.
+    Merging two kernels sums, for each number, one product per channel between them and per tap of the smaller one at
+    most; a bias is seen by all taps of the second. The order is the one in which `merging.merge_stack` merges.
     """
-    logs, channels = 0.0, in_channels
-    for index, layer in enumerate(layers):
-        if index:
-            products = (layer.fan_in(channels) + layer.bias) * layer.groups
-            logs += math.log1p(layer_bound(products, 1, merge_dtype))
-        channels = layer.out_channels
-    return math.expm1(logs)
+    return math.expm1(_merging_log(merge_order(tuple(layers), in_channels), layers, merge_dtype)[0])
+
+
+def _merging_log(
+    order: Order, layers: Sequence[ExpandedLayer], merge_dtype: torch.dtype
+) -> tuple[float, ExpandedLayer]:
+    """log(1 + bound) of the kernel merged in this order, and its layer."""
+    if isinstance(order, int):
+        return 0.0, layers[order]
+    (early, first), (late, second) = (_merging_log(part, layers, merge_dtype) for part in order)
+    both = pair(first, second)
+    products = first.out_channels // both.layer.groups * min(first.taps, second.taps)
+    roundings = 1
+    if first.bias:
+        products = max(products, second.fan_in(first.out_channels) + 1)
+        roundings = 3  # the sum over the taps, the sum over the channels, and the second bias
+    own = math.log1p(layer_bound(products, roundings, merge_dtype))
+    return early + late + own, both.merged

@@ -1,16 +1,25 @@
-"""The errors of a merged kernel's numbers. Merging is a stack itself, so the recursion over layers applies to it."""
+"""The errors of a merged kernel's numbers. Merging is convolving, so what holds for layers applies to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
-from linear_lasagna.merging import merged_layer, regroup
-from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
-from linear_lasagna.rounding.spread import KernelErrors, Setting, Spread, exactly, stack_spread
+from linear_lasagna.merging.order import Order, fold, merge_order
+from linear_lasagna.merging.pairs import Pair, pair, through
+from linear_lasagna.problems import ExpandedLayer, Kernel
+from linear_lasagna.rounding.spread import KernelErrors, Setting, Spread, exactly, layer_spread
 from linear_lasagna.rounding.variance import storage_error
+
+
+class Numbers(NamedTuple):
+    """A kernel, exact up to float64, and its errors."""
+
+    weight: Spread
+    bias: Spread | None
 
 
 def merged_kernel(
@@ -18,18 +27,14 @@ def merged_kernel(
 ) -> tuple[Kernel, KernelErrors]:
     """The merged kernel, exact up to float64, and its errors when PyTorch merges it in `merge_dtype`.
 
-    kernels: float64. The result is rounded to the setting's dtype at the end. Raises ValueError where the stack cannot
-    be merged.
+    kernels: float64. The result is rounded to the setting's dtype at the end. Whether the merged convolution is right
+    at the border is not asked.
     """
-    layer = merged_layer(layers)
-    weights = [regroup(k.weight, each.groups, layer.groups) for k, each in zip(kernels, layers, strict=True)]
-    weight = merged_weight(weights, layer.groups, replace(setting, dtype=merge_dtype, method="direct"))
-    bias = merged_bias(kernels, weights, layer.groups, merge_dtype) if layer.bias else None
+    order = merge_order(tuple(layers), kernels[0].weight.shape[1] * layers[0].groups)
+    found = _merge(order, kernels, layers, replace(setting, dtype=merge_dtype, method="direct"))
     if merge_dtype is not setting.dtype:
-        weight = _rounded(weight, setting.dtype)
-        bias = bias and _rounded(bias, setting.dtype)
-    parts = zip(weight, bias or (None, None, None), strict=True)
-    values, mean, variance = (Kernel(*part) for part in parts)
+        found = Numbers(_rounded(found.weight, setting.dtype), found.bias and _rounded(found.bias, setting.dtype))
+    values, mean, variance = (Kernel(*part) for part in zip(found.weight, found.bias or (None,) * 3, strict=True))
     return values, KernelErrors(mean, variance)
 
 
@@ -38,42 +43,44 @@ def _rounded(numbers: Spread, dtype: torch.dtype) -> Spread:
     return Spread(numbers.values, numbers.bias + last.bias, numbers.variance + last.variance)
 
 
-def merged_weight(weights: Sequence[torch.Tensor], groups: int, merging: Setting) -> Spread:
-    """The merged weight and its errors: (out, in / groups, *k). All weights have the same number of groups.
-
-    The first weight is the image, its input channels are the batch; every further weight, flipped, is a layer.
-    """
-    axes = tuple(range(2, weights[0].ndim))
-    kernels = [Kernel(weight.flip(axes)) for weight in weights[1:]]
-    layers = [_merging_layer(weight, groups) for weight in weights[1:]]
-    merged = stack_spread(exactly(weights[0].transpose(0, 1)), kernels, layers, merging)
-    return Spread(*(part.transpose(0, 1) for part in merged))
-
-
-def _merging_layer(weight: torch.Tensor, groups: int) -> ExpandedLayer:
-    """The layer that correlates an image with all of the flipped weight, at full padding."""
-    size = tuple(weight.shape[2:])
-    return Layer(weight.shape[0], size, padding=tuple(k - 1 for k in size), groups=groups).expand(len(size))
+def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], merging: Setting) -> Numbers:
+    """The layers of the order, merged pair by pair as `merge_stack` merges them."""
+    if isinstance(order, int):
+        weight, bias = kernels[order]
+        return Numbers(exactly(weight), None if bias is None else exactly(bias))
+    early, late = order
+    both = pair(fold(_of(early, layers)), fold(_of(late, layers)))
+    first, second = (_merge(part, kernels, layers, merging) for part in order)
+    return Numbers(merged_weight(both, first, second, merging), merged_bias(both, first, second, merging.dtype))
 
 
-def merged_bias(
-    kernels: Sequence[Kernel], weights: Sequence[torch.Tensor], groups: int, merge_dtype: torch.dtype
-) -> Spread:
+def _of(order: Order, layers: Sequence[ExpandedLayer]) -> list[ExpandedLayer]:
+    return [layers[order]] if isinstance(order, int) else [*_of(order[0], layers), *_of(order[1], layers)]
+
+
+def merged_weight(both: Pair, first: Numbers, second: Numbers, merging: Setting) -> Spread:
+    """The merged weight and its errors. The first weight is an image, the second the kernel that convolves it."""
+    image = Spread(*(both.image(part) for part in first.weight))
+    values, *errors = (Kernel(both.kernel(part)) for part in second.weight)
+    inexact = any(bool(error.weight.any()) for error in errors)
+    found = layer_spread(image, values, both.layer, merging, KernelErrors(*errors) if inexact else None)
+    return Spread(*(both.weight(part) for part in found))
+
+
+def merged_bias(both: Pair, first: Numbers, second: Numbers, merge_dtype: torch.dtype) -> Spread | None:
     """The merged bias and its errors, (out,): every summed weight, product and sum is counted as rounded once."""
+    if first.bias is None:
+        return second.bias
 
     def seen(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-        return torch.bmm(matrix.unflatten(0, (groups, -1)), vector.reshape(groups, -1, 1)).flatten()
+        return through(matrix, vector, both.second.groups)
 
-    bias = _bias(kernels[0])
-    variance = torch.zeros_like(bias)
-    for weight, kernel in zip(weights[1:], kernels[1:], strict=True):
-        matrix = weight.flatten(2).sum(2)
-        product = seen(matrix, bias)
-        carried = seen(matrix.square(), variance) + seen(storage_error(matrix, merge_dtype).variance, bias.square())
-        bias = product + _bias(kernel)
-        variance = carried + sum(storage_error(part, merge_dtype).variance for part in (product, bias))
-    return Spread(bias, torch.zeros_like(bias), variance)
-
-
-def _bias(kernel: Kernel) -> torch.Tensor:
-    return kernel.weight.new_zeros(kernel.weight.shape[0]) if kernel.bias is None else kernel.bias
+    matrix, matrix_mean, matrix_variance = (part.flatten(2).sum(2) for part in second.weight)
+    matrix_variance = matrix_variance + storage_error(matrix, merge_dtype).variance
+    values, mean, variance = first.bias
+    product = seen(matrix, values)
+    added = second.bias or exactly(torch.zeros_like(product))
+    bias = product + added.values
+    carried = seen(matrix.square(), variance) + seen(matrix_variance, values.square()) + added.variance
+    own = sum(storage_error(part, merge_dtype).variance for part in (product, bias))
+    return Spread(bias, seen(matrix, mean) + seen(matrix_mean, values + mean) + added.bias, carried + own)

@@ -19,12 +19,12 @@ from dataclasses import replace
 
 import torch
 
-from linear_lasagna.merging import merged_layer
-from linear_lasagna.problems import Kernel, Layer
+from linear_lasagna.merging.order import fold
+from linear_lasagna.problems import Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.order import pairwise, sequential
 from linear_lasagna.rounding.spread import Setting, Spread, exactly, layer_spread, stack_spread
-from linear_lasagna.schedules import SCHEDULES
+from linear_lasagna.schedules import SCHEDULES, everywhere, inside
 
 
 def predict_error(
@@ -72,11 +72,29 @@ def _spread(
     expanded = [layer.expand(x.ndim - 2) for layer in layers]
     start = exactly(_wide(x))
     wide = [Kernel(_wide(k.weight), None if k.bias is None else _wide(k.bias)) for k in kernels]
+    batch, channels, *size = x.shape
+    problem = Problem("predicted", batch, channels, tuple(size), tuple(layers))
+    if SCHEDULES[schedule].right(problem) != everywhere(problem):
+        raise ValueError(f"the schedule {schedule!r} is wrong at the border, where no error can be predicted")
     merges = SCHEDULES[schedule].merges
     if merges is None:
         return stack_spread(start, wide, expanded, setting)
+    SCHEDULES[schedule].layers(problem)
     exact, errors = merged_kernel(wide, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
-    return layer_spread(start, exact, merged_layer(expanded), setting, errors)
+    found = layer_spread(start, exact, fold(expanded), setting, errors)
+    if len(SCHEDULES[schedule].groupings(problem)) == 1:
+        return found
+    return _inside(problem, found, stack_spread(start, wide, expanded, setting))
+
+
+def _inside(problem: Problem, merged: Spread, stack: Spread) -> Spread:
+    """The merged spread on the outputs that need no padding between the layers, the stack's on the others."""
+    box = inside(problem)
+    if box is not None:
+        for part, other in zip(stack, merged, strict=True):
+            here = (..., *(slice(*ends) for ends in box))
+            part[here] = other[here]
+    return stack
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,176 @@
+"""Merging that is right at the border too: the merged kernel inside, the stack itself on the thin rest.
+
+The rest is cut into strips (`regions`), two per axis at most. Each is computed on the crop that it needs, with the
+zeros that the layers pad put around it: by the stack, or by the stack after merging those runs whose border merging
+leaves alone, whichever takes fewer operations. Every output equals the stack's up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional
+
+from linear_lasagna.exact.regions import Crop, size_of
+from linear_lasagna.merging.chain import Chain, chained, joined, runs, sizes_of
+from linear_lasagna.merging.regions import (
+    Regions,
+    Strip,
+    interior,
+    operations,
+    regions,
+    strip_operations,
+    strips_of,
+)
+from linear_lasagna.merging.stack import not_mergeable, summed_kernel, unlike
+from linear_lasagna.methods import METHODS, Call
+from linear_lasagna.problems import ExpandedLayer, Kernel
+
+
+class Plan(NamedTuple):
+    """How one size of input is computed. runs: the layers that each link of the strips' chain is merged from;
+    operations: multiply-accumulates per image.
+    """
+
+    regions: Regions
+    runs: tuple[Chain, ...]
+    operations: int
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """Zeros on both sides of the interior's crop, which the convolution itself can add without a copy."""
+        need = self.regions.need
+        return tuple(max(0, min(ends)) for ends in zip(need.before, need.after, strict=True))
+
+
+def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
+    """How an input of this size is computed, or None where no output is interior and the stack has to run."""
+    groupings = (runs(chain), tuple((link,) for link in chain))
+    inner = interior([joined(run) for run in groupings[0]], size)
+    if inner is None:
+        return None
+    merged = operations([joined(chain)], in_channels, [size_of(inner)])
+    plans = []
+    for grouping in groupings:
+        links = [joined(run) for run in grouping]
+        found = regions(links, size, inner)
+        strips = sum(strip_operations(links, in_channels, each) for each in strips_of(found))
+        plans.append(Plan(found, grouping, merged + strips))
+    return min(plans, key=lambda each: each.operations)
+
+
+def stack_operations(chain: Chain, in_channels: int, size: tuple[int, ...]) -> int:
+    """Multiply-accumulates per image of the stack, layer after layer."""
+    return operations(chain, in_channels, sizes_of(chain, size)[1:])
+
+
+def border_operations(layers: Sequence[ExpandedLayer], in_channels: int, size: tuple[int, ...]) -> int:
+    """Multiply-accumulates per image of `border_exact`: interior and strips; the stack's where nothing is interior."""
+    chain = chained(layers)
+    found = plan(chain, in_channels, size)
+    return stack_operations(chain, in_channels, size) if found is None else found.operations
+
+
+def not_border_mergeable(layers: Sequence[ExpandedLayer]) -> str | None:
+    """Why border-exact merging has nothing to do for these layers, or None where it has."""
+    if not unlike(layers):
+        if len(layers) == 1:
+            return "a single layer has nothing to merge"
+        if not_mergeable(layers) is None:
+            return "no padding between the layers changes the border: it is the plain merged convolution"
+    return unlike(layers)
+
+
+def border_exact(
+    kernels: Sequence[Kernel],
+    layers: Sequence[ExpandedLayer],
+    size: tuple[int, ...],
+    method: str = "direct",
+    merge_dtype: torch.dtype = torch.float64,
+) -> Call:
+    """call(x) -> y: every output of the stack up to rounding, most of them from the merged kernel.
+
+    x: (batch, in, *size), of the kernels' dtype and of this very size. Kernels are merged in `merge_dtype` and rounded
+    to their own dtype, beforehand. Interior and strips are computed with the method; where no output is interior, the
+    stack is. Raises NotImplementedError with the reason where the method cannot compute a layer, ValueError where the
+    layers are no stack.
+    """
+    reason = unlike(layers)
+    if reason is not None:
+        raise ValueError(reason)
+    chosen, chain = METHODS[method], chained(layers)
+    found = plan(chain, kernels[0].weight.shape[1] * layers[0].groups, size)
+    if found is None:
+        calls = [chosen.prepare(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
+        return lambda x: in_turn(x, calls)
+    merged = replace(joined(chain).layer, padding=found.padding)
+    inner = chosen.prepare(summed_kernel(kernels, layers, merge_dtype), merged)
+    outer = [
+        chosen.prepare(kernel, replace(joined(run).layer, padding=(0,) * len(size)))
+        for kernel, run in zip(run_kernels(kernels, found.runs, merge_dtype), found.runs, strict=True)
+    ]
+    return lambda x: compute(x, found, inner, outer)
+
+
+def run_kernels(kernels: Sequence[Kernel], grouping: Sequence[Chain], merge_dtype: torch.dtype) -> list[Kernel]:
+    """One kernel per run; a run of one layer keeps its own."""
+    found, start = [], 0
+    for run in grouping:
+        part = kernels[start : start + len(run)]
+        layers = [link.layer for link in run]
+        found.append(part[0] if len(run) == 1 else summed_kernel(part, layers, merge_dtype))
+        start += len(run)
+    return found
+
+
+def compute(x: torch.Tensor, found: Plan, inner: Call, outer: Sequence[Call]) -> torch.Tensor:
+    """All outputs for x (…, channels, *size).
+
+    inner: the merged convolution, padding `found.padding`; outer: those of the strips' runs, without padding.
+    """
+    y = inner(take(x, found.regions.need, found.padding))
+    for axis, (before, after) in reversed(list(enumerate(found.regions.strips))):
+        parts = [None if each is None else _strip(x, each, outer) for each in (before, after)]
+        around = [part for part in (parts[0], y, parts[1]) if part is not None]
+        y = torch.cat(around, axis - len(found.padding)) if len(around) > 1 else y
+    return y
+
+
+def _strip(x: torch.Tensor, strip: Strip, calls: Sequence[Call]) -> torch.Tensor:
+    x = take(x, strip.crops[0])
+    for index, call in enumerate(calls):
+        x = call(zeros_around(x, strip.crops[index]) if index else x)
+    return x
+
+
+def take(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:
+    """The part of x (…, *size) that is needed, with its zeros around it but for `padding` of them on both sides."""
+    for axis, (start, stop) in enumerate(need.box, start=x.ndim - len(need.box)):
+        x = x.narrow(axis, start, stop - start)
+    return zeros_around(x, need, padding)
+
+
+def zeros_around(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:
+    """x with the crop's zeros, but for `padding` of them on both sides.
+
+    Where only zeros are needed, a negative number of them says how much is too much: it is cut off once they are there.
+    """
+    padding = padding or (0,) * len(need.box)
+    pads = [(b - p, a - p) for b, a, p in zip(need.before, need.after, padding, strict=True)]
+    if any(max(ends) > 0 for ends in pads):
+        x = functional.pad(x, [max(0, zeros) for ends in reversed(pads) for zeros in ends])
+    for axis, ends in enumerate(pads, start=x.ndim - len(pads)):
+        if min(ends) < 0:
+            before, after = (max(0, -zeros) for zeros in ends)
+            x = x.narrow(axis, before, x.shape[axis] - before - after)
+    return x
+
+
+def in_turn(x: torch.Tensor, calls: Sequence[Call]) -> torch.Tensor:
+    """All calls, one after another."""
+    for call in calls:
+        x = call(x)
+    return x

@@ -1,0 +1,86 @@
+"""A stack of PyTorch's convolutions, merged with its border computed apart, as a module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from linear_lasagna.merging.border import Plan, compute, in_turn, plan, run_kernels, stack_operations
+from linear_lasagna.merging.chain import Chain, Link, joined, runs
+from linear_lasagna.merging.pairs import CONVOLUTIONS
+from linear_lasagna.merging.stack import summed_kernel
+from linear_lasagna.methods import Call
+from linear_lasagna.problems import Kernel
+
+
+class BorderExact(nn.Module):
+    """Equals the layers that it was merged from, up to rounding, for inputs ([batch,] in_channels, *size) of any size.
+
+    The outputs that need no zeros between the layers come from the merged kernel, the thin rest from the layers. Where
+    that takes no fewer operations than the layers one after another, these run: small images, and stacks that merging
+    makes dearer.
+
+    Parameters: `merged` (the merged kernel), `layers` (the given ones, copied) and `collapsed` (their runs that merge
+    without changing a border, for the strips). It is a transform for inference: gradients reach the input, and each
+    parameter for its own share of the outputs. A step of training would so drive them apart; train the layers, then
+    merge.
+    """
+
+    def __init__(
+        self, modules: Sequence[nn.Module], chain: Chain, kernels: Sequence[Kernel], merge_dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.chain, self.in_channels = chain, kernels[0].weight.shape[1] * chain[0].layer.groups
+        self.layers = nn.ModuleList(copy.deepcopy(module) for module in modules)
+        self.merged = _Numbers(summed_kernel(kernels, [link.layer for link in chain], merge_dtype))
+        grouping = runs(chain)
+        starts = [sum(map(len, grouping[:index])) for index in range(len(grouping))]
+        rows = zip(starts, grouping, run_kernels(kernels, grouping, merge_dtype), strict=True)
+        self.collapsed = nn.ModuleDict({str(at): _Numbers(kernel) for at, run, kernel in rows if len(run) > 1})
+        self._plans: dict[tuple[int, ...], Plan | None] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.plan(tuple(x.shape[-len(self.chain[0].after) :]))
+        if found is None:
+            return in_turn(x, list(self.layers))
+        inner = _call(self.merged, joined(self.chain), found.padding)
+        return compute(x, found, inner, self._outer(found.runs))
+
+    def plan(self, size: tuple[int, ...]) -> Plan | None:
+        """How an input of this size is computed; None where the layers run one after another."""
+        if size not in self._plans:
+            found = plan(self.chain, self.in_channels, size)
+            pays = found is not None and found.operations < stack_operations(self.chain, self.in_channels, size)
+            self._plans[size] = found if pays else None
+        return self._plans[size]
+
+    def _outer(self, grouping: Sequence[Chain]) -> list[Call]:
+        calls, start = [], 0
+        for run in grouping:
+            numbers = self.layers[start] if len(run) == 1 else self.collapsed[str(start)]
+            calls.append(_call(numbers, joined(run), (0,) * len(run[0].after)))
+            start += len(run)
+        return calls
+
+    def extra_repr(self) -> str:
+        layer = joined(self.chain).layer
+        return f"{self.in_channels}, {layer.out_channels}, kernel_size={layer.kernel_size}, stride={layer.stride}"
+
+
+class _Numbers(nn.Module):
+    """A kernel's weight and bias as parameters."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(kernel.weight.clone())
+        self.bias = None if kernel.bias is None else nn.Parameter(kernel.bias.clone())
+
+
+def _call(numbers: Any, link: Link, padding: tuple[int, ...]) -> Call:
+    """The link's convolution with a module's weight and bias, and other padding than its own."""
+    layer, convolution = link.layer, CONVOLUTIONS[len(padding)]
+    return lambda x: convolution(x, numbers.weight, numbers.bias, layer.stride, padding, layer.dilation, layer.groups)

@@ -1,0 +1,145 @@
+"""PyTorch's convolution modules into one: `merge`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Literal, TypeAlias, TypeGuard
+
+import torch
+from torch import nn
+
+from linear_lasagna.merging.chain import Link, joined, runs
+from linear_lasagna.merging.module import BorderExact
+from linear_lasagna.merging.stack import summed_kernel
+from linear_lasagna.problems import Kernel, Layer
+
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+MODULES: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+BORDERS = ("exact", "summed")
+
+
+def merge(
+    convolutions: nn.Sequential | Iterable[nn.Module],
+    merge_dtype: torch.dtype = torch.float64,
+    border: Literal["exact", "summed"] = "exact",
+) -> nn.Module:
+    """One module that equals the given convolutions applied in turn, for inputs of any size.
+
+    convolutions: an nn.Sequential or a list of nn.Conv1d, nn.Conv2d or nn.Conv3d with any stride, padding (numbers,
+    "same" or "valid"), dilation, groups and bias, and padding_mode "zeros". Merged in `merge_dtype`, returned in the
+    dtype and on the device of the given ones, which are left alone.
+
+    Where one convolution is right everywhere (only the first layer is padded, or the others' zeros are what would stand
+    there anyway), it is returned: an nn.Conv1d, nn.Conv2d or nn.Conv3d. Elsewhere border="exact" returns a
+    `BorderExact`, whose every output is the stack's up to rounding, and border="summed" one convolution with the sum of
+    the paddings. That is what others merge into, and it is WRONG at the border: it differs from the stack wherever an
+    output needs zeros that a later layer pads.
+
+    Raises ValueError, naming the layer, for what cannot be merged.
+    """
+    if border not in BORDERS:
+        raise ValueError(f"border must be one of {', '.join(BORDERS)}, not {border!r}")
+    modules = [_checked(index, module) for index, module in enumerate(convolutions)]
+    if not modules:
+        raise ValueError("there is no layer to merge")
+    for index, (module, following) in enumerate(pairwise(modules)):
+        _check_follows(index, module, following)
+    chain = tuple(_link_of(module) for module in modules)
+    kernels = [Kernel(m.weight.detach(), None if m.bias is None else m.bias.detach()) for m in modules]
+    together, in_channels = joined(chain), modules[0].in_channels
+    padding = _padding_for(together)
+    if padding is not None and (border == "summed" or len(runs(chain)) == 1):
+        return _module_of(summed_kernel(kernels, [k.layer for k in chain], merge_dtype), together, padding, in_channels)
+    if border == "summed":
+        raise ValueError(
+            f"border='summed' needs as many zeros before as after an axis, not {together.layer.padding} and "
+            f"{together.after}; border='exact' can pad unevenly"
+        )
+    return BorderExact(modules, chain, kernels, merge_dtype)
+
+
+def _is_convolution(module: nn.Module) -> TypeGuard[Convolution]:
+    return type(module) in MODULES.values()
+
+
+def _checked(index: int, module: nn.Module) -> Convolution:
+    if not _is_convolution(module):
+        raise ValueError(f"layer {index} is a {type(module).__name__}; merge takes nn.Conv1d, nn.Conv2d, nn.Conv3d")
+    if module.padding_mode != "zeros":
+        raise ValueError(f"layer {index} has padding_mode {module.padding_mode!r}; only 'zeros' can be merged")
+    if not module.weight.is_floating_point():
+        raise ValueError(f"layer {index} is {module.weight.dtype}; only real floating-point numbers can be merged")
+    for name, parameter in module.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise ValueError(f"layer {index} has a {name} with numbers that are not finite")
+    return module
+
+
+def _check_follows(index: int, module: Convolution, following: Convolution) -> None:
+    pair = f"layer {index} and layer {index + 1}"
+    if len(module.kernel_size) != len(following.kernel_size):
+        raise ValueError(f"{pair} differ in their number of spatial axes")
+    if module.out_channels != following.in_channels:
+        raise ValueError(
+            f"layer {index} gives {module.out_channels} channels, layer {index + 1} takes {following.in_channels}"
+        )
+    if (module.weight.dtype, module.weight.device) != (following.weight.dtype, following.weight.device):
+        raise ValueError(f"{pair} differ in dtype or device")
+
+
+def _link_of(module: Convolution) -> Link:
+    before, after = _zeros_of(module)
+    layer = Layer(
+        module.out_channels,
+        tuple(module.kernel_size),
+        tuple(module.stride),
+        before,
+        tuple(module.dilation),
+        module.groups,
+        module.bias is not None,
+    )
+    return Link(layer.expand(len(module.kernel_size)), after)
+
+
+def _zeros_of(module: Convolution) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Zeros before and after every axis; of an odd number, 'same' puts one more after."""
+    if module.padding == "valid":
+        none = (0,) * len(module.kernel_size)
+        return none, none
+    if module.padding == "same":
+        sums = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
+        return tuple(total // 2 for total in sums), tuple(total - total // 2 for total in sums)
+    padding = tuple(int(p) for p in module.padding)
+    return padding, padding
+
+
+def _padding_for(link: Link) -> tuple[int, ...] | str | None:
+    """The argument with which a module pads as the link does, or None where there is none."""
+    layer = link.layer
+    if layer.padding == link.after:
+        return layer.padding
+    halves = tuple((reach - 1) // 2 for reach in layer.reach)
+    rest = tuple(reach - 1 - half for reach, half in zip(layer.reach, halves, strict=True))
+    return "same" if (layer.padding, link.after, set(layer.stride)) == (halves, rest, {1}) else None
+
+
+def _module_of(kernel: Kernel, link: Link, padding: Sequence[int] | str, in_channels: int) -> Convolution:
+    layer = link.layer
+    module = MODULES[len(layer.kernel_size)](
+        in_channels,
+        layer.out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]
+        layer.stride,  # type: ignore[arg-type]
+        padding,  # type: ignore[arg-type]
+        layer.dilation,  # type: ignore[arg-type]
+        groups=layer.groups,
+        bias=layer.bias,
+        dtype=kernel.weight.dtype,
+        device="meta",
+    )
+    # Where nothing had to be merged or rounded, these are still the given modules' own tensors.
+    module.weight = nn.Parameter(kernel.weight.clone())
+    module.bias = None if kernel.bias is None else nn.Parameter(kernel.bias.clone())
+    return module
