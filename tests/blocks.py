@@ -103,6 +103,8 @@ def trained(model, seed=0, dtype=torch.float64):
         fan_in = parameter[0].numel()
         parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(dtype) / fan_in**0.5
     for module in model.modules():
+        if isinstance(module, nn.PReLU):
+            module.weight.data.fill_(0.25)
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             size = module.running_var.shape
             module.running_var = (0.5 + torch.rand(size, generator=generator, dtype=torch.float64)).to(dtype)

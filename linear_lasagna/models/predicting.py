@@ -7,20 +7,25 @@ summation is left open: the best one, pairwise, and the worst, sequential, give 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy
 import torch
 from torch import fx
+from torch.nn import functional
 
-from linear_lasagna.formats import SIGNIFICAND_BITS
+from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator
 from linear_lasagna.merging import merge_stack
+from linear_lasagna.methods.views import windows
+from linear_lasagna.models.layers import MODULES
 from linear_lasagna.models.steps import Step, wide
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.accumulation import declared
-from linear_lasagna.rounding.order import Sum, pairwise, sequential
-from linear_lasagna.rounding.variance import sampled_windows, storage_error, summing_error
+from linear_lasagna.rounding.roundings import Roundings
+from linear_lasagna.rounding.variance import rounding_error, storage_error
+
+Sums: TypeAlias = Callable[[torch.Tensor], list[Roundings]]
 
 POSITIONS, CHANNELS = 8, 8  # of the outputs that are looked at
 
@@ -58,55 +63,75 @@ class _Predicting(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n in self.steps:
             (x,) = self.fetch_args_kwargs_from_env(n)[0]
-            self.found[n] = predicted(x[:1], *whole(self.steps[n]))
+            self.found[n] = predicted(x[:1], *_computed(self.module.get_submodule(str(n.target)), self.steps[n]))
         return super().run_node(n)
 
 
-def whole(steps: Sequence[Step]) -> tuple[Kernel, ExpandedLayer]:
-    """The steps as one convolution, right inside the border; float64."""
+def _computed(module: Any, steps: Sequence[Step]) -> tuple[Kernel, ExpandedLayer]:
+    """The steps as one convolution, right inside the border, in the module's dtype where it is this convolution."""
+    if len(steps) == 1 and type(module) in MODULES.values():
+        return Kernel(module.weight, module.bias), steps[0].layer
     none = (0,) * len(steps[0].layer.kernel_size)
     layers = [steps[0].layer, *(replace(step.layer, padding=none) for step in steps[1:])]
     return merge_stack([step.kernel() for step in steps], layers, torch.float64)
 
 
 def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> Range:
-    """The error of one convolution of x whose kernel is rounded to x's dtype. kernel: float64."""
-    outputs = _sampled(x, kernel, layer)
-    orders = (order(layer.fan_in(x.shape[1]) + layer.bias) for order in (pairwise, sequential))
-    least, most = sorted(_relative(outputs, x, layer, order) for order in orders)
-    return Range(least, most)
+    """The error of one convolution of x whose kernel, of any numbers, was rounded to x's dtype.
 
-
-class _Outputs(NamedTuple):
-    """products: float64 terms (outputs, channels, n), the bias the last; variance: of the kernel's rounding."""
-
-    products: torch.Tensor
-    variance: torch.Tensor
-
-
-def _sampled(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> _Outputs:
-    """Some outputs' terms, evenly spread over positions and channels."""
-    out, per_group = kernel.weight.shape[:2]
-    chosen = torch.linspace(0, out - 1, min(CHANNELS, out)).round().long()
-    patches = sampled_windows(wide(x), layer, POSITIONS)
-    starts = [int(channel) * layer.groups // out * per_group for channel in chosen]
-    seen = torch.stack([patches[:, start : start + per_group].flatten(1) for start in starts], 1)
-    weights = kernel.weight[chosen].flatten(1)
-    products = seen * weights
-    variance = (seen.square() * storage_error(weights, x.dtype).variance).sum(-1)
+    x: (batch, in, *size), of which some outputs' terms are looked at, evenly spread over positions and channels.
+    """
+    channels = _spread(layer.out_channels, CHANNELS)
+    weight = wide(kernel.weight[channels]).flatten(1)
+    seen = _seen(x, layer, channels)
+    products = seen * weight
+    variance = (seen.square() * storage_error(weight, x.dtype).variance).sum(-1)
     if kernel.bias is not None:
-        bias = kernel.bias[chosen]
+        bias = wide(kernel.bias[channels])
         products = torch.cat([products, bias.expand(len(products), -1).unsqueeze(-1)], -1)
         variance = variance + storage_error(bias, x.dtype).variance
-    return _Outputs(products, variance)
+    return Range(*sorted(_relative(products, variance, x.dtype, sums) for sums in (_pairwise, _sequential)))
 
 
-def _relative(outputs: _Outputs, x: torch.Tensor, layer: ExpandedLayer, order: Sum) -> float:
-    how = replace(declared("direct", layer, tuple(x.shape), x.dtype), order=order)
-    sums, y = summing_error(outputs.products, x.dtype, how), outputs.products.sum(-1)
-    last = storage_error(y, x.dtype)
-    square = float((sums.bias.square() + sums.variance + outputs.variance).sum())
-    if how.bits > SIGNIFICAND_BITS[x.dtype]:
-        square += float((last.bias.square() + last.variance).sum())
+def _spread(number: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `number`, evenly spread."""
+    return torch.linspace(0, number - 1, min(most, number), dtype=torch.float64).round().long().tolist()
+
+
+def _seen(x: torch.Tensor, layer: ExpandedLayer, channels: Sequence[int]) -> torch.Tensor:
+    """The inputs of some outputs: float64, (outputs, channels, fan-in)."""
+    view, rank = windows(x, layer), len(layer.kernel_size)
+    sizes = tuple(view.shape[2 : 2 + rank])
+    places = [numpy.unravel_index(place, sizes) for place in _spread(math.prod(sizes), POSITIONS)]
+    patches = wide(torch.stack([view[(0, slice(None), *map(int, place))] for place in places]))
+    per_group = x.shape[1] // layer.groups
+    starts = [channel * layer.groups // layer.out_channels * per_group for channel in channels]
+    return torch.stack([patches[:, start : start + per_group].flatten(1) for start in starts], 1)
+
+
+def _relative(products: torch.Tensor, variance: torch.Tensor, dtype: torch.dtype, sums: Sums) -> float:
+    """products: (outputs, channels, n); variance: of the errors from elsewhere, (outputs, channels)."""
+    running = accumulator(dtype)
+    errors = [rounding_error(each, SIGNIFICAND_BITS[running], LEAST_EXPONENT[running]) for each in sums(products)]
+    y = products.sum(-1)
+    if running is not dtype:
+        errors.append(storage_error(y.unsqueeze(-1), dtype))
+    bias = sum(error.bias.sum(-1) for error in errors)
+    square = float((bias**2 + sum(error.variance.sum(-1) for error in errors) + variance).sum())
     size = float(torch.linalg.vector_norm(y))
-    return math.sqrt(square) / size if size else math.inf
+    return math.sqrt(square) / size if size else (math.inf if square else 0.0)
+
+
+def _sequential(products: torch.Tensor) -> list[Roundings]:
+    """One running sum; its first product is rounded by itself, all others with the sum."""
+    return [Roundings(products.cumsum(-1), products)]
+
+
+def _pairwise(products: torch.Tensor) -> list[Roundings]:
+    """Halves, each summed likewise: neighbours first, level by level."""
+    found = [Roundings(products[..., ::2], products[..., ::2])]
+    while products.shape[-1] > 1:
+        left, right = products[..., ::2], functional.pad(products[..., 1::2], (0, products.shape[-1] % 2))
+        products = left + right
+        found.append(Roundings(products, right))
+    return found
