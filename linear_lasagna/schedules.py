@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import partial
+from typing import Literal
 
 import torch
 
+from linear_lasagna import groupings
 from linear_lasagna.exact.regions import Box
+from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
-from linear_lasagna.merging.chain import chained, runs
+from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.order import fold
 from linear_lasagna.merging.regions import interior
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS, Call, Method
+from linear_lasagna.planning.compute import compose, cut_groupings, prepare_runs
+from linear_lasagna.planning.planner import Cost, plan
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
-
-
-def compose(calls: Sequence[Call]) -> Call:
-    """One call that applies all calls in turn; the only call itself where there is one."""
-    if len(calls) == 1:
-        return calls[0]
-
-    def call(x: torch.Tensor) -> torch.Tensor:
-        for each in calls:
-            x = each(x)
-        return x
-
-    return call
 
 
 def stacked(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
@@ -65,28 +57,27 @@ def merged_summed(problem: Problem, kernels: Sequence[Kernel], method: Method) -
     return method.prepare(summed_kernel(kernels, problem.expanded, torch.float64), fold(problem.expanded))
 
 
-# Runs of layers, one after another; a run of several layers is merged.
-Grouping: TypeAlias = tuple[tuple[ExpandedLayer, ...], ...]
-
-
-def _apart(problem: Problem) -> Grouping:
-    return tuple((layer,) for layer in problem.expanded)
-
-
-def _together(problem: Problem) -> Grouping:
-    return (problem.expanded,)
-
-
-def _collapsed(problem: Problem) -> Grouping:
-    return tuple(tuple(link.layer for link in run) for run in runs(chained(problem.expanded)))
+def planned(cost: Cost, problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
+    """The runs that the planner chose for the kernels' device and dtype, merged in float64 beforehand."""
+    weight = kernels[0].weight
+    found = plan(problem, str(weight.device), weight.dtype, cost, method.name)
+    return prepare_runs(problem, kernels, found.runs, method)
 
 
 def _kept(problem: Problem) -> str | None:
     return None
 
 
+def _apart(problem: Problem) -> tuple[Grouping, ...]:
+    return (groupings.apart(problem),)
+
+
+def _several(problem: Problem) -> str | None:
+    return "a single layer has nothing to merge" if problem.depth == 1 else None
+
+
 def _merged_whole(problem: Problem) -> str | None:
-    return "a single layer has nothing to merge" if problem.depth == 1 else not_mergeable(problem.expanded)
+    return _several(problem) or not_mergeable(problem.expanded)
 
 
 def _border_merged(problem: Problem) -> str | None:
@@ -110,18 +101,29 @@ def inside(problem: Problem) -> Box | None:
 
 @dataclass(frozen=True)
 class Schedule:
-    """One way to group a stack. `merges`: the dtype of the merge, or None where the layers are kept as they are.
+    """One way to group a stack. `merges`: the dtype in which the whole stack is merged, or None where it is not.
 
-    groupings(problem): every output is computed by one of these. refuses(problem): why the schedule has nothing to do.
+    plans: the cost by which a planner chooses the runs to merge, None where there is nothing to choose.
+    groupings(problem): every output is computed by one of these; a schedule that plans, starts from them.
+    refuses(problem): why the schedule has nothing to do.
     right(problem): the outputs that it claims to compute, all but for `merged_summed`; only there is it compared.
     """
 
     name: str
     build: Callable[[Problem, Sequence[Kernel], Method], Call]
     merges: Literal["float64", "working"] | None = None
-    groupings: Callable[[Problem], tuple[Grouping, ...]] = lambda problem: (_together(problem),)
+    plans: Cost | None = None
+    groupings: Callable[[Problem], tuple[Grouping, ...]] = lambda problem: (groupings.together(problem),)
     refuses: Callable[[Problem], str | None] = _merged_whole
     right: Callable[[Problem], Box | None] = everywhere
+
+    def groupings_on(
+        self, problem: Problem, method: str, dtype: torch.dtype, device: str = "cpu"
+    ) -> tuple[Grouping, ...]:
+        """`groupings`, planned where the schedule plans."""
+        if self.plans is None:
+            return self.groupings(problem)
+        return cut_groupings(problem, plan(problem, device, dtype, self.plans, method).runs)
 
     def layers(self, problem: Problem) -> tuple[ExpandedLayer, ...]:
         """The layers that are computed. Raises ValueError where the stack cannot be merged."""
@@ -150,7 +152,7 @@ class Schedule:
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "stacked": Schedule("stacked", stacked, groupings=lambda problem: (_apart(problem),), refuses=_kept),
+    "stacked": Schedule("stacked", stacked, groupings=_apart, refuses=_kept),
     "merged": Schedule("merged", merged, "float64"),
     "merged_working": Schedule("merged_working", merged_working, "working"),
     "merged_per_call": Schedule("merged_per_call", merged_per_call, "working"),
@@ -158,8 +160,12 @@ SCHEDULES: dict[str, Schedule] = {
         "border_exact",
         border_exact_float64,
         "float64",
-        groupings=lambda problem: (_apart(problem), _collapsed(problem), _together(problem)),
+        groupings=groupings.border_exact,
         refuses=_border_merged,
     ),
     "merged_summed": Schedule("merged_summed", merged_summed, "float64", refuses=_summed, right=inside),
+    "planned": Schedule("planned", partial(planned, "measured"), plans="measured", groupings=_apart, refuses=_several),
+    "planned_operations": Schedule(
+        "planned_operations", partial(planned, "operations"), plans="operations", groupings=_apart, refuses=_several
+    ),
 }

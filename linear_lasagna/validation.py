@@ -13,6 +13,7 @@ import torch
 
 from linear_lasagna.exact import convolve
 from linear_lasagna.exact.regions import Box
+from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging.order import fold
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import Kernel, Problem
@@ -23,7 +24,6 @@ from linear_lasagna.rounding import (
     smallest_subnormal,
     unit_roundoff,
 )
-from linear_lasagna.schedules import Grouping
 from linear_lasagna.ways import Way
 
 LEAST_INPUT = 3  # integer inputs lie in [-3, 3] at least
@@ -126,7 +126,7 @@ def check_bound(
 ) -> None:
     """Raise ArithmeticError where the way misses its bound on a positive draw."""
     x, kernels = draw
-    relative, absolute = way_bound(problem, way, dtype)
+    relative, absolute = way_bound(problem, way, dtype, str(x.device))
     reference = reference.claimed(problem, way)
     errors = reference.errors(way.prepare(problem, kernels)(x)).abs()
     worst = float((errors / (relative * reference.values.abs() + absolute)).max())
@@ -204,14 +204,15 @@ def tiles(problem: Problem) -> tuple[tuple[slice, ...], ...]:
     return corner, interior
 
 
-def way_bound(problem: Problem, way: Way, dtype: torch.dtype) -> tuple[float, float]:
+def way_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu") -> tuple[float, float]:
     """(relative, absolute) bound on a way's error where all numbers are positive and the input is below 1.
 
     |computed - exact| <= relative * exact + absolute. The relative part is the chain bound of the layers that are
     computed, times the rounding of merged kernels; the absolute part is what underflow in a merged kernel adds. Where a
-    way computes some outputs otherwise than others, it is the larger bound.
+    way computes some outputs otherwise than others, it is the larger bound. device: a plan may depend on it.
     """
-    bounds = [_grouping_bound(problem, way, grouping, dtype) for grouping in way.schedule.groupings(problem)]
+    found = way.schedule.groupings_on(problem, way.method, dtype, device)
+    bounds = [_grouping_bound(problem, way, grouping, dtype) for grouping in found]
     return max(relative for relative, _ in bounds), max(absolute for _, absolute in bounds)
 
 

@@ -2,18 +2,28 @@
 
 import dataclasses
 import itertools
+import json
 import math
+import random
 
 import pytest
-from hypothesis import given
+import torch
+from exactly import assert_equals, stack
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import mergeable_problems, problems
+from strategies import DTYPES, SEEDS, integer_numbers, mergeable_problems, problems
 
-from linear_lasagna import Layer, Problem
+from linear_lasagna import METHODS, SCHEDULES, Layer, Problem
 from linear_lasagna.catalog import CATALOG
-from linear_lasagna.planning import Plan, plan
-from linear_lasagna.planning.operations import operations
+from linear_lasagna.merging import border_operations, not_mergeable
+from linear_lasagna.planning import Plan, plan, planner, remembered
+from linear_lasagna.planning.compute import prepare_runs, unsupported_run
+from linear_lasagna.planning.measure import Bench, Measured, decide, run_seconds, worth_timing
+from linear_lasagna.planning.operations import operations, run_operations
 from linear_lasagna.planning.runs import all_runs, cheapest, part, separate, whole
+from linear_lasagna.timing import Timing
+from linear_lasagna.validation import TileReference, check_bound
+from linear_lasagna.ways import way_named
 
 
 def groupings(depth):
@@ -158,3 +168,219 @@ def test_bad_input_is_one_clear_line(arguments, message):
     with pytest.raises(ValueError, match=message) as caught:
         plan(CATALOG["stacks/plain_x2"], **arguments)
     assert "\n" not in str(caught.value)
+
+
+# Padding between the layers
+
+
+PADDED = Problem("padded", 2, 8, (24, 24), (Layer(32, 3, padding=1), Layer(8, 3, padding=1)))
+
+
+def test_a_padded_run_costs_its_border_too():
+    assert not_mergeable(PADDED.expanded) is not None
+    count = run_operations(PADDED, (0, 2))
+    assert count == 2 * border_operations(PADDED.expanded, 8, (24, 24))
+    inside = 2 * 22 * 22 * 8 * 8 * 25
+    assert inside < count < PADDED.macs
+    assert plan(PADDED).runs == ((0, 2),)
+    assert plan(PADDED).merged == count
+
+
+# Computing a cut
+
+
+def random_cut(problem, method, dtype, seed):
+    """One of the groupings that can be computed, at random."""
+    possible = {
+        run for run in all_runs(problem.depth) if unsupported_run(problem, run, METHODS[method], dtype, "cpu") is None
+    }
+    found = [runs for runs in groupings(problem.depth) if possible.issuperset(runs)]
+    return random.Random(seed).choice(found)
+
+
+@given(problems(depths=(2, 4)), SEEDS)
+def test_every_cut_computes_what_the_stack_does(problem, seed):
+    x, kernels = integer_numbers(problem, seed)
+    expected = stack(x, kernels, problem.layers)
+    runs = random_cut(problem, "direct", torch.float64, seed)
+    assert_equals(prepare_runs(problem, kernels, runs, METHODS["direct"])(x), expected, f"{runs}: {problem!r}")
+
+
+@given(mergeable_problems(), SEEDS, st.sampled_from(DTYPES))
+def test_every_cut_meets_the_bound_of_a_planned_way(problem, seed, dtype):
+    runs = random_cut(problem, "direct", dtype, seed)
+    draw = problem.draw(dtype, seed=seed, signs="positive")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "_measured", lambda *_: Measured(runs, 1.0, 1.0, None))
+        check_bound(problem, way_named("planned/direct"), dtype, draw, TileReference.of(problem, *draw))
+
+
+@settings(max_examples=6)
+@given(problems(ranks=(1, 2), depths=(2, 3)), SEEDS)
+def test_planned_ways_compute_what_the_stack_does(problem, seed):
+    x, kernels = integer_numbers(problem, seed)
+    expected = stack(x, kernels, problem.layers)
+    for name in ("planned", "planned_operations"):
+        assert_equals(SCHEDULES[name](problem, kernels)(x), expected, f"{name}: {problem!r}, seed {seed}")
+
+
+def test_a_single_layer_has_no_plan():
+    problem = CATALOG["resnet50/conv2_3x3"]
+    for name in ("planned", "planned_operations"):
+        reason = SCHEDULES[name].unsupported(problem, "direct", torch.float32, "cpu")
+        assert reason == "a single layer has nothing to merge"
+
+
+def test_planning_asks_the_method_about_every_layer():
+    problem = Problem("patches", 1, 1, (8, 8), (Layer(2, 2, stride=2), Layer(2, 3)))
+    reason = SCHEDULES["planned"].unsupported(problem, "patch_matmul", torch.float32, "cpu")
+    assert "kernel size = stride" in reason
+    with pytest.raises(ValueError, match=r"cannot plan patches with patch_matmul: layer 1: .*kernel size = stride"):
+        plan(problem, method="patch_matmul")
+
+
+# Measured time
+
+
+def timing(**seconds):
+    """Calls that took so long in each of 12 blocks."""
+    samples = {name: [[s]] * 12 for name, s in seconds.items()}
+    return Timing(samples, dict(seconds), dict.fromkeys(seconds, 1), dict.fromkeys(seconds, 1), 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({"stacked": 1.0}, "stacked"),
+        ({"stacked": 1.0, "merged": 0.999}, "merged"),
+        ({"stacked": 1.0, "merged": 1.001}, "stacked"),
+        ({"stacked": 1.0, "time": 0.985}, "stacked"),
+        ({"stacked": 1.0, "time": 0.975}, "time"),
+        ({"stacked": 1.0, "merged": 0.9, "time": 0.89, "operations": 0.91}, "merged"),
+        ({"stacked": 1.0, "merged": 0.9, "time": 0.87, "operations": 0.86}, "operations"),
+        ({"stacked": 1.0, "operations": 1.2}, "stacked"),
+    ],
+)
+def test_a_plan_replaces_stacked_and_merged_only_by_the_margin(seconds, chosen):
+    assert decide(timing(**seconds)) == chosen
+
+
+def test_runs_are_timed_once_each_and_none_that_is_hopeless():
+    bench = Bench(CATALOG["stacks/sesr_x3"].reduced(), "cpu", torch.float32, "direct")
+    runs = worth_timing(bench)
+    assert set(separate(6)) <= set(runs)
+    assert (0, 6) in runs
+    assert (1, 3) not in runs  # 16 -> 256 -> 16 -> 256: 14 times the operations
+    seconds = run_seconds(bench, runs, 0.002)
+    assert list(seconds) == runs
+    assert all(s > 0 for s in seconds.values())
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and a process that has planned nothing yet."""
+    monkeypatch.setenv("LASAGNA_CACHE", str(tmp_path))
+    planner._measured.cache_clear()
+    return tmp_path / "plans"
+
+
+SMALL = CATALOG["stacks/plain_x3"].reduced()
+
+
+def unmeasured(monkeypatch):
+    """Planning from now on must not time anything."""
+    planner._measured.cache_clear()
+    monkeypatch.setattr(planner, "plan_by_time", None)
+
+
+def test_a_measured_plan_is_remembered(cache, monkeypatch):
+    found = plan(SMALL, cost="measured")
+    assert found.unit == "s"
+    assert len(list(cache.iterdir())) == 1
+    unmeasured(monkeypatch)
+    assert plan(SMALL, cost="measured") == found
+    renamed = dataclasses.replace(SMALL, name="renamed")
+    assert plan(renamed, cost="measured").runs == found.runs
+
+
+def test_one_process_keeps_to_one_plan(cache):
+    found = plan(SMALL, cost="measured")
+    next(cache.iterdir()).unlink()
+    assert plan(SMALL, dtype=torch.float32, cost="measured") == found
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("change", [{"dtype": "float64"}, {"method": "unfold_matmul"}, {"budget_s": 0.003}], ids=str)
+def test_another_setting_is_another_plan(cache, change):
+    plan(SMALL, cost="measured")
+    plan(SMALL, cost="measured", **change)
+    assert len(list(cache.iterdir())) == 2
+
+
+def spoilt(text):
+    """What might stand in the file instead of a plan, and a word of the reason."""
+    data = json.loads(text)
+    whole_run = data["found"] | {"runs": [[0, 3]]}
+    return [
+        ("", "Expecting value"),
+        (text[: len(text) // 2], ""),
+        ("[]", "list indices"),
+        (json.dumps({"key": data["key"]}), "found"),
+        (json.dumps(data | {"key": {}}), "belongs to another"),
+        (json.dumps(data | {"found": whole_run | {"runs": [[0, 2]]}}), "do not cover 3 layers"),
+        (json.dumps(data | {"found": whole_run | {"runs": [[0, 0], [0, 3], [3, 3]]}}), "do not cover"),
+        (json.dumps(data | {"found": whole_run | {"planned": -1.0}}), "are not positive"),
+        (json.dumps(data | {"found": whole_run | {"stacked": None}}), "not a plan"),
+        (json.dumps(data | {"found": []}), "not a plan"),
+    ]
+
+
+def test_a_spoilt_file_is_ignored_with_one_line(cache):
+    plan(SMALL, cost="measured")
+    (path,) = cache.iterdir()
+    good = path.read_text()
+    for text, reason in spoilt(good):
+        path.write_text(text)
+        planner._measured.cache_clear()
+        with pytest.warns(RuntimeWarning, match=rf"ignored .*{path.name}, measuring anew: .*{reason}") as caught:
+            plan(SMALL, cost="measured")
+        assert len(caught) == 1
+        assert "\n" not in str(caught[0].message)
+        assert json.loads(path.read_text())["key"] == json.loads(good)["key"]
+    assert [each.suffix for each in cache.iterdir()] == [".json"]
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LASAGNA_CACHE", str(tmp_path / "file"))
+    planner._measured.cache_clear()
+    with pytest.warns(RuntimeWarning) as caught:
+        assert plan(SMALL, cost="measured").runs
+    assert "cannot remember a plan" in str(caught[-1].message)
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "path"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/linear-lasagna"),
+        ("linux", {"HOME": "/home/a"}, "/home/a/.cache/linear-lasagna"),
+        ("darwin", {"HOME": "/Users/a"}, "/Users/a/Library/Caches/linear-lasagna"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/linear-lasagna"),
+    ],
+)
+def test_the_cache_lies_where_the_platform_keeps_caches(monkeypatch, platform, variables, path):
+    for name in ("LASAGNA_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(remembered.sys, "platform", platform)
+    assert remembered.folder().as_posix() == path
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "soon"])
+def test_a_budget_must_be_a_positive_number_of_seconds(monkeypatch, text):
+    monkeypatch.setenv("LASAGNA_PLANNING_S", text)
+    with pytest.raises(ValueError, match=f"LASAGNA_PLANNING_S must be a positive number of seconds, not {text}"):
+        plan(SMALL, cost="measured")
+    with pytest.raises(ValueError, match="budget_s must be a positive number of seconds, not 0"):
+        plan(SMALL, cost="measured", budget_s=0)

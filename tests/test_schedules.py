@@ -17,7 +17,7 @@ MERGING = [name for name, schedule in SCHEDULES.items() if schedule.merges]
 def test_merged_equals_stacked_on_integers(problem, seed):
     x, kernels = integer_numbers(problem, seed)
     expected = stack(x, kernels, problem.layers)
-    for schedule in SCHEDULES:
+    for schedule in SCHEDULES.keys() - {"planned"}:  # tests/test_planning.py has all cuts that it could choose
         for method in METHODS:
             if SCHEDULES[schedule].unsupported(problem, method, torch.float64, "cpu") is None:
                 y = SCHEDULES[schedule](problem, kernels, method)(x)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from linear_lasagna.merging import merged_layer, not_mergeable
+from linear_lasagna.merging import border_operations, merged_layer, not_border_mergeable, not_mergeable
 from linear_lasagna.planning.runs import Run, Runs, part
 from linear_lasagna.problems import Problem
 
 
 def run_operations(problem: Problem, run: Run) -> int | None:
-    """Multiply-accumulates of one run, the batch included; several layers are computed as one merged convolution.
+    """Multiply-accumulates of one run, the batch included; None where its layers cannot be merged.
 
-    None where the layers cannot be merged.
+    Several layers are computed as one merged convolution, and apart from it their border where padding between them
+    makes it another.
     """
     here = part(problem, run)
     if here.depth == 1:
         return here.macs
-    if not_mergeable(here.expanded) is not None:
-        return None
-    return replace(here, layers=(merged_layer(here.expanded),)).macs
+    if not_mergeable(here.expanded) is None:
+        return replace(here, layers=(merged_layer(here.expanded),)).macs
+    if not_border_mergeable(here.expanded) is None:
+        return here.batch * border_operations(here.expanded, here.in_channels, here.size)
+    return None
 
 
 def operations(problem: Problem, runs: Runs) -> int:

@@ -1,16 +1,32 @@
-"""Which contiguous runs of a stack to merge, by operation count."""
+"""Which contiguous runs of a stack to merge, by operation count or by measured time."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import os
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
 
-from linear_lasagna.devices import dtype_named, unavailable
+import torch
+
+from linear_lasagna.devices import dtype_name, dtype_named, unavailable
+from linear_lasagna.environment import code_digest, cpu_name
+from linear_lasagna.methods import METHODS
+from linear_lasagna.planning import remembered
+from linear_lasagna.planning.compute import unsupported_run
+from linear_lasagna.planning.measure import Bench, Measured, plan_by_time
 from linear_lasagna.planning.operations import operations, run_operations
-from linear_lasagna.planning.runs import Runs, cheapest
+from linear_lasagna.planning.runs import Runs, cheapest, separate
 from linear_lasagna.problems import Problem
 
 Cost: TypeAlias = Literal["operations", "measured"]
+
+COSTS: tuple[Cost, ...] = ("operations", "measured")
+BUDGET = "LASAGNA_PLANNING_S"
+BUDGET_S = 0.6
 
 
 @dataclass(frozen=True)
@@ -49,17 +65,103 @@ def runs_text(runs: Runs) -> str:
     return ", ".join(str(start) if stop == start + 1 else f"{start}–{stop - 1}" for start, stop in runs)
 
 
-def plan(problem: Problem, device: str = "cpu", dtype: str = "float32", cost: Cost = "operations") -> Plan:
-    """The cheapest runs of the problem's stack, of equally cheap ones the least merged.
+def plan(
+    problem: Problem,
+    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    cost: Cost = "operations",
+    method: str = "direct",
+    budget_s: float | None = None,
+) -> Plan:
+    """The cheapest runs of the problem's stack.
 
-    cost: "operations" counts multiply-accumulates, the same on every device and in every dtype.
-    Raises ValueError for an unknown cost, device or dtype, and for a device that is not there.
+    cost: "operations" counts multiply-accumulates; of equally cheap cuts the one that merges least. "measured" times
+    on the device, with the method, runs and then whole cuts, and chooses stacked or merged unless another cut is
+    faster by over 2 %; the result is remembered on this machine. budget_s: seconds in timed calls, by default
+    LASAGNA_PLANNING_S or 0.6. Raises ValueError for unknown names, a device that is not there, a budget that is
+    not positive, and a layer that the method cannot compute.
     """
-    if cost not in ("operations",):
-        raise ValueError(f"unknown cost {cost!r}; known: operations")
+    if cost not in COSTS:
+        raise ValueError(f"unknown cost {cost!r}; known: {', '.join(COSTS)}")
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     absent = unavailable(device, dtype_named(dtype))
     if absent:
         raise ValueError(f"cannot plan for {device}: {absent}")
-    runs = cheapest(problem.depth, lambda run: run_operations(problem, run))
+    bench = Bench(problem, _indexed(device), dtype_named(dtype), method)
+    for run in separate(problem.depth):
+        reason = unsupported_run(problem, run, METHODS[method], bench.dtype, bench.device)
+        if reason is not None:
+            raise ValueError(f"cannot plan {problem.name} with {method}: layer {run[0]}: {reason}")
+    if cost == "measured":
+        return Plan(problem, cost, *_measured(bench, _budget(budget_s), torch.get_num_threads()))
+    runs = cheapest(problem.depth, lambda run: run_operations(problem, run) if bench.possible(run) else None)
     merged = run_operations(problem, (0, problem.depth)) if problem.depth > 1 else None
     return Plan(problem, cost, runs, operations(problem, runs), problem.macs, merged)
+
+
+def _indexed(device: str) -> str:
+    """ "cuda" and "cuda:0" are one device, and must have one plan."""
+    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+
+
+def _budget(seconds: float | None) -> float:
+    text = os.environ.get(BUDGET, str(BUDGET_S)) if seconds is None else str(seconds)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(
+            f"{BUDGET if seconds is None else 'budget_s'} must be a positive number of seconds, not {text}"
+        )
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _measured(bench: Bench, budget_s: float, threads: int) -> Measured:
+    """Once per process, so that all that one process does with a problem follows one plan; else as remembered."""
+    key = _key(bench, budget_s, threads)
+    known = remembered.recall(key)
+    if known is not None:
+        try:
+            return _checked(known, bench)
+        except (ValueError, TypeError, KeyError) as error:
+            remembered.warn(key, f"not a plan: {error}")
+    found = plan_by_time(bench, budget_s)
+    remembered.remember(key, found._asdict())
+    return found
+
+
+def _key(bench: Bench, budget_s: float, threads: int) -> dict[str, Any]:
+    """All that a measured plan depends on, as plain data."""
+    problem = bench.problem
+    key = {
+        "input": problem.shapes[0],
+        "layers": [dataclasses.asdict(layer) for layer in problem.expanded],
+        "dtype": dtype_name(bench.dtype),
+        "device": bench.device,
+        "method": bench.method,
+        "budget_s": budget_s,
+        "threads": threads,
+        "torch": torch.__version__,
+        "cpu": cpu_name(),
+        "accelerator": torch.cuda.get_device_name(bench.device) if bench.device.startswith("cuda") else None,
+        "code": code_digest(),
+    }
+    return json.loads(json.dumps(key))
+
+
+def _checked(found: dict[str, Any], bench: Bench) -> Measured:
+    """What was remembered, if it is a plan of this problem. Raises ValueError, TypeError or KeyError where not."""
+    runs = tuple((int(start), int(stop)) for start, stop in found["runs"])
+    covered = [index for start, stop in runs for index in range(start, stop)]
+    if covered != list(range(bench.problem.depth)) or any(start >= stop for start, stop in runs):
+        raise ValueError(f"its runs {runs} do not cover {bench.problem.depth} layers")
+    if not all(bench.possible(run) for run in runs):
+        raise ValueError(f"its runs {runs} cannot be computed")
+    merged = found["merged"]
+    costs = [float(found["planned"]), float(found["stacked"]), *([] if merged is None else [float(merged)])]
+    if not all(0 < seconds < math.inf for seconds in costs):
+        raise ValueError(f"its times {costs} are not positive")
+    return Measured(runs, costs[0], costs[1], None if merged is None else costs[2])

@@ -76,6 +76,8 @@ def _spread(
     problem = Problem("predicted", batch, channels, tuple(size), tuple(layers))
     if SCHEDULES[schedule].right(problem) != everywhere(problem):
         raise ValueError(f"the schedule {schedule!r} is wrong at the border, where no error can be predicted")
+    if SCHEDULES[schedule].plans:
+        raise ValueError(f"the schedule {schedule!r} merges what a plan says; predict the error of its runs")
     merges = SCHEDULES[schedule].merges
     if merges is None:
         return stack_spread(start, wide, expanded, setting)

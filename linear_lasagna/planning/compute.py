@@ -1,0 +1,72 @@
+"""Computes a cut stack: one call per run, its kernels merged beforehand where it has several layers.
+
+Where zero padding lies between a run's layers, the border is computed apart, so that every output is right.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from linear_lasagna import groupings
+from linear_lasagna.groupings import Grouping
+from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
+from linear_lasagna.merging.order import fold
+from linear_lasagna.methods import Call, Method
+from linear_lasagna.planning.runs import Run, Runs, part
+from linear_lasagna.problems import Kernel, Problem
+
+
+def compose(calls: Sequence[Call]) -> Call:
+    """One call that applies all calls in turn; the only call itself where there is one."""
+    if len(calls) == 1:
+        return calls[0]
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        for each in calls:
+            x = each(x)
+        return x
+
+    return call
+
+
+def prepare_run(problem: Problem, kernels: Sequence[Kernel], run: Run, method: Method) -> Call:
+    """The call for one run. kernels: those of the whole stack, one per layer."""
+    here, own = part(problem, run), kernels[slice(*run)]
+    if here.depth == 1:
+        return method.prepare(own[0], here.expanded[0])
+    if not_mergeable(here.expanded) is None:
+        return method.prepare(*merge_stack(own, here.expanded, torch.float64))
+    return border_exact(own, here.expanded, here.size, method.name)
+
+
+def prepare_runs(problem: Problem, kernels: Sequence[Kernel], runs: Runs, method: Method) -> Call:
+    """The call for the whole stack, cut into runs."""
+    return compose([prepare_run(problem, kernels, run, method) for run in runs])
+
+
+def run_groupings(problem: Problem, run: Run) -> tuple[Grouping, ...]:
+    """What computes the outputs of one run: each is computed by one of these."""
+    here = part(problem, run)
+    if here.depth == 1 or not_mergeable(here.expanded) is None:
+        return (groupings.together(here),)
+    return tuple(dict.fromkeys(groupings.border_exact(here)))
+
+
+def cut_groupings(problem: Problem, runs: Runs) -> tuple[Grouping, ...]:
+    """What computes the outputs of a cut stack: one grouping per choice of one of every run's."""
+    choices = itertools.product(*(run_groupings(problem, run) for run in runs))
+    return tuple(tuple(itertools.chain.from_iterable(choice)) for choice in choices)
+
+
+def unsupported_run(problem: Problem, run: Run, method: Method, dtype: torch.dtype, device: str) -> str | None:
+    """Why the run cannot be computed as one with the method, or None where it can."""
+    layers, kind = part(problem, run).expanded, device.partition(":")[0]
+    if len(layers) > 1 and not_mergeable(layers) is not None:
+        reason = not_border_mergeable(layers)
+        if reason is not None:
+            return reason
+    folded = (fold(each) for grouping in run_groupings(problem, run) for each in grouping)
+    return next(filter(None, (method.unsupported(layer, dtype, kind) for layer in folded)), None)

@@ -1,0 +1,135 @@
+"""The cheapest cut by the clock: single runs are timed together, then whole cuts against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from linear_lasagna.methods import METHODS, Call
+from linear_lasagna.planning.compute import prepare_run, prepare_runs, unsupported_run
+from linear_lasagna.planning.operations import run_operations
+from linear_lasagna.planning.runs import Run, Runs, all_runs, cheapest, separate, whole
+from linear_lasagna.problems import Problem
+from linear_lasagna.timing import BLOCKS, Timing, block_log_ratios, measure
+
+OPERATIONS_LIMIT = 4.0  # a run that needs more than this many times the operations of its best cut is not worth timing
+SWITCHING_MARGIN = 0.02  # a plan replaces the faster of stacked and merged only where it is faster by more than this
+RUN_BLOCKS = 3  # of the runs' timing: it only proposes, the cuts' timing decides
+VISIT_S = 2e-4
+SEED = 0
+
+STACKED, MERGED = "stacked", "merged"
+
+
+class Measured(NamedTuple):
+    """The cut that won, and the seconds per call of it, of the stack, and of the whole stack merged, if it can be."""
+
+    runs: Runs
+    planned: float
+    stacked: float
+    merged: float | None
+
+
+class Bench(NamedTuple):
+    """What is timed: a problem on a device, in a dtype, its convolutions computed by one method."""
+
+    problem: Problem
+    device: str
+    dtype: torch.dtype
+    method: str
+
+    def possible(self, run: Run) -> bool:
+        """Whether the run can be computed as one here."""
+        return unsupported_run(self.problem, run, METHODS[self.method], self.dtype, self.device) is None
+
+    def inputs(self, starts: Iterable[int]) -> dict[int, torch.Tensor]:
+        """An input for every layer in `starts`, drawn as if it were the stack's own."""
+        generator = torch.Generator().manual_seed(SEED)
+        shapes = {start: self.problem.shapes[start] for start in sorted(set(starts))}
+        return {
+            s: torch.randn(shape, generator=generator).to(self.dtype).to(self.device) for s, shape in shapes.items()
+        }
+
+
+def plan_by_time(bench: Bench, budget_s: float) -> Measured:
+    """The fastest of the stack, the stack merged, the cheapest cut by operations, and the cheapest by its runs' times.
+
+    budget_s: seconds in timed calls, half for the runs, half for the cuts that they propose.
+    """
+    depth = bench.problem.depth
+    seconds = run_seconds(bench, worth_timing(bench), budget_s / 2)
+    cuts = {STACKED: separate(depth)}
+    if bench.possible((0, depth)) and depth > 1:
+        cuts[MERGED] = whole(depth)
+    proposals = {"operations": cheapest(depth, partial(_count, bench)), "time": cheapest(depth, seconds.get)}
+    cuts |= {name: runs for name, runs in proposals.items() if runs not in cuts.values()}
+    timing = cut_timing(bench, cuts, budget_s / 2)
+    chosen = decide(timing)
+    merged = timing.seconds(MERGED) if MERGED in cuts else None
+    return Measured(cuts[chosen], timing.seconds(chosen), timing.seconds(STACKED), merged)
+
+
+def _count(bench: Bench, run: Run) -> int | None:
+    return run_operations(bench.problem, run) if bench.possible(run) else None
+
+
+def worth_timing(bench: Bench) -> list[Run]:
+    """All single layers, and the runs that need at most 4 times the operations of the cheapest cut of their layers."""
+    counts = {run: _count(bench, run) for run in all_runs(bench.problem.depth)}
+
+    def worth(run: Run) -> bool:
+        count, (start, stop) = counts[run], run
+        if count is None or stop - start == 1:
+            return count is not None
+        cut = cheapest(stop - start, lambda inner: counts[inner[0] + start, inner[1] + start])
+        least = sum(counts[first + start, last + start] or 0 for first, last in cut)
+        return count <= OPERATIONS_LIMIT * least
+
+    return [run for run in counts if worth(run)]
+
+
+def run_seconds(bench: Bench, runs: Iterable[Run], budget_s: float) -> dict[Run, float]:
+    """Median seconds per call of every run by itself, all timed together."""
+    _, kernels = bench.problem.draw(bench.dtype, bench.device, SEED)
+    method = METHODS[bench.method]
+    named = {f"{start}:{stop}": (start, stop) for start, stop in runs}
+    calls = {name: (run[0], prepare_run(bench.problem, kernels, run, method)) for name, run in named.items()}
+    timing = _timed(bench, calls, budget_s, RUN_BLOCKS)
+    return {run: timing.seconds(name) for name, run in named.items()}
+
+
+def cut_timing(bench: Bench, cuts: Mapping[str, Runs], budget_s: float) -> Timing:
+    """Whole cuts, timed together."""
+    _, kernels = bench.problem.draw(bench.dtype, bench.device, SEED)
+    method = METHODS[bench.method]
+    calls = {name: (0, prepare_runs(bench.problem, kernels, runs, method)) for name, runs in cuts.items()}
+    return _timed(bench, calls, budget_s)
+
+
+def _timed(bench: Bench, calls: Mapping[str, tuple[int, Call]], budget_s: float, blocks: int = BLOCKS) -> Timing:
+    """calls: name -> (the layer whose input it takes, the call). Kernels stay, inputs are new in every block."""
+    inputs = bench.inputs(start for start, _ in calls.values())
+
+    def build(block: int) -> dict[str, Callable[[], object]]:
+        fresh = {start: x.clone() for start, x in inputs.items()}
+        return {name: partial(call, fresh[start]) for name, (start, call) in calls.items()}
+
+    with torch.no_grad():
+        return measure(build, bench.device, budget_s, SEED, blocks, VISIT_S)
+
+
+def decide(timing: Timing) -> str:
+    """The faster of stacked and merged, unless another cut beats it by more than the switching margin."""
+
+    def log_ratio(name: str, baseline: str) -> float:
+        return median(block_log_ratios(timing, name, baseline))
+
+    extremes = [name for name in (STACKED, MERGED) if name in timing.samples]
+    best = min(extremes, key=lambda name: log_ratio(name, STACKED))
+    rivals = [name for name in timing.samples if name not in extremes]
+    rival = min(rivals, key=lambda name: log_ratio(name, best), default=best)
+    return rival if log_ratio(rival, best) < -SWITCHING_MARGIN else best
