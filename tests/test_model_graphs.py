@@ -87,3 +87,119 @@ def test_what_is_kept(name):
     assert torch.equal(merged(x), model(x))
     assert len(computed(merged)) == left
     assert [note in each.reason for each in report.notes] == [True] * bool(note)
+
+
+def changed_under(change):
+    """y = a(x); b reads y, then y is changed, then c reads what b gave: b and c must not become one."""
+
+    def forward(m, x):
+        y = m.a(x)
+        before = m.b(y)
+        z = change(m, y)
+        return m.c(before) + z
+
+    return forward
+
+
+IN_PLACE = {
+    "method": lambda m, y: y.relu_(),
+    "function": lambda m, y: torch.relu_(y),
+    "inplace=True": lambda m, y: functional.leaky_relu(y, inplace=True),
+    "inplace by position": lambda m, y: functional.relu(y, True),
+    "module": lambda m, y: m.relu(y),
+    "through a view": lambda m, y: y.flatten(1).abs_().view_as(y),
+    "out": lambda m, y: torch.mul(y, 2, out=y),
+    "through an identity": lambda m, y: m.nothing(y).neg_(),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_value_that_is_changed_in_place(name):
+    model = trained(Written(changed_under(IN_PLACE[name])))
+    model.relu, model.nothing = nn.ReLU(inplace=True), nn.Identity()
+    with torch.no_grad():
+        merged, report = merge_model(model, drawn(2, 2, 8, 8))
+        assert torch.allclose(merged(drawn(2, 2, 8, 8)), model(drawn(2, 2, 8, 8)), rtol=0, atol=1e-13)
+    assert any("changed in place" in note.reason for note in report.notes)
+
+
+def test_residual_blocks_with_in_place_sums_and_activations():
+    """The usual way to write them: what is changed in place has no other use."""
+
+    class Usual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(2, 32, 3, padding=1, bias=False), nn.Conv2d(32, 2, 1)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            out = self.second(self.first(x))
+            out += x
+            return self.relu(out)
+
+    merged, report = merged_of(trained(nn.Sequential(Usual(), Usual())), drawn(1, 2, 8, 8))
+    assert [m.kernel_size for m in computed(merged)] == [(3, 3), (3, 3)]
+    assert report.notes == ()
+
+
+def hooked(module):
+    """A module of which every call gives twice its output."""
+    module.register_forward_hook(lambda module, arguments, output: 2 * output)
+    return module
+
+
+UNFIT = {
+    "circular": (lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "padding_mode 'circular'"),
+    "same of an even kernel": (lambda: nn.Conv2d(2, 2, 2, padding="same"), "one more on one side"),
+    "hook": (lambda: hooked(nn.Conv2d(2, 2, 1)), "hooks run around it"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+def test_convolution_that_cannot_be_merged(name):
+    make, reason = UNFIT[name]
+    inside = nn.Sequential(nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1))
+    model, x = trained(nn.Sequential(make(), inside)), drawn(1, 2, 8, 8)
+    merged, report = merge_model(model, x)
+    torch.testing.assert_close(merged(x), model(x), rtol=1e-12, atol=1e-13)
+    assert [note.layers for note in report.notes] == [("0",)]
+    assert reason in report.notes[0].reason
+    assert [run.layers for run in report.merged] == [("1.0", "1.1")]
+
+
+def test_unbatched_input():
+    model = trained(nn.Sequential(nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1)))
+    merged, report = merge_model(model, drawn(2, 8, 8))
+    assert torch.equal(merged(drawn(2, 8, 8)), model(drawn(2, 8, 8)))
+    assert "no batch axis" in report.notes[0].reason
+
+
+def test_batchnorm_that_uses_its_batch():
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)).double().eval()
+    merged, report = merge_model(model, drawn(4, 2, 8, 8))
+    assert torch.equal(merged(drawn(4, 2, 8, 8)), model(drawn(4, 2, 8, 8)))
+    assert report.runs == ()
+
+
+def test_batchnorm_without_numbers_of_its_own():
+    model = nn.Sequential(nn.Conv2d(2, 2, 1, bias=False), nn.BatchNorm2d(2, affine=False))
+    merged, _ = merged_of(trained(model), drawn(4, 2, 8, 8))
+    assert not batchnorms(merged)
+
+
+def test_several_inputs_and_outputs():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow = nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1)
+
+        def forward(self, x, y):
+            z = self.narrow(self.wide(x))
+            return {"sum": z + y, "size": z.shape[-1]}
+
+    model, x, y = trained(Two()), drawn(1, 2, 8, 8), drawn(1, 2, 8, 8, seed=2)
+    merged, report = merge_model(model, (x, y))
+    assert len(report.merged) == 1
+    assert merged(x, y)["size"] == 8
+    torch.testing.assert_close(merged(x, y)["sum"], model(x, y)["sum"], rtol=1e-12, atol=1e-13)

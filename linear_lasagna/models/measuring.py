@@ -12,7 +12,7 @@ from torch import fx, nn
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.deciding import Decision, Run, built
 from linear_lasagna.models.report import Measured
-from linear_lasagna.models.steps import home, wide
+from linear_lasagna.models.values import home, wide
 from linear_lasagna.timing import compare, measure
 
 BUDGET_S = 0.3  # for one run, spent on both and the control

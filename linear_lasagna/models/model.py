@@ -41,7 +41,7 @@ def merge_model(
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     merged = traced(model, inputs)
-    found = find(merged.graph, dict(merged.named_modules()))
+    found = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
     decisions = [decide(run) for run in needed_runs(merged.graph, found)]
     timed = _measured(merged, decisions, inputs) if measure else {}
     decisions = _reconsidered(decisions, timed)

@@ -22,11 +22,8 @@ DROPOUT_FUNCTIONS = (
     functional.alpha_dropout,
     functional.feature_alpha_dropout,
 )
-ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
-OVERWRITING = (
-    operator.setitem,
-    *(getattr(operator, f"i{name}") for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")),
-)
+# torch.fx takes += for +.
+ADDITIONS = (operator.add, torch.add, "add", "add_")
 # Their results may share memory with their first argument.
 VIEWS = (
     "view",
@@ -112,7 +109,7 @@ def changed_in_place(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
         return out
     name = name_of(node)
     overwrites = name.endswith("_") and not name.endswith("__")
-    overwrites |= node.target in OVERWRITING or node.kwargs.get("inplace") is True
+    overwrites |= name == "setitem" or node.kwargs.get("inplace") is True
     # Activations take `inplace` by position as well.
     overwrites |= getattr(node.target, "__module__", "") == functional.__name__ and any(a is True for a in node.args)
     return first if overwrites else None

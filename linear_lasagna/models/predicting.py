@@ -20,7 +20,8 @@ from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator
 from linear_lasagna.merging import merge_stack
 from linear_lasagna.methods.views import windows
 from linear_lasagna.models.layers import MODULES
-from linear_lasagna.models.steps import Step, wide
+from linear_lasagna.models.steps import Step
+from linear_lasagna.models.values import wide
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.roundings import Roundings
 from linear_lasagna.rounding.variance import rounding_error, storage_error

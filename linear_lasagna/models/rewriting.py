@@ -57,7 +57,7 @@ def _added(model: fx.GraphModule, group: Sequence[Step]) -> str:
     """The name of the group's new module: "merged", inside of what contains all modules that it stands for."""
     paths = [name.split(".")[:-1] for name in names_of(group)]
     common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
-    taken = dict(model.named_modules())
+    taken = dict(model.named_modules(remove_duplicate=False))
     name = ".".join([*common, "merged"])
     name = next(n for n in (name, *(f"{name}_{count}" for count in range(1, len(taken) + 2))) if n not in taken)
     model.add_submodule(name, built(group, model))

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.models.algebra import diagonal, fold, joined_kernel, joined_layer, pointwise
-from linear_lasagna.models.tracing import Value
+from linear_lasagna.models.values import Value, home, wide
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 
 
@@ -88,16 +88,6 @@ def scale_and_shift(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         scale = scale * wide(module.weight)  # type: ignore[arg-type]
     shift = -mean * scale
     return scale, shift if module.bias is None else shift + wide(module.bias)  # type: ignore[arg-type]
-
-
-def wide(tensor: torch.Tensor) -> torch.Tensor:
-    """The numbers in float64, on a device that has it."""
-    return tensor.detach().to(home(tensor.device)).to(torch.float64)
-
-
-def home(device: torch.device) -> torch.device:
-    """The device itself if it has float64, else the CPU."""
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def names_of(steps: Sequence[Step]) -> tuple[str, ...]:

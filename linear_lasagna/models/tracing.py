@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
+from torch.fx.node import map_aggregate
 
+from linear_lasagna.formats import SIGNIFICAND_BITS, unit_roundoff
+from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.operators import CONVOLUTIONS, NORMALISATIONS
-
-
-class Value(NamedTuple):
-    """What is known of a node's value, a tensor."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
+from linear_lasagna.models.values import Value, wide
 
 
 def traced(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     """A copy of the model as a graph; nodes that give a tensor have its `Value` in meta["tensor"].
 
-    Raises ValueError for what cannot be traced, run on the inputs or merged.
+    Raises ValueError for what cannot be copied, traced, run on the inputs or merged, and where the graph computes
+    something else than the model: torch.fx takes x += y for x = x + y, which is not the same where x has two names.
     """
     _check(model)
-    model = copy.deepcopy(model)
+    model = _or_refused("the model cannot be copied", lambda: copy.deepcopy(model))
+    graph = _or_refused("torch.fx cannot trace this model", lambda: fx.Tracer().trace(model))
+    found = fx.GraphModule(model, graph, type(model).__name__)
+    with torch.no_grad():
+        expected = _or_refused("the model cannot compute example_input", lambda: model(*_copied(inputs)))
+        outputs = _Shapes(found).run(*_copied(inputs))
+    if not _alike(outputs, expected):
+        raise ValueError(
+            "the model computes something else as a torch.fx graph: it overwrites a value, or is random"
+        )
+    return found
+
+
+Result = TypeVar("Result")
+
+
+def _or_refused(refusal: str, call: Callable[[], Result]) -> Result:
+    """What the call gives; its error as a ValueError of one line."""
     try:
-        graph = fx.Tracer().trace(model)
+        return call()
     except Exception as error:
-        raise ValueError(f"torch.fx cannot trace this model ({_line(error)}); merge its traceable parts") from error
-    traced_model = fx.GraphModule(model, graph, type(model).__name__)
-    try:
-        with torch.no_grad():
-            _Shapes(traced_model).run(*inputs)
-    except Exception as error:
-        raise ValueError(f"the model cannot compute example_input: {_line(error)}") from error
-    return traced_model
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{refusal}: {lines[0]}") from error
 
 
 class _Shapes(fx.Interpreter):
@@ -51,8 +56,27 @@ class _Shapes(fx.Interpreter):
         return value
 
 
+def _alike(outputs: Any, expected: Any) -> bool:
+    """Whether all tensors are equal but for rounding, which a library may do otherwise on a second call."""
+    pairs = zip(_tensors(outputs), _tensors(expected), strict=True)
+    return not any(relative_l2(wide(a) - wide(b), wide(b)) > unit_roundoff(b.dtype) ** 0.5 for a, b in pairs)
+
+
+def _tensors(outputs: Any) -> list[torch.Tensor]:
+    """The floating-point tensors in tuples, lists and dicts."""
+    leaves: list[Any] = []
+    map_aggregate(outputs, leaves.append)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dtype in SIGNIFICAND_BITS]
+
+
+def _copied(inputs: Any) -> Any:
+    return map_aggregate(inputs, lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf)
+
+
 def _check(model: nn.Module) -> None:
     """Raises ValueError, naming the module, for BatchNorm in training mode and for numbers that are not finite."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"merge_model takes an nn.Module, not a {type(model).__name__}")
     for name, module in model.named_modules():
         if type(module) in NORMALISATIONS and module.training:
             raise ValueError(f"BatchNorm {name!r} is in training mode; call model.eval() before merge_model")
@@ -60,8 +84,3 @@ def _check(model: nn.Module) -> None:
             for part, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
                 if not bool(torch.isfinite(tensor).all()):
                     raise ValueError(f"{name!r} has a {part} with numbers that are not finite")
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
