@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from analysis import growth, networks, statistics
+from analysis import growth, networks, planned, statistics
 from analysis.frames import Frame, framed
 from analysis.records import Records, cells, problems
 from analysis.style import dtypes_in_order
 
-GROUPS = ("sources", "networks", "stacks")
-MERGING = "merging"  # its ways are merges, not ways to compute the same result
+GROUPS = ("sources", "networks", "stacks", "borders")
+MERGING = "merging"
+APART = (MERGING, planned.TRAINING, planned.BREAK_EVEN)  # groups that compute something else, or have a map to tell it
 
 
 class Scope(NamedTuple):
@@ -37,7 +38,7 @@ class Expected(NamedTuple):
 
 @dataclass(frozen=True)
 class Findings:
-    """speedups, winners, costs: without the group `merging`. precision: rows of the experiment `depth`; experiments:
+    """speedups, winners, costs: without the groups `APART`. precision: rows of the experiment `depth`; experiments:
     those of all experiments; None where absent.
     """
 
@@ -52,6 +53,9 @@ class Findings:
     noise: Frame
     totals: Frame
     merging: Frame
+    plans: Frame
+    pairs: Frame
+    training: Frame
     precision: Frame | None
     experiments: Frame | None
     missing: Frame
@@ -71,7 +75,7 @@ def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[
     """Analyse the newest record of every trial. precision: rows as `growth` takes them; unusable ones are named."""
     records = records.latest()
     rows, messages = _usable(precision)
-    judged = Records(tuple(r for r in records if r.group != MERGING))
+    judged = Records(tuple(r for r in records if r.group not in APART))
     everything = statistics.speedups(records)
     found = cells(records)
     order = {group: place for place, group in enumerate(GROUPS)}
@@ -81,12 +85,15 @@ def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[
         groups=tuple(sorted({r.group for r in judged}, key=lambda group: (order.get(group, 9), group))),
         cells=found,
         problems=problems(records),
-        speedups=everything[everything["group"] != MERGING].reset_index(drop=True),
+        speedups=everything[~everything["group"].isin(APART)].reset_index(drop=True),
         winners=statistics.winners(judged),
         costs=statistics.costs(judged),
         noise=statistics.noise(records),
         totals=networks.totals(records),
         merging=_merging(everything),
+        plans=planned.plans(judged),
+        pairs=planned.pairs(records, everything),
+        training=_training(everything),
         precision=rows,
         experiments=precision,
         missing=_missing(records, expected),
@@ -110,6 +117,12 @@ def _missing(records: Records, expected: Sequence[Sequence[str]]) -> Frame:
     """The expected trials of which no record was found."""
     found = {(r.group, r.trial.problem.name, r.trial.dtype, r.trial.device) for r in records}
     return framed(sorted(tuple(key) for key in expected if tuple(key) not in found), list(Expected._fields))
+
+
+def _training(speedups: Frame) -> Frame:
+    """Training steps that merge, against the stack's: as `speedups`."""
+    rows = speedups[(speedups["group"] == planned.TRAINING) & ~speedups["control"].astype(bool)]
+    return rows.reset_index(drop=True)
 
 
 def _merging(speedups: Frame) -> Frame:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from analysis import accounts, growth, statistics
+from analysis import accounts, growth, planned_headlines, statistics
 from analysis import formatting as show
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
@@ -34,6 +34,12 @@ def headlines(findings: Findings) -> list[Headline]:
         for write in (_layers, _networks, _unfold, _merging)
         for scope in findings.scopes[:MOST_SCOPES]
         for headline in write(findings, scope)
+    ]
+    per_scope += [
+        Headline(*answer)
+        for write in (planned_headlines.plans, planned_headlines.break_even, planned_headlines.training)
+        for scope in findings.scopes[:MOST_SCOPES]
+        for answer in write(findings, scope)
     ]
     precision = [*_growth(findings), *_merge_ratio(findings), *accounts.headlines(findings.experiments)]
     return [*per_scope, *precision, *_noise(findings)]

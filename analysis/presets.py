@@ -11,7 +11,13 @@ from typing import NamedTuple
 from linear_lasagna.catalog import GROUPS
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-BENCHMARKS = {group: f"{group}.{group.capitalize()}" for group in ("sources", "networks", "stacks", "merging")}
+BENCHMARKS = {
+    group: f"{group}.{group.capitalize()}"
+    for group in ("sources", "networks", "stacks", "borders", "merging", "training", "breakeven")
+}
+
+TRAINED = ("stacks/sesr_x1", "stacks/sesr_x3", "stacks/expandnet", "stacks/plain_x4")
+FEW_PAIRS = ("breakeven/k3_16_8", "breakeven/k3_16_128", "breakeven/k5_16_16", "breakeven/k5_16_128")
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,10 @@ SMOKE = Preset(
         Selection("sources", ("sources/merge", "sources/unfold"), ("float32",)),
         Selection("networks", ("resnet50/conv2_3x3", "resnet50/conv4_reduce"), ("float32",)),
         Selection("stacks", ("stacks/sesr_x1", "stacks/plain_x2", "stacks/plain_x8"), ("bfloat16", "float32")),
+        Selection("borders", ("borders/wide_pair_256",), ("float32",)),
         Selection("merging", ("stacks/sesr_x1",), ("float32",)),
+        Selection("training", ("stacks/sesr_x1",), ("float32",)),
+        Selection("breakeven", FEW_PAIRS, ("float32",)),
     ),
 )
 DEFAULT = Preset(
@@ -62,7 +71,10 @@ DEFAULT = Preset(
         Selection("sources", _all("sources"), DTYPES),
         Selection("networks", _all("networks"), ("bfloat16", "float32")),
         Selection("stacks", _all("stacks"), DTYPES),
+        Selection("borders", _all("borders"), ("float32",)),
         Selection("merging", _all("stacks"), ("float32",)),
+        Selection("training", TRAINED, ("float32",)),
+        Selection("breakeven", _all("breakeven"), ("float32",)),
     ),
 )
 FULL = Preset(
@@ -72,7 +84,10 @@ FULL = Preset(
         Selection("sources", _all("sources"), DTYPES),
         Selection("networks", _all("networks"), DTYPES),
         Selection("stacks", _all("stacks"), DTYPES),
+        Selection("borders", _all("borders"), DTYPES),
         Selection("merging", _all("stacks"), DTYPES),
+        Selection("training", _all("stacks"), ("bfloat16", "float32")),
+        Selection("breakeven", _all("breakeven"), DTYPES),
     ),
 )
 

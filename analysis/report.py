@@ -79,6 +79,9 @@ def frames(findings: Findings) -> dict[str, Frame]:
         "wins": _unless_empty(findings.winners, lambda f: statistics.wins(f, places)),
         "costs": findings.costs,
         "merging": findings.merging,
+        "plans": findings.plans,
+        "pairs": findings.pairs,
+        "training": findings.training,
         "noise": findings.noise,
         "noise_floor": _unless_empty(
             findings.noise, lambda f: statistics.noise_floor(f, ["machine", "device", "dtype"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from analysis import accounts, other_sections, speed_sections
+from analysis import accounts, other_sections, planned_sections, speed_sections
 from analysis.findings import GROUPS, Findings
 from analysis.parts import Section
 
@@ -15,6 +15,9 @@ def sections(findings: Findings) -> list[Section]:
     extra = [group for group in findings.groups if group not in GROUPS]
     found = [speed_sections.speed(findings, group) for group in (*GROUPS, *extra)]
     costs: tuple[Callable[[Findings], Section], ...] = (
+        planned_sections.plans,
+        planned_sections.break_even,
+        planned_sections.training,
         speed_sections.merging,
         speed_sections.wins,
         speed_sections.accuracy,

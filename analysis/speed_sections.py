@@ -14,6 +14,7 @@ TITLES = {
     "sources": "Speed: the problems of the two articles",
     "networks": "Speed: layers of published networks",
     "stacks": "Speed: stacks, merged and not",
+    "borders": "Speed: padded stacks, merged with their border computed apart",
 }
 
 

@@ -14,9 +14,11 @@ from typing import Any
 from analysis.frames import Frame, framed
 from analysis.records import PLACE, Record, Records, cells
 from linear_lasagna.timing import MARGIN, Comparison, Timing, block_log_ratios, compare
+from linear_lasagna.trial import Trial
 
 VERDICTS = ("faster", "slower", "tie", "undecided")
 TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
+PARTIAL = ("merged_summed",)  # schedules that are wrong at the border: timed to compare with, but no way to win
 SPEEDUPS = [
     *PLACE,
     "way",
@@ -83,8 +85,8 @@ def winners(records: Records) -> Frame:
     """One row per trial with at least two timed ways, the control not counted.
 
     way: the one that is faster, by verdict, than every other; "" where there is none. among: the fastest and all
-    that are not slower than it by verdict. ways: how many were compared. Of two ways that make the same call with
-    other numbers (`TWINS`) only one is compared.
+    that are not slower than it by verdict. ways: how many were compared. Of two ways that make the same call, with
+    other numbers (`TWINS`) or because a plan chose what another way does, only one is compared.
     """
     return framed([row for record in records for row in _winner(record)], WINNERS)
 
@@ -92,7 +94,8 @@ def winners(records: Records) -> Frame:
 def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
     trial = record.trial
     timing = trial.timing()
-    ways = [way for way in timing.samples if way != trial.control and _twin(way) not in timing.samples]
+    ways = [way for way in timing.samples if way != trial.control and not _twins(way, trial) & timing.samples.keys()]
+    ways = [way for way in ways if not _partial(way)]
     if trial.baseline not in ways or len(ways) < 2:
         return
     estimates = {trial.baseline: 0.0}
@@ -106,10 +109,25 @@ def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
     yield (*record.place.values(), "" if rivals else fastest, (fastest, *rivals), len(ways))
 
 
-def _twin(way: str) -> str | None:
-    """The way that makes the same call, where this one differs only in the kernel's numbers."""
+def _twins(way: str, trial: Trial) -> set[str]:
+    """The ways before it that make the same call: one whose kernel has other numbers, or what the way's plan chose."""
     schedule, _, method = way.partition("/")
-    return f"{TWINS[schedule]}/{method}" if schedule in TWINS else None
+    if schedule in TWINS:
+        return {f"{TWINS[schedule]}/{method}"}
+    runs, depth = trial.cells[way].runs, trial.problem.depth
+    if runs is None:
+        return set()
+    twins = {other for other, cell in trial.cells.items() if cell.runs == runs and other.partition("/")[2] == method}
+    twins = {min(twins)} - {way}
+    if len(runs) == depth:
+        twins.add(method)
+    elif len(runs) == 1:
+        twins |= {f"merged/{method}", f"border_exact/{method}"}
+    return twins
+
+
+def _partial(way: str) -> bool:
+    return way.partition("/")[0] in PARTIAL
 
 
 def _control(timing: Timing, baseline: str, control: str) -> float:
@@ -159,7 +177,7 @@ def costs(records: Records) -> Frame:
     """Time, memory and error of every timed cell but the controls, each beside its trial's baseline.
 
     ratio: time / baseline's time; peak_ratio: peak_bytes / the baseline's; best: no other way of the trial has both
-    a smaller time and a smaller error, one of them strictly (the Pareto front, by estimates).
+    a smaller time and a smaller error, one of them strictly (the Pareto front, by estimates); never a partial way.
     """
     times = _times(records)
     found = cells(records)
@@ -187,7 +205,8 @@ def _times(records: Records) -> Frame:
 
 def _best(frame: Frame) -> list[bool]:
     best = [False] * len(frame)
-    for _, trial in frame.groupby(PLACE, sort=False):
+    whole = frame[~frame["way"].map(_partial).astype(bool)]
+    for _, trial in whole.groupby(PLACE, sort=False):
         points = list(zip(trial.index, trial["ratio"], trial["error_u"], strict=True))
         for index, time, error in points:
             dominated = any(t <= time and e <= error and (t < time or e < error) for _, t, e in points)

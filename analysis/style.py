@@ -22,7 +22,14 @@ BLUE, ORANGE, GREEN, VERMILION, MAUVE, TAN, PINK, GREY, OLIVE, SKY = PALETTE = (
     "#9c9412",
     "#56b4e9",
 )
-BROWN, PURPLE = "#8c510a", "#6a51a3"  # beyond the palette, for ways that meet its other colours in one figure
+BROWN, PURPLE, TEAL, CRIMSON, INDIGO, LEAF = (
+    "#8c510a",
+    "#6a51a3",
+    "#0f8a8a",
+    "#b2325a",
+    "#4454e0",
+    "#5a9e1f",
+)  # beyond the palette, for ways that meet its other colours in one figure
 MARKERS = ("o", "s", "D", "v", "^", "P", "X", "p", "h", "d", "<", ">")
 
 WAYS: dict[str, tuple[str, str]] = {
@@ -38,6 +45,10 @@ WAYS: dict[str, tuple[str, str]] = {
     "merged/unfold_matmul": (OLIVE, "d"),
     "merged_working/direct": (PINK, "p"),
     "merged_per_call/direct": (PURPLE, "<"),
+    "border_exact/direct": (TEAL, "*"),
+    "merged_summed/direct": (CRIMSON, "8"),
+    "planned/direct": (INDIGO, "H"),
+    "planned_operations/direct": (LEAF, "."),
     "control": (GREY, "o"),
     "merge_float64": (VERMILION, "h"),
     "merge_working": (PINK, "p"),

@@ -24,14 +24,19 @@ BUDGET_S = 2.0
 STEP_TIMEOUT_S = 20.0  # some library kernels never end; the steps of a trial take seconds at most
 
 
-def fetch(group: str, problem: str, dtype: str, device: str, ways: Sequence[str], work: str) -> Trial:
-    """The trial of this commit and machine: read where it was finished before, else run now in a child process."""
+def fetch(
+    group: str, problem: str, dtype: str, device: str, ways: Sequence[str], work: str, share: float = 1.0
+) -> Trial:
+    """The trial of this commit and machine: read where it was finished before, else run now in a child process.
+
+    share: of the budget.
+    """
     from linear_lasagna.trial import Trial
 
-    path = _folder() / f"{problem.replace('/', '-')}.{dtype}.{device}.{_key(group, ways, work)}.json"
+    path = _folder() / f"{problem.replace('/', '-')}.{dtype}.{device}.{_key(group, ways, work, share)}.json"
     if path.exists():
         return Trial.from_json(json.dumps(json.loads(path.read_text())["trial"]))
-    trial = _run(problem, dtype, device, ways, work)
+    trial = _run(problem, dtype, device, ways, work, share)
     _write(path, group, trial)
     return trial
 
@@ -48,7 +53,7 @@ def budget_s() -> float:
     return seconds
 
 
-def _key(group: str, ways: Sequence[str], work: str) -> str:
+def _key(group: str, ways: Sequence[str], work: str, share: float) -> str:
     """Digest of all that shapes a trial and is not in its file's name already."""
     import numpy
     import torch
@@ -57,7 +62,7 @@ def _key(group: str, ways: Sequence[str], work: str) -> str:
 
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")}
     versions = [sys.version, str(torch.__version__), numpy.__version__]
-    parts = [group, list(ways), work, budget_s(), code_digest(), versions, threads]
+    parts = [group, list(ways), work, share * budget_s(), code_digest(), versions, threads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -84,7 +89,7 @@ def _git(*arguments: str) -> str:
     return result.stdout.strip()
 
 
-def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str) -> Trial:
+def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str, share: float) -> Trial:
     import torch
 
     from linear_lasagna.catalog import problem_named
@@ -97,7 +102,7 @@ def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str) 
         ways,
         dtype=dtype,
         device=device,
-        budget_s=budget_s(),
+        budget_s=share * budget_s(),
         timeout_s=STEP_TIMEOUT_S + 3 * budget_s(),
         start_method="fork" if forkable else "spawn",
         work=work,

@@ -23,6 +23,7 @@ LAYER_WAYS = [
     "shifted_matmul",
     "im2col_numpy",
 ]
+PLANNED_WAYS = ["planned/direct", "planned_operations/direct"]
 
 
 class ReplayClock:
@@ -44,13 +45,15 @@ class ReplayClock:
 class _Replay:
     """A group of trials: problems × dtypes × devices, each with all its ways. Subclasses give params and group.
 
-    asv runs setup again before every sample, so it loads a cell only once.
+    asv runs setup again before every sample, so it loads a cell only once. share: of the budget, which trials that are
+    many and alike can do with.
     """
 
     param_names = ["problem", "dtype", "device", "way"]
     params: list[list[str]]
     group = ""
     work = "run"
+    share = 1.0
     number = 1
     rounds = 1
     warmup_time = 0
@@ -61,7 +64,7 @@ class _Replay:
     def setup(self, problem: str, dtype: str, device: str, way: str) -> None:
         if self.cell is not None:
             return
-        trial = fetch(self.group, problem, dtype, device, self.params[3], self.work)
+        trial = fetch(self.group, problem, dtype, device, self.params[3], self.work, self.share)
         cell = trial.cells[way]
         if cell.status == "skipped":
             raise SkipNotImplemented(cell.reason)

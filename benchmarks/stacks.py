@@ -2,7 +2,7 @@
 
 from linear_lasagna.catalog import GROUPS
 
-from ._replay import DEVICES, DTYPES, _Trials
+from ._replay import DEVICES, DTYPES, PLANNED_WAYS, _Trials
 
 
 class Stacks(_Trials):
@@ -21,5 +21,6 @@ class Stacks(_Trials):
             "merged/unfold_matmul",
             "merged_working/direct",
             "merged_per_call/direct",
+            *PLANNED_WAYS,
         ],
     ]

@@ -1,7 +1,8 @@
 """The named problems: the sources', published networks' layers, and stacks that people merge or should not.
 
-Stacks are unpadded and their inputs carry the border that padding would have added, because there a merged
-convolution equals the stack everywhere. `Problem.source` says where each entry's numbers come from.
+Those of the group `stacks` are unpadded and their inputs carry the border that padding would have added, because there
+a merged convolution equals the stack everywhere. Those of the group `borders` are padded between the layers, on large
+images and on small ones of 32×32. `Problem.source` says where each entry's numbers come from.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ EXPANDNET = "ExpandNet's block, 1×1, 3×3, 1×1, expansion 4: Guo, Alvarez, Sal
 MOBILENET = "MobileNet's separable convolution: Howard et al., arXiv 1704.04861, table 1"
 INCEPTION = "an n×1 and a 1×n convolution: Szegedy et al., arXiv 1512.00567, section 3.2, without its activation"
 PYRAMID = "repeated 5×5 blur: Burt and Adelson, IEEE Trans. Communications 31 (1983), without subsampling"
+WIDE = (
+    "a wide layer between narrow ones, to train more parameters than are kept: the case for merging that Guo, Alvarez, "
+    "Salzmann, arXiv 1811.10495, and Bhardwaj et al., arXiv 2103.09404, make; its numbers are this suite's own"
+)
 PLAIN = "plain 3×3 stack, the textbook example of receptive fields: Simonyan and Zisserman, arXiv 1409.1556"
+BREAK_EVEN = "made up: a pair C → C_mid → C that gives 56×56, to find from which C_mid on merging pays"
+
+SMALL_IMAGE = 32
 
 
 def _sources() -> list[Problem]:
@@ -134,10 +142,41 @@ def _stacks() -> list[Problem]:
     ]
 
 
+def _break_even() -> list[Problem]:
+    """Pairs of k×k, C from 4 to 64, C_mid from C / 2 to 16 C, but 512 at most."""
+
+    def pair(k: int, outer: int, middle: int) -> Problem:
+        size, layers = 56 + 2 * (k - 1), (Layer(middle, k), Layer(outer, k))
+        return Problem(f"breakeven/k{k}_{outer}_{middle}", 1, outer, (size, size), layers, BREAK_EVEN)
+
+    multiples = (1, 2, 4, 8, 16, 32)  # of C / 2
+    sizes = [(outer, outer * m // 2) for outer in (4, 8, 16, 32, 64) for m in multiples if outer * m // 2 <= 512]
+    return [pair(k, *channels) for k in (3, 5) for channels in sizes]
+
+
+def _border(name: str, channels: int, size: int, layers: list[Layer], source: str) -> list[Problem]:
+    """A padded stack on a large image and on a small one."""
+    return [Problem(f"borders/{name}_{n}", 1, channels, (n, n), tuple(layers), source) for n in (size, SMALL_IMAGE)]
+
+
+def _borders() -> list[Problem]:
+    wide, narrow = Layer(64, 3, padding=1), Layer(8, 3, padding=1)
+    expanding, reducing = Layer(128, 3, padding=1), Layer(16, 3, padding=1)
+    sesr = [Layer(256, 3, padding=1), Layer(16, 1)] * 3
+    return [
+        *_border("wide_pair", 8, 256, [wide, narrow], WIDE),
+        *_border("wide_pair_x2", 16, 128, [expanding, reducing] * 2, WIDE),
+        *_border("sesr_x3", 16, 256, sesr, f"{SESR}; padded, as the network is"),
+        *_border("plain_x3", 32, 128, [Layer(32, 3, padding=1)] * 3, f"{PLAIN}; padded, as in VGG"),
+    ]
+
+
 GROUPS: dict[str, tuple[Problem, ...]] = {
     "sources": tuple(_sources()),
     "networks": (*_resnet50(), *_vgg16()),
     "stacks": tuple(_stacks()),
+    "borders": tuple(_borders()),
+    "breakeven": tuple(_break_even()),
 }
 
 CATALOG: dict[str, Problem] = {problem.name: problem for group in GROUPS.values() for problem in group}

@@ -80,8 +80,8 @@ def test_every_group_is_discovered_once_and_none_shares_a_setup_cache() -> None:
     """asv keys a setup_cache by file and line, so that heirs of one class would share it: there is none here."""
     names = [benchmark.name for benchmark in discovered()]
     assert len(names) == len(set(names))
-    for group in ("sources.Sources", "networks.Networks", "stacks.Stacks", "merging.Merging"):
-        assert f"{group}.time_forward" in names
+    for group in ("sources", "networks", "stacks", "borders", "merging", "training", "breakeven"):
+        assert f"{group}.{group.capitalize()}.time_forward" in names
     shared = [b.setup_cache_key for b in discovered() if b.setup_cache_key is not None]
     assert len(shared) == len(set(shared))
 
@@ -123,6 +123,16 @@ def test_a_finished_trial_is_reused_and_a_part_of_a_record_is_not(
     path.rename(path.with_suffix(".part"))  # what a kill during the write leaves behind
     fetch(tmp_path, monkeypatch)
     assert len(runs) == 2
+
+
+def test_a_group_s_share_of_the_budget_shapes_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASAGNA_BUDGET_S", "2")
+    keys = {records_module._key("sources", ["direct"], "run", share) for share in (1.0, 0.15)}
+    assert len(keys) == 2
+    given = {}
+    monkeypatch.setattr("linear_lasagna.trial.run_isolated", lambda *_, **settings: given.update(settings))
+    records_module._run("sources/merge", "float32", "cpu", ["direct"], "run", 0.15)
+    assert given["budget_s"] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "0", "nan", "inf"])

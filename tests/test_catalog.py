@@ -3,6 +3,8 @@
 import pytest
 
 from linear_lasagna.catalog import CATALOG, GROUPS, problem_named
+from linear_lasagna.merging import not_border_mergeable
+from linear_lasagna.schedules import inside
 
 
 def network(name):
@@ -38,7 +40,8 @@ def test_names_are_unique_and_sorted_into_groups():
     assert len(set(names)) == len(names) == len(CATALOG)
     assert all(CATALOG[name].name == name for name in names)
     prefixes = {group: {problem.name.split("/")[0] for problem in rows} for group, rows in GROUPS.items()}
-    assert prefixes == {"sources": {"sources"}, "networks": {"resnet50", "vgg16"}, "stacks": {"stacks"}}
+    own = ("sources", "stacks", "borders", "breakeven")
+    assert prefixes == {"networks": {"resnet50", "vgg16"}} | {group: {group} for group in own}
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -53,6 +56,23 @@ def test_stacks_can_be_merged(problem):
     for layer in problem.expanded:
         assert not any(layer.padding)
         assert set(layer.stride) == set(layer.dilation) == {1}
+
+
+def test_break_even_pairs():
+    """C → C_mid → C, all of one output size, C_mid from C / 2 to 16 C but 512 at most."""
+    for problem in GROUPS["breakeven"]:
+        outer, middle, last = problem.channels
+        assert (outer, problem.sizes[-1]) == (last, (56, 56))
+        assert outer / 2 <= middle <= min(16 * outer, 512)
+    assert len({(p.layers, p.in_channels) for p in GROUPS["breakeven"]}) == len(GROUPS["breakeven"]) == 2 * 29
+
+
+@pytest.mark.parametrize("problem", GROUPS["borders"], ids=lambda problem: problem.name)
+def test_borders_cannot_be_merged_whole(problem):
+    """Padded between the layers, as large out as in: the merged convolution differs at the border and only there."""
+    assert problem.sizes[0] == problem.sizes[-1]
+    assert not_border_mergeable(problem.expanded) is None
+    assert inside(problem) is not None
 
 
 def test_known_name():

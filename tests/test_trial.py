@@ -45,6 +45,7 @@ CELLS = st.builds(
     every=st.none() | st.integers(1, 100),
     error_u=OPTIONAL,
     peak_bytes=st.none() | st.integers(0, 2**60),
+    runs=st.none() | st.lists(st.lists(st.integers(0, 20), min_size=2, max_size=2), max_size=3),
 )
 
 
@@ -234,6 +235,16 @@ def test_run(dtype):
     assert 0 < trial.timed_s <= trial.elapsed_s
     assert trial.started.endswith("Z")
     assert_round_trip(trial)
+
+
+def test_a_way_that_plans_tells_its_runs():
+    trial = small_trial(STACK, ("direct", "planned/direct", "planned_operations/direct", "merged/direct"))
+    assert trial.named("ok") == list(trial.cells)
+    assert trial.cells["planned_operations/direct"].runs == [[0, 2]]
+    assert trial.cells["planned/direct"].runs in ([[0, 2]], [[0, 1], [1, 2]])
+    assert trial.cells["merged/direct"].runs is None
+    assert_timed(trial, "planned/direct")
+    assert Trial.from_json(trial.to_json()) == trial
 
 
 def test_dtype_may_be_torchs():

@@ -31,19 +31,18 @@ from linear_lasagna.problems import ExpandedLayer, Kernel
 
 
 class Plan(NamedTuple):
-    """How one size of input is computed. runs: the layers that each link of the strips' chain is merged from;
-    operations: multiply-accumulates per image.
+    """How one size of input is computed.
+
+    inner: the merged layer, with the padding that it adds itself to the interior's crop; outer: the layers of the
+    strips, without padding, each merged from the run of the stack's layers in `runs`. operations: multiply-accumulates
+    per image.
     """
 
     regions: Regions
+    inner: ExpandedLayer
+    outer: tuple[ExpandedLayer, ...]
     runs: tuple[Chain, ...]
     operations: int
-
-    @property
-    def padding(self) -> tuple[int, ...]:
-        """Zeros on both sides of the interior's crop, which the convolution itself can add without a copy."""
-        need = self.regions.need
-        return tuple(max(0, min(ends)) for ends in zip(need.before, need.after, strict=True))
 
 
 def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
@@ -52,13 +51,17 @@ def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
     inner = interior([joined(run) for run in groupings[0]], size)
     if inner is None:
         return None
-    merged = operations([joined(chain)], in_channels, [size_of(inner)])
+    merged, unpadded = joined(chain), (0,) * len(size)
+    inside = operations([merged], in_channels, [size_of(inner)])
     plans = []
     for grouping in groupings:
         links = [joined(run) for run in grouping]
         found = regions(links, size, inner)
+        # Zeros on both sides the convolution adds itself, without a copy.
+        padding = tuple(max(0, min(ends)) for ends in zip(found.need.before, found.need.after, strict=True))
         strips = sum(strip_operations(links, in_channels, each) for each in strips_of(found))
-        plans.append(Plan(found, grouping, merged + strips))
+        outer = tuple(replace(link.layer, padding=unpadded) for link in links)
+        plans.append(Plan(found, replace(merged.layer, padding=padding), outer, grouping, inside + strips))
     return min(plans, key=lambda each: each.operations)
 
 
@@ -106,12 +109,9 @@ def border_exact(
     if found is None:
         calls = [chosen.prepare(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
         return lambda x: in_turn(x, calls)
-    merged = replace(joined(chain).layer, padding=found.padding)
-    inner = chosen.prepare(summed_kernel(kernels, layers, merge_dtype), merged)
-    outer = [
-        chosen.prepare(kernel, replace(joined(run).layer, padding=(0,) * len(size)))
-        for kernel, run in zip(run_kernels(kernels, found.runs, merge_dtype), found.runs, strict=True)
-    ]
+    inner = chosen.prepare(summed_kernel(kernels, layers, merge_dtype), found.inner)
+    parts = zip(run_kernels(kernels, found.runs, merge_dtype), found.outer, strict=True)
+    outer = [chosen.prepare(kernel, layer) for kernel, layer in parts]
     return lambda x: compute(x, found, inner, outer)
 
 
@@ -129,13 +129,13 @@ def run_kernels(kernels: Sequence[Kernel], grouping: Sequence[Chain], merge_dtyp
 def compute(x: torch.Tensor, found: Plan, inner: Call, outer: Sequence[Call]) -> torch.Tensor:
     """All outputs for x (…, channels, *size).
 
-    inner: the merged convolution, padding `found.padding`; outer: those of the strips' runs, without padding.
+    inner: the convolution of `found.inner`; outer: those of `found.outer`.
     """
-    y = inner(take(x, found.regions.need, found.padding))
+    y = inner(take(x, found.regions.need, found.inner.padding))
     for axis, (before, after) in reversed(list(enumerate(found.regions.strips))):
         parts = [None if each is None else _strip(x, each, outer) for each in (before, after)]
         around = [part for part in (parts[0], y, parts[1]) if part is not None]
-        y = torch.cat(around, axis - len(found.padding)) if len(around) > 1 else y
+        y = torch.cat(around, axis - len(found.inner.padding)) if len(around) > 1 else y
     return y
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +12,11 @@ import torch
 from torch import nn
 
 from linear_lasagna.merging.border import Plan, compute, in_turn, plan, run_kernels, stack_operations
-from linear_lasagna.merging.chain import Chain, Link, joined, runs
+from linear_lasagna.merging.chain import Chain, joined, runs
 from linear_lasagna.merging.pairs import CONVOLUTIONS
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import Call
-from linear_lasagna.problems import Kernel
+from linear_lasagna.problems import ExpandedLayer, Kernel
 
 
 class BorderExact(nn.Module):
@@ -38,18 +40,25 @@ class BorderExact(nn.Module):
         self.layers = nn.ModuleList(copy.deepcopy(module) for module in modules)
         self.merged = _Numbers(summed_kernel(kernels, [link.layer for link in chain], merge_dtype))
         grouping = runs(chain)
-        starts = [sum(map(len, grouping[:index])) for index in range(len(grouping))]
-        rows = zip(starts, grouping, run_kernels(kernels, grouping, merge_dtype), strict=True)
+        starts = itertools.accumulate(map(len, grouping), initial=0)
+        rows = zip(starts, grouping, run_kernels(kernels, grouping, merge_dtype), strict=False)
         self.collapsed = nn.ModuleDict({str(at): _Numbers(kernel) for at, run, kernel in rows if len(run) > 1})
         self._plans: dict[tuple[int, ...], Plan | None] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found = self.plan(tuple(x.shape[-len(self.chain[0].after) :]))
+        # A compiler that traces symbolic sizes has to settle on these: the regions depend on them.
+        found = self.plan(tuple(operator.index(n) for n in x.shape[-len(self.chain[0].after) :]))
         if found is None:
             return in_turn(x, list(self.layers))
-        inner = _call(self.merged, joined(self.chain), found.padding)
-        return compute(x, found, inner, self._outer(found.runs))
+        starts = itertools.accumulate(map(len, found.runs), initial=0)
+        numbers = [
+            self.layers[at] if len(run) == 1 else self.collapsed[str(at)]
+            for at, run in zip(starts, found.runs, strict=False)
+        ]
+        outer = [_call(*each) for each in zip(numbers, found.outer, strict=True)]
+        return compute(x, found, _call(self.merged, found.inner), outer)
 
+    @torch.compiler.assume_constant_result
     def plan(self, size: tuple[int, ...]) -> Plan | None:
         """How an input of this size is computed; None where the layers run one after another."""
         if size not in self._plans:
@@ -57,14 +66,6 @@ class BorderExact(nn.Module):
             pays = found is not None and found.operations < stack_operations(self.chain, self.in_channels, size)
             self._plans[size] = found if pays else None
         return self._plans[size]
-
-    def _outer(self, grouping: Sequence[Chain]) -> list[Call]:
-        calls, start = [], 0
-        for run in grouping:
-            numbers = self.layers[start] if len(run) == 1 else self.collapsed[str(start)]
-            calls.append(_call(numbers, joined(run), (0,) * len(run[0].after)))
-            start += len(run)
-        return calls
 
     def extra_repr(self) -> str:
         layer = joined(self.chain).layer
@@ -80,7 +81,9 @@ class _Numbers(nn.Module):
         self.bias = None if kernel.bias is None else nn.Parameter(kernel.bias.clone())
 
 
-def _call(numbers: Any, link: Link, padding: tuple[int, ...]) -> Call:
-    """The link's convolution with a module's weight and bias, and other padding than its own."""
-    layer, convolution = link.layer, CONVOLUTIONS[len(padding)]
-    return lambda x: convolution(x, numbers.weight, numbers.bias, layer.stride, padding, layer.dilation, layer.groups)
+def _call(numbers: Any, layer: ExpandedLayer) -> Call:
+    """The layer's convolution with the weight and bias that a module holds."""
+    convolution = CONVOLUTIONS[len(layer.kernel_size)]
+    return lambda x: convolution(
+        x, numbers.weight, numbers.bias, layer.stride, layer.padding, layer.dilation, layer.groups
+    )

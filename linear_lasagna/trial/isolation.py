@@ -17,6 +17,7 @@ from linear_lasagna.problems import Problem
 from linear_lasagna.trial.merging_cost import check_way, run_merging
 from linear_lasagna.trial.record import Cell, Trial
 from linear_lasagna.trial.running import run
+from linear_lasagna.trial.training import check_step, run_training
 from linear_lasagna.ways import way_named
 
 TIMEOUT_S = 120.0
@@ -29,7 +30,11 @@ class Work(NamedTuple):
     check: Callable[[str], object]
 
 
-WORKS: dict[str, Work] = {"run": Work(run, way_named), "run_merging": Work(run_merging, check_way)}
+WORKS: dict[str, Work] = {
+    "run": Work(run, way_named),
+    "run_merging": Work(run_merging, check_way),
+    "run_training": Work(run_training, check_step),
+}
 
 
 def run_isolated(
@@ -44,7 +49,7 @@ def run_isolated(
     start_method: str = "spawn",
     work: str = "run",
 ) -> Trial:
-    """`run`, or `run_merging` (named by work), in a child process.
+    """`run`, `run_merging` or `run_training` (named by work) in a child process.
 
     A way with which the child dies, or spends over timeout_s on one step (checking it on integers, say), fails with
     the reason, and the others are tried again without it; where no way is to blame, all fail. start_method is

@@ -16,6 +16,7 @@ from linear_lasagna.devices import dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import environment
 from linear_lasagna.memory import peak_bytes
 from linear_lasagna.metrics import relative_l2
+from linear_lasagna.planning import plan
 from linear_lasagna.problems import Kernel, Problem, Signs
 from linear_lasagna.rounding import unit_roundoff
 from linear_lasagna.timing import measure
@@ -70,7 +71,7 @@ def run(
     trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
     with torch.no_grad(), full_precision():
         bench = _Bench(trial, parsed, dtype_named(dtype), stage)
-        for step in (_check_integers, _check_bounds, _measure_errors, _measure_memory, _time):
+        for step in (_plan, _check_integers, _check_bounds, _measure_errors, _measure_memory, _time):
             if bench.live():
                 step(bench)
     return finish(trial)
@@ -100,6 +101,17 @@ def begin(
         return trial
 
     return Trial(problem, name, device, budget_s, seed, cells, described, started=started), finish
+
+
+def _plan(bench: _Bench) -> None:
+    """Let the ways that plan do it once, untimed: whatever else this process does with them follows these plans."""
+    trial = bench.trial
+    for name, cell, way in bench.live():
+        if way.schedule.plans is not None:
+            bench.stage(f"planning {name}", name)
+            with failing(cell):
+                found = plan(trial.problem, trial.device, bench.dtype, way.schedule.plans, way.method)
+                cell.runs = [list(run) for run in found.runs]
 
 
 def _check_integers(bench: _Bench) -> None:

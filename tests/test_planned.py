@@ -1,0 +1,168 @@
+"""The report on plans, the break-even map and training steps, from made-up records with known answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from analysis import planned, planned_figures, statistics, svg
+from analysis.findings import Findings, find
+from analysis.headlines import headlines
+from analysis.records import load
+from analysis.report import Context, render
+from linear_lasagna.catalog import CATALOG, GROUPS
+from linear_lasagna.planning import plan
+from linear_lasagna.trial import Cell
+from tests import synthetic
+
+PAIRS = [p for p in GROUPS["breakeven"] if p.channels[0] in (8, 16)]
+STACK = "stacks/sesr_x3"
+BLOCKS = [[0, 2], [2, 4], [4, 6]]
+
+
+def planned_cell(ratio: float, runs: list[list[int]]) -> Cell:
+    return synthetic.cell(1e-3 * ratio, runs=runs)
+
+
+def pair_ratio(problem) -> float:
+    """As the count says, but for one pair where merging is slower than it promises, and one where it is faster."""
+    odd = {"breakeven/k3_16_128": 1.5, "breakeven/k5_8_4": 0.5}
+    counted = plan(problem)
+    assert counted.merged is not None
+    return odd.get(problem.name, counted.merged / counted.stacked)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = synthetic.study(tmp_path_factory.mktemp("trials"))
+    for problem in PAIRS:
+        synthetic.write(folder, synthetic.trial(problem.name, {"merged/direct": pair_ratio(problem)}), "breakeven")
+    ways = {
+        "merged/direct": 0.5,
+        "planned/direct": planned_cell(0.25, BLOCKS),
+        "planned_operations/direct": planned_cell(0.6, [[0, 3], [3, 4], [4, 6]]),
+    }
+    synthetic.write(folder, synthetic.trial(STACK, ways), "stacks", "plans.json")
+    same = {"merged/direct": 0.2, "planned/direct": planned_cell(0.2, [[0, 2]])}
+    synthetic.write(folder, synthetic.trial("stacks/sesr_x1", same, "float64"), "stacks", "same.json")
+    synthetic.write(folder, synthetic.trial(STACK, {"merged_per_call": 0.1}), "training", "training.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def findings(folder: Path) -> Findings:
+    return find(load(folder), None)
+
+
+def test_plans_are_compared_with_the_better_extreme(findings):
+    rows = findings.plans.set_index(["problem", "way"])
+    row = rows.loc[STACK, "planned/direct"]
+    assert (row["runs"], row["against"], row["verdict"]) == ("0–1, 2–3, 4–5", "merged/direct", "faster")
+    assert row["ratio"] == pytest.approx(0.5)
+    assert (row["stacked_seconds"], row["merged_seconds"]) == pytest.approx((1e-3, 0.5e-3))
+    row = rows.loc[STACK, "planned_operations/direct"]
+    assert (row["runs"], row["verdict"]) == ("0–2, 3, 4–5", "slower")
+    row = rows.loc["stacks/sesr_x1", "planned/direct"]
+    assert (row["runs"], row["verdict"], row["ratio"]) == ("0–1", "tie", 1.0)
+
+
+def test_a_plan_that_is_another_way_shares_its_win(findings):
+    """sesr_x1 merged as a whole by plan is the merged way once more: not a rival to it."""
+    rows = findings.winners.set_index(["problem", "dtype"])
+    assert rows.loc[("stacks/sesr_x1", "float64"), "way"] == "merged/direct"
+    assert rows.loc[(STACK, "float32"), "way"] == "planned/direct"
+
+
+@pytest.mark.parametrize(
+    ("runs", "twins"),
+    [
+        ([[0, 6]], {"merged/direct", "border_exact/direct"}),
+        ([[i, i + 1] for i in range(6)], {"direct"}),
+        (BLOCKS, set()),
+    ],
+)
+def test_what_a_plan_s_call_equals(runs, twins):
+    trial = synthetic.trial(STACK, {"planned/direct": planned_cell(1, runs)})
+    assert statistics._twins("planned/direct", trial) == twins
+    trial.cells["planned_operations/direct"] = planned_cell(1, runs)
+    assert statistics._twins("planned/direct", trial) == twins
+    assert statistics._twins("planned_operations/direct", trial) == twins | {"planned/direct"}
+
+
+def test_pairs_know_their_break_even(findings):
+    assert len(findings.pairs) == len(PAIRS)
+    for row in findings.pairs.itertuples(index=False):
+        counted = plan(CATALOG[row.problem])
+        assert row.saves == bool(counted.merges)
+        assert (row.kernel, row.outer, row.middle) == (
+            CATALOG[row.problem].expanded[0].kernel_size[0],
+            *CATALOG[row.problem].channels[:2],
+        )
+
+
+@pytest.mark.parametrize(("k", "factor"), [(3, 25 / 18), (5, 81 / 50)])
+def test_break_even_of_large_images_is_the_rule(k, factor):
+    problem = next(p for p in GROUPS["breakeven"] if p.name == f"breakeven/k{k}_16_16")
+    large = replace(problem, size=(10**6, 10**6))
+    assert planned.break_even_middle(large) == pytest.approx(16 * factor, rel=1e-4)
+
+
+def test_map_is_drawn_with_its_line_and_all_ratios(findings):
+    first, second = (svg.raw(planned_figures.break_even(findings.pairs), "map") for _ in range(2))
+    assert first == second
+    for word in ("C_mid, channels between", "time merged / time stacked", "equally many multiply-accumulates", "3×3"):
+        assert word in first
+    words = [element.text for element in ElementTree.fromstring(first).iter("{http://www.w3.org/2000/svg}text")]
+    assert {f"{ratio:.2g}" for ratio in findings.pairs["ratio"]} <= set(words)
+
+
+def test_line_of_the_map_separates_what_the_count_separates(findings):
+    """The drawn line passes below every cell that saves and above every cell that does not."""
+    figure = planned_figures.break_even(findings.pairs)
+    for kernel, panel in zip((3, 5), figure.axes, strict=False):
+        rows = findings.pairs[findings.pairs["kernel"] == kernel]
+        (line,) = panel.lines
+        places = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        middles = [int(label.get_text()) for label in panel.get_yticklabels()]
+        for row in rows.itertuples(index=False):
+            height = middles.index(row.middle) + 0.5
+            column = [8, 16].index(row.outer) + 0.5
+            assert (height < places[column]) == row.saves
+            steps = math.log2(row.middle / row.break_even_middle)
+            assert places[column] - height == pytest.approx(steps)
+
+
+def test_headlines_say_where_count_and_clock_disagree(findings):
+    found = {headline.title.partition(",")[0]: headline.text for headline in headlines(findings)}
+    text = found["Break-even"]
+    assert f"pays on {len(PAIRS) - 2} of the {len(PAIRS)} pairs" in text
+    assert "it promises a gain where merging is slower on 1 (3×3, 16 → 128: 0.667" in text
+    assert "it promises a loss where merging is faster on 1 (5×5, 8 → 4: 2.00" in text
+    assert "faster than the better of stacked and merged on 1 of 1 stack and slower on 0" in found["Plans"]
+    assert "most on stacks/sesr_x3, 2.00" in found["Plans"]
+    assert "operation count it is slower on 1 of 1" in found["Plans"]
+    assert "faster than the stack's on 1 of 1 stack" in found["Training"]
+
+
+def test_groups_with_sections_of_their_own_are_in_no_other(findings):
+    assert not {"breakeven", "training"} & set(findings.groups)
+    assert not {"breakeven", "training"} & (set(findings.speedups["group"]) | set(findings.winners["group"]))
+
+
+def test_the_page_shows_them(folder, tmp_path):
+    page = render(load(folder), None, tmp_path, Context("0")).read_text()
+    for anchor in ("plans", "breakeven", "training"):
+        assert f'id="{anchor}"' in page
+    for text in ("all merged", "0–1, 2–3, 4–5", "even by count at", "merging step"):
+        assert text in page
+    assert (tmp_path / "data" / "pairs.csv").exists()
+
+
+def test_without_records_there_are_empty_sections(tmp_path):
+    page = render(load(tmp_path / "none"), None, tmp_path, Context("0")).read_text()
+    for text in ("Nothing was planned.", "No pair was timed.", "No training step was timed."):
+        assert text in page
