@@ -50,6 +50,7 @@ JOINED = {
     "depthwise and depthwise": (lambda m, x: m.depthwise(x) + m.depthwise(x), 1),
     "strides that fit": (lambda m, x: m.two(x) + m.three(x), 1),
     "of which one is not linear": (lambda m, x: m.a(x) + m.c(x) + torch.relu(m.b(x)), 2),
+    "sum inside of a broadcast": (lambda m, x: m.a(x) + m.c(x) + m.c(x.mean((2, 3), keepdim=True)), 2),
     "of which one has a border": (lambda m, x: m.a(x) + m.c(x) + m.b(m.a(x)), 3),
 }
 
@@ -140,6 +141,24 @@ def test_residual_blocks_with_in_place_sums_and_activations():
     merged, report = merged_of(trained(nn.Sequential(Usual(), Usual())), drawn(1, 2, 8, 8))
     assert [m.kernel_size for m in computed(merged)] == [(3, 3), (3, 3)]
     assert report.notes == ()
+
+
+def test_branch_that_is_cheaper_apart():
+    """Depthwise 3 x 3, 1 x 1 to 64 channels and back: one dense 3 x 3 with the residual, or depthwise and a 1 x 1."""
+
+    class Separable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+            self.expand, self.project = nn.Conv2d(8, 64, 1), nn.Conv2d(64, 8, 1)
+
+        def forward(self, x):
+            return x + self.project(self.expand(self.depthwise(x)))
+
+    merged, report = merged_of(trained(Separable()), drawn(1, 8, 6, 6))
+    assert [(m.kernel_size, m.groups) for m in computed(merged)] == [((3, 3), 8), ((1, 1), 1)]
+    assert report.operations_after == (8 * 9 + 8 * 8) * 36
+    assert "instead of 4,896" in report.notes[0].reason
 
 
 def hooked(module):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -55,12 +56,12 @@ def test_report_of_a_model_without_convolutions():
 
 def test_names_of_new_modules():
     """Where the name is taken, a number is added."""
-    model = nn.Sequential(RepVGG(2, 2), nn.Sequential(normalised(2, 2, 3), nn.ReLU(), normalised(2, 2, 3)))
-    del model[0].attention
-    model[0].attention = model[0].merged = nn.Sigmoid()
-    merged, report = merge_model(trained(model), drawn(1, 2, 9, 9))
-    assert [run.modules for run in report.runs] == [("0.merged_1",), ("1.0.merged",), ("1.2.merged",)]
-    assert not [name for name in merged.state_dict() if "dense" in name]
+    named = nn.Sequential(OrderedDict(conv=nn.Conv2d(2, 2, 1), bn=nn.BatchNorm2d(2), merged=nn.ReLU()))
+    model = trained(nn.Sequential(RepVGG(2, 2), nn.Sequential(normalised(2, 2, 3), nn.ReLU()), named))
+    merged, report = merge_model(model, drawn(1, 2, 9, 9))
+    assert [run.modules for run in report.runs] == [("0.merged",), ("1.0.merged",), ("2.merged_1",)]
+    assert {name.rpartition(".")[0] for name in merged.state_dict()} == {"0.merged", "1.0.merged", "2.merged_1"}
+    assert isinstance(merged.get_submodule("2.merged"), nn.ReLU)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)

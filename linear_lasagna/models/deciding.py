@@ -11,7 +11,7 @@ from torch import fx, nn
 from linear_lasagna.merging import border_operations, merge
 from linear_lasagna.models.finding import Found, size_of
 from linear_lasagna.models.layers import as_given, module_of
-from linear_lasagna.models.steps import Chain, Step, macs, names_of
+from linear_lasagna.models.steps import Chain, Step, macs, names_of, problem_of
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
 
@@ -32,8 +32,7 @@ class Run:
     @property
     def problem(self) -> Problem:
         """The steps as a stack, for one image."""
-        steps, size = self.chain.steps, size_of(self.chain.base)
-        return Problem(" ".join(self.names), 1, steps[0].in_channels, size, tuple(step.layer for step in steps))
+        return problem_of(self.chain.steps, size_of(self.chain.base))
 
 
 @dataclass(frozen=True, eq=False)

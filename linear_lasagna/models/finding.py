@@ -73,6 +73,8 @@ class _Finder:
         if any(n in self.frozen for n in node.all_input_nodes):
             self._note(node, "its input is changed in place while it is used elsewhere")
             return None
+        if found == "addition" and not _alike(node):
+            return None
         return found
 
     def _frozen(self) -> set[fx.Node]:
@@ -125,9 +127,6 @@ class _Finder:
         if self._within(node):
             return None
         leaves, additions = self._leaves(node)
-        shapes = {tuple(leaf.meta["tensor"].shape) for leaf in leaves}
-        if len(shapes) > 1 or not 3 <= len(shapes.pop()) <= 5:
-            return None
         before = [Term(self._read(leaf), (leaf,)) for leaf in leaves]
         after, notes = join(
             before, self.order, lambda chain: continued(chain, self.found.chains[chain.base], additions)
@@ -160,6 +159,12 @@ class _Finder:
 def forks(node: fx.Node) -> bool:
     """Whether the value is used more than once."""
     return sum(max(1, sum(v is node for v in (*u.args, *u.kwargs.values()))) for u in node.users) > 1
+
+
+def _alike(node: fx.Node) -> bool:
+    """Whether the node's inputs are images of one shape, so that nothing is broadcast."""
+    shapes = {n.meta["tensor"].shape for n in node.all_input_nodes}
+    return len(shapes) == 1 and 3 <= len(shapes.pop()) <= 5
 
 
 def size_of(node: fx.Node) -> tuple[int, ...]:

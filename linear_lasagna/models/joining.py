@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeAlias
 
 from torch import fx
 
-from linear_lasagna.models.steps import Chain, Step, collapsed_step, joined_step, names_of
+from linear_lasagna.models.steps import Chain, Step, collapsed_step, joined_step, macs, names_of, problem_of
+from linear_lasagna.planning import plan
 
 Note: TypeAlias = tuple[tuple[str, ...], str]
 
@@ -62,11 +63,20 @@ def _joined_at(base: fx.Node, terms: Sequence[Term]) -> tuple[Chain | None, list
             inside.append(term)
     if len(inside) < 2:
         return None, [], notes
-    joined = joined_step(steps, tuple(base.meta["tensor"].shape[2:]))
+    size = tuple(base.meta["tensor"].shape[2:])
+    joined = joined_step(steps)
+    apart_operations = sum(least_operations(term.chain.steps, size) for term in inside)
+    if isinstance(joined, Step) and (after := macs(joined.layer, joined.in_channels, size)) > apart_operations:
+        joined = f"one convolution would take {after:,} operations instead of {apart_operations:,}"
     if isinstance(joined, str):
         return None, [], [*notes, (names_of(steps), f"branches that are not joined: {joined}")]
     nodes = frozenset[fx.Node]().union(*(term.chain.nodes for term in inside))
     return Chain(base, (joined,), nodes), apart, notes
+
+
+def least_operations(steps: Sequence[Step], size: tuple[int, ...]) -> int:
+    """Multiply-accumulates per image of the steps in the cheapest grouping, for an input of `size`."""
+    return int(plan(problem_of(steps, size)).planned) if steps else 0
 
 
 def continued(chain: Chain, before: Chain, additions: frozenset[fx.Node]) -> Chain:

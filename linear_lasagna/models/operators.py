@@ -19,37 +19,14 @@ DROPOUT_FUNCTIONS = (
     functional.dropout1d,
     functional.dropout2d,
     functional.dropout3d,
-    functional.alpha_dropout,
-    functional.feature_alpha_dropout,
 )
 # torch.fx takes += for +.
 ADDITIONS = (operator.add, torch.add, "add", "add_")
 # Their results may share memory with their first argument.
-VIEWS = (
-    "view",
-    "reshape",
-    "flatten",
-    "chunk",
-    "split",
-    "getitem",
-    "transpose",
-    "permute",
-    "narrow",
-    "select",
-    "squeeze",
-)
-VIEWS = (
-    *VIEWS,
-    "unsqueeze",
-    "unbind",
-    "contiguous",
-    "detach",
-    "expand",
-    "unflatten",
-    "tensor_split",
-    "view_as",
-    "swapaxes",
-)
+RESHAPED = ("view", "view_as", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "detach")
+TURNED = ("transpose", "swapaxes", "permute", "expand")
+PARTS = ("chunk", "split", "tensor_split", "unbind", "getitem", "narrow", "select")
+VIEWS = frozenset((*RESHAPED, *TURNED, *PARTS))
 
 
 def kind(node: fx.Node, module: nn.Module | None) -> Kind | None:
@@ -60,17 +37,13 @@ def kind(node: fx.Node, module: nn.Module | None) -> Kind | None:
         return None
     if node.target in DROPOUT_FUNCTIONS:
         return None if _argument(node, 2, "training", True) else "identity"
-    if (
-        node.target not in ADDITIONS
-        or set(node.kwargs) - {"input", "other", "alpha"}
-        or node.kwargs.get("alpha", 1) != 1
-    ):
+    if node.target not in ADDITIONS or set(node.kwargs) - {"input", "other", "alpha"}:
         return None
     values = terms(node)
     tensors = [value for value in values if isinstance(value, fx.Node)]
-    if len(values) != 2 or len(tensors) + values.count(0) != 2:
+    if node.kwargs.get("alpha", 1) != 1 or len(values) != 2 or len(tensors) + values.count(0) != 2:
         return None
-    return {2: "addition", 1: "identity"}.get(len(tensors))  # type: ignore[return-value]
+    return "addition" if len(tensors) == 2 else "identity"
 
 
 def _kind_of_module(node: fx.Node, module: nn.Module) -> Kind | None:

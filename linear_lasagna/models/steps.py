@@ -120,20 +120,23 @@ def _identity_step(value: Value) -> Step:
     return Step(pointwise(channels, rank, bias=False), channels, lambda: diagonal(ones, None, rank), (), 0)
 
 
-def joined_step(steps: Sequence[Step], size: tuple[int, ...]) -> Step | str:
-    """The sum of steps on one input of `size` as one step, or why there is none or it does not pay."""
+def joined_step(steps: Sequence[Step]) -> Step | str:
+    """The sum of steps on one input as one step, or why there is none."""
     layers = [step.layer for step in steps]
     layer = joined_layer(layers)
     if isinstance(layer, str):
         return layer
-    before, after = sum(step.operations for step in steps), macs(layer, steps[0].in_channels, size)
-    if after > before:
-        return f"one convolution would take {after:,} operations instead of {before:,}"
 
     def kernel() -> Kernel:
         return joined_kernel([step.kernel() for step in steps], layers, layer)
 
-    return Step(layer, steps[0].in_channels, kernel, names_of(steps), before)
+    return Step(layer, steps[0].in_channels, kernel, names_of(steps), sum(step.operations for step in steps))
+
+
+def problem_of(steps: Sequence[Step], size: tuple[int, ...]) -> Problem:
+    """The steps as a stack, for one image of `size`."""
+    layers = tuple(step.layer for step in steps)
+    return Problem(", ".join(names_of(steps)), 1, steps[0].in_channels, size, layers)
 
 
 def macs(layer: Layer, channels: int, size: tuple[int, ...]) -> int:

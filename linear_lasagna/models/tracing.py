@@ -30,9 +30,7 @@ def traced(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
         expected = _or_refused("the model cannot compute example_input", lambda: model(*_copied(inputs)))
         outputs = _Shapes(found).run(*_copied(inputs))
     if not _alike(outputs, expected):
-        raise ValueError(
-            "the model computes something else as a torch.fx graph: it overwrites a value, or is random"
-        )
+        raise ValueError("the model computes something else as a torch.fx graph: it overwrites a value, or is random")
     return found
 
 
