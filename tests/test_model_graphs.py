@@ -24,7 +24,8 @@ class Written(nn.Module):
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.two = nn.Conv2d(channels, channels, 2, stride=2)
         self.three = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.bn = nn.BatchNorm2d(channels)
+        self.whole = nn.Conv2d(channels, channels, 8)
+        self.bn, self.on = nn.BatchNorm2d(channels), nn.Dropout(0.0)
         self.written = forward
 
     def forward(self, x):
@@ -71,6 +72,7 @@ KEPT = {
     "scaled": (lambda m, x: torch.add(m.a(x), m.c(x), alpha=2), 2, ""),
     "moved": (lambda m, x: m.c(m.a(x) + 1), 2, ""),
     "broadcast": (lambda m, x: m.c(x) + m.c(x.mean((2, 3), keepdim=True)), 2, ""),
+    "broadcast of one value": (lambda m, x: m.c(x) + m.whole(x), 2, ""),
     "dropout on": (lambda m, x: m.c(functional.dropout(m.a(x), 0.0, training=True)), 2, ""),
     "row and column": (lambda m, x: m.row(x) + m.column(x), 2, "would take 9,216 operations instead of 6,144"),
     "near and far": (lambda m, x: m.a(x) + m.far(x), 2, "not joined: one convolution would take"),
@@ -141,6 +143,22 @@ def test_residual_blocks_with_in_place_sums_and_activations():
     merged, report = merged_of(trained(nn.Sequential(Usual(), Usual())), drawn(1, 2, 8, 8))
     assert [m.kernel_size for m in computed(merged)] == [(3, 3), (3, 3)]
     assert report.notes == ()
+
+
+def test_dropout_module_that_is_on():
+    model = trained(Written(lambda m, x: m.c(m.on(m.a(x)))))
+    model.on.train()
+    merged, report = merge_model(model, drawn(1, 2, 8, 8))
+    assert len(computed(merged)) == 2
+    assert report.runs == ()
+
+
+def test_batchnorm_before_padding_stays_at_any_size():
+    """Merged, its border would have to be computed apart, to save one multiplication per number."""
+    model = trained(nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)))
+    merged, report = merge_model(model, drawn(1, 4, 64, 64))
+    assert len(computed(merged)) == len(batchnorms(merged)) == 1
+    assert report.runs == ()
 
 
 def test_branch_that_is_cheaper_apart():

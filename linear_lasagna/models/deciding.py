@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
@@ -12,7 +12,7 @@ from linear_lasagna.merging import border_operations, merge
 from linear_lasagna.models.finding import Found, size_of
 from linear_lasagna.models.layers import as_given, module_of
 from linear_lasagna.models.steps import Chain, Step, macs, names_of, problem_of
-from linear_lasagna.planning import plan
+from linear_lasagna.planning import Plan, plan
 from linear_lasagna.problems import Problem
 
 
@@ -63,17 +63,29 @@ def needed_runs(graph: fx.Graph, found: Found) -> list[Run]:
     return runs[::-1]
 
 
-def decide(run: Run) -> Decision:
-    """The cheapest grouping of the run by operation count."""
+def decide(run: Run, measure: bool) -> Decision:
+    """The cheapest grouping of the run, by operation count or by measured time."""
     steps, problem = run.chain.steps, run.problem
-    planned = plan(problem)
+    planned = _timed_plan(run) if measure and len(steps) > 1 else plan(problem)
     groups = tuple(steps[start:stop] for start, stop in planned.runs)
     starts = (problem.sizes[start] for start, _ in planned.runs)
     after = sum(_operations(group, size) for group, size in zip(groups, starts, strict=True))
     left = None
     if all(unchanged(group) for group in groups):
-        left = "a single layer" if len(steps) == 1 else f"merging pays nowhere: {planned}"
+        left = "a single layer" if len(steps) == 1 else f"merging pays nowhere; {_as_one(planned)}"
     return Decision(run, groups, sum(step.operations for step in steps), after, left)
+
+
+def _timed_plan(run: Run) -> Plan:
+    value = run.chain.base.meta["tensor"]
+    problem = replace(run.problem, batch=value.shape[0])
+    return plan(problem, str(value.device), value.dtype, cost="measured")
+
+
+def _as_one(planned: Plan) -> str:
+    if planned.merged is None:
+        return "all of it as one cannot be merged"
+    return f"all of it as one takes {planned.merged:.3g} {planned.unit} instead of {planned.stacked:.3g}"
 
 
 def unchanged(group: Sequence[Step]) -> str | None:

@@ -28,13 +28,13 @@ def merge_model(
     nothing else is merged, because that always saves an operation; identities and dropout are skipped; additions of
     branches that start from one value are joined, if each branch is one convolution or merges into one that is right at
     the border too. So the blocks of RepVGG (arXiv 2101.03697), MobileOne (2206.04040), ExpandNets (1811.10495) and SESR
-    (2101.06724) become one convolution each. What is merged takes no more operations than before, for inputs of the
+    (2103.09404) become one convolution each. What is merged takes no more operations than before, for inputs of the
     example's size; the merged model equals the given one, up to rounding, for inputs of any size. Everything is merged
     in float64 and rounded once.
 
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
-    arguments; its shapes decide what pays. measure: also time every run before and after, together, and measure their
-    errors against float64; a run that is slower merged is then left.
+    arguments; its shapes decide what pays. measure: plan by measured time, which is remembered on this machine, time
+    every run before and after, together, and measure their errors against float64; a run that is slower merged is left.
     Returns a torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a `Report`.
     Raises ValueError, in one sentence, for a model that torch.fx cannot trace, BatchNorm in training mode, numbers that
     are not finite, and an input that does not fit.
@@ -42,7 +42,7 @@ def merge_model(
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     merged = traced(model, inputs)
     found = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
-    decisions = [decide(run) for run in needed_runs(merged.graph, found)]
+    decisions = [decide(run, measure) for run in needed_runs(merged.graph, found)]
     timed = _measured(merged, decisions, inputs) if measure else {}
     decisions = _reconsidered(decisions, timed)
     calls = rewrite(merged, decisions, found)
