@@ -15,7 +15,7 @@ from linear_lasagna.models.report import Measured
 from linear_lasagna.models.values import home, wide
 from linear_lasagna.timing import compare, measure
 
-BUDGET_S = 0.3  # for one run, spent on both and the control
+BUDGET_S = 0.5  # for one run, spent on both and the control
 
 
 def inputs_of(model: fx.GraphModule, inputs: Sequence[Any], runs: Sequence[Run]) -> dict[fx.Node, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from linear_lasagna.timing import Comparison
@@ -99,7 +100,8 @@ def _lines(run: RunReport) -> list[str]:
 def _measured(found: Measured) -> str:
     ratio = found.comparison
     text = f"{found.seconds_before * 1e3:.3g} ms -> {found.seconds_after * 1e3:.3g} ms"
-    text += f" (×{ratio.ratio:.2f} [{ratio.lower:.2f}, {ratio.upper:.2f}], {ratio.verdict})"
+    interval = "" if math.isnan(ratio.lower) else f" [{ratio.lower:.2f}, {ratio.upper:.2f}]"
+    text += f" (×{ratio.ratio:.2f}{interval}, {ratio.verdict})"
     if found.error_before is not None:
         text += f", error {found.error_before:.1e} -> {found.error_after:.1e}"
     return text
