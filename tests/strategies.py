@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import strategies as st
 
@@ -107,6 +109,17 @@ def mergeable_problems(draw, ranks=(1, 2, 3), depths=(2, 4)):
         )
     size = draw(sizes(rank, stack))
     return Problem("drawn", draw(st.integers(1, 2)), in_channels, size, tuple(stack))
+
+
+MORE = {1: 12, 2: 8, 3: 3}
+
+
+@st.composite
+def padded_problems(draw, ranks=(1, 2, 3), depths=(1, 4)):
+    """Stacks with all that a layer can have, zeros between the layers too, and room for an interior in most of them."""
+    problem = draw(problems(ranks, depths))
+    size = tuple(n + draw(st.integers(0, MORE[problem.rank])) for n in problem.size)
+    return replace(problem, size=size)
 
 
 def integers(shape, largest, seed, dtype=torch.float64):

@@ -8,12 +8,14 @@ import torch
 from exactly import assert_equals, assert_within, error_limit, full_convolution, stack
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, SEEDS, integer_numbers, integers, mergeable_problems
+from strategies import DTYPES, SEEDS, divisors, integer_numbers, integers, mergeable_problems
 from torch import nn
 
 from linear_lasagna import Kernel, Layer
 from linear_lasagna.exact import convolve
 from linear_lasagna.merging import merge, merge_kernels, merge_stack, merged_layer, not_mergeable, regroup
+from linear_lasagna.merging.order import merge_order, multiply_adds
+from linear_lasagna.merging.pairs import pair
 from linear_lasagna.rounding import layer_bound
 
 MODULES = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -76,6 +78,81 @@ def test_merge_kernels_is_associative(problem, seed):
 )
 def test_merge_kernels_refuses(first, second, groups, message):
     assert_refused(lambda: merge_kernels(torch.zeros(first), torch.zeros(second), groups), message)
+
+
+@st.composite
+def spread_pairs(draw):
+    """Two layers that follow each other, with own groups, strides and dilations, and their whole-numbered weights."""
+    rank = draw(st.integers(1, 3))
+    widths = [12, 12, 12] if draw(st.booleans()) else [draw(st.sampled_from((1, 2, 4))) for _ in range(3)]
+    layers = []
+    for before, after in itertools.pairwise(widths):
+        groups = draw(st.sampled_from(divisors(math.gcd(before, after))))
+        sizes, strides, dilations = (
+            tuple(draw(st.integers(1, most)) for _ in range(rank)) for most in (4 - rank // 2, 3, 4)
+        )
+        layers.append(Layer(after, sizes, strides, 0, dilations, groups).expand(rank))
+    seed = draw(SEEDS)
+    weights = [integers(layer.weight_shape(c), 4, seed + c) for layer, c in zip(layers, widths, strict=False)]
+    return layers, weights, seed
+
+
+@given(spread_pairs())
+def test_merge_kernels_with_strides_dilations_and_groups(drawn):
+    """On whole numbers: the merged weight is what the two layers make of an impulse, and zero between."""
+    (first, second), (early, late), seed = drawn
+    merged = merge_kernels(early, late, (first.groups, second.groups), first.stride, (first.dilation, second.dilation))
+    layer = pair(first, second).merged
+    channels = early.shape[1] * first.groups
+    assert tuple(merged.shape) == layer.weight_shape(channels)
+    x = integers((1, channels, *(reach + 3 for reach in layer.reach)), 4, seed)
+    expected = stack_tensor(stack_tensor(x, Kernel(early), first), Kernel(late), second)
+    assert torch.equal(stack_tensor(x, Kernel(merged), layer), expected), f"{first}, {second}, seed {seed}"
+
+
+@given(spread_pairs())
+def test_cost_of_a_merge_is_what_is_multiplied(drawn):
+    """As many products as the grouped convolution that merges has taps and channels; no dense zeros among them."""
+    (first, second), (early, _), _ = drawn
+    both = pair(first, second)
+    channels = early.shape[1] * first.groups
+    batch, per_output = early.shape[1], both.layer.fan_in(early.shape[0])
+    expected = batch * both.layer.out_channels * per_output * first.taps
+    assert multiply_adds(both, channels) == expected
+    dense = first.out_channels * second.out_channels * channels * first.taps * second.taps
+    assert multiply_adds(both, channels) * min(first.groups, second.groups) <= dense
+
+
+def every_order(start, stop):
+    if stop - start == 1:
+        yield start
+        return
+    for middle in range(start + 1, stop):
+        yield from itertools.product(every_order(start, middle), every_order(middle, stop))
+
+
+def cost_of(order, layers, channels):
+    """(multiply-adds, layer, first layer's index) of merging in this order."""
+    if isinstance(order, int):
+        return 0, layers[order], order
+    (early, first, start), (late, second, _) = (cost_of(part, layers, channels) for part in order)
+    both = pair(first, second)
+    return early + late + multiply_adds(both, channels[start]), both.merged, start
+
+
+@given(mergeable_problems(depths=(1, 6)))
+def test_no_order_of_merging_is_cheaper(problem):
+    found = merge_order(problem.expanded, problem.in_channels)
+    costs = [cost_of(order, problem.expanded, problem.channels)[0] for order in every_order(0, problem.depth)]
+    assert cost_of(found, problem.expanded, problem.channels)[0] == min(costs)
+
+
+def test_orders_of_known_stacks():
+    """Plain stacks from the first layer on; SESR's blocks each on their own first."""
+    plain = [Layer(8, 3).expand(2)] * 4
+    assert merge_order(tuple(plain), 8) == (((0, 1), 2), 3)
+    sesr = [Layer(256, 3).expand(2), Layer(16, 1).expand(2)] * 3
+    assert merge_order(tuple(sesr), 16) == (((0, 1), (2, 3)), (4, 5))
 
 
 @given(mergeable_problems(depths=(1, 4)), SEEDS)

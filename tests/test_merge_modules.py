@@ -1,0 +1,246 @@
+"""`merge` on PyTorch's modules: any padding, the stack's outputs and gradients, and all that a module can be put to."""
+
+import copy
+
+import pytest
+import torch
+from exactly import assert_within, magnitudes
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import SEEDS, integer_numbers, integers, padded_problems
+from torch import nn
+
+from linear_lasagna import SCHEDULES, Layer, Problem
+from linear_lasagna.merging import merge
+from linear_lasagna.merging.border import plan
+from linear_lasagna.merging.module import BorderExact
+from linear_lasagna.rounding import layer_bound
+from linear_lasagna.validation import way_bound
+from linear_lasagna.ways import Way
+
+MODULES = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def modules_of(problem, kernels, dtype=torch.float64, padding=None):
+    """The problem as an nn.Sequential; padding: a word in place of every layer's own."""
+    modules = []
+    for layer, kernel, channels in zip(problem.expanded, kernels, problem.channels, strict=False):
+        pads = layer.padding if padding is None else padding
+        module = MODULES[problem.rank](
+            channels,
+            layer.out_channels,
+            layer.kernel_size,
+            layer.stride,
+            pads,
+            layer.dilation,
+            layer.groups,
+            layer.bias,
+            dtype=dtype,
+        )
+        module.weight.data = kernel.weight.to(dtype)
+        if kernel.bias is not None:
+            module.bias.data = kernel.bias.to(dtype)
+        modules.append(module)
+    return nn.Sequential(*modules)
+
+
+def in_regions(merged, size, batches=(1, 2)):
+    """The module, made to compute border and interior apart even where the layers would be cheaper."""
+    if isinstance(merged, BorderExact):
+        merged._plans |= {(size, batch): plan(merged.chain, merged.in_channels, size) for batch in batches}
+    return merged
+
+
+@given(padded_problems(), SEEDS, st.booleans())
+def test_merged_is_the_stack_on_integers(problem, seed, forced):
+    x, kernels = integer_numbers(problem, seed)
+    modules = modules_of(problem, kernels)
+    merged = merge(modules)
+    merged = in_regions(merged, problem.size) if forced else merged
+    assert torch.equal(merged(x), modules(x)), f"{problem!r}, seed {seed}"
+    assert torch.equal(merged(x[0]), modules(x)[0]), "without a batch"
+
+
+@given(padded_problems(), SEEDS)
+def test_merged_is_the_stack_within_the_bounds_of_both(problem, seed):
+    x, kernels = problem.draw(torch.float64, seed=seed)
+    modules = modules_of(problem, kernels)
+    way = Way(SCHEDULES["border_exact"], "direct")  # its bound counts the stack's operations and the merged ones
+    limit = 2 * way_bound(problem, way, torch.float64)[0] * magnitudes(x, kernels, problem.layers)
+    merged = in_regions(merge(modules), problem.size)
+    assert_within((merged(x) - modules(x)).detach(), limit + 2.0**-1000, f"{problem!r}, seed {seed}")
+
+
+@given(padded_problems(), SEEDS)
+def test_gradients_are_the_stacks(problem, seed):
+    """Whole numbers: bitwise, to the input."""
+    x, kernels = integer_numbers(problem, seed)
+    modules = modules_of(problem, kernels)
+    found = []
+    for module in (modules, in_regions(merge(modules), problem.size)):
+        start = x.clone().requires_grad_()
+        y = module(start)
+        y.backward(integers(y.shape, 3, seed))
+        found.append(start.grad)
+    assert torch.equal(*found), f"{problem!r}, seed {seed}"
+
+
+@st.composite
+def same_problems(draw):
+    """Stacks of stride 1, to be padded by 'same', kernels of even size among them."""
+    rank, depth = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    layers = [
+        Layer(
+            draw(st.sampled_from((2, 4))),
+            tuple(draw(st.integers(1, 4 if rank < 3 else 2)) for _ in range(rank)),
+            dilation=tuple(draw(st.integers(1, 3 if rank < 3 else 1)) for _ in range(rank)),
+            groups=draw(st.sampled_from((1, 2))),
+            bias=draw(st.booleans()),
+        )
+        for _ in range(depth)
+    ]
+    # Large enough to be a problem without padding too.
+    reach = [sum(axis) for axis in zip(*(layer.expand(rank).reach for layer in layers), strict=True)]
+    return Problem("same", 1, 2, tuple(n + draw(st.integers(0, 6)) for n in reach), tuple(layers))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@given(same_problems(), SEEDS)
+def test_same_padding(problem, seed):
+    """Uneven padding too: of an odd number of zeros PyTorch puts one more after."""
+    x, kernels = integer_numbers(problem, seed)
+    modules = modules_of(problem, kernels, padding="same")
+    merged = in_regions(merge(modules), problem.size)
+    assert merged(x).shape[2:] == x.shape[2:]
+    assert torch.equal(merged(x), modules(x)), f"{problem!r}, seed {seed}"
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+def test_what_one_convolution_can_do_is_one_convolution():
+    cases = [
+        ([nn.Conv2d(1, 2, 3, padding="valid"), nn.Conv2d(2, 1, 1, padding="same")], (0, 0)),
+        ([nn.Conv2d(1, 2, 4, padding="same"), nn.Conv2d(2, 1, 1)], "same"),
+        ([nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 3, stride=2)], (1, 1)),
+        ([nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(2, 1, 3, padding=1)], (1, 1)),
+        ([nn.Conv2d(1, 2, 3, padding=2, bias=False), nn.Conv2d(2, 1, 3, padding=1)], (3, 3)),
+    ]
+    for modules, padding in cases:
+        merged = merge(modules)
+        assert (type(merged), merged.padding) == (nn.Conv2d, padding)
+    assert isinstance(merge([nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 3, padding=1)]), BorderExact)
+    assert isinstance(merge([nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 3, padding=1)]), BorderExact)
+
+
+def test_groups_strides_and_gaps_are_kept():
+    """Depthwise stays depthwise; taps 4 apart and 2 x 6 apart share a gap of 4."""
+    merged = merge([nn.Conv1d(8, 8, 3, stride=2, dilation=4, groups=8), nn.Conv1d(8, 16, 2, dilation=6, groups=8)])
+    assert (merged.groups, merged.stride, merged.dilation) == (8, (2,), (4,))
+    assert tuple(merged.weight.shape) == (16, 1, 6)
+    mixed = merge([nn.Conv1d(12, 12, 3, groups=4), nn.Conv1d(12, 12, 3, groups=6)])
+    assert (mixed.groups, tuple(mixed.weight.shape)) == (2, (12, 6, 5))
+
+
+def test_summed_border():
+    modules = nn.Sequential(*(nn.Conv2d(2, 2, 3, padding=1) for _ in range(2)))
+    summed, x = merge(modules, border="summed"), torch.randn(1, 2, 9, 9)
+    assert (type(summed), summed.padding) == (nn.Conv2d, (2, 2))
+    torch.testing.assert_close(summed(x)[..., 1:-1, 1:-1], modules(x)[..., 1:-1, 1:-1])
+    assert not torch.allclose(summed(x), modules(x))
+    with pytest.raises(ValueError, match=r"border must be one of exact, summed, not 'zeros'"):
+        merge(modules, border="zeros")
+    uneven = [nn.Conv2d(1, 2, 2, padding="same"), nn.Conv2d(2, 1, 3, stride=2, padding=1)]
+    with pytest.raises(ValueError, match="as many zeros before as after"):
+        merge(uneven, border="summed")
+
+
+def pair(dtype=torch.float32, rank=2):
+    """A wide layer between narrow ones, whose merge takes a fifth of the products."""
+    torch.manual_seed(4)
+    convolution = MODULES[rank]
+    return nn.Sequential(
+        convolution(2, 32, 3, padding=1, dtype=dtype), convolution(32, 2, 3, padding=1, bias=False, dtype=dtype)
+    )
+
+
+def test_the_layers_run_where_merging_saves_too_little():
+    """The pair saves 4 of 5 products, and takes 7 convolutions more: worth it on a large image, or on many."""
+    merged = merge(pair())
+    assert merged.plan((256, 256)) is not None
+    assert merged.plan((32, 32)) is None
+    assert merged.plan((32, 32), batch=64) is not None
+    assert merged.plan((2, 2), batch=10**9) is None
+    dearer = merge([nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)])
+    assert dearer.plan((64, 64), batch=10**9) is None
+    x = torch.randn(1, 8, 64, 64)
+    assert torch.equal(dearer(x), nn.Sequential(*dearer.layers)(x))
+
+
+def limit_of(y, dtype):
+    """Two layers of 18 and 288 products and a bias, merged from 32 channels at most: for numbers of order 1."""
+    return 100 * y.detach().abs().max().double() * layer_bound(18 + 288, 4, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision(dtype):
+    exact = pair(torch.float64)
+    merged = in_regions(merge(exact).to(dtype), (24, 24))
+    assert {p.dtype for p in merged.parameters()} == {dtype}
+    x = torch.randn(1, 2, 24, 24, dtype=dtype)
+    y = merged(x)
+    assert (y.dtype, y.shape) == (dtype, x.shape)
+    assert (y.double() - exact(x.double())).abs().max() <= limit_of(y, dtype)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_channels_last(rank):
+    modules = pair(rank=rank)
+    order = {2: torch.channels_last, 3: torch.channels_last_3d}[rank]
+    merged = in_regions(merge(modules).to(memory_format=order), (12,) * rank)
+    x = torch.randn(2, 2, *(12,) * rank)
+    y = merged(x.contiguous(memory_format=order))
+    assert y.is_contiguous(memory_format=order)
+    assert (y - modules(x)).abs().max() <= limit_of(y, torch.float32)
+
+
+def test_state_dict_round_trip():
+    torch.manual_seed(0)
+    modules = [nn.Conv2d(2, 16, 3, padding=1), nn.Conv2d(16, 2, 1), nn.Conv2d(2, 16, 3, padding=1)]
+    merged, other = merge(modules), merge([copy.deepcopy(m) for m in modules])
+    assert sorted({key.split(".")[0] for key in merged.state_dict()}) == ["collapsed", "layers", "merged"]
+    for parameter in other.parameters():
+        nn.init.zeros_(parameter)
+    assert other.load_state_dict(merged.state_dict()).missing_keys == []
+    x = torch.randn(1, 2, 30, 30)
+    merged, other = in_regions(merged, (30, 30)), in_regions(other, (30, 30))
+    assert torch.equal(other(x), merged(x))
+    assert torch.equal(copy.deepcopy(merged)(x), merged(x))
+
+
+def test_parameters_receive_gradients_and_share_no_memory():
+    modules = pair()
+    merged = in_regions(merge(modules), (24, 24))
+    merged(torch.randn(1, 2, 24, 24)).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in merged.parameters())
+    given_memory = {p.data_ptr() for p in modules.parameters()}
+    assert given_memory.isdisjoint(p.data_ptr() for p in merged.parameters())
+
+
+def test_compiles_whole():
+    """Without a graph break, for one size after another, those included for which the layers run."""
+    torch._dynamo.reset()
+    modules = pair()
+    merged = merge(modules)
+    compiled = torch.compile(merged, fullgraph=True, backend="aot_eager")
+    for size in ((120, 124), (131, 124), (2, 3)):
+        assert (merged.plan(size) is None) == (size == (2, 3))
+        x = torch.randn(1, 2, *size, requires_grad=True)
+        y = compiled(x)
+        assert (y - modules(x)).abs().max() <= limit_of(y, torch.float32)
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        (expected,) = torch.autograd.grad(modules(x).sum(), x)
+        assert (gradient - expected).abs().max() <= limit_of(expected, torch.float32)
+
+
+def test_repr_says_what_it_is():
+    text = repr(merge(pair()))
+    assert text.startswith("BorderExact(\n  2, 2, kernel_size=(5, 5), stride=(1, 1)")
