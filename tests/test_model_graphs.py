@@ -145,6 +145,22 @@ def test_residual_blocks_with_in_place_sums_and_activations():
     assert report.notes == ()
 
 
+def test_run_that_starts_where_another_one_ends():
+    class Passing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1))
+            self.second = nn.Sequential(nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1))
+
+        def forward(self, x):
+            y = self.first(x)
+            return self.second(y) - torch.relu(y)
+
+    merged, report = merged_of(trained(Passing()), drawn(1, 2, 8, 8))
+    assert len(report.merged) == 2
+    assert [(m.in_channels, m.out_channels) for m in computed(merged)] == [(2, 2), (2, 2)]
+
+
 def test_dropout_module_that_is_on():
     model = trained(Written(lambda m, x: m.c(m.on(m.a(x)))))
     model.on.train()

@@ -72,7 +72,10 @@ def test_names_of_new_modules():
     ids=["RepVGG", "SESR", "BN"],
 )
 def test_predicted_error(block, channels, dtype):
-    """The measured error lies in the predicted range, but for the scatter of the 64 outputs that are looked at."""
+    """The measured error lies in the predicted range, but for the scatter of the 64 outputs that are looked at.
+
+    In half precision, where the order of summation does not matter, that is a quarter at most.
+    """
     model = trained(nn.Sequential(block(channels)), dtype=dtype)
     if hasattr(model[0], "activation"):
         model[0].activation = nn.Identity()
@@ -82,7 +85,8 @@ def test_predicted_error(block, channels, dtype):
     with torch.no_grad():
         exact = copy.deepcopy(model).double()(x.double())
         error = relative_l2(merged(x).double() - exact, exact)
-    assert least / 1.5 < error < most * 1.5
+    slack = 1.5 if dtype is torch.float32 else 1.25
+    assert least / slack < error < most * slack
 
 
 def seconds(before, after):

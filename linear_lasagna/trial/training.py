@@ -102,8 +102,9 @@ def _check(trial: Trial, stage: Stage) -> None:
 
 def _wide(draw: Draw, place: str) -> Draw:
     x, kernels = draw
-    wide = [Kernel(*(None if t is None else t.to(place).double() for t in kernel)) for kernel in kernels]
-    return x.to(place).double(), tuple(wide)
+    weights = (kernel.weight.to(place).double() for kernel in kernels)
+    biases = (None if kernel.bias is None else kernel.bias.to(place).double() for kernel in kernels)
+    return x.to(place).double(), tuple(map(Kernel, weights, biases))
 
 
 def gradient_bound(problem: Problem, name: str, dtype: torch.dtype) -> float:
