@@ -11,6 +11,7 @@ from equal_models import merged_of
 from torch import nn
 
 import linear_lasagna.models.measuring
+import linear_lasagna.models.predicting
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models import Report, merge_model
 from linear_lasagna.timing import Timing
@@ -71,11 +72,14 @@ def test_names_of_new_modules():
     [lambda c: RepVGG(c, c), lambda c: SESR(c, 8 * c), lambda c: normalised(c, c, 3)],
     ids=["RepVGG", "SESR", "BN"],
 )
-def test_predicted_error(block, channels, dtype):
-    """The measured error lies in the predicted range, but for the scatter of the 64 outputs that are looked at.
+def test_predicted_error(monkeypatch, block, channels, dtype):
+    """With more outputs looked at than by default, the measured error lies in the predicted range.
 
-    In half precision, where the order of summation does not matter, that is a quarter at most.
+    In half precision the range is a point, because the order of summation does not matter, and a kernel's few numbers
+    are rounded but once: so some slack.
     """
+    monkeypatch.setattr(linear_lasagna.models.predicting, "POSITIONS", 64)
+    monkeypatch.setattr(linear_lasagna.models.predicting, "CHANNELS", 64)
     model = trained(nn.Sequential(block(channels)), dtype=dtype)
     if hasattr(model[0], "activation"):
         model[0].activation = nn.Identity()
@@ -85,8 +89,7 @@ def test_predicted_error(block, channels, dtype):
     with torch.no_grad():
         exact = copy.deepcopy(model).double()(x.double())
         error = relative_l2(merged(x).double() - exact, exact)
-    slack = 1.5 if dtype is torch.float32 else 1.25
-    assert least / slack < error < most * slack
+    assert least / 1.2 < error < most * 1.08
 
 
 def seconds(before, after):
@@ -118,6 +121,19 @@ def test_measured_run(monkeypatch, after):
     for error in (run.measured.error_before, run.measured.error_after):
         assert 2**-26 < error < 2**-21
     assert f"×{after:.2f} [{after:.2f}, {after:.2f}]" in str(report) or after > 1
+
+
+def test_measured_sum_of_which_one_term_is_not_linear(monkeypatch):
+    class Partly(SESR):
+        def forward(self, x):
+            return self.squeeze(self.expand(x)) + self.activation(x) + x
+
+    monkeypatch.setattr(linear_lasagna.models.measuring, "measure", seconds(1.0, 0.5))
+    model, x = trained(Partly(4, 64), dtype=torch.float32), drawn(1, 4, 8, 8, dtype=torch.float32)
+    _, report = merged_of(model, x, measure=True)
+    (run,) = report.merged
+    assert run.measured.error_before < 2**-21
+    assert run.measured.error_after < 2**-21
 
 
 def test_measured_in_float64_has_no_error(monkeypatch):
