@@ -1,0 +1,6 @@
+"""Merging inside of whole models: find what is linear, decide what pays, rewrite, report."""
+
+from linear_lasagna.models.model import merge_model
+from linear_lasagna.models.report import Measured, Note, Report, RunReport
+
+__all__ = ["merge_model", "Report", "RunReport", "Note", "Measured"]

@@ -1,0 +1,90 @@
+"""Terms of an addition that are convolutions of one value, as one convolution of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
+
+from torch import fx
+
+from linear_lasagna.models.steps import Chain, Step, collapsed_step, joined_step, macs, names_of, problem_of
+from linear_lasagna.planning import plan
+
+Note: TypeAlias = tuple[tuple[str, ...], str]
+
+
+class Term(NamedTuple):
+    """A chain, and the nodes of the terms that it is: several where they were joined."""
+
+    chain: Chain
+    nodes: tuple[fx.Node, ...]
+
+
+def join(
+    terms: Sequence[Term], order: dict[fx.Node, int], onwards: Callable[[Chain], Chain]
+) -> tuple[list[Term], list[Note]]:
+    """The terms, joined as far as it pays, and why others were not. Those with the latest base are joined first.
+
+    order: of the nodes. onwards: the chain, continued before its base where this is used nowhere else; it may so meet
+    other terms at an earlier base.
+    """
+    left, notes, tried = list(terms), [], set()
+    while bases := {base for base in _bases(left) if _bases(left).count(base) > 1} - tried:
+        base = max(bases, key=order.__getitem__)
+        tried.add(base)
+        here = [term for term in left if term.chain.base is base]
+        joined, apart, more = _joined_at(base, here)
+        notes += more
+        if joined is not None:
+            chain = joined if apart else onwards(joined)
+            nodes = tuple(node for term in here if term not in apart for node in term.nodes)
+            left = [*(term for term in left if term.chain.base is not base), *apart, Term(chain, nodes)]
+    return left, [note for note in notes if note[0]]
+
+
+def _bases(terms: Sequence[Term]) -> list[fx.Node]:
+    return [term.chain.base for term in terms]
+
+
+def _joined_at(base: fx.Node, terms: Sequence[Term]) -> tuple[Chain | None, list[Term], list[Note]]:
+    """The terms on one base as one chain of one step, those that had to be kept apart, and why."""
+    steps: list[Step] = []
+    inside: list[Term] = []
+    apart: list[Term] = []
+    notes: list[Note] = []
+    for term in terms:
+        step = collapsed_step(term.chain)
+        if isinstance(step, str):
+            apart.append(term)
+            notes.append((names_of(term.chain.steps), f"a branch that is no single convolution: {step}"))
+        else:
+            steps.append(step)
+            inside.append(term)
+    if len(inside) < 2:
+        return None, [], notes
+    size = tuple(base.meta["tensor"].shape[2:])
+    joined = joined_step(steps)
+    apart_operations = sum(least_operations(term.chain.steps, size) for term in inside)
+    if isinstance(joined, Step) and (after := macs(joined.layer, joined.in_channels, size)) > apart_operations:
+        joined = f"one convolution would take {after:,} operations instead of {apart_operations:,}"
+    if isinstance(joined, str):
+        return None, [], [*notes, (names_of(steps), f"branches that are not joined: {joined}")]
+    nodes = frozenset[fx.Node]().union(*(term.chain.nodes for term in inside))
+    return Chain(base, (joined,), nodes), apart, notes
+
+
+def least_operations(steps: Sequence[Step], size: tuple[int, ...]) -> int:
+    """Multiply-accumulates per image of the steps in the cheapest grouping, for an input of `size`."""
+    return int(plan(problem_of(steps, size)).planned) if steps else 0
+
+
+def continued(chain: Chain, before: Chain, additions: frozenset[fx.Node]) -> Chain:
+    """The chain with the one that leads to its base in front, if the base is used nowhere else.
+
+    additions: the nodes of the sum whose term the chain is.
+    """
+    base = chain.base
+    if not before.steps or not chain.nodes.union(additions).issuperset(base.users):
+        return chain
+    return replace(before, steps=before.steps + chain.steps, nodes=before.nodes | chain.nodes)

@@ -1,0 +1,74 @@
+"""A run before and after: both timed together, and the error of each against float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from linear_lasagna.metrics import relative_l2
+from linear_lasagna.models.deciding import Decision, Run, built
+from linear_lasagna.models.report import Measured
+from linear_lasagna.models.values import home, wide
+from linear_lasagna.timing import compare, measure
+
+BUDGET_S = 0.5  # for one run, spent on both and the control
+
+
+def inputs_of(model: fx.GraphModule, inputs: Sequence[Any], runs: Sequence[Run]) -> dict[fx.Node, torch.Tensor]:
+    """What the runs read when the model computes the example: base -> a copy of its value."""
+    capturing = _Capturing(model, {run.chain.base for run in runs})
+    with torch.no_grad():
+        capturing.run(*inputs)
+    return capturing.found
+
+
+class _Capturing(fx.Interpreter):
+    def __init__(self, model: fx.GraphModule, wanted: set[fx.Node]) -> None:
+        super().__init__(model)
+        self.wanted, self.found = wanted, {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self.wanted:
+            self.found[n] = value.clone()
+        return value
+
+
+@torch.no_grad()
+def measured(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> Measured:
+    """The run as it is in the model, and as it was decided, on x. model: not rewritten yet."""
+    before = original(model, decision.run)
+    after = nn.Sequential(*(built(group, model) for group in decision.groups))
+
+    def build(block: int) -> dict[str, Any]:
+        y = x.clone()
+        return {"before": lambda: before(y), "control": lambda: before(y), "after": lambda: after(y)}
+
+    timing = measure(build, device=str(x.device), budget_s=BUDGET_S)
+    errors = None
+    if x.dtype is not torch.float64:
+        exact = original(model, decision.run, torch.float64)(wide(x))
+        errors = [relative_l2(wide(each(x)) - exact, exact) for each in (before, after)]
+    comparison = compare(timing, baseline="before")["after"]
+    return Measured(timing.seconds("before"), timing.seconds("after"), comparison, *(errors or (None, None)))
+
+
+def original(model: fx.GraphModule, run: Run, dtype: torch.dtype | None = None) -> fx.GraphModule:
+    """The run's part of the model as a module of its own, on copies of its modules; in `dtype`, or as it is."""
+    part, base = fx.Graph(), run.chain.base
+    copies = {base: part.placeholder("x")}
+    for node in model.graph.nodes:
+        if node in run.chain.nodes:
+            copies[node] = part.node_copy(node, copies.__getitem__)
+    total, *others = [copies[node] for node in run.terms]
+    for each in others:
+        total = part.call_function(torch.add, (total, each))
+    part.output(total)
+    module = fx.GraphModule(model, part)
+    if dtype is None:
+        return module
+    return copy.deepcopy(module).to(device=home(run.output.meta["tensor"].device), dtype=dtype)

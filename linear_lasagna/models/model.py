@@ -1,0 +1,90 @@
+"""A whole model's linear runs, merged: `merge_model`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from linear_lasagna.models.deciding import Decision, Run, decide, needed_runs
+from linear_lasagna.models.finding import find
+from linear_lasagna.models.measuring import inputs_of, measured
+from linear_lasagna.models.predicting import Range, in_turn, predicted_errors
+from linear_lasagna.models.report import Measured, Note, Report, RunReport
+from linear_lasagna.models.rewriting import rewrite
+from linear_lasagna.models.steps import names_of
+from linear_lasagna.models.tracing import traced
+
+
+def merge_model(
+    model: nn.Module, example_input: torch.Tensor | tuple[Any, ...], measure: bool = False
+) -> tuple[fx.GraphModule, Report]:
+    """The model with its linear runs merged, and what was done to each.
+
+    A run is a maximal sequence of nn.Conv1d/2d/3d with nothing non-linear between them. BatchNorm is folded, also where
+    nothing else is merged, because that always saves an operation; identities and dropout are skipped; additions of
+    branches that start from one value are joined, if each branch is one convolution or merges into one that is right at
+    the border too. So the blocks of RepVGG (arXiv 2101.03697), MobileOne (2206.04040), ExpandNets (1811.10495) and SESR
+    (2103.09404) become one convolution each. What is merged takes no more operations than before, for inputs of the
+    example's size; the merged model equals the given one, up to rounding, for inputs of any size. Everything is merged
+    in float64 and rounded once.
+
+    model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
+    arguments; its shapes decide what pays. measure: plan by measured time, which is remembered on this machine, time
+    every run before and after, together, and measure their errors against float64; a run that is slower merged is left.
+    Returns a torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a `Report`.
+    Raises ValueError, in one sentence, for a model that torch.fx cannot trace, BatchNorm in training mode, numbers that
+    are not finite, and an input that does not fit.
+    """
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    merged = traced(model, inputs)
+    found = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
+    decisions = [decide(run, measure) for run in needed_runs(merged.graph, found)]
+    timed = _measured(merged, decisions, inputs) if measure else {}
+    decisions = _reconsidered(decisions, timed)
+    calls = rewrite(merged, decisions, found)
+    steps = {node: group for d, nodes in calls.items() for node, group in zip(nodes, d.groups, strict=True)}
+    errors = predicted_errors(merged, steps, inputs)
+    rows = tuple(
+        _row(each, timed.get(each.run), calls.get(each, ()), errors) for each in decisions if len(each.run.names) > 1
+    )
+    return merged, Report(rows, tuple(Note(*note) for note in found.notes))
+
+
+def _measured(model: fx.GraphModule, decisions: Sequence[Decision], inputs: Sequence[Any]) -> dict[Run, Measured]:
+    changed = [each for each in decisions if each.left is None]
+    values = inputs_of(model, inputs, [each.run for each in changed])
+    return {each.run: measured(model, each, values[each.run.chain.base]) for each in changed}
+
+
+def _reconsidered(decisions: Sequence[Decision], timed: Mapping[Run, Measured]) -> list[Decision]:
+    """Runs that are slower merged are left, and with them all others that lead to the same addition."""
+    slower = {
+        run.output: f"measured: merged it takes {found.comparison.ratio:.2f} times as long"
+        for run, found in timed.items()
+        if found.comparison.verdict == "slower"
+    }
+    return [replace(each, left=each.left or slower.get(each.run.output)) for each in decisions]
+
+
+def _row(
+    decision: Decision, timed: Measured | None, calls: Sequence[fx.Node], errors: Mapping[fx.Node, Range]
+) -> RunReport:
+    run, before = decision.run, decision.operations_before
+    in_shape, out_shape = (node.meta["tensor"].shape[1:] for node in (run.chain.base, run.output))
+    merged = decision.left is None
+    return RunReport(
+        layers=run.names,
+        groups=tuple(names_of(group) for group in decision.groups) if merged else (),
+        modules=tuple(str(node.target) for node in calls),
+        in_shape=in_shape,
+        out_shape=out_shape,
+        operations_before=before,
+        operations_after=decision.operations_after if merged else before,
+        predicted_error=in_turn([errors[node] for node in calls]) if merged else None,
+        measured=timed,
+        left=decision.left,
+    )

@@ -1,0 +1,114 @@
+"""What `merge_model` did, run by run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from linear_lasagna.timing import Comparison
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds per call, and relative L2 errors against float64 (None in float64), of a run before and after.
+
+    comparison: time after / before, with its interval and verdict, as in `timing.compare`.
+    """
+
+    seconds_before: float
+    seconds_after: float
+    comparison: Comparison
+    error_before: float | None
+    error_after: float | None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run: layers with nothing non-linear between them that nothing else looks into.
+
+    layers: the modules' names. groups: the names again, as they were put together: each group is one module now.
+    modules: these modules' names in the merged model. in_shape, out_shape: (channels, *size) for the example.
+    operations: multiply-accumulates per image; BatchNorm counts one per output, an addition none.
+    predicted_error: relative L2 error that computing the run so will make, for the best and the worst order of
+    summation. left: why the run is computed as before; then there are no groups and the operations are the same.
+    """
+
+    layers: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    modules: tuple[str, ...]
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    operations_before: int
+    operations_after: int
+    predicted_error: tuple[float, float] | None = None
+    measured: Measured | None = None
+    left: str | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Layers that could not be merged with what is around them, and why."""
+
+    layers: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All runs of a model, in order, and what stood in the way of longer ones. print(report) shows it as a table."""
+
+    runs: tuple[RunReport, ...]
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def merged(self) -> tuple[RunReport, ...]:
+        """The runs that are computed in another way now."""
+        return tuple(run for run in self.runs if run.left is None)
+
+    @property
+    def operations_before(self) -> int:
+        """Multiply-accumulates per image of all runs."""
+        return sum(run.operations_before for run in self.runs)
+
+    @property
+    def operations_after(self) -> int:
+        """The same after merging."""
+        return sum(run.operations_after for run in self.runs)
+
+    def __str__(self) -> str:
+        total = f"{_count(self.operations_before)} -> {_count(self.operations_after)} operations per image"
+        lines = [f"{len(self.merged)} of {len(self.runs)} runs merged, {total}"]
+        lines += [line for run in self.runs for line in _lines(run)]
+        lines += [f"note: {', '.join(note.layers)}: {note.reason}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def _lines(run: RunReport) -> list[str]:
+    shapes = " -> ".join("×".join(map(str, shape)) for shape in (run.in_shape, run.out_shape))
+    if run.left is not None:
+        return [f"{', '.join(run.layers)}: left ({run.left})", f"    {shapes}, {_count(run.operations_before)}"]
+    groups = "; ".join(f"{' + '.join(g)} -> {name}" for g, name in zip(run.groups, run.modules, strict=True))
+    operations = f"{_count(run.operations_before)} -> {_count(run.operations_after)} operations"
+    lines = [groups, f"    {shapes}, {operations}"]
+    if run.predicted_error is not None:
+        lines[-1] += ", error {:.1e} to {:.1e} predicted".format(*run.predicted_error)
+    if run.measured is not None:
+        lines.append(f"    {_measured(run.measured)}")
+    return lines
+
+
+def _measured(found: Measured) -> str:
+    ratio = found.comparison
+    text = f"{found.seconds_before * 1e3:.3g} ms -> {found.seconds_after * 1e3:.3g} ms"
+    interval = "" if math.isnan(ratio.lower) else f" [{ratio.lower:.2f}, {ratio.upper:.2f}]"
+    text += f" (×{ratio.ratio:.2f}{interval}, {ratio.verdict})"
+    if found.error_before is not None:
+        text += f", error {found.error_before:.1e} -> {found.error_after:.1e}"
+    return text
+
+
+def _count(operations: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if operations >= size:
+            return f"{operations / size:.3g} {unit}"
+    return str(operations)

@@ -1,0 +1,64 @@
+"""The graph with its runs replaced by what was decided for them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from itertools import takewhile
+
+from torch import fx
+
+from linear_lasagna.models.deciding import Decision, built, unchanged
+from linear_lasagna.models.finding import Found
+from linear_lasagna.models.steps import Step, names_of
+
+
+def rewrite(model: fx.GraphModule, decisions: Sequence[Decision], found: Found) -> dict[Decision, tuple[fx.Node, ...]]:
+    """Replace the runs that were not left, in place. Returns the nodes that compute each of them now, one per group."""
+    now: dict[fx.Node, fx.Node] = {}
+    calls: dict[Decision, tuple[fx.Node, ...]] = {}
+    for output in dict.fromkeys(each.run.output for each in decisions if each.left is None):
+        here = [each for each in decisions if each.run.output is output]
+        calls |= {each: _calls(model, each, now) for each in here}
+        terms = [calls[each][-1] for each in here]
+        if output in found.partials:
+            terms += [now.get(node, node) for node in found.partials[output].kept]
+        now[output] = _sum(model, terms, output)
+        output.replace_all_uses_with(now[output])
+    for node in reversed(list(model.graph.nodes)):
+        if node in found.linear and not node.users:
+            model.graph.erase_node(node)
+    model.graph.lint()
+    model.delete_all_unused_submodules()
+    model.recompile()
+    return calls
+
+
+def _calls(model: fx.GraphModule, decision: Decision, now: dict[fx.Node, fx.Node]) -> tuple[fx.Node, ...]:
+    """The run's groups, called in turn; now: what replaces the nodes that earlier runs led to."""
+    nodes: list[fx.Node] = []
+    base = decision.run.chain.base
+    for group in decision.groups:
+        target = unchanged(group) or _added(model, group)
+        with model.graph.inserting_before(decision.run.output):
+            nodes.append(model.graph.call_module(target, (nodes[-1] if nodes else now.get(base, base),)))
+    return tuple(nodes)
+
+
+def _sum(model: fx.GraphModule, terms: Sequence[fx.Node], output: fx.Node) -> fx.Node:
+    total, *others = terms
+    for value in others:
+        with model.graph.inserting_before(output):
+            total = model.graph.call_function(operator.add, (total, value))
+    return total
+
+
+def _added(model: fx.GraphModule, group: Sequence[Step]) -> str:
+    """The name of the group's new module: "merged", inside of what contains all modules that it stands for."""
+    paths = [name.split(".")[:-1] for name in names_of(group)]
+    common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
+    taken = dict(model.named_modules(remove_duplicate=False))
+    name = ".".join([*common, "merged"])
+    name = next(n for n in (name, *(f"{name}_{count}" for count in range(1, len(taken) + 2))) if n not in taken)
+    model.add_submodule(name, built(group, model))
+    return name

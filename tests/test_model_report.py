@@ -1,0 +1,221 @@
+"""merge_model's report, what it refuses, and what it leaves alone."""
+
+import copy
+import math
+from collections import OrderedDict
+
+import pytest
+import torch
+from blocks import SESR, RepVGG, ResNet, drawn, normalised, trained
+from equal_models import merged_of
+from torch import nn
+
+import linear_lasagna.models.measuring
+import linear_lasagna.models.predicting
+from linear_lasagna.metrics import relative_l2
+from linear_lasagna.models import Report, merge_model
+from linear_lasagna.timing import Timing
+
+
+def test_report_of_a_block():
+    """SESR's block on 4 channels, 64 inside, 8 x 8: 4·64·9 + 64·4 multiplications per position before, 4·4·9 after."""
+    _, report = merge_model(trained(SESR(4, 64), dtype=torch.float32), drawn(3, 4, 8, 8, dtype=torch.float32))
+    (run,) = report.runs
+    assert run.layers == ("expand", "squeeze")
+    assert run.groups == (("expand", "squeeze"),)
+    assert run.modules == ("merged",)
+    assert (run.in_shape, run.out_shape) == ((4, 8, 8), (4, 8, 8))
+    assert (run.operations_before, run.operations_after) == ((4 * 64 * 9 + 64 * 4) * 64, 4 * 4 * 9 * 64)
+    assert (report.operations_before, report.operations_after) == (run.operations_before, run.operations_after)
+    assert run.left is None
+    assert run.measured is None
+    assert report.notes == ()
+    assert str(report).startswith(
+        "1 of 1 runs merged, 164 k -> 9.22 k operations per image\nexpand + squeeze -> merged"
+    )
+
+
+def test_report_of_what_is_left():
+    model = trained(nn.Sequential(nn.Conv2d(8, 2, 3), nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1)))
+    merged, report = merge_model(model, drawn(1, 8, 9, 9))
+    (run,) = report.runs
+    assert run.layers == ("0", "1")
+    assert run.groups == run.modules == ()
+    assert run.operations_before == run.operations_after == 8 * 2 * 9 * 49 + 2 * 8 * 9 * 25
+    assert run.predicted_error is None
+    assert run.left == f"merging pays nowhere; all of it as one takes 4e+04 MAC instead of {run.operations_before:.3g}"
+    assert report.merged == ()
+    assert "0, 1: left (" in str(report)
+    assert torch.equal(merged(drawn(1, 8, 9, 9)), model(drawn(1, 8, 9, 9)))
+
+
+def test_report_of_a_model_without_convolutions():
+    _, report = merge_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.ones(1, 4))
+    assert report == Report(())
+    assert str(report) == "0 of 0 runs merged, 0 -> 0 operations per image"
+
+
+def test_names_of_new_modules():
+    """Where the name is taken, a number is added."""
+    named = nn.Sequential(OrderedDict(conv=nn.Conv2d(2, 2, 1), bn=nn.BatchNorm2d(2), merged=nn.ReLU()))
+    model = trained(nn.Sequential(RepVGG(2, 2), nn.Sequential(normalised(2, 2, 3), nn.ReLU()), named))
+    merged, report = merge_model(model, drawn(1, 2, 9, 9))
+    assert [run.modules for run in report.runs] == [("0.merged",), ("1.0.merged",), ("2.merged_1",)]
+    assert {name.rpartition(".")[0] for name in merged.state_dict()} == {"0.merged", "1.0.merged", "2.merged_1"}
+    assert isinstance(merged.get_submodule("2.merged"), nn.ReLU)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("channels", [8, 64])
+@pytest.mark.parametrize(
+    "block",
+    [lambda c: RepVGG(c, c), lambda c: SESR(c, 8 * c), lambda c: normalised(c, c, 3)],
+    ids=["RepVGG", "SESR", "BN"],
+)
+def test_predicted_error(monkeypatch, block, channels, dtype):
+    """With more outputs looked at than by default, the measured error lies in the predicted range.
+
+    In half precision the range is a point, because the order of summation does not matter, and a kernel's few numbers
+    are rounded but once: so some slack.
+    """
+    monkeypatch.setattr(linear_lasagna.models.predicting, "POSITIONS", 64)
+    monkeypatch.setattr(linear_lasagna.models.predicting, "CHANNELS", 64)
+    model = trained(nn.Sequential(block(channels)), dtype=dtype)
+    if hasattr(model[0], "activation"):
+        model[0].activation = nn.Identity()
+    x = drawn(2, channels, 16, 16, dtype=dtype)
+    merged, report = merge_model(model, x)
+    least, most = report.runs[0].predicted_error
+    with torch.no_grad():
+        exact = copy.deepcopy(model).double()(x.double())
+        error = relative_l2(merged(x).double() - exact, exact)
+    assert least / 1.2 < error < most * 1.08
+
+
+def seconds(before, after):
+    """A stand-in for `measure` that calls everything once, and says that it took so long."""
+
+    def measure(build, **_):
+        calls = build(0)
+        first, again, merged = (calls[name]() for name in ("before", "control", "after"))
+        assert torch.equal(first, again)
+        assert first.shape == merged.shape
+        samples = {"before": before, "control": before, "after": after}
+        blocks = {name: [[value] * 3] * 12 for name, value in samples.items()}
+        return Timing(blocks, {}, {}, {}, 0.0, 0.0)
+
+    return measure
+
+
+@pytest.mark.parametrize("after", [0.5, 2.0])
+def test_measured_run(monkeypatch, after):
+    """A run that is slower merged is left, whatever the operation count says."""
+    monkeypatch.setattr(linear_lasagna.models.measuring, "measure", seconds(1.0, after))
+    model, x = trained(SESR(4, 64), dtype=torch.float32), drawn(1, 4, 8, 8, dtype=torch.float32)
+    merged, report = merged_of(model, x, measure=True)
+    (run,) = report.runs
+    assert (run.measured.seconds_before, run.measured.seconds_after) == (1.0, after)
+    assert run.measured.comparison.ratio == pytest.approx(after)
+    assert (run.left is None) == (after < 1)
+    assert ("expand" in dict(merged.named_modules())) == (after > 1)
+    for error in (run.measured.error_before, run.measured.error_after):
+        assert 2**-26 < error < 2**-21
+    assert f"×{after:.2f} [{after:.2f}, {after:.2f}]" in str(report) or after > 1
+
+
+def test_measured_sum_of_which_one_term_is_not_linear(monkeypatch):
+    class Partly(SESR):
+        def forward(self, x):
+            return self.squeeze(self.expand(x)) + self.activation(x) + x
+
+    monkeypatch.setattr(linear_lasagna.models.measuring, "measure", seconds(1.0, 0.5))
+    model, x = trained(Partly(4, 64), dtype=torch.float32), drawn(1, 4, 8, 8, dtype=torch.float32)
+    _, report = merged_of(model, x, measure=True)
+    (run,) = report.merged
+    assert run.measured.error_before < 2**-21
+    assert run.measured.error_after < 2**-21
+
+
+def test_measured_in_float64_has_no_error(monkeypatch):
+    monkeypatch.setattr(linear_lasagna.models.measuring, "measure", seconds(1.0, 0.5))
+    model = trained(nn.Sequential(RepVGG(4, 4), ResNet(4)))
+    _, report = merged_of(model, drawn(1, 4, 8, 8), measure=True)
+    assert [run.measured.error_after for run in report.runs] == [None] * 3
+
+
+def test_given_model_is_left_alone():
+    model, x = trained(nn.Sequential(RepVGG(4, 4), SESR(4, 64))), drawn(1, 4, 8, 8)
+    kept = copy.deepcopy(model.state_dict())
+    merged, _ = merge_model(model, x)
+    with torch.no_grad():
+        for parameter in merged.parameters():
+            parameter.zero_()
+    assert kept.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+
+def test_gradients_and_state_dict():
+    model, x = trained(nn.Sequential(RepVGG(4, 4), SESR(4, 64))), drawn(1, 4, 8, 8)
+    merged, _ = merge_model(model, x)
+    merged(x).sum().backward()
+    assert all(p.grad is not None for p in merged.parameters())
+    other, _ = merge_model(trained(nn.Sequential(RepVGG(4, 4), SESR(4, 64)), seed=5), x)
+    other.load_state_dict(merged.state_dict())
+    assert torch.equal(other(x), merged(x))
+
+
+def test_frozen_numbers_and_memory_format_are_kept():
+    model = trained(RepVGG(4, 4)).requires_grad_(False).to(memory_format=torch.channels_last)
+    merged, _ = merge_model(model, drawn(1, 4, 8, 8))
+    assert not any(p.requires_grad for p in merged.parameters())
+    assert merged.merged.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+class Changing(nn.Module):
+    """torch.fx takes *= for *, and so the model for another one."""
+
+    def forward(self, x):
+        y = x.abs()
+        z = y
+        y *= 2
+        return y + z
+
+
+def normed():
+    model = nn.utils.weight_norm(nn.Conv2d(2, 2, 1)).double().eval()
+    model(drawn(1, 2, 4, 4))
+    return model
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def with_nan():
+    model = trained(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)))
+    model[1].running_var[1] = math.nan
+    return model
+
+
+REFUSED = {
+    "training": (
+        lambda: nn.Sequential(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))),
+        "'0.1' is in training mode",
+    ),
+    "control flow": (Branching, "torch.fx cannot trace this model"),
+    "not finite": (with_nan, "'1' has a running_var with numbers that are not finite"),
+    "input": (lambda: trained(nn.Conv2d(3, 2, 1)), "cannot compute example_input"),
+    "changes what it reads": (Changing, "computes something else as a torch.fx graph"),
+    "weight_norm": (normed, "cannot be copied"),
+    "no model": (lambda: "model", "merge_model takes an nn.Module, not a str"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_one_sentence(case):
+    make, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message) as refusal:
+        merge_model(make(), drawn(1, 2, 4, 4))
+    assert "\n" not in str(refusal.value)
