@@ -10,10 +10,12 @@ from blocks import SESR, RepVGG, ResNet, drawn, normalised, trained
 from equal_models import merged_of
 from torch import nn
 
+import linear_lasagna.models.deciding
 import linear_lasagna.models.measuring
 import linear_lasagna.models.predicting
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models import Report, merge_model
+from linear_lasagna.planning import Plan
 from linear_lasagna.timing import Timing
 
 
@@ -134,6 +136,21 @@ def test_measured_sum_of_which_one_term_is_not_linear(monkeypatch):
     (run,) = report.merged
     assert run.measured.error_before < 2**-21
     assert run.measured.error_after < 2**-21
+
+
+def test_runs_of_several_layers_are_planned_by_time_where_times_are_asked_for(monkeypatch):
+    """By a planner that finds merging slower: what the operation count would merge is left."""
+    asked = []
+
+    def planned(problem, *where, cost="operations"):
+        asked.append((problem.batch, where, cost))
+        return Plan(problem, cost, ((0, 1), (1, 2)), 1.0, 1.0, 2.5)
+
+    model, x = trained(nn.Sequential(nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1))), drawn(3, 2, 8, 8)
+    monkeypatch.setattr(linear_lasagna.models.deciding, "plan", planned)
+    _, report = merge_model(model, x, measure=True)
+    assert asked == [(3, ("cpu", torch.float64), "measured")]
+    assert report.runs[0].left == "merging pays nowhere; all of it as one takes 2.5 s instead of 1"
 
 
 def test_measured_in_float64_has_no_error(monkeypatch):
