@@ -13,14 +13,9 @@ import torch
 
 from linear_lasagna.exact import convolve
 from linear_lasagna.methods import METHODS
-from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
-from linear_lasagna.rounding import (
-    SIGNIFICAND_BITS,
-    chain_bound,
-    merging_bound,
-    smallest_subnormal,
-    unit_roundoff,
-)
+from linear_lasagna.problems import Kernel, Problem
+from linear_lasagna.rounding import SIGNIFICAND_BITS, smallest_subnormal
+from linear_lasagna.rounding.way_bounds import usual_bound
 from linear_lasagna.ways import Way
 
 LEAST_INPUT = 3  # integer inputs lie in [-3, 3] at least
@@ -182,22 +177,9 @@ def way_bound(problem: Problem, way: Way, dtype: torch.dtype) -> tuple[float, fl
     |computed - exact| <= relative * exact + absolute. The relative part is the chain bound of the layers that are
     computed, times the rounding of a merged kernel; the absolute part is what underflow in a merged kernel adds.
     """
-    layers, fan_ins, roundings = _computed(problem, way)
-    relative = chain_bound(layers, fan_ins, roundings, dtype)
+    relative = usual_bound(problem, way, dtype)
     if way.schedule.merges is None:
         return relative, 0.0
-    merge_dtype = torch.float64 if way.schedule.merges == "float64" else dtype
-    merging = merging_bound(problem.expanded, problem.in_channels, merge_dtype)
-    merging += (1 + merging) * unit_roundoff(dtype)
-    spacing = smallest_subnormal(dtype)
-    underflow = problem.depth * fan_ins[0] * spacing
-    return relative + (1 + relative) * merging, (1 + relative) * underflow
-
-
-def _computed(problem: Problem, way: Way) -> tuple[tuple[ExpandedLayer, ...], tuple[int, ...], list[int]]:
-    """The layers that the way computes, their fan-ins, and how often each rounds an output."""
-    layers = way.schedule.layers(problem)
-    fan_ins = problem.fan_ins
-    if way.schedule.merges is not None:
-        fan_ins = (layers[0].fan_in(problem.in_channels),)
-    return layers, fan_ins, [METHODS[way.method].roundings(layer) for layer in layers]
+    _, fan_ins, _ = way.computed(problem)
+    underflow = problem.depth * fan_ins[0] * smallest_subnormal(dtype)
+    return relative, (1 + relative) * underflow

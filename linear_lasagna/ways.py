@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from linear_lasagna.methods import METHODS, Call
-from linear_lasagna.problems import Kernel, Problem
+from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 from linear_lasagna.schedules import SCHEDULES, Schedule
 from linear_lasagna.trial.record import BASELINE, CONTROL
 
@@ -27,6 +27,14 @@ class Way:
     def prepare(self, problem: Problem, kernels: Sequence[Kernel]) -> Call:
         """call(x) -> y."""
         return self.schedule(problem, kernels, self.method)
+
+    def computed(self, problem: Problem) -> tuple[tuple[ExpandedLayer, ...], tuple[int, ...], tuple[int, ...]]:
+        """The layers that the way computes, their fan-ins, and how often each rounds an output to storage."""
+        layers = self.schedule.layers(problem)
+        fan_ins = problem.fan_ins
+        if self.schedule.merges is not None:
+            fan_ins = (layers[0].fan_in(problem.in_channels),)
+        return layers, fan_ins, tuple(METHODS[self.method].roundings(layer) for layer in layers)
 
 
 def way_named(name: str) -> Way:

@@ -56,8 +56,7 @@ def run_study(
     """
     set_wait_policy()
     start = time.perf_counter()
-    chosen = named(experiments)
-    _check(preset, device, workers)
+    chosen = checked(experiments, preset, device, workers)
     name = machine or cpu_name()
     with Store(store_path) as store:
         if store.notice:
@@ -80,7 +79,9 @@ def named(experiments: Sequence[str] | None) -> list[Experiment]:
     return [EXPERIMENTS[name] for name in names]
 
 
-def _check(preset: str, device: str, workers: int) -> None:
+def checked(experiments: Sequence[str] | None, preset: str, device: str, workers: int) -> list[Experiment]:
+    """The experiments, None for all. Raises ValueError for unknown names and for a device that is not there."""
+    chosen = named(experiments)
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     if workers < 0:
@@ -90,6 +91,7 @@ def _check(preset: str, device: str, workers: int) -> None:
     reason = unavailable(device)
     if reason is not None:
         raise ValueError(f"device {device!r}: {reason}")
+    return chosen
 
 
 def tasks_of(experiment: Experiment, preset: str, device: str, machine: str) -> list[Task]:
