@@ -109,6 +109,11 @@ def test_rows_hold_what_is_known_before(dtype):
         assert row["predicted"] == pytest.approx(row["relative_l2"], rel=0.5)  # of one draw, of 64 outputs
 
 
+def test_sums_that_are_too_long_have_no_row():
+    unit = Unit(plain(8, channels=8, output=2), "float32", "random", seed=0)  # merged: 17 x 17 x 8 = 2312 products
+    assert [row["way"] for row in experiment.rows(unit)] == ["direct", "unfold_matmul"]
+
+
 @pytest.mark.parametrize("signs", ["random", "positive"])
 @dtypes
 def test_prediction_on_other_seeds(dtype, signs):

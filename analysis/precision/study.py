@@ -61,11 +61,20 @@ def run_study(
     with Store(store_path) as store:
         if store.notice:
             print(store.notice, file=sys.stderr)
+        _tell_of_others(store, chosen, name)
         tasks = [task for each in chosen for task in tasks_of(each, preset, device, name)]
         missing = _missing(store, tasks, retry_failed)
         statuses = _compute(store, missing, workers)
         elapsed_s = time.perf_counter() - start
         return Summary(preset, len(tasks), len(tasks) - len(missing), statuses, elapsed_s, store.path)
+
+
+def _tell_of_others(store: Store, chosen: Sequence[Experiment], machine: str) -> None:
+    """One line where the store holds rows that this code did not compute."""
+    kept = sum(store.of_others(each.name, each.version(), machine) for each in chosen)
+    if kept:
+        text = f"{store.path} holds {kept} units that another version of the code or of torch computed: kept, not used"
+        print(text, file=sys.stderr)
 
 
 def named(experiments: Sequence[str] | None) -> list[Experiment]:
