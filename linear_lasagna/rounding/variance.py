@@ -22,7 +22,7 @@ from linear_lasagna.rounding.roundings import Roundings, outer_sums, roundings
 
 SMALL = 16  # ulps; how larger terms are rounded depends on digits that no prediction knows
 SAMPLED_PRODUCTS = 2**21
-SAMPLED_OUTPUTS = 512
+SAMPLED_OUTPUTS = 256
 SAMPLED_POSITIONS = (8, 256)  # at least and at most, whatever the number of channels
 
 
@@ -52,7 +52,7 @@ def layer_error(
 ) -> Error:
     """What computing y = layer(x) in `dtype` adds to y's errors: y's shape.
 
-    x, y, kernel: float64. Running sums are those of some 512 outputs, evenly spread; their errors are averaged per
+    x, y, kernel: float64. Running sums are those of some 256 outputs, evenly spread; their errors are averaged per
     channel, and what their biases scatter around the average is variance.
     """
     errors = summing_error(sampled_products(x, kernel, layer), dtype, how)
