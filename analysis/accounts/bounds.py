@@ -30,12 +30,12 @@ KINDS = {
     "chain": "chain bound",
     "likely": "probable bound",
 }
-LOOKS: dict[str, tuple[str, str, str]] = {  # label, colour, style of mark and line
-    "certain": (KINDS["certain"], VERMILION, "v-"),
-    "chain": (KINDS["chain"], ORANGE, "s-"),
-    "likely": (KINDS["likely"], GREEN, "D-"),
-    PREDICTED: ("predicted", BLUE, "x--"),
-    MEASURED: ("measured", INK, "o-"),
+LOOKS: dict[str, tuple[str, Any]] = {  # label, and how the line is drawn
+    "certain": (KINDS["certain"], {"color": VERMILION, "marker": "v"}),
+    "chain": (KINDS["chain"], {"color": ORANGE, "marker": "s"}),
+    "likely": (KINDS["likely"], {"color": GREEN, "marker": "D"}),
+    MEASURED: ("measured", {"color": INK, "marker": "o"}),
+    PREDICTED: ("predicted", {"color": BLUE, "marker": "x", "linestyle": "--"}),
 }
 
 
@@ -85,9 +85,9 @@ def figure(found: Frame) -> Figure:
 def _sizes(panel: Axes, here: Frame) -> None:
     panel.set_yscale("log")
     panel.axhline(1, color=INK, linewidth=0.9, linestyle=":")
-    for name, (_, colour, style) in LOOKS.items():
+    for name, (_, style) in LOOKS.items():
         line = here[(here["quantity"] == name) & (here["median"] < math.inf)].sort_values("depth")
-        panel.plot(line["depth"], line["median"], style, color=colour, markersize=4, linewidth=1.2)
+        panel.plot(line["depth"], line["median"], markersize=4, linewidth=1.2, **style)
     if len(here):
         measured_ticks(panel, here["depth"])
 
@@ -97,10 +97,10 @@ def _legend(drawing: Figure, names: list[str]) -> None:
 
     handles = []
     for name in names:
-        label, colour, style = LOOKS[name]
-        handles.append(Line2D([], [], color=colour, marker=style[0], linestyle=style[1:], linewidth=1.2, label=label))
+        label, style = LOOKS[name]
+        handles.append(Line2D([], [], markersize=5, linewidth=1.2, label=label, **style))
     handles.append(Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label="1: nothing is said"))
-    drawing.legend(handles=handles, loc="outside upper left", ncols=3, borderaxespad=0.2, markerscale=0.7)
+    drawing.legend(handles=handles, loc="outside upper left", ncols=3, borderaxespad=0.2)
 
 
 def bound_table(name: str, found: Frame) -> Table:
