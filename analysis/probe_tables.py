@@ -89,14 +89,17 @@ def sums(answers: Frame) -> Table:
     def cell(said: Answers, dtype: str) -> Text:
         if (dtype, "accumulator") not in said:
             return Text(show.DASH)
-        products = said.get((dtype, "products"), "")
-        detail = said.get((dtype, "order"), "")
-        return Text(said[dtype, "accumulator"], f"{detail}, products {products}" if products else detail)
+        parts = [_short(said[dtype, probe]) for probe in ("order", "products") if (dtype, probe) in said]
+        return Text(said[dtype, "accumulator"], ", ".join(parts))
 
     caption = "How each method adds the 576 products of one output of a 3×3 layer with 64 channels: significand bits "
-    caption += "of the running sum, and how many running sums take up how many products; products: rounded before they "
-    caption += "are added, or not (fused), or held exactly by the accumulator. Found by calling the method."
+    caption += "of the running sum; 36 × ≤ 16: 36 running sums take up 16 products each, at most; products are rounded "
+    caption += "before they are added, or not (fused), or held exactly by the accumulator. Found by calling the method."
     return _table("probes-sums", caption, answers, cell)
+
+
+def _short(said: str) -> str:
+    return said.replace(" running sums of up to ", " × ≤ ").replace("one after another", "in a row")
 
 
 def subnormals(answers: Frame) -> Table:

@@ -371,8 +371,9 @@ def test_bounds_beside_the_error():
     }
     table = bounds.bound_table("b", found)
     shown = {row[0].main: [str(text) for text in row[2:]] for row in table.rows}
-    assert shown["γ of the dtype"] == ["none vacuous from depth 2", "20000×"]
-    assert shown["chain bound"] == ["10000× vacuous from depth 4", "10000×"]
+    assert shown["γ of the dtype"] == ["none from 2", "2.0·10⁴×"]
+    assert shown["chain bound"] == ["1.0·10⁴× from 4", "1.0·10⁴×"]
+    assert [bounds.factor(value) for value in (35.4, 9994, 1.52e17)] == ["35.4×", "9994×", "1.5·10¹⁷×"]
 
 
 def test_an_exceeded_bound_is_told():

@@ -150,7 +150,7 @@ def test_tables_show_which_threads_differ(rows):
         ["unfold_matmul", "1, 2", *["kept"] * 4],
     ]
     sums = texts(probe_tables.sums(found))
-    assert sums[-1] == ["unfold_matmul", "1, 2", *["24 bits 2 running sums of up to 288, products fused"] * 4]
+    assert sums[-1] == ["unfold_matmul", "1, 2", *["24 bits 2 × ≤ 288, fused"] * 4]
     counted = texts(probe_tables.canaries(found))
     assert counted[0] == ["ones", "4 of 4", "2 of 4", "4 of 4", "4 of 4"]
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 KEYS = [*SERIES, "problem", "depth", "fan_in", "way", "quantity"]
 BASELINE = "direct"
 MEASURED, PREDICTED = "measured", "predicted"
+PLAIN = 1e4  # larger factors are powers of ten
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 KINDS = {
     "certain": "γ of the dtype",
     "chain": "chain bound",
@@ -111,16 +113,17 @@ def bound_table(name: str, found: Frame) -> Table:
 
     def cell(row: Any) -> Text:
         start = starts.get((row.quantity, row.dtype, row.signs))
-        detail = "" if start is None else f"vacuous from depth {start}"
-        return Text("none" if math.isinf(row.over) else show.times(row.over), detail)
+        return Text(factor(row.over), "" if start is None else f"from {start}")
 
     depth = int(found["depth"].max())
     caption = f"Bound / measured error of `{BASELINE}` at depth {depth}, fan-in {found['fan_in'].max()}, median over "
-    caption += f"{wording.seeds(deepest)}. Vacuous: the bound on the relative L2 error is 1 or more in at least one "
     caption += (
-        "seed, from that depth on. None: γ of the dtype does not exist. γ of the dtype: γ = nu / (1 − nu) with the "
+        f"{wording.seeds(deepest)}. From d: vacuous from depth d on, the bound on the relative L2 error being 1 or "
     )
-    caption += "dtype's u in every layer; chain bound: nu with the u of the usual accumulator, times the rounding to "
+    caption += "more in at least one seed. None: γ of the dtype does not exist. γ of the dtype: γ = nu / (1 − nu) with "
+    caption += (
+        "the dtype's u in every layer; chain bound: nu with the u of the usual accumulator, times the rounding to "
+    )
     caption += "storage; probable bound: the same with λ√n u, which some sum exceeds with a probability of 1 %."
     labels = {"kind": "bound", "signs": "signs"}
     return wide_table(name, caption, deepest, labels, "dtype", cell, "bounds")
@@ -146,7 +149,7 @@ def part(place: Place, rows: Frame, found: Frames) -> Part | None:
     caption += f"{wording.seeds(shown)}. Dotted: 1, above which a bound says nothing. Where measured "
     caption += "and predicted lie on each other, the prediction holds."
     alt = "Lines on two logarithmic axes, one row of panels per sign structure, one column per dtype. "
-    alt += f"The bounds lie above the measured error, by up to a factor of {_largest(shown)} where they are finite."
+    alt += f"The bounds lie above the measured error, by up to {_largest(shown)} where they are finite."
     name = slug("bounds", place.machine, place.device)
     figures = (plot(f"fig-{name}", caption, alt, "bounds", figure(shown)),)
     tables = [bound_table(name, shown)]
@@ -159,7 +162,7 @@ def part(place: Place, rows: Frame, found: Frames) -> Part | None:
 
 def _largest(found: Frame) -> str:
     finite = found[found["quantity"].isin(KINDS) & (found["over"] < math.inf)]
-    return show.significant(finite["over"].max()) if len(finite) else show.DASH
+    return factor(finite["over"].max()) if len(finite) else show.DASH
 
 
 def answer(found: Frame) -> str:
@@ -167,13 +170,22 @@ def answer(found: Frame) -> str:
     here = found[(found["quantity"] == "chain") & (found["depth"] == found["depth"].max())]
     parts = []
     for signs in sorted(set(here["signs"]), reverse=True):
-        some = here[here["signs"] == signs]
-        parts.append(f"on {wording.signs(signs)} {wording.by_dtype(some, lambda row: show.times(row.over))}")
+        said = wording.by_dtype(here[here["signs"] == signs], lambda row: factor(row.over))
+        parts.append(f"{said} on {wording.signs(signs)}")
     if not parts:
         return ""
-    return (
-        f"At depth {found['depth'].max()} the chain bound lies above the error of `{BASELINE}` by {'; '.join(parts)}."
-    )
+    text = f"At depth {found['depth'].max()} the chain bound is a multiple of the error of `{BASELINE}`: "
+    return f"{text}{'; '.join(parts)} ({wording.seeds(here)})."
+
+
+def factor(value: float) -> str:
+    """As in "35×" and "1.5·10¹⁷×"; "none" for an infinite one."""
+    if math.isinf(value):
+        return "none"
+    if value < PLAIN:
+        return show.times(value)
+    exponent = math.floor(math.log10(value))
+    return f"{value / 10**exponent:.1f}·10{str(exponent).translate(RAISED)}×"
 
 
 def details(found: Frame) -> Iterator[str]:

@@ -52,7 +52,7 @@ def layer_error(
 ) -> Error:
     """What computing y = layer(x) in `dtype` adds to y's errors: y's shape.
 
-    x, y, kernel: float64. Running sums are those of some 256 outputs, evenly spread; their errors are averaged per
+    x, y, kernel: float64. Running sums are those of some 256 outputs; their errors are averaged per
     channel, and what their biases scatter around the average is variance.
     """
     errors = summing_error(sampled_products(x, kernel, layer), dtype, how)
@@ -94,11 +94,15 @@ def sampled_products(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> t
 
 
 def sampled_windows(x: torch.Tensor, layer: ExpandedLayer, most: int) -> torch.Tensor:
-    """What some outputs see, at most `most`, evenly spread over batch and positions: (positions, in, *kernel_size)."""
+    """What some outputs see, at most `most`, drawn from batch and positions: (positions, in, *kernel_size).
+
+    The same draw every time. Evenly spread ones would all lie on one diagonal of some shapes.
+    """
     view = windows(x, layer)
     rank = len(layer.kernel_size)
     view = view.permute(0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank))
     outputs = view.shape[: 1 + rank]
     total = math.prod(outputs)
-    chosen = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64, device=x.device).round().long()
-    return view[torch.unravel_index(chosen, outputs)]
+    drawn = torch.randint(total, (most,), generator=torch.Generator().manual_seed(0))
+    chosen = torch.arange(total) if total <= most else drawn
+    return view[torch.unravel_index(chosen.to(x.device), outputs)]
