@@ -96,7 +96,7 @@ def sampled_products(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> t
 def sampled_windows(x: torch.Tensor, layer: ExpandedLayer, most: int) -> torch.Tensor:
     """What some outputs see, at most `most`, drawn from batch and positions: (positions, in, *kernel_size).
 
-    The same draw every time. Evenly spread ones would all lie on one diagonal of some shapes.
+    The same draw every time. Evenly spread ones would all lie on the border of some shapes.
     """
     view = windows(x, layer)
     rank = len(layer.kernel_size)
