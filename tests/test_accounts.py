@@ -369,6 +369,8 @@ def test_bounds_beside_the_error():
     assert starts == {("certain", "float16", "random"): 2, ("chain", "float16", "random"): 4} | {
         ("likely", "float16", "random"): 4
     }
+    back = found.assign(vacuous=(found["depth"] != 2).astype(float))  # 1 at depth 1, below it at 2, and above again
+    assert set(bounds.vacuous_from(back).values()) == {4}
     table = bounds.bound_table("b", found)
     shown = {row[0].main: [str(text) for text in row[2:]] for row in table.rows}
     assert shown["γ of the dtype"] == ["none from 2", "2.0·10⁴×"]
