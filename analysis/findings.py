@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from analysis import growth, networks, planned, statistics
+from analysis import growth, networks, planned, probe_tables, statistics
 from analysis.frames import Frame, framed
 from analysis.records import Records, cells, problems
 from analysis.style import dtypes_in_order
@@ -39,7 +39,7 @@ class Expected(NamedTuple):
 @dataclass(frozen=True)
 class Findings:
     """speedups, winners, costs: without the groups `APART`. precision: rows of the experiment `depth`; experiments:
-    those of all experiments; None where absent.
+    those of all experiments; None where absent. probes: what was asked of the machine, as `probe_tables` gives it.
     """
 
     records: Records
@@ -58,6 +58,7 @@ class Findings:
     training: Frame
     precision: Frame | None
     experiments: Frame | None
+    probes: Frame
     missing: Frame
     messages: tuple[str, ...]
     notes: tuple[str, ...]
@@ -74,6 +75,7 @@ class Findings:
 def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[str]] = ()) -> Findings:
     """Analyse the newest record of every trial. precision: rows as `growth` takes them; unusable ones are named."""
     records = records.latest()
+    answers, precision = probe_tables.parted(precision)
     rows, messages = _usable(precision)
     judged = Records(tuple(r for r in records if r.group not in APART))
     everything = statistics.speedups(records)
@@ -96,6 +98,7 @@ def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[
         training=_training(everything),
         precision=rows,
         experiments=precision,
+        probes=answers,
         missing=_missing(records, expected),
         messages=(*records.messages, *messages),
         notes=records.notes,

@@ -67,8 +67,9 @@ def merge_ratios(rows: Frame) -> Frame:
     """Per series of a merged way and depth: its error / that of the unmerged stack on the same seed."""
     keys = ["machine", "device", "dtype", "signs", "depth", "seed"]
     usable = observed(rows)
-    stacked = usable[usable["way"] == BASELINE].groupby(keys)["relative_l2"].median().rename("stacked")
-    merged = usable[usable["way"] != BASELINE].join(stacked, on=keys, how="inner")
+    stacked = usable[usable["way"] == BASELINE].drop_duplicates(keys)[[*keys, "relative_l2"]]
+    stacked = stacked.rename(columns={"relative_l2": "stacked"})
+    merged = usable[usable["way"] != BASELINE].merge(stacked, on=keys)
     merged = merged.assign(ratio=merged["relative_l2"] / merged["stacked"])
     return _summarise(merged, [*SERIES, "depth"], "ratio")
 

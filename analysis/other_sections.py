@@ -1,10 +1,10 @@
-"""The sections of depth, validity, noise, machine and problems, with captions computed from the findings."""
+"""The sections of depth, validity, noise, probes, machine and problems, with captions computed from the findings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis import depth_figures, depth_tables, figures, growth, machine_tables, other_tables
+from analysis import depth_figures, depth_tables, figures, growth, machine_tables, other_tables, probe_tables
 from analysis import formatting as show
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
@@ -89,6 +89,20 @@ def noise(findings: Findings) -> Section:
     alt = f"Dots with intervals around zero, in order of size. The largest difference is {largest} %."
     figure = plot("fig-noise", caption, alt, "noise", figures.noise(rows, MARGIN))
     return Section("noise", title, intro, (figure,), (other_tables.noise_floor(findings),))
+
+
+def probes(findings: Findings) -> Section:
+    title, rows = "What the machine does with numbers", findings.probes
+    if not len(rows):
+        return Section("probes", title, "", empty="The machine was not probed.")
+    lost = len(probe_tables.failed(rows))
+    intro = "Before any experiment the machine is asked how its libraries compute, under the switches that the "
+    intro += "experiments have, with one thread, as these, and with all. "
+    intro += f"{show.plural(lost, 'canary', 'canaries')} failed: see the top of the page. " if lost else ""
+    intro += "" if lost else "All canaries hold. "
+    intro += probe_tables.tf32(rows)
+    tables = (probe_tables.sums(rows), probe_tables.subnormals(rows), probe_tables.canaries(rows))
+    return Section("probes", title, intro.strip(), (), tables)
 
 
 def machine(findings: Findings) -> Section:

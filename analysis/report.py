@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import accounts, dictionary, growth, machine_tables, other_tables, statistics
+from analysis import accounts, dictionary, growth, machine_tables, other_tables, probe_tables, statistics
 from analysis import formatting as show
 from analysis.accounts import dictionary as accounts_dictionary
 from analysis.findings import Findings, find
@@ -88,6 +88,7 @@ def frames(findings: Findings) -> dict[str, Frame]:
         ),
         **_precision_frames(findings.precision),
         **accounts.frames(findings.experiments),
+        "probes": findings.probes,
         "reasons": other_tables.reasons(findings.cells),
         "missing": findings.missing,
         "problems": findings.problems,
@@ -169,7 +170,7 @@ def conditions(findings: Findings) -> list[str]:
 
 def warnings(findings: Findings, context: Context) -> list[str]:
     """What a reader must know before believing a number."""
-    found = []
+    found = list(probe_tables.warnings(findings.probes))
     if context.dirty:
         found.append("The working tree differed from the commit: these numbers belong to no commit.")
     dirty = sum(record.dirty for record in findings.records)

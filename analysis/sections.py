@@ -27,6 +27,7 @@ def sections(findings: Findings) -> list[Section]:
     closing: tuple[Callable[[Findings], Section], ...] = (
         other_sections.validity,
         other_sections.noise,
+        other_sections.probes,
         other_sections.machine,
         other_sections.problems,
     )

@@ -90,6 +90,12 @@ class Store:
             found = self.connection.execute(query, (experiment, version, machine, not retry_failed))
             return {unit for (unit,) in found}
 
+    def of_others(self, experiment: str, version: str, machine: str) -> int:
+        """How many of the experiment's units on this machine were computed by other versions. Raises StoreError."""
+        query = "SELECT count(*) FROM units WHERE experiment = ? AND version != ? AND machine = ?"
+        with _told(self.path, "read"):
+            return int(self.connection.execute(query, (experiment, version, machine)).fetchone()[0])
+
 
 def read(
     path: str | Path, experiment: str | None = None, machine: str | None = None, *, all_versions: bool = False

@@ -84,14 +84,15 @@ def time_trials(preset: Preset, devices: Sequence[str], where: Place) -> float:
 
 
 def measure_precision(experiments: Sequence[str], preset: str, device: str, out: Path, workers: int) -> None:
-    """Run experiments (none named: all) into the store of `out`, and say what was done."""
+    """Probe the machine, run experiments (none named: all) into the store of `out`, and say what was done."""
     from analysis.precision import run_study
+    from analysis.precision.probing import probe_machine
+    from analysis.precision.study import checked
 
-    machine = asv_run.register_machine()
-    print(
-        run_study(experiments or None, preset, out / STORE, workers=workers, device=device, machine=machine),
-        file=sys.stderr,
-    )
+    names, machine = experiments or None, asv_run.register_machine()
+    checked(names, preset, device, workers)  # before anything is made
+    probe_machine(out / STORE, device, machine)
+    print(run_study(names, preset, out / STORE, workers=workers, device=device, machine=machine), file=sys.stderr)
 
 
 def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Path:

@@ -20,6 +20,8 @@ LEAST_EXPONENT: dict[torch.dtype, int] = {
     torch.float64: -1022,
 }
 
+EXPONENT = (2**11 - 1) << 52  # its bits in a float64
+
 
 def unit_roundoff(dtype: torch.dtype) -> float:
     """u = 2**-p: float16 2**-11, bfloat16 2**-8, float32 2**-24, float64 2**-53."""
@@ -49,8 +51,10 @@ def ulp(y: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def spacing(y: torch.Tensor, bits: int, least: int) -> torch.Tensor:
     """`ulp` for any significand of `bits` bits and least exponent; exact, also where the processor flushes."""
-    field = (y.contiguous().view(torch.int64) >> 52).bitwise_and_(2**11 - 1)
-    return power_of_two(field.sub_(1023).clamp_(min=least).add_(1 - bits))
+    field = y.contiguous().view(torch.int64).bitwise_and(EXPONENT).clamp_(min=max(least + 1023, 0) << 52)
+    if least + 1 - bits >= -1022 or not field.numel() or int(field.min()) >> 52 >= bits:
+        return field.sub_((bits - 1) << 52).view(torch.float64)  # a normal number: only the exponent changes
+    return power_of_two((field >> 52).sub_(1022 + bits))
 
 
 def power_of_two(exponent: torch.Tensor) -> torch.Tensor:

@@ -13,18 +13,11 @@ import torch
 
 from linear_lasagna.exact import convolve
 from linear_lasagna.exact.regions import Box
-from linear_lasagna.groupings import Grouping
-from linear_lasagna.merging.order import fold
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import Kernel, Problem
-from linear_lasagna.rounding import (
-    SIGNIFICAND_BITS,
-    chain_bound,
-    merging_bound,
-    smallest_subnormal,
-    unit_roundoff,
-)
-from linear_lasagna.ways import Way
+from linear_lasagna.rounding import SIGNIFICAND_BITS, smallest_subnormal
+from linear_lasagna.rounding.way_bounds import usual_bound
+from linear_lasagna.ways import Computed, Way
 
 LEAST_INPUT = 3  # integer inputs lie in [-3, 3] at least
 TILE_POSITIONS = 64
@@ -211,22 +204,15 @@ def way_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu
     computed, times the rounding of merged kernels; the absolute part is what underflow in a merged kernel adds. Where a
     way computes some outputs otherwise than others, it is the larger bound. device: a plan may depend on it.
     """
-    found = way.schedule.groupings_on(problem, way.method, dtype, device)
-    bounds = [_grouping_bound(problem, way, grouping, dtype) for grouping in found]
-    return max(relative for relative, _ in bounds), max(absolute for _, absolute in bounds)
+    relative = usual_bound(problem, way, dtype, device)
+    underflow = max(_underflow(problem, found, dtype) for found in way.computed(problem, dtype, device))
+    return relative, (1 + relative) * underflow
 
 
-def _grouping_bound(problem: Problem, way: Way, grouping: Grouping, dtype: torch.dtype) -> tuple[float, float]:
-    """The bound of outputs that these runs of layers compute, each merged into one."""
-    layers = [fold(run) for run in grouping]
-    channels = [problem.in_channels, *(layer.out_channels for layer in layers)]
-    fan_ins = [layer.fan_in(c) for layer, c in zip(layers, channels, strict=False)]
-    relative = chain_bound(layers, fan_ins, [METHODS[way.method].roundings(layer) for layer in layers], dtype)
-    merge_dtype = dtype if way.schedule.merges == "working" else torch.float64
-    log, absolute = 0.0, 0.0
-    for run, c, fan_in in zip(grouping, channels, fan_ins, strict=False):
-        if len(run) > 1:
-            log += math.log1p(merging_bound(run, c, merge_dtype)) + math.log1p(unit_roundoff(dtype))
-            # A positive draw's layers, bias included, make numbers three times as large at most.
-            absolute += len(run) * fan_in * smallest_subnormal(dtype) * 3.0 ** (problem.depth - len(run))
-    return math.expm1(math.log1p(relative) + log), (1 + relative) * absolute
+def _underflow(problem: Problem, found: Sequence[Computed], dtype: torch.dtype) -> float:
+    """What underflow in merged kernels adds: a positive draw's layers, bias included, make numbers three times as large
+    at most.
+    """
+    spacing = smallest_subnormal(dtype)
+    merged = ((len(each.layers), each.fan_in) for each in found if len(each.layers) > 1)
+    return sum(depth * fan_in * spacing * 3.0 ** (problem.depth - depth) for depth, fan_in in merged)

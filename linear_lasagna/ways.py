@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
+from linear_lasagna.groupings import Grouping
+from linear_lasagna.merging.order import fold
 from linear_lasagna.methods import METHODS, Call
-from linear_lasagna.problems import Kernel, Problem
+from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 from linear_lasagna.schedules import SCHEDULES, Schedule
 from linear_lasagna.trial.record import BASELINE, CONTROL
+
+
+class Computed(NamedTuple):
+    """A convolution that is computed: `layer`, merged from the run `layers`. roundings: of one output, to storage."""
+
+    layers: tuple[ExpandedLayer, ...]
+    layer: ExpandedLayer
+    in_channels: int
+    roundings: int
+
+    @property
+    def fan_in(self) -> int:
+        """Products summed for one output."""
+        return self.layer.fan_in(self.in_channels)
 
 
 @dataclass(frozen=True)
@@ -27,6 +44,17 @@ class Way:
     def prepare(self, problem: Problem, kernels: Sequence[Kernel]) -> Call:
         """call(x) -> y."""
         return self.schedule(problem, kernels, self.method)
+
+    def computed(self, problem: Problem, dtype: torch.dtype, device: str = "cpu") -> tuple[tuple[Computed, ...], ...]:
+        """Every output comes from one of these stacks of convolutions. dtype, device: a plan may depend on them."""
+        groupings = self.schedule.groupings_on(problem, self.method, dtype, device)
+        return tuple(self._computed(problem, grouping) for grouping in groupings)
+
+    def _computed(self, problem: Problem, grouping: Grouping) -> tuple[Computed, ...]:
+        layers = [fold(run) for run in grouping]
+        channels = [problem.in_channels, *(layer.out_channels for layer in layers)]
+        roundings = [METHODS[self.method].roundings(layer) for layer in layers]
+        return tuple(Computed(*each) for each in zip(grouping, layers, channels, roundings, strict=False))
 
 
 def way_named(name: str) -> Way:

@@ -494,6 +494,21 @@ def test_a_store_of_another_schema_is_told_and_the_study_goes_on(path, monkeypat
     assert "kept as precision.schema9.sqlite" in capsys.readouterr().err
 
 
+def test_rows_of_another_version_of_the_code_are_kept_and_told(path, monkeypatch, capsys):
+    register(monkeypatch, fake("fake", steady_rows))
+    precision.run_study(["fake"], "smoke", path)
+    assert "another version" not in capsys.readouterr().err
+    before = read(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.metadata.version", lambda name: "0")
+        assert precision.run_study(["fake"], "smoke", path).stored == 0
+        assert "holds 6 units that another version of the code or of torch computed: kept" in capsys.readouterr().err
+    assert len(read(path)) == 6
+    assert set(read(path)["version"]) != set(before["version"])
+    both = read(path, all_versions=True)
+    same_rows(both[both["version"].isin(before["version"])].reset_index(drop=True), before)
+
+
 def test_a_store_that_cannot_be_written_ends_the_run_and_keeps_its_rows(path, monkeypatch):
     class Full(Store):
         def put(self, *arguments):

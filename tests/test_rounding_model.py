@@ -38,7 +38,7 @@ from linear_lasagna.rounding.questions import Accumulation, Questions, examine
 from linear_lasagna.rounding.reveal import reveal
 from linear_lasagna.rounding.roundings import outer_sums, roundings
 from linear_lasagna.rounding.spread import Setting
-from linear_lasagna.rounding.variance import layer_error, summing_error
+from linear_lasagna.rounding.variance import layer_error, sampled_windows, summing_error
 
 WIDE, NARROW = numpy.float32, numpy.float16
 NUMPY = {torch.float16: NARROW, torch.float32: WIDE}
@@ -325,6 +325,16 @@ def test_stagnation_is_a_bias():
     error = adder_of(sequential(2000), NARROW)(products, 1.0) - products.sum(1)
     assert float(said.bias[0, 0, 0, 0]) == pytest.approx(float(error.mean()), rel=0.1)
     assert float(error.mean()) ** 2 > 3 * float(error.var())
+
+
+def test_sampled_outputs_are_not_all_on_the_border():
+    """Every 240th of 16 images of 15 x 15 outputs is in the first column or the last."""
+    layer = Layer(1, 1).expand(2)
+    places = torch.arange(15.0, dtype=torch.float64).expand(16, 1, 15, 15)
+    columns = sampled_windows(places, layer, 16).flatten().tolist()
+    assert len(columns) == 16
+    assert len(set(columns)) > 6
+    assert sampled_windows(places, layer, 10**6).flatten().tolist() == places.flatten().tolist()
 
 
 # Prediction

@@ -207,6 +207,15 @@ def test_merge_ratio_is_paired_by_seed():
         assert (ratio, lower, upper) == pytest.approx((depth**-0.25,) * 3)
 
 
+@pytest.mark.parametrize("way", ["direct", "merged/direct"])
+def test_nothing_to_compare_a_merged_stack_with_gives_no_ratio(way):
+    """Merged stacks alone gave a result, or unmerged ones alone."""
+    rows = synthetic.precision()
+    found = growth.merge_ratios(rows[rows["way"] == way])
+    assert len(found) == 0
+    assert list(found) == list(growth.merge_ratios(rows))
+
+
 def test_other_experiments_do_not_enter():
     rows = synthetic.precision()
     other = rows.assign(experiment="fan_in", relative_l2=1.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.accounts import fan_in, findings, gain, kernel_size, linearity, merging, methods, order
+from analysis.accounts import bounds, fan_in, findings, gain, kernel_size, linearity, merging, methods, order, switches
 from analysis.accounts import headlines as _headlines
 from analysis.accounts.account import Account, missing_columns
 from analysis.accounts.raw import raw
@@ -25,6 +25,8 @@ ACCOUNTS: dict[str, Account] = {
     "order": order.ACCOUNT,
     "methods": methods.ACCOUNT,
     "linearity": linearity.ACCOUNT,
+    "bounds": bounds.ACCOUNT,
+    "switches": switches.ACCOUNT,
 }
 
 

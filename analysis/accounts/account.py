@@ -14,7 +14,7 @@ from analysis.precision import EXPERIMENTS
 from analysis.tables import Table
 
 ORDER = ["experiment", "machine", "device", "dtype", "signs", "problem", "depth", "fan_in", "gain", "way"]
-ORDER += ["part", "order", "property", "seed"]
+ORDER += ["part", "order", "property", "switches", "seed"]
 Frames: TypeAlias = Mapping[str, Frame]
 
 

@@ -22,6 +22,11 @@ FILES: dict[str, str] = {
     "linearity": "By how much identities of a linear map fail, over seeds.",
     "identities": "How often identities of a linear map hold bit for bit.",
     "linearity_rows": "The experiment linearity, one row per observation.",
+    "bounds": "Measured and predicted errors and their bounds, over seeds.",
+    "predictions": "Predicted / measured error, over seeds.",
+    "bounds_rows": "The experiment bounds, one row per observation.",
+    "switches": "Errors with TF32 or 16-bit reductions on / off on the same seed, over seeds.",
+    "switches_rows": "The experiment switches, one row per observation.",
     "leads": "The numbers of the leads against those measured here.",
 }
 
@@ -35,7 +40,16 @@ COLUMNS: dict[str, str] = {
     "gain": "what each layer's weights are multiplied by",
     "quantity": "`gain`: error (in u), lost (share of outputs not finite, or zero though the exact ones are not), "
     "subnormal (share of outputs); `merging_parts`: share (of the kernel's rounding in the squared error), ratio "
-    "(error merged / stacked on the same seed); `order_ratios`: error (of the result), kernel (of the merged kernel)",
+    "(error merged / stacked on the same seed); `bounds`: relative L2 errors, measured, predicted, and bounded by "
+    "certain, chain, likely (see these columns); `order_ratios`: error (of the result), kernel (of the merged kernel)",
+    "certain": "bound: γ = nu / (1 − nu) with the dtype's own u in every layer, × condition; empty or inf: none exists",
+    "chain": "bound: nu with the u of the usual accumulator, and the roundings to storage, × condition",
+    "likely": "bound: as chain, with λ√n u; some sum exceeds it with a probability of 1 %",
+    "predicted": "the predicted relative L2 error",
+    "condition": "‖|W_L| ∗ … ∗ |W_1| ∗ |x|‖₂ / ‖exact‖₂",
+    "over": "median over seeds of the quantity / the measured error",
+    "vacuous": "share of cells in which it is 1 or more",
+    "switches": "whether the dtype's switches (TF32, or 16-bit reductions) are on or off",
     "kept_from": "least gain at which the error is within 10 % of that at gain 1",
     "kept_to": "largest gain at which the error is within 10 % of that at gain 1",
     "subnormal_up_to": "largest gain at which some output of some seed is subnormal",

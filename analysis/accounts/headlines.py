@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from analysis.accounts import fan_in_growth, merging, methods
+from analysis.accounts import fan_in_growth, merging, methods, predictions
 from analysis.accounts.account import Account, Frames, Place, places
 from analysis.frames import Frame
 
@@ -26,10 +26,15 @@ def _merging(found: Frames) -> str:
     return merging.shares(found["merging_parts"])
 
 
+def _prediction(found: Frames) -> str:
+    return predictions.answer(found["predictions"]) if len(found["predictions"]) else ""
+
+
 WRITERS: dict[str, tuple[str, Callable[[Frames], str]]] = {
     "methods": ("Bit for bit", _bitwise),
     "fan_in": ("Error by fan-in", _fan_in),
     "merging": ("What merging loses", _merging),
+    "bounds": ("Predicting the error", _prediction),
 }
 
 

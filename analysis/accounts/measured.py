@@ -6,8 +6,8 @@ Every frame has the columns dtype, signs, median, lower, upper, seeds and cells.
 from __future__ import annotations
 
 from analysis import growth
-from analysis.accounts import fan_in_growth
-from analysis.accounts.claims import DEPTH_EXPONENT, LARGEST, LEAST, LOWER, RATIO, UPPER, WHOLE
+from analysis.accounts import fan_in_growth, predictions
+from analysis.accounts.claims import DEPTH_EXPONENT, HIGH, LARGEST, LEAST, LOW, LOWER, RATIO, UPPER, WHOLE
 from analysis.accounts.merging import MERGED, parts
 from analysis.accounts.summaries import SERIES
 from analysis.frames import Frame, framed
@@ -58,7 +58,17 @@ def _fan_in(rows: Frame) -> dict[str, Frame]:
     }
 
 
+def _predictions(rows: Frame) -> dict[str, Frame]:
+    """Of the baseline: the median ratios predicted / measured at the depths where they are least and largest."""
+    own = rows[(rows["experiment"] == "bounds") & (rows["way"] == BASELINE)]
+    found = predictions.ratios(own) if len(own) else own
+    if not len(found):
+        return {}
+    medians = found.groupby(SERIES)["median"]
+    return {LOW: found.loc[medians.idxmin()], HIGH: found.loc[medians.idxmax()]}
+
+
 def measured(rows: Frame) -> dict[str, Frame]:
     """What was measured, by quantity; those that were not are left out."""
-    found = {RATIO: _merge_ratio(rows), DEPTH_EXPONENT: _depth_exponent(rows), **_fan_in(rows)}
+    found = {RATIO: _merge_ratio(rows), DEPTH_EXPONENT: _depth_exponent(rows), **_fan_in(rows), **_predictions(rows)}
     return {about: frame for about, frame in found.items() if len(frame)}

@@ -4,6 +4,7 @@
 imported by the first unit.
 """
 
+from analysis.precision.bounds import BOUNDS
 from analysis.precision.depth import DEPTH
 from analysis.precision.experiment import PRESETS, Experiment
 from analysis.precision.fan_in import FAN_IN
@@ -14,6 +15,7 @@ from analysis.precision.merging import MERGING
 from analysis.precision.methods import METHODS_APART
 from analysis.precision.order import ORDER
 from analysis.precision.study import Summary, run_study
+from analysis.precision.switches import SWITCHED
 
 EXPERIMENTS: dict[str, Experiment] = {
     "depth": DEPTH,
@@ -24,6 +26,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "order": ORDER,
     "methods": METHODS_APART,
     "linearity": LINEARITY,
+    "bounds": BOUNDS,
+    "switches": SWITCHED,
 }
 
 __all__ = ["EXPERIMENTS", "PRESETS", "Experiment", "Summary", "run_study"]

@@ -56,17 +56,25 @@ def run_study(
     """
     set_wait_policy()
     start = time.perf_counter()
-    chosen = named(experiments)
-    _check(preset, device, workers)
+    chosen = checked(experiments, preset, device, workers)
     name = machine or cpu_name()
     with Store(store_path) as store:
         if store.notice:
             print(store.notice, file=sys.stderr)
+        _tell_of_others(store, chosen, name)
         tasks = [task for each in chosen for task in tasks_of(each, preset, device, name)]
         missing = _missing(store, tasks, retry_failed)
         statuses = _compute(store, missing, workers)
         elapsed_s = time.perf_counter() - start
         return Summary(preset, len(tasks), len(tasks) - len(missing), statuses, elapsed_s, store.path)
+
+
+def _tell_of_others(store: Store, chosen: Sequence[Experiment], machine: str) -> None:
+    """One line where the store holds rows that this code did not compute."""
+    kept = sum(store.of_others(each.name, each.version(), machine) for each in chosen)
+    if kept:
+        text = f"{store.path} holds {kept} units that another version of the code or of torch computed: kept, not used"
+        print(text, file=sys.stderr)
 
 
 def named(experiments: Sequence[str] | None) -> list[Experiment]:
@@ -80,7 +88,9 @@ def named(experiments: Sequence[str] | None) -> list[Experiment]:
     return [EXPERIMENTS[name] for name in names]
 
 
-def _check(preset: str, device: str, workers: int) -> None:
+def checked(experiments: Sequence[str] | None, preset: str, device: str, workers: int) -> list[Experiment]:
+    """The experiments, None for all. Raises ValueError for unknown names and for a device that is not there."""
+    chosen = named(experiments)
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     if workers < 0:
@@ -90,6 +100,7 @@ def _check(preset: str, device: str, workers: int) -> None:
     reason = unavailable(device)
     if reason is not None:
         raise ValueError(f"device {device!r}: {reason}")
+    return chosen
 
 
 def tasks_of(experiment: Experiment, preset: str, device: str, machine: str) -> list[Task]:

@@ -7,7 +7,7 @@ one sign. They hold for any order of summation and leave out overflow and underf
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -79,11 +79,15 @@ def chain_bound(
     gives the denominator. sums: as in `layer_bound`. The layers' factors multiply as those of a product of perturbed
     matrices do: Higham, Accuracy and Stability of Numerical Algorithms, chapter 3.
     """
-    logs = (
-        math.log1p(layer_bound(fan_in + layer.bias, times, dtype, sums))
+    return chained(
+        layer_bound(fan_in + layer.bias, times, dtype, sums)
         for layer, fan_in, times in zip(layers, fan_ins, roundings, strict=True)
     )
-    return math.expm1(sum(logs))
+
+
+def chained(bounds: Iterable[float]) -> float:
+    """prod(1 + bound) - 1: the relative bound of what is done in turn; inf where one is."""
+    return math.expm1(sum(map(math.log1p, bounds)))
 
 
 def merging_bound(layers: Sequence[ExpandedLayer], in_channels: int, merge_dtype: torch.dtype) -> float:

@@ -22,7 +22,8 @@ from linear_lasagna.rounding.roundings import Roundings, outer_sums, roundings
 
 SMALL = 16  # ulps; how larger terms are rounded depends on digits that no prediction knows
 SAMPLED_PRODUCTS = 2**21
-SAMPLED_POSITIONS = 256
+SAMPLED_OUTPUTS = 256
+SAMPLED_POSITIONS = (8, 256)  # at least and at most, whatever the number of channels
 
 
 class Error(NamedTuple):
@@ -36,8 +37,9 @@ def rounding_error(found: Roundings, bits: int, least: int) -> Error:
     """The errors of rounding to a significand of `bits` bits and least exponent `least`: the shape of found.sums."""
     unit = spacing(found.sums, bits, least)
     known = found.added.abs() < SMALL * unit
-    bias = (found.added / unit).round() * unit - found.added
-    return Error(bias.where(known, 0.0), (unit.square() / 12).where(~known, 0.0))
+    bias, few, units = torch.zeros_like(unit), found.added[known], unit[known]
+    bias[known] = (few / units).round() * units - few
+    return Error(bias, unit.square().div_(12).masked_fill_(known, 0.0))
 
 
 def storage_error(y: torch.Tensor, dtype: torch.dtype) -> Error:
@@ -50,8 +52,8 @@ def layer_error(
 ) -> Error:
     """What computing y = layer(x) in `dtype` adds to y's errors: y's shape.
 
-    x, y, kernel: float64. Running sums are those of up to 256 outputs per channel, evenly spread; their errors are
-    averaged per channel, and what their biases scatter around the average is variance.
+    x, y, kernel: float64. Running sums are those of some 256 outputs; their errors are averaged per
+    channel, and what their biases scatter around the average is variance.
     """
     errors = summing_error(sampled_products(x, kernel, layer), dtype, how)
     bias = errors.bias.mean(0)
@@ -81,7 +83,9 @@ def sampled_products(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> t
     x: (batch, in, *size), kernel: both float64. Terms are numbered as weight[o].flatten() is.
     """
     weight = kernel.weight.reshape(layer.groups, -1, math.prod(kernel.weight.shape[1:]))
-    most = max(1, min(SAMPLED_POSITIONS, SAMPLED_PRODUCTS // weight.numel()))
+    least, most = SAMPLED_POSITIONS
+    wanted = min(max(least, SAMPLED_OUTPUTS // len(kernel.weight)), most)
+    most = max(1, min(wanted, SAMPLED_PRODUCTS // weight.numel()))
     patches = sampled_windows(x, layer, most).reshape(-1, layer.groups, 1, weight.shape[2])
     products = (patches * weight).flatten(1, 2)
     if kernel.bias is None:
@@ -90,11 +94,15 @@ def sampled_products(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> t
 
 
 def sampled_windows(x: torch.Tensor, layer: ExpandedLayer, most: int) -> torch.Tensor:
-    """What some outputs see, at most `most`, evenly spread over batch and positions: (positions, in, *kernel_size)."""
+    """What some outputs see, at most `most`, drawn from batch and positions: (positions, in, *kernel_size).
+
+    The same draw every time. Evenly spread ones would all lie on the border of some shapes.
+    """
     view = windows(x, layer)
     rank = len(layer.kernel_size)
     view = view.permute(0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank))
     outputs = view.shape[: 1 + rank]
     total = math.prod(outputs)
-    chosen = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64, device=x.device).round().long()
-    return view[torch.unravel_index(chosen, outputs)]
+    drawn = torch.randint(total, (most,), generator=torch.Generator().manual_seed(0))
+    chosen = torch.arange(total) if total <= most else drawn
+    return view[torch.unravel_index(chosen.to(x.device), outputs)]

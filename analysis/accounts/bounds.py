@@ -1,0 +1,199 @@
+"""The account of the experiment `bounds`: measured errors under three bounds, and beside the prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from analysis import formatting as show
+from analysis.accounts import predictions, wording
+from analysis.accounts.account import Account, Frames, Part, Place, usable
+from analysis.accounts.panels import measured_ticks
+from analysis.accounts.summaries import SERIES, over_seeds
+from analysis.accounts.wide import wide_table
+from analysis.drawing import facets, styled
+from analysis.frames import Frame
+from analysis.parts import plot
+from analysis.style import BLUE, GREEN, INK, ORANGE, VERMILION, dtypes_in_order
+from analysis.tables import Table, Text, slug
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KEYS = [*SERIES, "problem", "depth", "fan_in", "way", "quantity"]
+BASELINE = "direct"
+MEASURED, PREDICTED = "measured", "predicted"
+PLAIN = 1e4  # larger factors are powers of ten
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+KINDS = {
+    "certain": "γ of the dtype",
+    "chain": "chain bound",
+    "likely": "probable bound",
+}
+LOOKS: dict[str, tuple[str, Any]] = {  # label, and how the line is drawn
+    "certain": (KINDS["certain"], {"color": VERMILION, "marker": "v"}),
+    "chain": (KINDS["chain"], {"color": ORANGE, "marker": "s"}),
+    "likely": (KINDS["likely"], {"color": GREEN, "marker": "D"}),
+    MEASURED: ("measured", {"color": INK, "marker": "o"}),
+    PREDICTED: ("predicted", {"color": BLUE, "marker": "x", "linestyle": "--"}),
+}
+
+
+def frames(rows: Frame) -> Frames:
+    """bounds: all sizes over seeds; predictions: predicted / measured."""
+    return {"bounds": sizes(rows), "predictions": predictions.ratios(rows)}
+
+
+def sizes(rows: Frame) -> Frame:
+    """Measured, predicted and bounded relative L2 errors over seeds, and `over`, the median of each / the measured one;
+    vacuous: the share of cells in which it is 1 or more. A bound that does not exist is infinite.
+    """
+    import pandas
+
+    known = usable(rows)
+    known = known[known["relative_l2"] > 0].rename(columns={"relative_l2": MEASURED})
+    sides = [known.assign(quantity=name, size=known[name].fillna(math.inf)) for name in LOOKS if name in known]
+    whole = pandas.concat(sides, ignore_index=True)
+    whole = whole.assign(over=whole["size"] / whole[MEASURED], vacuous=(whole["size"] >= 1).astype(float))
+    more = whole.groupby(KEYS, sort=True).agg(over=("over", "median"), vacuous=("vacuous", "mean")).reset_index()
+    return over_seeds(whole, KEYS, "size").merge(more, on=KEYS)
+
+
+def spoken_of(found: Frame) -> Frame:
+    """Of the baseline and the fan-in of which most depths were measured. found: `sizes`."""
+    here = found[found["way"] == BASELINE]
+    depths = here.groupby("fan_in")["depth"].nunique()
+    return here[here["fan_in"] == depths.idxmax()] if len(here) else here
+
+
+@styled
+def figure(found: Frame) -> Figure:
+    """All sizes against depth: one row of panels per sign structure, one column per dtype. found: `spoken_of`."""
+    dtypes, signs = dtypes_in_order(found["dtype"]), sorted(set(found["signs"]), reverse=True)
+    names = [f"{dtype}, {wording.signs(sign)}" for sign in signs for dtype in dtypes]
+    drawing, panels = facets(names, 2.7, columns=len(dtypes))
+    for index, panel in enumerate(panels):
+        sign, dtype = signs[index // len(dtypes)], dtypes[index % len(dtypes)]
+        here = found[(found["signs"] == sign) & (found["dtype"] == dtype)]
+        _sizes(panel, here)
+        panel.set_xlabel("depth (layers)" if sign == signs[-1] else "")
+        panel.set_ylabel("relative L2 error" if index % len(dtypes) == 0 else "")
+    _legend(drawing, [name for name in LOOKS if name in set(found["quantity"])])
+    return drawing
+
+
+def _sizes(panel: Axes, here: Frame) -> None:
+    panel.set_yscale("log")
+    panel.axhline(1, color=INK, linewidth=0.9, linestyle=":")
+    for name, (_, style) in LOOKS.items():
+        line = here[(here["quantity"] == name) & (here["median"] < math.inf)].sort_values("depth")
+        panel.plot(line["depth"], line["median"], markersize=4, linewidth=1.2, **style)
+    if len(here):
+        measured_ticks(panel, here["depth"])
+
+
+def _legend(drawing: Figure, names: list[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for name in names:
+        label, style = LOOKS[name]
+        handles.append(Line2D([], [], markersize=5, linewidth=1.2, label=label, **style))
+    handles.append(Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label="1: nothing is said"))
+    drawing.legend(handles=handles, loc="outside upper left", ncols=3, borderaxespad=0.2)
+
+
+def bound_table(name: str, found: Frame) -> Table:
+    """How far each bound lies above the error at the largest depth, and from which depth on it is vacuous."""
+    deepest = found[(found["depth"] == found["depth"].max()) & found["quantity"].isin(KINDS)]
+    deepest = deepest.assign(kind=deepest["quantity"].map(KINDS))
+    starts = vacuous_from(found)
+
+    def cell(row: Any) -> Text:
+        start = starts.get((row.quantity, row.dtype, row.signs))
+        return Text(factor(row.over), "" if start is None else f"from {start}")
+
+    depth = int(found["depth"].max())
+    caption = f"Bound / measured error of `{BASELINE}` at depth {depth}, fan-in {found['fan_in'].max()}, median over "
+    caption += (
+        f"{wording.seeds(deepest)}. From d: vacuous from depth d on, the bound on the relative L2 error being 1 or "
+    )
+    caption += "more in at least one seed. None: γ of the dtype does not exist. γ of the dtype: γ = nu / (1 − nu) with "
+    caption += (
+        "the dtype's u in every layer; chain bound: nu with the u of the usual accumulator, times the rounding to "
+    )
+    caption += "storage; probable bound: the same with λ√n u, which some sum exceeds with a probability of 1 %."
+    labels = {"kind": "bound", "signs": "signs"}
+    return wide_table(name, caption, deepest, labels, "dtype", cell, "bounds")
+
+
+def vacuous_from(found: Frame) -> dict[tuple[str, str, str], int]:
+    """(bound, dtype, signs) -> the least depth from which on some seed's bound is 1 or more; absent where none is."""
+    starts = {}
+    for key, line in found.groupby(["quantity", "dtype", "signs"], sort=True):
+        fine = line.loc[line["vacuous"] == 0, "depth"].max()
+        later = line[(line["vacuous"] > 0) & ~(line["depth"] <= fine)]
+        if len(later):
+            starts[key] = int(later["depth"].min())
+    return starts
+
+
+def part(place: Place, rows: Frame, found: Frames) -> Part | None:
+    shown, ratios = spoken_of(found["bounds"]), found["predictions"]
+    if not len(shown):
+        return None
+    caption = f"Relative L2 error of `{BASELINE}` against depth, fan-in {shown['fan_in'].max()} ({place.label}), both "
+    caption += "axes logarithmic: measured, predicted, and under three bounds. Mark: median over seeds; n = "
+    caption += f"{wording.seeds(shown)}. Dotted: 1, above which a bound says nothing. Where measured "
+    caption += "and predicted lie on each other, the prediction holds."
+    alt = "Lines on two logarithmic axes, one row of panels per sign structure, one column per dtype. "
+    alt += f"The bounds lie above the measured error, by up to {_largest(shown)} where they are finite."
+    name = slug("bounds", place.machine, place.device)
+    figures = (plot(f"fig-{name}", caption, alt, "bounds", figure(shown)),)
+    tables = [bound_table(name, shown)]
+    if len(ratios):
+        tables.insert(0, predictions.ratio_table(slug("predictions", place.machine, place.device), ratios))
+    said = predictions.answer(ratios) if len(ratios) else ""
+    notes = (*predictions.details(ratios), *details(shown))
+    return Part(figures, tuple(tables), f"{said} {answer(shown)}".strip(), notes)
+
+
+def _largest(found: Frame) -> str:
+    finite = found[found["quantity"].isin(KINDS) & (found["over"] < math.inf)]
+    return factor(finite["over"].max()) if len(finite) else show.DASH
+
+
+def answer(found: Frame) -> str:
+    """By how much the chain bound exceeds the error, on either sign structure, at the largest depth."""
+    here = found[(found["quantity"] == "chain") & (found["depth"] == found["depth"].max())]
+    parts = []
+    for signs in sorted(set(here["signs"]), reverse=True):
+        said = wording.by_dtype(here[here["signs"] == signs], lambda row: factor(row.over))
+        parts.append(f"{said} on {wording.signs(signs)}")
+    if not parts:
+        return ""
+    text = f"At depth {found['depth'].max()} the chain bound is a multiple of the error of `{BASELINE}`: "
+    return f"{text}{'; '.join(parts)} ({wording.seeds(here)})."
+
+
+def factor(value: float) -> str:
+    """As in "35×" and "1.5·10¹⁷×"; "none" for an infinite one."""
+    if math.isinf(value):
+        return "none"
+    if value < PLAIN:
+        return show.times(value)
+    exponent = math.floor(math.log10(value))
+    return f"{value / 10**exponent:.1f}·10{str(exponent).translate(RAISED)}×"
+
+
+def details(found: Frame) -> Iterator[str]:
+    """Bounds that were exceeded, of which the certain ones never may be; and what condition numbers do."""
+    for name, label in KINDS.items():
+        broken = found[(found["quantity"] == name) & (found["over"] < 1)]
+        for row in broken.itertuples(index=False):
+            yield f"Exceeded in the median: {label}, {row.dtype}, {wording.signs(row.signs)}, depth {row.depth}."
+
+
+ACCOUNT = Account("bounds", "bounds", "Bounds and prediction", frames, part)

@@ -1,0 +1,72 @@
+"""Measured errors beside what is known before: three bounds, and the predicted error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analysis.precision.experiment import Experiment, Row
+from analysis.precision.unit import Grid, Unit, plain
+
+if TYPE_CHECKING:
+    from analysis.precision.case import Case
+
+WAYS = ("direct", "unfold_matmul", "merged/direct")
+WIDE = 64  # channels: fan-in 576
+LONGEST = 2048  # products in one sum; of longer ones, as of deep merged stacks, the prediction takes a second
+
+
+def rows(unit: Unit) -> list[Row]:
+    """One row per way, with its bounds and its predicted error, all relative to the L2 norm of the exact result.
+
+    Ways that add more than `LONGEST` products at once have no row.
+    """
+    from analysis.precision.case import Case
+    from linear_lasagna.metrics import magnitudes
+
+    case = Case.of(unit)
+    size = magnitudes(case.x[:1], case.kernels, unit.problem.layers).norm()
+    condition = float(size / case.values.norm())
+    found = case.rows([way for way in WAYS if case.supports(way) and longest(case, way) <= LONGEST])
+    return [row | known_before(case, row["way"], condition) for row in found]
+
+
+def longest(case: Case, way: str) -> int:
+    """The most products that the way adds for one output."""
+    from linear_lasagna.devices import dtype_named
+    from linear_lasagna.ways import way_named
+
+    stacks = way_named(way).computed(case.problem, dtype_named(case.unit.dtype))
+    return max(each.fan_in for found in stacks for each in found)
+
+
+def known_before(case: Case, way: str, condition: float) -> Row:
+    """The bounds by name, and predicted: relative L2 errors. condition: ‖|W_L| * … * |W_1| * |x|‖ / ‖exact‖."""
+    from linear_lasagna.devices import dtype_named
+    from linear_lasagna.rounding import predict_error
+    from linear_lasagna.rounding.way_bounds import BOUNDS
+    from linear_lasagna.ways import way_named
+
+    found, dtype = way_named(way), dtype_named(case.unit.dtype)
+    layers, schedule = case.problem.layers, found.schedule.name
+    bounds = {name: condition * bound(case.problem, found, dtype) for name, bound in BOUNDS.items()}
+    predicted = predict_error(case.x, case.kernels, layers, found.method, schedule)
+    return {"predicted": predicted, "condition": condition, **bounds}
+
+
+def grid(seeds: int, depths: tuple[int, ...], wide: tuple[int, ...] = ()) -> tuple[Grid]:
+    """Plain 3×3 stacks, 8×8 outputs: 16 channels (fan-in 144) at `depths`, 64 channels (fan-in 576) at `wide`."""
+    problems = [plain(depth) for depth in depths] + [plain(depth, WIDE) for depth in wide]
+    return (Grid(tuple(problems), seeds),)
+
+
+BOUNDS = Experiment(
+    name="bounds",
+    question="How far above the measured error do the bounds lie, and how near to it does the prediction come?",
+    ways=WAYS,
+    presets={
+        "smoke": grid(2, (1, 2)),
+        "default": grid(10, (1, 4, 16), (1,)),
+        "full": grid(30, (1, 2, 4, 8, 12, 16), (1, 2, 4)),
+    },
+    rows=rows,
+)
