@@ -244,3 +244,14 @@ def test_nothing_is_found_in_nothing():
     assert found.scopes == ()
     for frame in (found.speedups, found.winners, found.costs, found.noise, found.totals, found.merging):
         assert len(frame) == 0
+
+
+def test_a_way_that_is_wrong_at_the_border_wins_nothing():
+    """It is timed and has a speedup, but is neither the fastest way nor a point of the Pareto front."""
+    ratios = {"border_exact/direct": 0.5, "merged_summed/direct": 0.25}
+    timed = Records((Record(synthetic.trial("borders/wide_pair_32", ratios), "borders", "m"),))
+    found = find(timed, None)
+    assert "merged_summed/direct" in set(found.speedups["way"])
+    assert list(found.winners["way"]) == ["border_exact/direct"]
+    assert not found.costs.set_index("way")["best"]["merged_summed/direct"]
+    assert found.groups == ("borders",)

@@ -203,12 +203,13 @@ def test_tf32_is_caught_on_integers(name, monkeypatch):
 
 
 @pytest.mark.parametrize("tf32", [tf32_cut, tf32_rounded])
-@pytest.mark.parametrize("name", MODEST)
+@pytest.mark.parametrize("name", [n for n in MODEST if not n.startswith("borders/") or n.endswith("_32")])
 def test_tf32_is_caught(name, tf32, monkeypatch):
     """By one of the two checks, for stacks too, where the integers between the layers may be small."""
     way, method = broken(with_numbers(tf32))
     monkeypatch.setitem(METHODS, "broken", method)
-    problem = MODEST[name]
+    # Reduced, a padded stack's taps see hardly anything but zeros: it is taken at the size at which it is timed.
+    problem = CATALOG[name] if name.startswith("borders/") else MODEST[name]
     draw = problem.draw(torch.float32, signs="positive")
     case, reference = integer_case(problem, torch.float32), TileReference.of(problem, *draw)
     with pytest.raises(ArithmeticError, match=r"wrong on integers|times the bound"):  # noqa: PT012
