@@ -357,7 +357,9 @@ def spoilt(text):
     ]
 
 
-def test_a_spoilt_file_is_ignored_with_one_line(cache):
+def test_a_spoilt_file_is_ignored_with_one_line(cache, monkeypatch):
+    anew = Measured(((0, 1), (1, 3)), 1.0, 2.0, 3.0)
+    monkeypatch.setattr(planner, "plan_by_time", lambda *_: anew)
     plan(SMALL, cost="measured")
     (path,) = cache.iterdir()
     good = path.read_text()
@@ -365,7 +367,7 @@ def test_a_spoilt_file_is_ignored_with_one_line(cache):
         path.write_text(text)
         planner._measured.cache_clear()
         with pytest.warns(RuntimeWarning, match=rf"ignored .*{path.name}, measuring anew: .*{reason}") as caught:
-            plan(SMALL, cost="measured")
+            assert plan(SMALL, cost="measured").runs == anew.runs
         assert len(caught) == 1
         assert "\n" not in str(caught[0].message)
         assert json.loads(path.read_text())["key"] == json.loads(good)["key"]

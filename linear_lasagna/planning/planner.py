@@ -78,7 +78,8 @@ def plan(
     cost: "operations" counts multiply-accumulates; of equally cheap cuts the one that merges least. "measured" times
     on the device, with the method, runs and then whole cuts, and chooses stacked or merged unless another cut is
     faster by over 2 %; the result is remembered on this machine. budget_s: seconds in timed calls, by default
-    LASAGNA_PLANNING_S or 0.6. Raises ValueError for unknown names, a device that is not there, a budget that is
+    LASAGNA_PLANNING_S or 0.6. A kernel of the library that never ends (there are some in 16 bits) ends no measuring
+    either; trials put a limit to it. Raises ValueError for unknown names, a device that is not there, a budget that is
     not positive, and a layer that the method cannot compute.
     """
     if cost not in COSTS:
