@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy
 import torch
 
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator, spacing
@@ -105,4 +106,6 @@ def sampled_windows(x: torch.Tensor, layer: ExpandedLayer, most: int) -> torch.T
     total = math.prod(outputs)
     drawn = torch.randint(total, (most,), generator=torch.Generator().manual_seed(0))
     chosen = torch.arange(total) if total <= most else drawn
-    return view[torch.unravel_index(chosen.to(x.device), outputs)]
+    # torch.unravel_index would import sympy, for seconds.
+    places = numpy.unravel_index(chosen.numpy(), outputs)
+    return view[tuple(torch.from_numpy(place).to(x.device) for place in places)]
