@@ -14,7 +14,7 @@ study: $(VENV)/.study
 	$(VENV)/bin/python -m analysis study --preset $(PRESET)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
