@@ -7,6 +7,10 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if "run_server" in sys.argv:
-    # asv's fork server: what it imports once, the process of every cell has at once. Importing torch starts neither
-    # threads nor a CUDA context, so that forking afterwards is safe.
-    import torch  # noqa: F401
+    # asv's fork server: what it imports and digests once, the process of every cell has at once. None of it computes:
+    # it starts neither threads nor a CUDA context, so that forking afterwards is safe.
+    import linear_lasagna.catalog
+    import linear_lasagna.trial.isolation  # noqa: F401
+    from linear_lasagna.environment import code_digest
+
+    code_digest()

@@ -103,6 +103,12 @@ def test_discovery_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_what_runs_a_trial_does_not_import_the_compiler() -> None:
+    """It takes over a second, which each of asv's cells would spend."""
+    code = "import sys; import linear_lasagna.trial.isolation; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def fetch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     monkeypatch.setenv("ASV_CONF_DIR", str(folder))
     monkeypatch.setenv("ASV_COMMIT", "0" * 40)

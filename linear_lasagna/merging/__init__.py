@@ -1,9 +1,13 @@
 """Two kernels into one, a stack into one: equal everywhere, or with its border computed apart."""
 
+from typing import TYPE_CHECKING, Any
+
 from linear_lasagna.merging.border import border_exact, border_operations, not_border_mergeable
-from linear_lasagna.merging.modules import Convolution, merge
 from linear_lasagna.merging.pairs import merge_kernels, regroup
 from linear_lasagna.merging.stack import merge_stack, merged_layer, not_mergeable
+
+if TYPE_CHECKING:
+    from linear_lasagna.merging.modules import Convolution, merge
 
 __all__ = [
     "Convolution",
@@ -17,3 +21,12 @@ __all__ = [
     "not_mergeable",
     "regroup",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What is said to torch's compiler there imports the compiler: over a second, for each of asv's cells.
+    if name in ("Convolution", "merge"):
+        from linear_lasagna.merging import modules
+
+        return getattr(modules, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
