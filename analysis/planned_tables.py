@@ -70,7 +70,7 @@ def break_even(findings: Findings, scope: Scope, dtype: str) -> Table:
     places = rows[["kernel", "outer", "break_even_middle"]].drop_duplicates(["kernel", "outer"])
     columns: dict[str, Any] = {
         "kernel": lambda row: f"{row.kernel}×{row.kernel}",
-        "C": lambda row: str(row.outer),
+        "channels C": lambda row: str(row.outer),
         "even by count at C_mid": lambda row: show.significant(row.break_even_middle),
     }
     for multiple in multiples:
@@ -83,7 +83,7 @@ def break_even(findings: Findings, scope: Scope, dtype: str) -> Table:
 
 def _multiple(multiple: float) -> str:
     names = {0.5: "C / 2", 1: "C"}
-    return names.get(multiple, f"{multiple:g} C")
+    return f"C_mid = {names.get(multiple, f'{multiple:g} C')}"
 
 
 def _cell(row: Any) -> Text:

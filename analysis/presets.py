@@ -16,7 +16,7 @@ BENCHMARKS = {
     for group in ("sources", "networks", "stacks", "borders", "merging", "training", "breakeven")
 }
 
-TRAINED = ("stacks/sesr_x1", "stacks/sesr_x3", "stacks/expandnet", "stacks/plain_x4")
+FEW_STACKS = ("stacks/sesr_x1", "stacks/sesr_x3", "stacks/expandnet", "stacks/plain_x4")
 FEW_PAIRS = ("breakeven/k3_16_8", "breakeven/k3_16_128", "breakeven/k5_16_16", "breakeven/k5_16_128")
 
 
@@ -66,14 +66,15 @@ SMOKE = Preset(
 )
 DEFAULT = Preset(
     "default",
-    3.0,
+    3.25,
     (
         Selection("sources", _all("sources"), DTYPES),
         Selection("networks", _all("networks"), ("bfloat16", "float32")),
-        Selection("stacks", _all("stacks"), DTYPES),
+        Selection("stacks", _all("stacks"), ("float16", "bfloat16", "float32")),
+        Selection("stacks", FEW_STACKS, ("float64",)),
         Selection("borders", _all("borders"), ("float32",)),
         Selection("merging", _all("stacks"), ("float32",)),
-        Selection("training", TRAINED, ("float32",)),
+        Selection("training", FEW_STACKS, ("float32",)),
         Selection("breakeven", _all("breakeven"), ("float32",)),
     ),
 )

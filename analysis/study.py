@@ -145,23 +145,31 @@ def context(where: Place, preset: Preset, found: Records, expected: Sequence[Key
     from analysis.report import Context
 
     started = max((record.trial.started for record in found), default="")
+    commit, dirty = _measured(where.checkout, found)
     release = version("linear-lasagna")
     return Context(
         version=release,
-        commit=where.checkout.commit,
-        dirty=where.checkout.dirty,
+        commit=commit,
+        dirty=dirty,
         date=started.partition("T")[0],
         selection=preset.name,
         expected=expected,
         commands=(
             "git clone <repository> linear-lasagna && cd linear-lasagna",
-            f"git checkout {where.checkout.commit}",
+            f"git checkout {commit}",
             f"make study PRESET={preset.name}",
         ),
-        citation=f"The Linear Lasagna developers: Linear Lasagna {release}, commit {where.checkout.commit[:12]}.",
-        bibtex=BIBTEX.format(version=release, commit=where.checkout.commit[:12], year=started[:4] or "n.d."),
+        citation=f"The Linear Lasagna developers: Linear Lasagna {release}, commit {commit[:12]}.",
+        bibtex=BIBTEX.format(version=release, commit=commit[:12], year=started[:4] or "n.d."),
         licence="Code BSD-3-Clause, data CC-BY-4.0.",
     )
+
+
+def _measured(here: Checkout, found: Records) -> tuple[str, bool]:
+    """The commit that was measured and whether its tree was dirty: the records', which may be older than `here`."""
+    commits = {record.commit for record in found if record.commit}
+    commit = commits.pop() if len(commits) == 1 else here.commit
+    return commit, any(record.dirty for record in found) or (here.dirty and commit == here.commit)
 
 
 def study(preset_name: str, out: Path = OUT, workers: int = 0) -> Path:
