@@ -157,7 +157,7 @@ def test_the_page_shows_them(folder, tmp_path):
     page = render(load(folder), None, tmp_path, Context("0")).read_text()
     for anchor in ("plans", "breakeven", "training"):
         assert f'id="{anchor}"' in page
-    for text in ("all merged", "0–1, 2–3, 4–5", "even by count at", "channels C", "C_mid = C / 2", "merging step"):
+    for text in ("all merged", "0–1, 2–3, 4–5", "even by count at", "channels C", "mid = 2 C", "merging step"):
         assert text in page
     assert (tmp_path / "data" / "pairs.csv").exists()
 
