@@ -234,3 +234,13 @@ def test_small_inputs_too(problem, seed):
     x, kernels = integer_numbers(problem, seed)
     y = border_exact(kernels, problem.expanded, problem.size)(x)
     assert torch.equal(y, convolve(x, kernels, problem.layers).to(torch.float64)), f"{problem!r}, seed {seed}"
+
+
+@pytest.mark.parametrize(("size", "whole"), [((70, 66), True), ((20, 66), False), ((70, 12), False)])
+def test_large_images_are_merged_whole_and_cut(size, whole):
+    """Where the border is a small part, the merged convolution runs over all outputs; they are right all the same."""
+    problem = Problem("large", 2, 3, size, (Layer(5, 3, padding=1, bias=True), Layer(2, 3, padding=1, bias=True)))
+    found = found_plan(problem)
+    assert (found.regions.block == tuple((0, n) for n in problem.sizes[-1])) == whole
+    way = way_named("border_exact/direct")
+    check_integers(problem, way, integer_case(problem, torch.float32))

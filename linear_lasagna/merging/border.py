@@ -33,7 +33,7 @@ from linear_lasagna.problems import ExpandedLayer, Kernel
 class Plan(NamedTuple):
     """How one size of input is computed.
 
-    inner: the merged layer, with the padding that it adds itself to the interior's crop; outer: the layers of the
+    inner: the merged layer, with the padding that it adds itself to the block's crop; outer: the layers of the
     strips, without padding, each merged from the run of the stack's layers in `runs`. operations: multiply-accumulates
     per image.
     """
@@ -52,13 +52,13 @@ def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
     if inner is None:
         return None
     merged, unpadded = joined(chain), (0,) * len(size)
-    inside = operations([merged], in_channels, [size_of(inner)])
     plans = []
     for grouping in groupings:
         links = [joined(run) for run in grouping]
         found = regions(links, size, inner)
         # Zeros on both sides the convolution adds itself, without a copy.
         padding = tuple(max(0, min(ends)) for ends in zip(found.need.before, found.need.after, strict=True))
+        inside = operations([merged], in_channels, [size_of(found.block)])
         strips = sum(strip_operations(links, in_channels, each) for each in strips_of(found))
         outer = tuple(replace(link.layer, padding=unpadded) for link in links)
         plans.append(Plan(found, replace(merged.layer, padding=padding), outer, grouping, inside + strips))
@@ -134,6 +134,8 @@ def compute(x: torch.Tensor, found: Plan, inner: Call, outer: Sequence[Call]) ->
     if x.ndim == len(found.inner.padding) + 1:
         return compute(x[None], found, inner, outer)[0]
     y = inner(take(x, found.regions.need, found.inner.padding))
+    for axis, ((start, stop), (origin, _)) in enumerate(zip(found.regions.interior, found.regions.block, strict=True)):
+        y = y.narrow(axis + 2, start - origin, stop - start)
     for axis, (pair, alike) in reversed(list(enumerate(zip(found.regions.strips, found.regions.alike, strict=True)))):
         before, after = _strips(x, pair, alike, outer)
         around = [part for part in (before, y, after) if part is not None]

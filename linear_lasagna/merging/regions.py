@@ -15,6 +15,8 @@ from typing import NamedTuple
 from linear_lasagna.exact.regions import Box, Crop, crop, size_of
 from linear_lasagna.merging.chain import Link, joined, sizes_of
 
+WASTE = 1 / 16  # outputs that the merged convolution may compute in vain, per interior one; see `block`
+
 
 class Strip(NamedTuple):
     """A block of the outputs, and what each link of the chain needs of its input for it."""
@@ -26,11 +28,13 @@ class Strip(NamedTuple):
 class Regions(NamedTuple):
     """The outputs of a chain: the interior, and around it per axis the strip before it and the strip after it.
 
+    The merged convolution computes `block`, the interior at least, from what it needs for that.
     On the axes before its own a strip is as long as the interior, on those after it as the output. alike: per axis,
     whether both strips need blocks of one size of every layer, zeros included, and so can be one batch.
     """
 
     interior: Box
+    block: Box
     need: Crop
     strips: tuple[tuple[Strip | None, Strip | None], ...]
     alike: tuple[bool, ...]
@@ -61,7 +65,18 @@ def regions(chain: Sequence[Link], size: tuple[int, ...], inner: Box) -> Regions
         before, after = (None if box is None else strip(chain, size, box) for box in boxes)
         strips.append((before, after))
     alike = tuple(_alike(*pair) for pair in strips)
-    return Regions(inner, crop(joined(chain).layer, size, inner), tuple(strips), alike)
+    whole = block(inner, output)
+    return Regions(inner, whole, crop(joined(chain).layer, size, whole), tuple(strips), alike)
+
+
+def block(inner: Box, output: Box) -> Box:
+    """All outputs where these are few more than the interior, else the interior.
+
+    Libraries are fast on the sizes that images have: 256 columns take half of the time of 254. The border that is
+    computed in vain, and wrongly, is left out afterwards.
+    """
+    most = (1 + WASTE) * math.prod(size_of(inner))
+    return output if math.prod(size_of(output)) <= most else inner
 
 
 def _alike(before: Strip | None, after: Strip | None) -> bool:
