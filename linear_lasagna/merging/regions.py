@@ -72,8 +72,8 @@ def regions(chain: Sequence[Link], size: tuple[int, ...], inner: Box) -> Regions
 def block(inner: Box, output: Box) -> Box:
     """All outputs where these are few more than the interior, else the interior.
 
-    Libraries are fast on the sizes that images have: of a merged 8-channel 5×5, 256 columns took less time than 254. The
-    border that is computed in vain, and wrongly, is left out afterwards.
+    Libraries are fast on the sizes that images have: with a merged 5×5 of 8 channels, 256 columns took less time than
+    254. The border that is computed in vain, and wrongly, is left out afterwards.
     """
     most = (1 + WASTE) * math.prod(size_of(inner))
     return output if math.prod(size_of(output)) <= most else inner
