@@ -96,9 +96,16 @@ def plan(
             raise ValueError(f"cannot plan {problem.name} with {method}: layer {run[0]}: {reason}")
     if cost == "measured":
         return Plan(problem, cost, *_measured(bench, _budget(budget_s), torch.get_num_threads()))
+    return _counted(bench)
+
+
+@lru_cache(maxsize=1024)
+def _counted(bench: Bench) -> Plan:
+    """Once per process: a trial asks for its plan in every block."""
+    problem = bench.problem
     runs = cheapest(problem.depth, lambda run: run_operations(problem, run) if bench.possible(run) else None)
     merged = run_operations(problem, (0, problem.depth)) if problem.depth > 1 else None
-    return Plan(problem, cost, runs, operations(problem, runs), problem.macs, merged)
+    return Plan(problem, "operations", runs, operations(problem, runs), problem.macs, merged)
 
 
 def _indexed(device: str) -> str:
