@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from linear_lasagna.merging.chain import chained, runs
+from linear_lasagna.merging.border import plan
+from linear_lasagna.merging.chain import chained
 from linear_lasagna.problems import ExpandedLayer, Problem
 
 Grouping: TypeAlias = tuple[tuple[ExpandedLayer, ...], ...]
@@ -20,11 +21,7 @@ def together(problem: Problem) -> Grouping:
     return (problem.expanded,)
 
 
-def collapsed(problem: Problem) -> Grouping:
-    """As few runs as merge into one convolution each that is right at the border too."""
-    return tuple(tuple(link.layer for link in run) for run in runs(chained(problem.expanded)))
-
-
 def border_exact(problem: Problem) -> tuple[Grouping, ...]:
-    """What border-exact merging computes: the inside by one convolution, the border by one of the other two."""
-    return apart(problem), collapsed(problem), together(problem)
+    """What border-exact merging computes: every output by a merged convolution, or the stack where that has to run."""
+    found = plan(chained(problem.expanded), problem.in_channels, problem.size)
+    return (apart(problem) if found is None else together(problem),)

@@ -48,7 +48,7 @@ def merged_per_call(problem: Problem, kernels: Sequence[Kernel], method: Method)
 
 
 def border_exact_float64(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
-    """The merged convolution where no output needs padding between the layers, the stack on the thin rest."""
+    """The merged convolution, and merged kernels of their own for the outputs that need padding between the layers."""
     return border_exact(kernels, problem.expanded, problem.size, method.name)
 
 

@@ -15,10 +15,10 @@ from torch.nn import functional
 from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.exact import convolve
-from linear_lasagna.merging import border_exact, border_operations, not_border_mergeable
-from linear_lasagna.merging.border import plan
+from linear_lasagna.merging import border, border_exact, border_operations, not_border_mergeable
+from linear_lasagna.merging.border import as_few, plan
 from linear_lasagna.merging.chain import chained
-from linear_lasagna.merging.regions import interior, strips_of
+from linear_lasagna.merging.regions import interior
 from linear_lasagna.methods import Method
 from linear_lasagna.rounding import predict_error
 from linear_lasagna.validation import TileReference, check_bound, check_integers, integer_case, way_bound
@@ -53,13 +53,13 @@ def test_interior_is_what_sees_no_padding_between_layers(problem):
 
 
 @given(padded_problems())
-def test_interior_and_strips_are_the_output(problem):
-    """Every output is computed once, and no crop is larger than what it is cut from."""
+def test_interior_and_faces_are_the_output(problem):
     found = found_plan(problem)
     if found is None:
         return
+    inner = interior(as_few(chained(problem.expanded)), problem.size)
     times = torch.zeros(problem.sizes[-1], dtype=torch.int64)
-    for box in (found.regions.interior, *(each.box for each in strips_of(found.regions))):
+    for box in (inner, *(face.box for face in found.faces)):
         times[tuple(slice(*ends) for ends in box)] += 1
     assert times.eq(1).all()
 
@@ -82,13 +82,15 @@ def test_border_exact_is_the_stack_within_its_bound(problem, seed, dtype):
     assert_within(exact.error(y), limit, f"border_exact on {problem!r}, {dtype}, seed {seed}")
 
 
-def test_most_outputs_of_a_padded_stack_come_from_the_merged_kernel():
-    """Of the pair at 256 x 256 all but a rim of one; the chain of SESR is collapsed to three layers for its strips."""
+def test_faces_of_known_pairs():
+    """The pair at 256 x 256: a rim of one, whose kernels see 3 of the merged 5 positions; a rim of two in the chain."""
     pair, sesr = (found_plan(CATALOG[f"borders/{name}"]) for name in ("wide_pair_256", "sesr_x3_256"))
-    assert pair.regions.interior == ((1, 255), (1, 255))
-    assert [len(run) for run in pair.runs] == [1, 1]
-    assert sesr.regions.interior == ((2, 254), (2, 254))
-    assert [len(run) for run in sesr.runs] == [2, 2, 2]
+    taps = [layer.kernel_size for layer in pair.layers]
+    assert sorted(taps) == [(3, 3)] * 4 + [(3, 5)] * 2 + [(5, 3)] * 2
+    assert {layer.out_channels for layer in pair.layers} == {8}
+    corners = [face.box for face in pair.faces if None not in face.shape.counts]
+    assert sorted(corners) == [((a, a + 1), (b, b + 1)) for a in (0, 255) for b in (0, 255)]
+    assert {layer.out_channels for layer in sesr.layers} == {16 * 2, 16 * 2 * 2}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -115,20 +117,24 @@ def test_operations_are_those_that_are_computed(problem):
     """Counted as the calls are made, one batch of one."""
     counted = []
 
-    def prepare(kernel, layer):
-        call = METHODS["direct"].prepare(kernel, layer)
+    def counting(method):
+        def prepare(kernel, layer):
+            call = method.prepare(kernel, layer)
 
-        def count(x):
-            y = call(x)
-            counted.append(y.numel() * kernel.weight[0].numel())
-            return y
+            def count(x):
+                y = call(x)
+                counted.append(y.numel() * kernel.weight[0].numel())
+                return y
 
-        return count
+            return count
+
+        return Method("counting", prepare)
 
     problem = dataclasses.replace(problem, batch=1)
     x, kernels = problem.draw()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS, "counting", Method("counting", prepare))
+        patch.setitem(METHODS, "counting", counting(METHODS["direct"]))
+        patch.setattr(border, "FACE_METHOD", counting(border.FACE_METHOD))
         border_exact(kernels, problem.expanded, problem.size, "counting")(x)
     assert sum(counted) == border_operations(problem.expanded, problem.in_channels, problem.size), f"{problem!r}"
 
@@ -234,13 +240,3 @@ def test_small_inputs_too(problem, seed):
     x, kernels = integer_numbers(problem, seed)
     y = border_exact(kernels, problem.expanded, problem.size)(x)
     assert torch.equal(y, convolve(x, kernels, problem.layers).to(torch.float64)), f"{problem!r}, seed {seed}"
-
-
-@pytest.mark.parametrize(("size", "whole"), [((70, 66), True), ((20, 66), False), ((70, 12), False)])
-def test_large_images_are_merged_whole_and_cut(size, whole):
-    """Where the border is a small part, the merged convolution runs over all outputs; they are right all the same."""
-    problem = Problem("large", 2, 3, size, (Layer(5, 3, padding=1, bias=True), Layer(2, 3, padding=1, bias=True)))
-    found = found_plan(problem)
-    assert (found.regions.block == tuple((0, n) for n in problem.sizes[-1])) == whole
-    way = way_named("border_exact/direct")
-    check_integers(problem, way, integer_case(problem, torch.float32))

@@ -1,77 +1,95 @@
-"""Merging that is right at the border too: the merged kernel inside, the stack itself on the thin rest.
+"""Merging that is right at the border too: one merged convolution, then the outputs that it gets wrong anew.
 
-The rest is cut into strips (`regions`), two per axis at most. Each is computed on the crop that it needs, with the
-zeros that the layers pad put around it: by the stack, or by the stack after merging those runs whose border merging
-leaves alone, whichever takes fewer operations. Every output equals the stack's up to rounding.
+These are the `regions.faces` around the interior. Each is computed from the input alone, by windows and one matrix
+product with a merged kernel of its own (`faces`), and takes as many products as the merged convolution takes there.
+Every output equals the stack's up to rounding.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
-from linear_lasagna.exact.regions import Crop, size_of
+from linear_lasagna.exact.regions import Crop
 from linear_lasagna.merging.chain import Chain, chained, joined, runs, sizes_of
-from linear_lasagna.merging.regions import (
-    Regions,
-    Strip,
-    interior,
-    operations,
-    regions,
-    strip_operations,
-    strips_of,
-)
-from linear_lasagna.merging.stack import not_mergeable, summed_kernel, unlike
+from linear_lasagna.merging.faces import face_kernel
+from linear_lasagna.merging.regions import Face, Shape, face_layer, faces, interior, whole
+from linear_lasagna.merging.stack import moved, not_mergeable, summed_kernel, unlike, working_place
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.problems import ExpandedLayer, Kernel
+
+# Numbers in the kernels of all faces: 64 MiB in float32. Beyond that (corners of deep stacks in three dimensions) they
+# would cost more to read than merging saves, and the stack runs.
+LARGEST = 2**24
+# Of all methods the fastest on most faces, which are few outputs, of many channels, from thin crops.
+FACE_METHOD = METHODS["strided_matmul"]
 
 
 class Plan(NamedTuple):
     """How one size of input is computed.
 
-    inner: the merged layer, with the padding that it adds itself to the block's crop; outer: the layers of the
-    strips, without padding, each merged from the run of the stack's layers in `runs`. operations: multiply-accumulates
-    per image.
+    inner: the merged layer, with the padding that it adds itself to `need`; layers: those of the faces, without
+    padding. Per image, operations: multiply-accumulates; window_numbers: laid out for the faces' products.
+    kernel_numbers: in the faces' kernels.
     """
 
-    regions: Regions
     inner: ExpandedLayer
-    outer: tuple[ExpandedLayer, ...]
-    runs: tuple[Chain, ...]
+    need: Crop
+    faces: tuple[Face, ...]
+    layers: tuple[ExpandedLayer, ...]
     operations: int
+    window_numbers: int
+    kernel_numbers: int
 
 
 def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
-    """How an input of this size is computed, or None where no output is interior and the stack has to run."""
-    groupings = (runs(chain), tuple((link,) for link in chain))
-    inner = interior([joined(run) for run in groupings[0]], size)
-    if inner is None:
+    """How an input of this size is computed, or None where the stack has to run.
+
+    So it does where no output is interior, and where the faces' kernels have more than `LARGEST` numbers.
+    """
+    links = as_few(chain)
+    inside = interior(links, size)
+    if inside is None:
         return None
-    merged, unpadded = joined(chain), (0,) * len(size)
-    plans = []
-    for grouping in groupings:
-        links = [joined(run) for run in grouping]
-        found = regions(links, size, inner)
-        # Zeros on both sides the convolution adds itself, without a copy.
-        padding = tuple(max(0, min(ends)) for ends in zip(found.need.before, found.need.after, strict=True))
-        inside = operations([merged], in_channels, [size_of(found.block)])
-        strips = sum(strip_operations(links, in_channels, each) for each in strips_of(found))
-        outer = tuple(replace(link.layer, padding=unpadded) for link in links)
-        plans.append(Plan(found, replace(merged.layer, padding=padding), outer, grouping, inside + strips))
-    return min(plans, key=lambda each: each.operations)
+    found = faces(links, size, inside)
+    layers = tuple(face_layer(links, face.shape) for face in found)
+    numbers = [layer.out_channels * layer.fan_in(in_channels) for layer in layers]
+    if sum(numbers) > LARGEST:
+        return None
+    inner, need = whole(links, size)
+    places = [math.prod(face.sliding) for face in found]
+    operations = layer_operations(inner, in_channels, sizes_of(links, size)[-1])
+    operations += sum(map(operator.mul, places, numbers))
+    windows = sum(place * in_channels * layer.taps for place, layer in zip(places, layers, strict=True))
+    return Plan(inner, need, found, layers, operations, windows, sum(numbers))
+
+
+def as_few(chain: Chain) -> Chain:
+    """The chain with every run that merges into one link, right everywhere, merged."""
+    return tuple(joined(run) for run in runs(chain))
+
+
+def layer_operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:
+    """Multiply-accumulates of a layer that has outputs of this size."""
+    return math.prod(size) * layer.out_channels * layer.fan_in(in_channels)
 
 
 def stack_operations(chain: Chain, in_channels: int, size: tuple[int, ...]) -> int:
     """Multiply-accumulates per image of the stack, layer after layer."""
-    return operations(chain, in_channels, sizes_of(chain, size)[1:])
+    total, channels = 0, in_channels
+    for link, block in zip(chain, sizes_of(chain, size)[1:], strict=True):
+        total += layer_operations(link.layer, channels, block)
+        channels = link.layer.out_channels
+    return total
 
 
 def border_operations(layers: Sequence[ExpandedLayer], in_channels: int, size: tuple[int, ...]) -> int:
-    """Multiply-accumulates per image of `border_exact`: interior and strips; the stack's where nothing is interior."""
+    """Multiply-accumulates per image of `border_exact`: the merged layer and the faces; the stack's where it runs."""
     chain = chained(layers)
     found = plan(chain, in_channels, size)
     return stack_operations(chain, in_channels, size) if found is None else found.operations
@@ -94,12 +112,12 @@ def border_exact(
     method: str = "direct",
     merge_dtype: torch.dtype = torch.float64,
 ) -> Call:
-    """call(x) -> y: every output of the stack up to rounding, most of them from the merged kernel.
+    """call(x) -> y: every output of the stack up to rounding, from merged kernels.
 
     x: (batch, in, *size), of the kernels' dtype and of this very size. Kernels are merged in `merge_dtype` and rounded
-    to their own dtype, beforehand. Interior and strips are computed with the method; where no output is interior, the
-    stack is. Raises NotImplementedError with the reason where the method cannot compute a layer, ValueError where the
-    layers are no stack.
+    to their own dtype, beforehand. The merged convolution is computed with the method, the border by windows and matrix
+    products; where no output is interior, the stack runs. Raises NotImplementedError with the reason where the method
+    cannot compute a layer, ValueError where the layers are no stack.
     """
     reason = unlike(layers)
     if reason is not None:
@@ -110,9 +128,20 @@ def border_exact(
         calls = [chosen.prepare(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
         return lambda x: in_turn(x, calls)
     inner = chosen.prepare(summed_kernel(kernels, layers, merge_dtype), found.inner)
-    parts = zip(run_kernels(kernels, found.runs, merge_dtype), found.outer, strict=True)
-    outer = [chosen.prepare(kernel, layer) for kernel, layer in parts]
+    shaped = face_kernels(kernels, chain, [face.shape for face in found.faces], merge_dtype)
+    outer = [FACE_METHOD.prepare(kernel, layer) for kernel, layer in zip(shaped, found.layers, strict=True)]
     return lambda x: compute(x, found, inner, outer)
+
+
+def face_kernels(
+    kernels: Sequence[Kernel], chain: Chain, shapes: Sequence[Shape], merge_dtype: torch.dtype
+) -> list[Kernel]:
+    """One kernel per shape, merged in `merge_dtype`, in the dtype and on the device of the given ones."""
+    weight = kernels[0].weight
+    place = working_place(weight.device, merge_dtype)
+    parts = run_kernels([moved(kernel, place, merge_dtype) for kernel in kernels], runs(chain), merge_dtype)
+    found = (face_kernel(as_few(chain), parts, shape) for shape in shapes)
+    return [moved(kernel, weight.device, weight.dtype) for kernel in found]
 
 
 def run_kernels(kernels: Sequence[Kernel], grouping: Sequence[Chain], merge_dtype: torch.dtype) -> list[Kernel]:
@@ -129,64 +158,29 @@ def run_kernels(kernels: Sequence[Kernel], grouping: Sequence[Chain], merge_dtyp
 def compute(x: torch.Tensor, found: Plan, inner: Call, outer: Sequence[Call]) -> torch.Tensor:
     """All outputs for x ([batch,] channels, *size).
 
-    inner: the convolution of `found.inner`; outer: those of `found.outer`.
+    inner: the convolution of `found.inner`; outer: those of `found.layers`.
     """
     if x.ndim == len(found.inner.padding) + 1:
         return compute(x[None], found, inner, outer)[0]
-    y = inner(take(x, found.regions.need, found.inner.padding))
-    for axis, ((start, stop), (origin, _)) in enumerate(zip(found.regions.interior, found.regions.block, strict=True)):
-        y = y.narrow(axis + 2, start - origin, stop - start)
-    for axis, (pair, alike) in reversed(list(enumerate(zip(found.regions.strips, found.regions.alike, strict=True)))):
-        before, after = _strips(x, pair, alike, outer)
-        around = [part for part in (before, y, after) if part is not None]
-        y = torch.cat(around, axis + 2) if len(around) > 1 else y
+    y = inner(take(x, found.need, found.inner.padding))
+    for face, call in zip(found.faces, outer, strict=True):
+        place = y
+        for axis, (start, stop) in enumerate(face.box, start=2):
+            place = place.narrow(axis, start, stop - start)
+        place.copy_(unfolded(call(take(x, face.need)), face.shape))
     return y
 
 
-def _strips(
-    x: torch.Tensor, pair: tuple[Strip | None, Strip | None], alike: bool, calls: Sequence[Call]
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """The outputs of the strips before and after the interior; in one batch where they are alike.
-
-    A thin image costs more by the call than by the operation, and is too little work for several threads.
-    """
-    present = [each for each in pair if each is not None]
-    if alike:
-        first, second = _strip(x, present, calls)
-        return first, second
-    first, second = (None if each is None else _strip(x, [each], calls)[0] for each in pair)
-    return first, second
-
-
-def _strip(x: torch.Tensor, strips: Sequence[Strip], calls: Sequence[Call]) -> Sequence[torch.Tensor]:
-    """The outputs of strips that are alike, computed as one batch."""
-    parts: Sequence[torch.Tensor] = [take(x, each.crops[0]) for each in strips]
-    batch = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
-    for index, call in enumerate(calls):
-        batch = call(together(parts, [each.crops[index] for each in strips]) if index else batch)
-        parts = batch.chunk(len(strips))
-    return parts
-
-
-def together(parts: Sequence[torch.Tensor], needs: Sequence[Crop]) -> torch.Tensor:
-    """One batch of all parts (batch, channels, *size), each with its own crop's zeros; they are alike in size then."""
-    if any(min(*need.before, *need.after) < 0 for need in needs):
-        return torch.cat([zeros_around(part, need) for part, need in zip(parts, needs, strict=True)])
-    if not any(any(need.before) or any(need.after) for need in needs):
-        return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
-    # Written once: padding each part and then joining them would write every number three times.
-    count, channels, *size = parts[0].shape
-    padded = (sum(ends) for ends in zip(needs[0].before, size, needs[0].after, strict=True))
-    whole = parts[0].new_empty((len(needs) * count, channels, *padded))
-    for index, (part, need) in enumerate(zip(parts, needs, strict=True)):
-        target = whole.narrow(0, index * count, count)
-        for axis, (before, after) in enumerate(zip(need.before, need.after, strict=True), start=2):
-            length = target.shape[axis] - before - after
-            target.narrow(axis, 0, before).zero_()
-            target.narrow(axis, before + length, after).zero_()
-            target = target.narrow(axis, before, length)
-        target.copy_(part)
-    return whole
+def unfolded(y: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """(batch, out * counts, *size), 1 on the counted axes -> (batch, out, *size), the counts there."""
+    counts = [count or 1 for count in shape.counts]
+    if max(counts) == 1:
+        return y
+    rank = len(counts)
+    apart = y.unflatten(1, (-1, *counts))
+    order = [axis for pair in zip(range(2, 2 + rank), range(2 + rank, 2 + 2 * rank), strict=True) for axis in pair]
+    sizes = [count * length for count, length in zip(counts, y.shape[2:], strict=True)]
+    return apart.permute(0, 1, *order).reshape(y.shape[0], apart.shape[1], *sizes)
 
 
 def take(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:

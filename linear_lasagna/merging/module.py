@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -11,30 +12,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from linear_lasagna.merging.border import Plan, compute, in_turn, plan, run_kernels, stack_operations
-from linear_lasagna.merging.chain import Chain, joined, runs
-from linear_lasagna.merging.pairs import CONVOLUTIONS
-from linear_lasagna.merging.regions import strips_of
+from linear_lasagna.merging.border import FACE_METHOD, Plan, compute, face_kernels, in_turn, plan, stack_operations
+from linear_lasagna.merging.chain import Chain, joined
+from linear_lasagna.merging.regions import Shape
 from linear_lasagna.merging.stack import summed_kernel
-from linear_lasagna.methods import Call
-from linear_lasagna.problems import ExpandedLayer, Kernel
+from linear_lasagna.methods import METHODS
+from linear_lasagna.problems import Kernel
 
-# What a small convolution and the padding of its input cost beside their products, in multiply-accumulates: about
-# 0.1 ms on two cores. An estimate that keeps small images from getting slower; a measurement decides better.
-CALL_OPERATIONS = 2**21
+# What a face costs beside its products, in multiply-accumulates of a stack: calling for it, and moving a number of its
+# windows and of its kernel. Fitted on two cores to the sizes from which on pairs of 3×3 and 5×5, of 3 to 256 channels,
+# gain; a little too high rather than too low, so that small images do not get slower. A measurement decides better.
+FACE_OPERATIONS = 2**22
+NUMBER_OPERATIONS = 200
+# Sizes modulo the strides for which a module holds the kernels of the border; with more of them the layers run.
+MOST_ALIGNMENTS = 16
 
 
 class BorderExact(nn.Module):
     """Equals the layers that it was merged from, up to rounding, for inputs ([batch,] in_channels, *size) of any size.
 
-    The outputs that need no zeros between the layers come from the merged kernel, the thin rest from the layers. Where
-    that saves no operations over the layers one after another, or fewer than its many small convolutions cost
-    (`CALL_OPERATIONS` each), these run: on small images, and in stacks that merging makes dearer.
+    One merged convolution computes all outputs, and merged kernels of their own those anew that need zeros between the
+    layers. Where that saves fewer operations over the layers one after another than the faces cost beside theirs, the
+    layers run: on small images, and in stacks that merging makes dearer.
 
-    Parameters: `merged` (the merged kernel), `layers` (the given ones, copied) and `collapsed` (their runs that merge
-    without changing a border, for the strips). It is a transform for inference: gradients reach the input, and each
-    parameter for its own share of the outputs. A step of training would so drive them apart; train the layers, then
-    merge.
+    Parameters: `merged` (the merged kernel), `border` (the kernels of the outputs around the interior, in two
+    dimensions of four sides and four corners) and `layers` (the given ones, copied). It is a transform for inference:
+    gradients reach the input, and of the parameters those that computed an output. A step of training would so drive
+    them apart; train the layers, then merge.
     """
 
     def __init__(
@@ -44,43 +48,64 @@ class BorderExact(nn.Module):
         self.chain, self.in_channels = chain, kernels[0].weight.shape[1] * chain[0].layer.groups
         self.layers = nn.ModuleList(copy.deepcopy(module) for module in modules)
         self.merged = Numbers(summed_kernel(kernels, [link.layer for link in chain], merge_dtype))
-        grouping = runs(chain)
-        starts = itertools.accumulate(map(len, grouping), initial=0)
-        rows = zip(starts, grouping, run_kernels(kernels, grouping, merge_dtype), strict=False)
-        self.collapsed = nn.ModuleDict({str(at): Numbers(kernel) for at, run, kernel in rows if len(run) > 1})
+        shapes = shapes_of(chain, self.in_channels)
+        self.border = nn.ModuleList(map(Numbers, face_kernels(kernels, chain, shapes, merge_dtype)))
+        self._places = {shape: place for place, shape in enumerate(shapes)}
         self._plans: dict[tuple[tuple[int, ...], int], Plan | None] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # A compiler that traces symbolic sizes has to settle on these: the regions depend on them.
+        # A compiler that traces symbolic sizes has to settle on these: the faces depend on them.
         rank = len(self.chain[0].after)
         size = tuple(operator.index(n) for n in x.shape[-rank:])
         found = self.plan(size, operator.index(x.shape[0]) if x.ndim == rank + 2 else 1)
         if found is None:
             return in_turn(x, list(self.layers))
-        starts = itertools.accumulate(map(len, found.runs), initial=0)
-        numbers = [
-            self.layers[at] if len(run) == 1 else self.collapsed[str(at)]
-            for at, run in zip(starts, found.runs, strict=False)
+        outer = [
+            FACE_METHOD.prepare_expanded(_kernel_of(self.border[self._places[face.shape]]), layer)
+            for face, layer in zip(found.faces, found.layers, strict=True)
         ]
-        outer = [_call(*each) for each in zip(numbers, found.outer, strict=True)]
-        return compute(x, found, _call(self.merged, found.inner), outer)
+        return compute(x, found, METHODS["direct"].prepare_expanded(_kernel_of(self.merged), found.inner), outer)
 
     @torch.compiler.assume_constant_result
     def plan(self, size: tuple[int, ...], batch: int = 1) -> Plan | None:
         """How inputs of this size are computed; None where the layers run one after another."""
         if (size, batch) not in self._plans:
-            found = plan(self.chain, self.in_channels, size)
+            found = self.exact_plan(size)
             self._plans[size, batch] = found if found is not None and self._pays(found, size, batch) else None
         return self._plans[size, batch]
 
+    def exact_plan(self, size: tuple[int, ...]) -> Plan | None:
+        """How inputs of this size can be computed, whether it pays or not; None where only the layers can."""
+        found = plan(self.chain, self.in_channels, size)
+        known = found is not None and all(face.shape in self._places for face in found.faces)
+        return found if known else None
+
     def _pays(self, found: Plan, size: tuple[int, ...], batch: int) -> bool:
-        calls = 1 + len(found.outer) * sum(1 for _ in strips_of(found.regions))
         saved = stack_operations(self.chain, self.in_channels, size) - found.operations
-        return saved > 0 and batch * saved > (calls - len(self.chain)) * CALL_OPERATIONS
+        numbers = batch * found.window_numbers + found.kernel_numbers
+        return batch * saved > len(found.faces) * FACE_OPERATIONS + numbers * NUMBER_OPERATIONS
 
     def extra_repr(self) -> str:
         layer = joined(self.chain).layer
         return f"{self.in_channels}, {layer.out_channels}, kernel_size={layer.kernel_size}, stride={layer.stride}"
+
+
+def shapes_of(chain: Chain, in_channels: int) -> tuple[Shape, ...]:
+    """The shapes of all faces of images that are no smaller than what one output sees; none where there are too many.
+
+    Which ones an image has, depends on its size modulo the strides.
+    """
+    merged = joined(chain)
+    if math.prod(merged.layer.stride) > MOST_ALIGNMENTS:
+        return ()
+    axes = []
+    for reach, before, after, stride in zip(
+        merged.layer.reach, merged.layer.padding, merged.after, merged.layer.stride, strict=True
+    ):
+        large = 4 * (reach + before + after)
+        axes.append(range(large, large + stride))
+    plans = (plan(chain, in_channels, size) for size in itertools.product(*axes))
+    return tuple(dict.fromkeys(face.shape for found in plans if found is not None for face in found.faces))
 
 
 class Numbers(nn.Module):
@@ -95,9 +120,5 @@ class Numbers(nn.Module):
         return f"weight={tuple(self.weight.shape)}, bias={self.bias is not None}"
 
 
-def _call(numbers: Any, layer: ExpandedLayer) -> Call:
-    """The layer's convolution with the weight and bias that a module holds."""
-    convolution = CONVOLUTIONS[len(layer.kernel_size)]
-    return lambda x: convolution(
-        x, numbers.weight, numbers.bias, layer.stride, layer.padding, layer.dilation, layer.groups
-    )
+def _kernel_of(numbers: Any) -> Kernel:
+    return Kernel(numbers.weight, numbers.bias)

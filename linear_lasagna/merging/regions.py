@@ -1,43 +1,51 @@
-"""Which outputs of a chain a merged convolution gets right, and what the others need. Integers only.
+"""Which outputs of a chain one merged convolution gets right, and what the others need. Integers only.
 
 Zero padding between layers is not what the layer before would have computed there. An output is *interior* if what it
-needs of every padded level between the layers stays inside that level: there the merged kernel, with the sum of the
-paddings, is right. What an output needs is affine in its position, so the interior is one interval per axis. The zeros
-around the input itself never matter.
+needs of every padded level between the layers stays inside that level: there the merged convolution, with the sum of
+the paddings, is right. What an output needs is affine in its position, so the interior is one interval per axis, and
+the outputs around it are `faces`: in two dimensions four sides and four corners. The zeros around the input itself
+never matter.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from linear_lasagna.exact.regions import Box, Crop, crop, size_of
 from linear_lasagna.merging.chain import Link, joined, sizes_of
-
-WASTE = 1 / 16  # outputs that the merged convolution may compute in vain, per interior one; see `block`
-
-
-class Strip(NamedTuple):
-    """A block of the outputs, and what each link of the chain needs of its input for it."""
-
-    box: Box
-    crops: tuple[Crop, ...]
+from linear_lasagna.problems import ExpandedLayer
 
 
-class Regions(NamedTuple):
-    """The outputs of a chain: the interior, and around it per axis the strip before it and the strip after it.
+class Shape(NamedTuple):
+    """All that the kernel of a face depends on: it is the same for faces of images of different sizes.
 
-    The merged convolution computes `block`, the interior at least, from what it needs for that.
-    On the axes before its own a strip is as long as the interior, on those after it as the output. alike: per axis,
-    whether both strips need blocks of one size of every layer, zeros included, and so can be one batch.
+    counts: outputs per axis, None along an axis on which the face is as long as the interior. cuts: per link, first to
+    last, and per axis, how many of the positions that the outputs need lie before and after the link's input; where
+    all do, one is negative, as in `Crop`. 0 along the axes of no count.
     """
 
-    interior: Box
-    block: Box
+    counts: tuple[int | None, ...]
+    cuts: tuple[tuple[tuple[int, int], ...], ...]
+
+
+class Face(NamedTuple):
+    """A block of outputs beside the interior, at the end of one axis or of several; need: what it needs of the input.
+
+    On the axes with a count `need` has no zeros: the kernel is made for the positions that there are.
+    """
+
+    shape: Shape
+    box: Box
     need: Crop
-    strips: tuple[tuple[Strip | None, Strip | None], ...]
-    alike: tuple[bool, ...]
+
+    @property
+    def sliding(self) -> tuple[int, ...]:
+        """Outputs per axis that the face's layer computes as positions, not as channels."""
+        return tuple(1 if n else length for n, length in zip(self.shape.counts, size_of(self.box), strict=True))
 
 
 def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
@@ -55,60 +63,59 @@ def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
     return tuple(box) if all(start < stop for start, stop in box) else None
 
 
-def regions(chain: Sequence[Link], size: tuple[int, ...], inner: Box) -> Regions:
-    """The outputs of the chain around the interior. size: the input's."""
-    output = tuple((0, length) for length in sizes_of(chain, size)[-1])
-    strips = []
-    for axis, ((start, stop), (_, length)) in enumerate(zip(inner, output, strict=True)):
-        ends = ((0, start), (stop, length))
-        boxes = ((*inner[:axis], end, *output[axis + 1 :]) if end[0] < end[1] else None for end in ends)
-        before, after = (None if box is None else strip(chain, size, box) for box in boxes)
-        strips.append((before, after))
-    alike = tuple(_alike(*pair) for pair in strips)
-    whole = block(inner, output)
-    return Regions(inner, whole, crop(joined(chain).layer, size, whole), tuple(strips), alike)
+def whole(chain: Sequence[Link], size: tuple[int, ...]) -> tuple[ExpandedLayer, Crop]:
+    """The merged layer for all outputs, and what it needs of the input beside the padding that it adds itself."""
+    merged, output = joined(chain), sizes_of(chain, size)[-1]
+    need = crop(merged.layer, size, tuple((0, length) for length in output))
+    # Zeros on both sides the convolution adds itself, without a copy.
+    padding = tuple(max(0, min(ends)) for ends in zip(need.before, need.after, strict=True))
+    return replace(merged.layer, padding=padding), need
 
 
-def block(inner: Box, output: Box) -> Box:
-    """All outputs where these are few more than the interior, else the interior.
-
-    Libraries are fast on the sizes that images have: with a merged 5×5 of 8 channels, 256 columns took less time than
-    254. The border that is computed in vain, and wrongly, is left out afterwards.
-    """
-    most = (1 + WASTE) * math.prod(size_of(inner))
-    return output if math.prod(size_of(output)) <= most else inner
-
-
-def _alike(before: Strip | None, after: Strip | None) -> bool:
-    if before is None or after is None:
-        return False
-    return [each.padded for each in before.crops] == [each.padded for each in after.crops]
+def faces(chain: Sequence[Link], size: tuple[int, ...], inner: Box) -> tuple[Face, ...]:
+    """All outputs of the chain around the interior. size: the input's."""
+    axes = []
+    for (start, stop), length in zip(inner, sizes_of(chain, size)[-1], strict=True):
+        ends = [(first, last) for first, last in ((0, start), (stop, length)) if first < last]
+        axes.append([((start, stop), False), *((end, True) for end in ends)])
+    _, *choices = itertools.product(*axes)  # the first is the interior
+    return tuple(face(chain, size, *zip(*choice, strict=True)) for choice in choices)
 
 
-def strip(chain: Sequence[Link], size: tuple[int, ...], box: Box) -> Strip:
-    """What each link needs for a block of the last one's outputs."""
+def face(chain: Sequence[Link], size: tuple[int, ...], box: Box, ends: Sequence[bool]) -> Face:
+    """The block of outputs. ends: per axis, whether the block is counted there, or slides as the interior does."""
     crops, needed = [], box
     for link, length in zip(reversed(chain), reversed(sizes_of(chain, size)[:-1]), strict=True):
         crops.append(crop(link.layer, length, needed))
         needed = crops[-1].box
-    return Strip(box, tuple(reversed(crops)))
+    cuts = tuple(
+        tuple((b, a) if end else (0, 0) for b, a, end in zip(each.before, each.after, ends, strict=True))
+        for each in reversed(crops)
+    )
+    counts = tuple(n if end else None for n, end in zip(size_of(box), ends, strict=True))
+    sliding = crop(joined(chain).layer, size, box)
+    axes = zip(ends, needed, sliding.box, sliding.before, sliding.after, strict=True)
+    need = [(mine, 0, 0) if end else (theirs, before, after) for end, mine, theirs, before, after in axes]
+    return Face(Shape(counts, cuts), box, Crop(*(tuple(each) for each in zip(*need, strict=True))))
 
 
-def strips_of(found: Regions) -> Iterator[Strip]:
-    """All strips."""
-    return (each for pair in found.strips for each in pair if each is not None)
-
-
-def operations(chain: Sequence[Link], in_channels: int, blocks: Sequence[tuple[int, ...]]) -> int:
-    """Multiply-accumulates of computing, for every link, a block of outputs of this size. in_channels: the first's."""
-    total, channels = 0, in_channels
-    for link, block in zip(chain, blocks, strict=True):
-        total += math.prod(block) * link.layer.out_channels * link.layer.fan_in(channels)
-        channels = link.layer.out_channels
-    return total
-
-
-def strip_operations(chain: Sequence[Link], in_channels: int, strip: Strip) -> int:
-    """Multiply-accumulates of one strip."""
-    boxes = [*(each.box for each in strip.crops[1:]), strip.box]
-    return operations(chain, in_channels, [size_of(box) for box in boxes])
+def face_layer(chain: Sequence[Link], shape: Shape) -> ExpandedLayer:
+    """The unpadded layer that computes a face: its outputs along the counted axes are channels, its taps all inputs."""
+    merged = joined(chain).layer
+    taps, strides, gaps = [], [], []
+    for axis, count in enumerate(shape.counts):
+        extent = count or 0
+        for link, cuts in zip(reversed(chain), reversed(shape.cuts), strict=True):
+            extent = (extent - 1) * link.layer.stride[axis] + link.layer.reach[axis] - sum(cuts[axis])
+        taps.append(merged.kernel_size[axis] if count is None else extent)
+        strides.append(merged.stride[axis] if count is None else 1)
+        gaps.append(merged.dilation[axis] if count is None else 1)
+    return ExpandedLayer(
+        merged.out_channels * math.prod(count or 1 for count in shape.counts),
+        tuple(taps),
+        tuple(strides),
+        (0,) * len(taps),
+        tuple(gaps),
+        merged.groups,
+        merged.bias,
+    )

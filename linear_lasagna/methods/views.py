@@ -32,7 +32,9 @@ def windows(x: torch.Tensor, layer: ExpandedLayer) -> torch.Tensor:
     x = pad(x, layer.padding).contiguous()
     rank = len(layer.kernel_size)
     size = tuple(x.shape[2:])
-    outputs = tuple((n - r) // s + 1 for n, r, s in zip(size, layer.reach, layer.stride, strict=True))
+    # Fields alone: torch's compiler cannot follow a dataclass to its properties.
+    axes = zip(size, layer.kernel_size, layer.dilation, layer.stride, strict=True)
+    outputs = tuple((n - d * (k - 1) - 1) // s + 1 for n, k, d, s in axes)
     steps = [math.prod(size[axis + 1 :]) for axis in range(rank)]
     return x.as_strided(
         (*x.shape[:2], *outputs, *layer.kernel_size),

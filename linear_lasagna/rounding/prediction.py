@@ -19,8 +19,10 @@ from dataclasses import replace
 
 import torch
 
+from linear_lasagna.groupings import apart
 from linear_lasagna.merging.order import fold
-from linear_lasagna.problems import Kernel, Layer, Problem
+from linear_lasagna.methods.direct import direct
+from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.order import pairwise, sequential
 from linear_lasagna.rounding.spread import Setting, Spread, exactly, layer_spread, stack_spread
@@ -79,24 +81,24 @@ def _spread(
     if SCHEDULES[schedule].plans:
         raise ValueError(f"the schedule {schedule!r} merges what a plan says; predict the error of its runs")
     merges = SCHEDULES[schedule].merges
-    if merges is None:
-        return stack_spread(start, wide, expanded, setting)
     SCHEDULES[schedule].layers(problem)
+    (grouping,) = SCHEDULES[schedule].groupings(problem)
+    if merges is None or grouping == apart(problem):
+        return stack_spread(start, wide, expanded, setting)
     exact, errors = merged_kernel(wide, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
     found = layer_spread(start, exact, fold(expanded), setting, errors)
-    if len(SCHEDULES[schedule].groupings(problem)) == 1:
-        return found
-    return _inside(problem, found, stack_spread(start, wide, expanded, setting))
+    return found if inside(problem) == everywhere(problem) else found._replace(values=_in_turn(start, wide, expanded))
 
 
-def _inside(problem: Problem, merged: Spread, stack: Spread) -> Spread:
-    """The merged spread on the outputs that need no padding between the layers, the stack's on the others."""
-    box = inside(problem)
-    if box is not None:
-        for part, other in zip(stack, merged, strict=True):
-            here = (..., *(slice(*ends) for ends in box))
-            part[here] = other[here]
-    return stack
+def _in_turn(x: Spread, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer]) -> torch.Tensor:
+    """The stack's values, where padding between layers makes the merged ones differ at the border.
+
+    The kernels of that border sum fewer products than the merged one; its errors stand for theirs.
+    """
+    y = x.values
+    for kernel, layer in zip(kernels, layers, strict=True):
+        y = direct(y, kernel, layer)
+    return y
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
