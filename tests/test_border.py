@@ -16,8 +16,8 @@ from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.exact import convolve
 from linear_lasagna.merging import border, border_exact, border_operations, not_border_mergeable
-from linear_lasagna.merging.border import as_few, plan
-from linear_lasagna.merging.chain import chained
+from linear_lasagna.merging.border_plan import plan
+from linear_lasagna.merging.chain import as_few, chained
 from linear_lasagna.merging.regions import interior
 from linear_lasagna.methods import Method
 from linear_lasagna.rounding import predict_error
@@ -101,6 +101,14 @@ def test_without_an_interior_the_stack_runs(size):
     y = border_exact(kernels, problem.expanded, problem.size)(x)
     assert torch.equal(y, convolve(x, kernels, problem.layers).to(torch.float64))
     assert border_operations(problem.expanded, 4, problem.size) == problem.macs
+
+
+def test_where_the_border_has_too_many_kernels_the_stack_runs():
+    """Corners of six padded layers in three dimensions: 8 · 8 · 5**3 outputs, each of 8 · 11**3 inputs or so."""
+    problem = Problem("deep", 1, 8, (16, 16, 16), (Layer(8, 3, padding=1),) * 6)
+    assert found_plan(problem) is None
+    assert border_operations(problem.expanded, 8, problem.size) == problem.macs
+    assert SCHEDULES["border_exact"].groupings(problem) == SCHEDULES["stacked"].groupings(problem)
 
 
 def test_a_need_wholly_in_padding():

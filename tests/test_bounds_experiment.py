@@ -21,6 +21,7 @@ from linear_lasagna.formats import accumulator, unit_roundoff
 from linear_lasagna.metrics import magnitudes
 from linear_lasagna.rounding.bounds import failure, probable_bound
 from linear_lasagna.rounding.way_bounds import BOUNDS, DOUBT, certain_bound, confidence, likely_bound, usual_bound
+from linear_lasagna.switches import SWITCHES, switched
 from linear_lasagna.ways import way_named
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
@@ -136,7 +137,7 @@ def test_without_cuda_every_cell_is_skipped_with_the_reason():
     assert {(row["status"], row["reason"]) for row in found} == {("skipped", switches.ABSENT)}
 
 
-@pytest.mark.parametrize("dtype", switches.SWITCHES)
+@pytest.mark.parametrize("dtype", SWITCHES)
 def test_switches_are_put_back(dtype):
     def state() -> list[bool]:
         matmul = torch.backends.cuda.matmul
@@ -145,13 +146,13 @@ def test_switches_are_put_back(dtype):
 
     before = state()
     for on in (True, False):
-        with switches.switched(dtype, on):
+        with switched(SWITCHES[dtype], on):
             own = {"float32": (0, 1), "float16": (2,), "bfloat16": (3,)}[dtype]
             assert [state()[place] for place in own] == [on] * len(own)
             others = [place for place in range(4) if place not in own]
             assert [state()[place] for place in others] == [before[place] for place in others]
         assert state() == before
-    with pytest.raises(RuntimeError, match="left early"), switches.switched(dtype, True):
+    with pytest.raises(RuntimeError, match="left early"), switched(SWITCHES[dtype], True):
         raise RuntimeError("left early")
     assert state() == before
 

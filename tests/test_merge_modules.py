@@ -1,6 +1,7 @@
 """`merge` on PyTorch's modules: any padding, the stack's outputs and gradients, and all that a module can be put to."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -172,6 +173,28 @@ def test_the_layers_run_where_merging_saves_too_little():
     assert dearer.plan((64, 64), batch=10**9) is None
     x = torch.randn(1, 8, 64, 64)
     assert torch.equal(dearer(x), nn.Sequential(*dearer.layers)(x))
+
+
+def test_border_kernels_serve_every_size():
+    """A stack of stride 2 in one axis and 3 in the other has six alignments, each with kernels of its own."""
+    torch.manual_seed(1)
+    strided = nn.Conv2d(2, 4, 3, stride=(2, 1), padding=1, bias=False, dtype=torch.float64)
+    following = nn.Conv2d(4, 2, (3, 2), stride=(1, 3), padding=(1, 2), dtype=torch.float64)
+    modules = nn.Sequential(strided, following)
+    merged = merge(modules)
+    for size in itertools.product(range(19, 23), range(17, 21)):
+        x = torch.randn(1, 2, *size, dtype=torch.float64)
+        assert merged.exact_plan(size) is not None
+        assert (in_regions(merged, size)(x) - modules(x)).abs().max() <= limit_of(modules(x), torch.float64)
+
+
+def test_where_strides_leave_too_many_alignments_the_layers_run():
+    modules = nn.Sequential(nn.Conv2d(1, 64, 3, stride=5, padding=1), nn.Conv2d(64, 1, 3, padding=1))
+    merged = merge(modules)
+    assert len(merged.border) == 0
+    assert merged.exact_plan((500, 500)) is None
+    x = torch.randn(1, 1, 500, 500)
+    assert torch.equal(merged(x), modules(x))
 
 
 def limit_of(y, dtype):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from linear_lasagna.trial.running import full_precision
+from linear_lasagna.switches import full_precision
 
 THREADS = 1
 

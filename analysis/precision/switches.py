@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit, plain
+from linear_lasagna.switches import SWITCHES, switched
 
 WAYS = ("direct", "unfold_matmul", "merged/direct")
-SWITCHES = {
-    "float32": ("cudnn.allow_tf32", "cuda.matmul.allow_tf32"),
-    "float16": ("cuda.matmul.allow_fp16_reduced_precision_reduction",),
-    "bfloat16": ("cuda.matmul.allow_bf16_reduced_precision_reduction",),
-}
 ABSENT = "TF32 and 16-bit reductions are switches of CUDA devices"
 
 
@@ -26,7 +18,7 @@ def rows(unit: Unit) -> list[Row]:
 
     case, found = Case.of(unit), []
     for on in (False, True):
-        with switched(unit.dtype, on):
+        with switched(SWITCHES[unit.dtype], on):
             found += [{**row, "switches": "on" if on else "off"} for row in case.rows(WAYS)]
     return found
 
@@ -35,28 +27,6 @@ def skipped(way: str) -> Row:
     """The row of a cell that cannot be computed here."""
     blank: Row = dict.fromkeys(("relative_l2", "error_u"))
     return {"way": way, "status": "skipped", "reason": ABSENT, **blank, "outputs": 0, "switches": ""}
-
-
-@contextmanager
-def switched(dtype: str, on: bool) -> Iterator[None]:
-    """The dtype's switches of `torch.backends` on or off, and put back afterwards."""
-    import torch
-
-    owners: list[tuple[Any, str]] = []
-    for path in SWITCHES[dtype]:
-        owner: Any = torch.backends
-        *parents, name = path.split(".")
-        for parent in parents:
-            owner = getattr(owner, parent)
-        owners.append((owner, name))
-    kept = [getattr(owner, name) for owner, name in owners]
-    try:
-        for owner, name in owners:
-            setattr(owner, name, on)
-        yield
-    finally:
-        for (owner, name), value in zip(owners, kept, strict=True):
-            setattr(owner, name, value)
 
 
 def grid(seeds: int, *channels: int) -> tuple[Grid]:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from linear_lasagna.merging.border import border_exact, border_operations, not_border_mergeable
+from linear_lasagna.merging.border import border_exact, not_border_mergeable
+from linear_lasagna.merging.border_plan import border_operations
 from linear_lasagna.merging.pairs import merge_kernels, regroup
 from linear_lasagna.merging.stack import merge_stack, merged_layer, not_mergeable
 

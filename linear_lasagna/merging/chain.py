@@ -84,3 +84,8 @@ def runs(chain: Sequence[Link]) -> tuple[Chain, ...]:
             found[-1].append(link)
             merged = merged.followed_by(link)
     return tuple(tuple(run) for run in found)
+
+
+def as_few(chain: Chain) -> Chain:
+    """The chain with every run that merges into one link, right everywhere, merged."""
+    return tuple(joined(run) for run in runs(chain))

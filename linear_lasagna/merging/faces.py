@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from linear_lasagna.merging.chain import Chain, joined
+from linear_lasagna.merging.chain import Chain, as_few, joined, runs
 from linear_lasagna.merging.regions import Shape
+from linear_lasagna.merging.stack import moved, summed_kernel, working_place
 from linear_lasagna.problems import Kernel
 
 TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -58,3 +59,25 @@ def _outputs(channels: int, groups: int, counts: Sequence[int], like: torch.Tens
     each, positions = channels // groups, math.prod(counts)
     ones = torch.eye(each * positions, dtype=like.dtype, device=like.device)
     return ones.view(-1, each, *counts).repeat(1, groups, *(1 for _ in counts))
+
+
+def face_kernels(
+    kernels: Sequence[Kernel], chain: Chain, shapes: Sequence[Shape], merge_dtype: torch.dtype
+) -> list[Kernel]:
+    """One kernel per shape, merged in `merge_dtype`, in the dtype and on the device of the given ones."""
+    weight = kernels[0].weight
+    place = working_place(weight.device, merge_dtype)
+    parts = run_kernels([moved(kernel, place, merge_dtype) for kernel in kernels], runs(chain), merge_dtype)
+    found = (face_kernel(as_few(chain), parts, shape) for shape in shapes)
+    return [moved(kernel, weight.device, weight.dtype) for kernel in found]
+
+
+def run_kernels(kernels: Sequence[Kernel], grouping: Sequence[Chain], merge_dtype: torch.dtype) -> list[Kernel]:
+    """One kernel per run; a run of one layer keeps its own."""
+    found, start = [], 0
+    for run in grouping:
+        part = kernels[start : start + len(run)]
+        layers = [link.layer for link in run]
+        found.append(part[0] if len(run) == 1 else summed_kernel(part, layers, merge_dtype))
+        start += len(run)
+    return found

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from linear_lasagna.merging.border import FACE_METHOD, Plan, compute, face_kernels, in_turn, plan, stack_operations
+from linear_lasagna.merging.assembly import compute, in_turn
+from linear_lasagna.merging.border import FACE_METHOD
+from linear_lasagna.merging.border_plan import Plan, plan, stack_operations
 from linear_lasagna.merging.chain import Chain, joined
+from linear_lasagna.merging.faces import face_kernels
 from linear_lasagna.merging.regions import Shape
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS

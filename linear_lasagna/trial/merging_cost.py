@@ -10,8 +10,9 @@ import torch
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.merging import merge_stack, not_mergeable
 from linear_lasagna.problems import Problem
+from linear_lasagna.switches import full_precision
 from linear_lasagna.trial.record import BASELINE, CONTROL, Trial
-from linear_lasagna.trial.running import Draw, Stage, begin, copied, failing, full_precision, time_together
+from linear_lasagna.trial.running import Draw, Stage, begin, copied, failing, time_together
 from linear_lasagna.validation import check_integers, integer_case
 from linear_lasagna.ways import way_named
 

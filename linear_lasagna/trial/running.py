@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 
@@ -19,6 +19,7 @@ from linear_lasagna.metrics import relative_l2
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Kernel, Problem, Signs
 from linear_lasagna.rounding import unit_roundoff
+from linear_lasagna.switches import full_precision
 from linear_lasagna.timing import measure
 from linear_lasagna.trial.record import Cell, Trial
 from linear_lasagna.validation import TileReference, check_bound, check_integers, integer_case
@@ -208,23 +209,3 @@ def failing(cell: Cell) -> Iterator[None]:
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else "no message"
         cell.fail(reason if isinstance(error, ArithmeticError) else f"{type(error).__name__}: {reason}")
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """TF32 and 16-bit reductions off: a way computes in the dtype that its cell is named after."""
-    matmul: Any = torch.backends.cuda.matmul
-    switches = [
-        (torch.backends.cudnn, "allow_tf32"),
-        (matmul, "allow_tf32"),
-        (matmul, "allow_fp16_reduced_precision_reduction"),
-        (matmul, "allow_bf16_reduced_precision_reduction"),
-    ]
-    kept = [getattr(owner, name) for owner, name in switches]
-    try:
-        for owner, name in switches:
-            setattr(owner, name, False)
-        yield
-    finally:
-        for (owner, name), value in zip(switches, kept, strict=True):
-            setattr(owner, name, value)

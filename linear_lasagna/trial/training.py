@@ -16,8 +16,9 @@ from linear_lasagna.devices import dtype_named
 from linear_lasagna.merging import merged_layer, not_mergeable
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 from linear_lasagna.rounding import layer_bound, merging_bound
+from linear_lasagna.switches import full_precision
 from linear_lasagna.trial.record import BASELINE, CONTROL, Trial
-from linear_lasagna.trial.running import Draw, Stage, begin, copied, failing, full_precision, time_together
+from linear_lasagna.trial.running import Draw, Stage, begin, copied, failing, time_together
 from linear_lasagna.ways import way_named
 
 MERGED = "merged_per_call"

@@ -1,0 +1,77 @@
+"""How one size of input is computed by border-exact merging, and with how many operations. Integers only."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from linear_lasagna.exact.regions import Crop
+from linear_lasagna.merging.chain import Chain, as_few, chained, sizes_of
+from linear_lasagna.merging.regions import Face, face_layer, faces, interior, whole
+from linear_lasagna.problems import ExpandedLayer
+
+# Numbers in the kernels of all faces: 64 MiB in float32. Beyond that (corners of deep stacks in three dimensions) they
+# would cost more to read than merging saves, and the stack runs.
+LARGEST = 2**24
+
+
+class Plan(NamedTuple):
+    """How one size of input is computed.
+
+    inner: the merged layer, with the padding that it adds itself to `need`; layers: those of the faces, without
+    padding. Per image, operations: multiply-accumulates; window_numbers: laid out for the faces' products.
+    kernel_numbers: in the faces' kernels.
+    """
+
+    inner: ExpandedLayer
+    need: Crop
+    faces: tuple[Face, ...]
+    layers: tuple[ExpandedLayer, ...]
+    operations: int
+    window_numbers: int
+    kernel_numbers: int
+
+
+def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
+    """How an input of this size is computed, or None where the stack has to run.
+
+    So it does where no output is interior, and where the faces' kernels have more than `LARGEST` numbers.
+    """
+    links = as_few(chain)
+    inside = interior(links, size)
+    if inside is None:
+        return None
+    found = faces(links, size, inside)
+    layers = tuple(face_layer(links, face.shape) for face in found)
+    numbers = [layer.out_channels * layer.fan_in(in_channels) for layer in layers]
+    if sum(numbers) > LARGEST:
+        return None
+    inner, need = whole(links, size)
+    places = [math.prod(face.sliding) for face in found]
+    operations = layer_operations(inner, in_channels, sizes_of(links, size)[-1])
+    operations += sum(map(operator.mul, places, numbers))
+    windows = sum(place * in_channels * layer.taps for place, layer in zip(places, layers, strict=True))
+    return Plan(inner, need, found, layers, operations, windows, sum(numbers))
+
+
+def layer_operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:
+    """Multiply-accumulates of a layer that has outputs of this size."""
+    return math.prod(size) * layer.out_channels * layer.fan_in(in_channels)
+
+
+def stack_operations(chain: Chain, in_channels: int, size: tuple[int, ...]) -> int:
+    """Multiply-accumulates per image of the stack, layer after layer."""
+    total, channels = 0, in_channels
+    for link, block in zip(chain, sizes_of(chain, size)[1:], strict=True):
+        total += layer_operations(link.layer, channels, block)
+        channels = link.layer.out_channels
+    return total
+
+
+def border_operations(layers: Sequence[ExpandedLayer], in_channels: int, size: tuple[int, ...]) -> int:
+    """Multiply-accumulates per image of `border_exact`: the merged layer and the faces; the stack's where it runs."""
+    chain = chained(layers)
+    found = plan(chain, in_channels, size)
+    return stack_operations(chain, in_channels, size) if found is None else found.operations
