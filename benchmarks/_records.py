@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from linear_lasagna.trial import Trial
 
 BUDGET_S = 2.0
-STEP_TIMEOUT_S = 10.0  # some library kernels never end; what is done with one way takes a few seconds at most
+STEP_TIMEOUT_S = 6.0  # some library kernels never end; what is done with one way takes seconds at most
 
 
 def fetch(

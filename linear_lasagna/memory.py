@@ -7,15 +7,17 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
+
+T = TypeVar("T")
 
 _PYTHON_NOISE = 1 << 18  # Python's own objects and the profiler's, not arrays
 
 
-def peak_bytes(call: Callable[[], object], device: str) -> int | None:
-    """The most bytes that were allocated at once during the call, its result included; None on MPS.
+def with_peak_bytes(call: Callable[[], T], device: str) -> tuple[T, int | None]:
+    """The call's result, and the most bytes that were allocated at once during it, the result included; None on MPS.
 
     CPU: the running total of torch's allocator, plus NumPy's allocations; what a library takes from the operating
     system by itself (scratch space of some GEMMs) is not seen. CUDA: torch's caching allocator.
@@ -23,19 +25,19 @@ def peak_bytes(call: Callable[[], object], device: str) -> int | None:
     kind = device.partition(":")[0]
     if kind == "cuda":
         return _cuda_peak(call, device)
-    return _cpu_peak(call) if kind == "cpu" else None
+    return _cpu_peak(call) if kind == "cpu" else (call(), None)
 
 
-def _cuda_peak(call: Callable[[], object], device: str) -> int:
+def _cuda_peak(call: Callable[[], T], device: str) -> tuple[T, int]:
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    call()
+    result = call()
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    return result, torch.cuda.max_memory_allocated(device) - before
 
 
-def _cpu_peak(call: Callable[[], object]) -> int:
+def _cpu_peak(call: Callable[[], T]) -> tuple[T, int]:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -44,13 +46,12 @@ def _cpu_peak(call: Callable[[], object]) -> int:
         numpy_peak = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-    del result
     total = peak = 0
     events = [event for event in cast(Any, profile).kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):
         total += event.nbytes()
         peak = max(peak, total)
-    return peak + (numpy_peak if numpy_peak > _PYTHON_NOISE else 0)
+    return result, peak + (numpy_peak if numpy_peak > _PYTHON_NOISE else 0)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 
 from linear_lasagna.devices import dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import environment
-from linear_lasagna.memory import peak_bytes
+from linear_lasagna.memory import with_peak_bytes
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Kernel, Problem, Signs
@@ -72,7 +72,7 @@ def run(
     trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
     with torch.no_grad(), full_precision():
         bench = _Bench(trial, parsed, dtype_named(dtype), stage)
-        for step in (_plan, _check_integers, _check_bounds, _measure_errors, _measure_memory, _time):
+        for step in (_plan, _check_integers, _check_bounds, _measure_errors, _time):
             if bench.live():
                 step(bench)
     return finish(trial)
@@ -138,28 +138,23 @@ def _check_bounds(bench: _Bench) -> None:
 
 
 def _measure_errors(bench: _Bench) -> None:
-    """The relative L2 error on the tile, random signs, in units of u; a way whose result is not finite fails."""
+    """The relative L2 error on the tile, random signs, in units of u, and the memory that it took to compute.
+
+    A way whose result is not finite fails.
+    """
     bench.stage("computing the exact result", "")
-    problem = bench.trial.problem
+    problem, device = bench.trial.problem, bench.trial.device
     x, kernels = bench.draw()
     reference = TileReference.of(problem, x, kernels)
     for name, cell, way in bench.live():
-        bench.stage(f"measuring the error of {name}", name)
+        bench.stage(f"measuring the error and memory of {name}", name)
         with failing(cell):
             claimed = reference.claimed(problem, way)
-            error = relative_l2(claimed.errors(way.prepare(problem, kernels)(x)), claimed.values)
+            y, cell.peak_bytes = with_peak_bytes(_thunk(way, problem, kernels, x), device)
+            error = relative_l2(claimed.errors(y), claimed.values)
             if not math.isfinite(error):
                 raise ArithmeticError(f"relative error {error}: the result is not finite, or the exact one is zero")
             cell.error_u = error / unit_roundoff(bench.dtype)
-
-
-def _measure_memory(bench: _Bench) -> None:
-    problem, device = bench.trial.problem, bench.trial.device
-    x, kernels = bench.draw()
-    for name, cell, way in bench.live():
-        bench.stage(f"measuring the memory of {name}", name)
-        with failing(cell):
-            cell.peak_bytes = peak_bytes(_thunk(way, problem, kernels, x), device)
 
 
 def _time(bench: _Bench) -> None:
