@@ -70,8 +70,8 @@ DEFAULT = Preset(
     (
         Selection("sources", _all("sources"), DTYPES),
         Selection("networks", _all("networks"), ("bfloat16", "float32")),
-        Selection("stacks", _all("stacks"), ("float16", "bfloat16", "float32")),
-        Selection("stacks", FEW_STACKS, ("float64",)),
+        Selection("stacks", _all("stacks"), ("bfloat16", "float32")),
+        Selection("stacks", FEW_STACKS, ("float16", "float64")),
         Selection("borders", _all("borders"), ("float32",)),
         Selection("merging", _all("stacks"), ("float32",)),
         Selection("training", FEW_STACKS, ("float32",)),

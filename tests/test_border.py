@@ -59,7 +59,7 @@ def test_interior_and_faces_are_the_output(problem):
         return
     inner = interior(as_few(chained(problem.expanded)), problem.size)
     times = torch.zeros(problem.sizes[-1], dtype=torch.int64)
-    for box in (inner, *(face.box for face in found.faces)):
+    for box in (inner, *(face.box for group in found.groups for face in group.faces)):
         times[tuple(slice(*ends) for ends in box)] += 1
     assert times.eq(1).all()
 
@@ -85,12 +85,11 @@ def test_border_exact_is_the_stack_within_its_bound(problem, seed, dtype):
 def test_faces_of_known_pairs():
     """The pair at 256 x 256: a rim of one, whose kernels see 3 of the merged 5 positions; a rim of two in the chain."""
     pair, sesr = (found_plan(CATALOG[f"borders/{name}"]) for name in ("wide_pair_256", "sesr_x3_256"))
-    taps = [layer.kernel_size for layer in pair.layers]
-    assert sorted(taps) == [(3, 3)] * 4 + [(3, 5)] * 2 + [(5, 3)] * 2
-    assert {layer.out_channels for layer in pair.layers} == {8}
-    corners = [face.box for face in pair.faces if None not in face.shape.counts]
+    layers = [(group.in_channels, group.layer.kernel_size, group.layer.out_channels) for group in pair.groups]
+    assert sorted(layers) == [(2 * 8 * 3, (5,), 2 * 8), (2 * 8 * 3, (5,), 2 * 8), (4 * 8 * 9, (1,), 4 * 8)]
+    corners = [face.box for group in pair.groups for face in group.faces if None not in face.shape.counts]
     assert sorted(corners) == [((a, a + 1), (b, b + 1)) for a in (0, 255) for b in (0, 255)]
-    assert {layer.out_channels for layer in sesr.layers} == {16 * 2, 16 * 2 * 2}
+    assert {group.layer.out_channels for group in sesr.groups} == {2 * 16 * 2, 4 * 16 * 2 * 2}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -125,9 +124,9 @@ def test_operations_are_those_that_are_computed(problem):
     """Counted as the calls are made, one batch of one."""
     counted = []
 
-    def counting(method):
-        def prepare(kernel, layer):
-            call = method.prepare(kernel, layer)
+    def counting(prepare):
+        def prepared(kernel, layer):
+            call = prepare(kernel, layer)
 
             def count(x):
                 y = call(x)
@@ -136,13 +135,13 @@ def test_operations_are_those_that_are_computed(problem):
 
             return count
 
-        return Method("counting", prepare)
+        return prepared
 
     problem = dataclasses.replace(problem, batch=1)
     x, kernels = problem.draw()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS, "counting", counting(METHODS["direct"]))
-        patch.setattr(border, "FACE_METHOD", counting(border.FACE_METHOD))
+        patch.setitem(METHODS, "counting", Method("counting", counting(METHODS["direct"].prepare)))
+        patch.setattr(border, "product", counting(border.product))
         border_exact(kernels, problem.expanded, problem.size, "counting")(x)
     assert sum(counted) == border_operations(problem.expanded, problem.in_channels, problem.size), f"{problem!r}"
 

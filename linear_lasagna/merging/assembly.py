@@ -7,45 +7,38 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from linear_lasagna.exact.regions import Crop
+from linear_lasagna.exact.regions import Box, Crop
 from linear_lasagna.merging.border_plan import Plan
-from linear_lasagna.merging.regions import Shape
+from linear_lasagna.merging.faces import folded, unfolded
 from linear_lasagna.methods import Call
 
 
 def compute(x: torch.Tensor, found: Plan, inner: Call, outer: Sequence[Call]) -> torch.Tensor:
     """All outputs for x ([batch,] channels, *size).
 
-    inner: the convolution of `found.inner`; outer: those of `found.layers`.
+    inner: the convolution of `found.inner`; outer: those of `found.groups`.
     """
     if x.ndim == len(found.inner.padding) + 1:
         return compute(x[None], found, inner, outer)[0]
     y = inner(take(x, found.need, found.inner.padding))
-    for face, call in zip(found.faces, outer, strict=True):
-        place = y
-        for axis, (start, stop) in enumerate(face.box, start=2):
-            place = place.narrow(axis, start, stop - start)
-        place.copy_(unfolded(call(take(x, face.need)), face.shape))
+    for group, call in zip(found.groups, outer, strict=True):
+        parts = call(torch.cat([folded(take(x, face.need), face.shape) for face in group.faces], 1))
+        for face, part in zip(group.faces, parts.chunk(len(group.faces), 1), strict=True):
+            within(y, face.box).copy_(unfolded(part, face.shape))
     return y
 
 
-def unfolded(y: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """(batch, out * counts, *size), 1 on the counted axes -> (batch, out, *size), the counts there."""
-    counts = [count or 1 for count in shape.counts]
-    if max(counts) == 1:
-        return y
-    rank = len(counts)
-    apart = y.unflatten(1, (-1, *counts))
-    order = [axis for pair in zip(range(2, 2 + rank), range(2 + rank, 2 + 2 * rank), strict=True) for axis in pair]
-    sizes = [count * length for count, length in zip(counts, y.shape[2:], strict=True)]
-    return apart.permute(0, 1, *order).reshape(y.shape[0], apart.shape[1], *sizes)
+def within(x: torch.Tensor, box: Box) -> torch.Tensor:
+    """The view of x (…, *size) on a box of its positions."""
+    for axis, (start, stop) in enumerate(box, start=x.ndim - len(box)):
+        if (start, stop) != (0, x.shape[axis]):
+            x = x.narrow(axis, start, stop - start)
+    return x
 
 
 def take(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:
     """The part of x (…, *size) that is needed, with its zeros around it but for `padding` of them on both sides."""
-    for axis, (start, stop) in enumerate(need.box, start=x.ndim - len(need.box)):
-        x = x.narrow(axis, start, stop - start)
-    return zeros_around(x, need, padding)
+    return zeros_around(within(x, need.box), need, padding)
 
 
 def zeros_around(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:

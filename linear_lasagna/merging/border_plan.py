@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from linear_lasagna.exact.regions import Crop
 from linear_lasagna.merging.chain import Chain, as_few, chained, sizes_of
-from linear_lasagna.merging.regions import Face, face_layer, faces, interior, whole
+from linear_lasagna.merging.regions import Group, faces, groups, interior, whole
 from linear_lasagna.problems import ExpandedLayer
 
 # Numbers in the kernels of all faces: 64 MiB in float32. Beyond that (corners of deep stacks in three dimensions) they
@@ -20,15 +19,14 @@ LARGEST = 2**24
 class Plan(NamedTuple):
     """How one size of input is computed.
 
-    inner: the merged layer, with the padding that it adds itself to `need`; layers: those of the faces, without
-    padding. Per image, operations: multiply-accumulates; window_numbers: laid out for the faces' products.
-    kernel_numbers: in the faces' kernels.
+    inner: the merged layer, with the padding that it adds itself to `need`; groups: of the faces. Per image,
+    operations: multiply-accumulates; window_numbers: laid out for the groups' products. kernel_numbers: in their
+    kernels.
     """
 
     inner: ExpandedLayer
     need: Crop
-    faces: tuple[Face, ...]
-    layers: tuple[ExpandedLayer, ...]
+    groups: tuple[Group, ...]
     operations: int
     window_numbers: int
     kernel_numbers: int
@@ -43,17 +41,15 @@ def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
     inside = interior(links, size)
     if inside is None:
         return None
-    found = faces(links, size, inside)
-    layers = tuple(face_layer(links, face.shape) for face in found)
-    numbers = [layer.out_channels * layer.fan_in(in_channels) for layer in layers]
+    found = groups(links, in_channels, faces(links, size, inside))
+    numbers = [group.layer.out_channels * group.layer.fan_in(group.in_channels) for group in found]
     if sum(numbers) > LARGEST:
         return None
     inner, need = whole(links, size)
-    places = [math.prod(face.sliding) for face in found]
     operations = layer_operations(inner, in_channels, sizes_of(links, size)[-1])
-    operations += sum(map(operator.mul, places, numbers))
-    windows = sum(place * in_channels * layer.taps for place, layer in zip(places, layers, strict=True))
-    return Plan(inner, need, found, layers, operations, windows, sum(numbers))
+    operations += sum(group.places * count for group, count in zip(found, numbers, strict=True))
+    windows = sum(group.places * group.in_channels * group.layer.taps for group in found)
+    return Plan(inner, need, found, operations, windows, sum(numbers))
 
 
 def layer_operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:

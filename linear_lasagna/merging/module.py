@@ -13,19 +13,19 @@ import torch
 from torch import nn
 
 from linear_lasagna.merging.assembly import compute, in_turn
-from linear_lasagna.merging.border import FACE_METHOD
 from linear_lasagna.merging.border_plan import Plan, plan, stack_operations
 from linear_lasagna.merging.chain import Chain, joined
 from linear_lasagna.merging.faces import face_kernels
+from linear_lasagna.merging.product import product
 from linear_lasagna.merging.regions import Shape
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS
-from linear_lasagna.problems import Kernel
+from linear_lasagna.problems import ExpandedLayer, Kernel
 
-# What a face costs beside its products, in multiply-accumulates of a stack: calling for it, and moving a number of its
+# What a group of faces costs beside its products, in multiply-accumulates of a stack: calling for it, and moving a number of its
 # windows and of its kernel. Fitted on two cores to the sizes from which on pairs of 3×3 and 5×5, of 3 to 256 channels,
 # gain; a little too high rather than too low, so that small images do not get slower. A measurement decides better.
-FACE_OPERATIONS = 2**22
+GROUP_OPERATIONS = 2**23
 NUMBER_OPERATIONS = 200
 # Sizes modulo the strides for which a module holds the kernels of the border; with more of them the layers run.
 MOST_ALIGNMENTS = 16
@@ -51,9 +51,13 @@ class BorderExact(nn.Module):
         self.chain, self.in_channels = chain, kernels[0].weight.shape[1] * chain[0].layer.groups
         self.layers = nn.ModuleList(copy.deepcopy(module) for module in modules)
         self.merged = Numbers(summed_kernel(kernels, [link.layer for link in chain], merge_dtype))
-        shapes = shapes_of(chain, self.in_channels)
-        self.border = nn.ModuleList(map(Numbers, face_kernels(kernels, chain, shapes, merge_dtype)))
-        self._places = {shape: place for place, shape in enumerate(shapes)}
+        groups = groups_of(chain, self.in_channels)
+        # As matrices: a module's memory format holds for all its weights, and these have not the rank of the others.
+        matrices = (
+            Kernel(weight.flatten(1), bias) for weight, bias in face_kernels(kernels, chain, groups, merge_dtype)
+        )
+        self.border = nn.ModuleList(map(Numbers, matrices))
+        self._places = {shapes: place for place, shapes in enumerate(groups)}
         self._plans: dict[tuple[tuple[int, ...], int], Plan | None] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -64,10 +68,12 @@ class BorderExact(nn.Module):
         if found is None:
             return in_turn(x, list(self.layers))
         outer = [
-            FACE_METHOD.prepare_expanded(_kernel_of(self.border[self._places[face.shape]]), layer)
-            for face, layer in zip(found.faces, found.layers, strict=True)
+            product(_kernel_of(self.border[self._places[group.shapes]], group.layer), group.layer)
+            for group in found.groups
         ]
-        return compute(x, found, METHODS["direct"].prepare_expanded(_kernel_of(self.merged), found.inner), outer)
+        return compute(
+            x, found, METHODS["direct"].prepare_expanded(_kernel_of(self.merged, found.inner), found.inner), outer
+        )
 
     @torch.compiler.assume_constant_result
     def plan(self, size: tuple[int, ...], batch: int = 1) -> Plan | None:
@@ -80,23 +86,23 @@ class BorderExact(nn.Module):
     def exact_plan(self, size: tuple[int, ...]) -> Plan | None:
         """How inputs of this size can be computed, whether it pays or not; None where only the layers can."""
         found = plan(self.chain, self.in_channels, size)
-        known = found is not None and all(face.shape in self._places for face in found.faces)
+        known = found is not None and all(group.shapes in self._places for group in found.groups)
         return found if known else None
 
     def _pays(self, found: Plan, size: tuple[int, ...], batch: int) -> bool:
         saved = stack_operations(self.chain, self.in_channels, size) - found.operations
         numbers = batch * found.window_numbers + found.kernel_numbers
-        return batch * saved > len(found.faces) * FACE_OPERATIONS + numbers * NUMBER_OPERATIONS
+        return batch * saved > len(found.groups) * GROUP_OPERATIONS + numbers * NUMBER_OPERATIONS
 
     def extra_repr(self) -> str:
         layer = joined(self.chain).layer
         return f"{self.in_channels}, {layer.out_channels}, kernel_size={layer.kernel_size}, stride={layer.stride}"
 
 
-def shapes_of(chain: Chain, in_channels: int) -> tuple[Shape, ...]:
-    """The shapes of all faces of images that are no smaller than what one output sees; none where there are too many.
+def groups_of(chain: Chain, in_channels: int) -> tuple[tuple[Shape, ...], ...]:
+    """The shapes of all groups of faces of images that are no smaller than what one output sees.
 
-    Which ones an image has, depends on its size modulo the strides.
+    Which ones an image has, depends on its size modulo the strides; there are none where these allow too many.
     """
     merged = joined(chain)
     if math.prod(merged.layer.stride) > MOST_ALIGNMENTS:
@@ -108,7 +114,7 @@ def shapes_of(chain: Chain, in_channels: int) -> tuple[Shape, ...]:
         large = 4 * (reach + before + after)
         axes.append(range(large, large + stride))
     plans = (plan(chain, in_channels, size) for size in itertools.product(*axes))
-    return tuple(dict.fromkeys(face.shape for found in plans if found is not None for face in found.faces))
+    return tuple(dict.fromkeys(group.shapes for found in plans if found is not None for group in found.groups))
 
 
 class Numbers(nn.Module):
@@ -123,5 +129,5 @@ class Numbers(nn.Module):
         return f"weight={tuple(self.weight.shape)}, bias={self.bias is not None}"
 
 
-def _kernel_of(numbers: Any) -> Kernel:
-    return Kernel(numbers.weight, numbers.bias)
+def _kernel_of(numbers: Any, layer: ExpandedLayer) -> Kernel:
+    return Kernel(numbers.weight.view(layer.out_channels, -1, *layer.kernel_size), numbers.bias)

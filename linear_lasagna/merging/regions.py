@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from linear_lasagna.exact.regions import Box, Crop, crop, size_of
 from linear_lasagna.merging.chain import Link, joined, sizes_of
@@ -23,13 +23,23 @@ from linear_lasagna.problems import ExpandedLayer
 class Shape(NamedTuple):
     """All that the kernel of a face depends on: it is the same for faces of images of different sizes.
 
-    counts: outputs per axis, None along an axis on which the face is as long as the interior. cuts: per link, first to
-    last, and per axis, how many of the positions that the outputs need lie before and after the link's input; where
-    all do, one is negative, as in `Crop`. 0 along the axes of no count.
+    counts: outputs per axis, None along an axis on which the face is as long as the interior and its kernel slides.
+    cuts: per link, first to last, and per axis, how many of the positions that the outputs need lie before and after
+    the link's input; where all do, one is negative, as in `Crop`. 0 along the sliding axes.
     """
 
     counts: tuple[int | None, ...]
     cuts: tuple[tuple[tuple[int, int], ...], ...]
+
+
+def counted(shape: Shape) -> tuple[int, ...]:
+    """The axes with a count."""
+    return tuple(axis for axis, count in enumerate(shape.counts) if count is not None)
+
+
+def sliding(shape: Shape) -> tuple[int, ...]:
+    """The other axes."""
+    return tuple(axis for axis, count in enumerate(shape.counts) if count is None)
 
 
 class Face(NamedTuple):
@@ -42,10 +52,19 @@ class Face(NamedTuple):
     box: Box
     need: Crop
 
-    @property
-    def sliding(self) -> tuple[int, ...]:
-        """Outputs per axis that the face's layer computes as positions, not as channels."""
-        return tuple(1 if n else length for n, length in zip(self.shape.counts, size_of(self.box), strict=True))
+
+class Group(NamedTuple):
+    """Faces that one unpadded layer of `in_channels` computes together: each is a group of its channels.
+
+    A face's outputs along the counted axes are channels, and so are the positions that it needs there: a side of an
+    image becomes a line, a corner a point. places: outputs per channel of the layer.
+    """
+
+    faces: tuple[Face, ...]
+    shapes: tuple[Shape, ...]
+    layer: ExpandedLayer
+    in_channels: int
+    places: int
 
 
 def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
@@ -99,23 +118,36 @@ def face(chain: Sequence[Link], size: tuple[int, ...], box: Box, ends: Sequence[
     return Face(Shape(counts, cuts), box, Crop(*(tuple(each) for each in zip(*need, strict=True))))
 
 
-def face_layer(chain: Sequence[Link], shape: Shape) -> ExpandedLayer:
-    """The unpadded layer that computes a face: its outputs along the counted axes are channels, its taps all inputs."""
-    merged = joined(chain).layer
-    taps, strides, gaps = [], [], []
-    for axis, count in enumerate(shape.counts):
-        extent = count or 0
+def groups(chain: Sequence[Link], in_channels: int, faces: Sequence[Face]) -> tuple[Group, ...]:
+    """The faces in as few groups as can be: those alike that are counted along the same axes."""
+    alike: dict[tuple[Any, ...], list[Face]] = {}
+    for face in faces:
+        alike.setdefault((counted(face.shape), *face_layer(chain, in_channels, face.shape)), []).append(face)
+    found = []
+    for (_, layer, channels), members in alike.items():
+        n, first = len(members), members[0]
+        joint = replace(layer, out_channels=n * layer.out_channels, groups=n * layer.groups)
+        places = math.prod(first.box[axis][1] - first.box[axis][0] for axis in sliding(first.shape))
+        found.append(Group(tuple(members), tuple(face.shape for face in members), joint, n * channels, places))
+    return tuple(found)
+
+
+def face_layer(chain: Sequence[Link], in_channels: int, shape: Shape) -> tuple[ExpandedLayer, int]:
+    """The unpadded layer that computes a face, and its input channels. A corner's slides along one axis of one."""
+    merged, positions = joined(chain).layer, 1
+    for axis in counted(shape):
+        extent = shape.counts[axis] or 0
         for link, cuts in zip(reversed(chain), reversed(shape.cuts), strict=True):
             extent = (extent - 1) * link.layer.stride[axis] + link.layer.reach[axis] - sum(cuts[axis])
-        taps.append(merged.kernel_size[axis] if count is None else extent)
-        strides.append(merged.stride[axis] if count is None else 1)
-        gaps.append(merged.dilation[axis] if count is None else 1)
-    return ExpandedLayer(
-        merged.out_channels * math.prod(count or 1 for count in shape.counts),
-        tuple(taps),
-        tuple(strides),
-        (0,) * len(taps),
-        tuple(gaps),
+        positions *= extent
+    outputs = math.prod(count or 1 for count in shape.counts)
+    layer = ExpandedLayer(
+        merged.out_channels * outputs,
+        tuple(merged.kernel_size[axis] for axis in sliding(shape)) or (1,),
+        tuple(merged.stride[axis] for axis in sliding(shape)) or (1,),
+        (0,) * max(1, len(sliding(shape))),
+        tuple(merged.dilation[axis] for axis in sliding(shape)) or (1,),
         merged.groups,
         merged.bias,
     )
+    return layer, in_channels * positions
