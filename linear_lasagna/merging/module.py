@@ -23,8 +23,8 @@ from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
 # What a group of faces costs beside its products, in multiply-accumulates of a stack: calling for it, and moving a
-# number of its windows and of its kernel. Estimated on two cores from the sizes from which on pairs of 3×3 and 5×5, of 3
-# to 256 channels, gain; a measurement decides better.
+# number of its windows and of its kernel. Estimated on two cores from the sizes from which on pairs of 3×3 and 5×5,
+# of 3 to 256 channels, gain; a measurement decides better.
 GROUP_OPERATIONS = 2**23
 NUMBER_OPERATIONS = 200
 # Sizes modulo the strides for which a module holds the kernels of the border; with more of them the layers run.
