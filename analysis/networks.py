@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from statistics import median
 from typing import Any
 
 from analysis.frames import Frame, framed
@@ -31,8 +32,8 @@ TOTALS = [
 def totals(records: Records) -> Frame:
     """One row per network, dtype, device and way that was timed on all layers that were run.
 
-    layers: the distinct layers that were run; catalogued: how many the network has. The interval is the median's over
-    blocks: a block's total is the sum of its layers' block medians, each × occurrences.
+    layers: the distinct layers that were run; catalogued: how many the network has. The speedup is the median over
+    blocks, with its interval: a block's total is the sum of its layers' block medians, each × occurrences.
     """
     networks: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in records:
@@ -54,8 +55,8 @@ def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterable[t
     blocks = {way: _block_totals([(count, timing.medians(way)) for count, timing in timings]) for way in everywhere}
     seconds = {way: sum(count * timing.seconds(way) for count, timing in timings) for way in everywhere}
     for way in sorted(everywhere):
-        speedup = seconds[baseline] / seconds[way]
-        ends = (math.nan, math.nan) if way == baseline else _interval(blocks[baseline], blocks[way])
+        speedup, *ends = _speedup(blocks[baseline], blocks[way])
+        ends = (math.nan, math.nan) if way == baseline else ends
         yield (*key, way, way == baseline, seconds[way], speedup, *ends, len(layers), catalogued)
 
 
@@ -65,8 +66,8 @@ def _block_totals(layers: list[tuple[int, list[float]]]) -> list[float]:
     return [sum(count * medians[block] for count, medians in layers) for block in range(blocks)]
 
 
-def _interval(baseline: list[float], way: list[float]) -> tuple[float, float]:
+def _speedup(baseline: list[float], way: list[float]) -> tuple[float, float, float]:
+    """The median over blocks of the ratio, and its interval: NaN where there are too few blocks."""
     ratios = [theirs / mine for theirs, mine in zip(baseline, way, strict=False)]
-    if len(ratios) < LEAST_BLOCKS:
-        return math.nan, math.nan
-    return median_interval(ratios) or (math.nan, math.nan)
+    interval = median_interval(ratios) if len(ratios) >= LEAST_BLOCKS else None
+    return (median(ratios), *(interval or (math.nan, math.nan)))
