@@ -171,6 +171,20 @@ def test_network_totals_weigh_layers_by_their_occurrences():
     assert (found["layers"]["direct"], found["catalogued"]["direct"]) == (2, 23)
 
 
+def test_a_networks_speedup_lies_in_its_interval():
+    """Two layers that are slow in other blocks: every layer's median misses what most blocks' totals contain."""
+    layers = [
+        synthetic.trial(f"resnet50/{name}", {"unfold_matmul": 1.0}, seconds=1e-3)
+        for name in ("conv2_3x3", "conv4_expand")
+    ]
+    blocks = len(synthetic.DEVIATIONS)
+    for layer, slow in zip(layers, (range(5), range(blocks - 5, blocks)), strict=True):
+        layer.cells["direct"].samples = [[1e-2 if block in slow else 1e-3] for block in range(blocks)]
+    found = networks.totals(records(*layers)).set_index("way").loc["unfold_matmul"]
+    assert found["speedup_lower"] <= found["speedup"] <= found["speedup_upper"]
+    assert found["speedup"] > 2
+
+
 def test_exponents_of_exact_power_laws():
     found = growth.exponents(synthetic.precision())
     for dtype in synthetic.UNITS:

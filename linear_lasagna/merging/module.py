@@ -36,7 +36,8 @@ class BorderExact(nn.Module):
 
     One merged convolution computes all outputs, and merged kernels of their own those anew that need zeros between the
     layers. Where that saves fewer operations over the layers one after another than the faces cost beside theirs, the
-    layers run: on small images, and in stacks that merging makes dearer.
+    layers run: on small images, and in stacks that merging makes dearer. They run, too, where the border would take too
+    many kernels: over 2**24 numbers (`border_plan.LARGEST`), or strides that leave more than 16 alignments.
 
     Parameters: `merged` (the merged kernel), `border` (the kernels of the outputs around the interior, in two
     dimensions of four sides and four corners) and `layers` (the given ones, copied). It is a transform for inference:

@@ -57,7 +57,8 @@ class Group(NamedTuple):
     """Faces that one unpadded layer of `in_channels` computes together: each is a group of its channels.
 
     A face's outputs along the counted axes are channels, and so are the positions that it needs there: a side of an
-    image becomes a line, a corner a point. places: outputs per channel of the layer.
+    image becomes a line, a corner a point. shapes: those of the faces, the key of their joint kernel. places: outputs
+    per channel of the layer.
     """
 
     faces: tuple[Face, ...]
@@ -112,23 +113,23 @@ def face(chain: Sequence[Link], size: tuple[int, ...], box: Box, ends: Sequence[
         for each in reversed(crops)
     )
     counts = tuple(n if end else None for n, end in zip(size_of(box), ends, strict=True))
-    sliding = crop(joined(chain).layer, size, box)
-    axes = zip(ends, needed, sliding.box, sliding.before, sliding.after, strict=True)
+    merged = crop(joined(chain).layer, size, box)
+    axes = zip(ends, needed, merged.box, merged.before, merged.after, strict=True)
     need = [(mine, 0, 0) if end else (theirs, before, after) for end, mine, theirs, before, after in axes]
     return Face(Shape(counts, cuts), box, Crop(*(tuple(each) for each in zip(*need, strict=True))))
 
 
-def groups(chain: Sequence[Link], in_channels: int, faces: Sequence[Face]) -> tuple[Group, ...]:
+def groups(chain: Sequence[Link], in_channels: int, around: Sequence[Face]) -> tuple[Group, ...]:
     """The faces in as few groups as can be: those alike that are counted along the same axes."""
     alike: dict[tuple[Any, ...], list[Face]] = {}
-    for face in faces:
-        alike.setdefault((counted(face.shape), *face_layer(chain, in_channels, face.shape)), []).append(face)
+    for each in around:
+        alike.setdefault((counted(each.shape), *face_layer(chain, in_channels, each.shape)), []).append(each)
     found = []
     for (_, layer, channels), members in alike.items():
         n, first = len(members), members[0]
         joint = replace(layer, out_channels=n * layer.out_channels, groups=n * layer.groups)
         places = math.prod(first.box[axis][1] - first.box[axis][0] for axis in sliding(first.shape))
-        found.append(Group(tuple(members), tuple(face.shape for face in members), joint, n * channels, places))
+        found.append(Group(tuple(members), tuple(each.shape for each in members), joint, n * channels, places))
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ from linear_lasagna.problems import ExpandedLayer, Kernel
 def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     rank = len(layer.kernel_size)
     groups = layer.groups
-    columns = grouped_rows(kernel.weight, groups).transpose(1, 2)
+    columns = grouped_rows(kernel.weight, groups).transpose(1, 2).contiguous()
     taps_last = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
 
     def call(x: torch.Tensor) -> torch.Tensor:
