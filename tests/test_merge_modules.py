@@ -47,7 +47,8 @@ def modules_of(problem, kernels, dtype=torch.float64, padding=None):
 def in_regions(merged, size, batches=(1, 2)):
     """The module, made to compute border and interior apart even where the layers would be cheaper."""
     if isinstance(merged, BorderExact):
-        merged._plans |= {(size, batch): merged.exact_plan(size) for batch in batches}
+        for batch in batches:
+            merged.settle(size, batch)
     return merged
 
 

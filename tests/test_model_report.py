@@ -7,7 +7,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from blocks import SESR, RepVGG, ResNet, drawn, normalised, trained
-from equal_models import merged_of
+from equal_models import computed, merged_of
 from torch import nn
 
 import linear_lasagna.models.deciding
@@ -45,7 +45,7 @@ def test_report_of_what_is_left():
     assert run.groups == run.modules == ()
     assert run.operations_before == run.operations_after == 8 * 2 * 9 * 49 + 2 * 8 * 9 * 25
     assert run.predicted_error is None
-    assert run.left == f"merging pays nowhere; all of it as one takes 4e+04 MAC instead of {run.operations_before:.3g}"
+    assert run.left == "merging pays nowhere; all of it as one takes 40 k operations instead of 10.7 k"
     assert report.merged == ()
     assert "0, 1: left (" in str(report)
     assert torch.equal(merged(drawn(1, 8, 9, 9)), model(drawn(1, 8, 9, 9)))
@@ -144,13 +144,38 @@ def test_runs_of_several_layers_are_planned_by_time_where_times_are_asked_for(mo
 
     def planned(problem, *where, cost="operations"):
         asked.append((problem.batch, where, cost))
-        return Plan(problem, cost, ((0, 1), (1, 2)), 1.0, 1.0, 2.5)
+        return Plan(problem, cost, ((0, 1), (1, 2)), 0.001, 0.001, 0.0025)
 
     model, x = trained(nn.Sequential(nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1))), drawn(3, 2, 8, 8)
     monkeypatch.setattr(linear_lasagna.models.deciding, "plan", planned)
     _, report = merge_model(model, x, measure=True)
     assert asked == [(3, ("cpu", torch.float64), "measured")]
-    assert report.runs[0].left == "merging pays nowhere; all of it as one takes 2.5 s instead of 1"
+    assert report.runs[0].left == "merging pays nowhere; all of it as one takes 2.5 ms instead of 1"
+
+
+PADDED_PAIR = (nn.Conv2d(2, 32, 3, padding=1), nn.Conv2d(32, 2, 3, padding=1))
+
+
+def test_a_padded_run_on_a_small_image_is_left():
+    """The report says what runs: the layers, because the border's calls cost more than merging saves here."""
+    merged, report = merged_of(trained(nn.Sequential(*PADDED_PAIR)), drawn(1, 2, 24, 24))
+    assert len(computed(merged)) == 2
+    assert report.operations_after == report.operations_before == 24 * 24 * 2 * 9 * 2 * 32
+    assert report.runs[0].left.startswith("on images this small the border costs more than merging saves")
+
+
+def test_what_was_measured_is_not_overruled_by_the_estimate(monkeypatch):
+    """A plan by time that merges is followed for inputs of the example's size, and of no other."""
+
+    def planned(problem, *where, cost="operations"):
+        return Plan(problem, cost, ((0, 2),), 1.0, 2.0, 1.0)
+
+    monkeypatch.setattr(linear_lasagna.models.deciding, "plan", planned)
+    monkeypatch.setattr(linear_lasagna.models.measuring, "measure", seconds(1.0, 0.5))
+    merged, report = merged_of(trained(nn.Sequential(*PADDED_PAIR)), drawn(3, 2, 24, 24), measure=True)
+    assert report.operations_after < report.operations_before
+    assert merged.merged.plan((24, 24), batch=3) is not None
+    assert merged.merged.plan((24, 24), batch=1) is None
 
 
 def test_measured_in_float64_has_no_error(monkeypatch):

@@ -20,7 +20,7 @@ from linear_lasagna.planning import Plan, plan, planner, remembered
 from linear_lasagna.planning import measure as measure_module
 from linear_lasagna.planning.compute import prepare_runs, unsupported_run
 from linear_lasagna.planning.measure import Bench, Measured, decide, run_seconds, worth_timing
-from linear_lasagna.planning.operations import operations, run_operations
+from linear_lasagna.planning.operations import operations, price, run_operations
 from linear_lasagna.planning.runs import all_runs, cheapest, part, separate, whole
 from linear_lasagna.problems import Kernel
 from linear_lasagna.timing import Timing
@@ -99,7 +99,8 @@ def test_any_stack_has_a_plan_that_covers_it(problem):
     found = plan(problem)
     assert [index for start, stop in found.runs for index in range(start, stop)] == list(range(problem.depth))
     assert found.planned <= found.stacked == problem.macs
-    assert found.merged is None or found.planned <= found.merged
+    # A border on images as small as these costs more than merging saves: such a run is no choice.
+    assert found.merged is None or price(problem, whole(problem.depth)[0]) is None or found.planned <= found.merged
     assert operations(problem, found.runs) == found.planned
 
 
@@ -184,8 +185,18 @@ def test_a_padded_run_costs_its_border_too():
     assert count == 2 * border_operations(PADDED.expanded, 8, (24, 24))
     inside = 2 * 22 * 22 * 8 * 8 * 25
     assert inside < count < PADDED.macs
-    assert plan(PADDED).runs == ((0, 2),)
     assert plan(PADDED).merged == count
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "runs"), [(2, 24, separate(2)), (2, 240, whole(2)), (256, 24, whole(2)), (10**6, 2, separate(2))]
+)
+def test_a_padded_run_is_merged_by_count_where_that_saves_more_than_the_border_costs(batch, size, runs):
+    """The border costs calls, however small the image; they are shared by a batch. Of 2×2 outputs all are border."""
+    problem = dataclasses.replace(PADDED, batch=batch, size=(size, size))
+    assert plan(problem).runs == runs
+    assert price(problem, (0, 2)) == (run_operations(problem, (0, 2)) if runs == whole(2) else None)
+    assert plan(problem).planned == operations(problem, runs)
 
 
 # Computing a cut

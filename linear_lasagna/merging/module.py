@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from linear_lasagna.merging.assembly import compute, in_turn
-from linear_lasagna.merging.border_plan import Plan, plan, stack_operations
+from linear_lasagna.merging.border_plan import Plan, pays, plan
 from linear_lasagna.merging.chain import Chain, joined
 from linear_lasagna.merging.faces import face_kernels
 from linear_lasagna.merging.product import product
@@ -22,11 +22,6 @@ from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
-# What a group of faces costs beside its products, in multiply-accumulates of a stack: calling for it, and moving a
-# number of its windows and of its kernel. Estimated on two cores from the sizes from which on pairs of 3×3 and 5×5,
-# of 3 to 256 channels, gain; a measurement decides better.
-GROUP_OPERATIONS = 2**23
-NUMBER_OPERATIONS = 200
 # Sizes modulo the strides for which a module holds the kernels of the border; with more of them the layers run.
 MOST_ALIGNMENTS = 16
 
@@ -81,19 +76,19 @@ class BorderExact(nn.Module):
         """How inputs of this size are computed; None where the layers run one after another."""
         if (size, batch) not in self._plans:
             found = self.exact_plan(size)
-            self._plans[size, batch] = found if found is not None and self._pays(found, size, batch) else None
+            worthwhile = found is not None and pays(found, self.chain, self.in_channels, size, batch)
+            self._plans[size, batch] = found if worthwhile else None
         return self._plans[size, batch]
+
+    def settle(self, size: tuple[int, ...], batch: int = 1) -> None:
+        """Compute inputs of this size with the merged kernels, if they can be, whatever the estimate says."""
+        self._plans[size, batch] = self.exact_plan(size)
 
     def exact_plan(self, size: tuple[int, ...]) -> Plan | None:
         """How inputs of this size can be computed, whether it pays or not; None where only the layers can."""
         found = plan(self.chain, self.in_channels, size)
         known = found is not None and all(group.shapes in self._places for group in found.groups)
         return found if known else None
-
-    def _pays(self, found: Plan, size: tuple[int, ...], batch: int) -> bool:
-        saved = stack_operations(self.chain, self.in_channels, size) - found.operations
-        numbers = batch * found.window_numbers + found.kernel_numbers
-        return batch * saved > len(found.groups) * GROUP_OPERATIONS + numbers * NUMBER_OPERATIONS
 
     def extra_repr(self) -> str:
         layer = joined(self.chain).layer

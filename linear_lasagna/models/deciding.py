@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
 
 from linear_lasagna.merging import border_operations, merge
+from linear_lasagna.merging.module import BorderExact
 from linear_lasagna.models.finding import Found, size_of
 from linear_lasagna.models.layers import as_given, module_of
+from linear_lasagna.models.report import count_text
 from linear_lasagna.models.steps import Chain, Step, macs, names_of, problem_of
 from linear_lasagna.planning import Plan, plan
 from linear_lasagna.problems import Problem
@@ -31,18 +33,24 @@ class Run:
 
     @property
     def problem(self) -> Problem:
-        """The steps as a stack, for one image."""
-        return problem_of(self.chain.steps, size_of(self.chain.base))
+        """The steps as a stack, for the example."""
+        return problem_of(self.chain.steps, size_of(self.chain.base), self.chain.base.meta["tensor"].shape[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """groups: the steps that become one, in order. Operations: per image. left: why the run is left, or None."""
+    """groups: the steps that become one, in order; sizes: of what each reads. Operations: per image.
+
+    timed_batch: of the images with which it was decided by time, None where by counting. left: why the run is left, or
+    None.
+    """
 
     run: Run
     groups: tuple[tuple[Step, ...], ...]
+    sizes: tuple[tuple[int, ...], ...]
     operations_before: int
     operations_after: int
+    timed_batch: int | None
     left: str | None
 
 
@@ -66,26 +74,39 @@ def needed_runs(graph: fx.Graph, found: Found) -> list[Run]:
 def decide(run: Run, measure: bool) -> Decision:
     """The cheapest grouping of the run, by operation count or by measured time."""
     steps, problem = run.chain.steps, run.problem
-    planned = _timed_plan(run) if measure and len(steps) > 1 else plan(problem)
+    timed = measure and len(steps) > 1
+    planned = _timed_plan(run, problem) if timed else plan(problem)
     groups = tuple(steps[start:stop] for start, stop in planned.runs)
-    starts = (problem.sizes[start] for start, _ in planned.runs)
-    after = sum(_operations(group, size) for group, size in zip(groups, starts, strict=True))
-    left = None
-    if all(unchanged(group) for group in groups):
-        left = "a single layer" if len(steps) == 1 else f"merging pays nowhere; {_as_one(planned)}"
-    return Decision(run, groups, sum(step.operations for step in steps), after, left)
+    sizes = tuple(problem.sizes[start] for start, _ in planned.runs)
+    return Decision(
+        run,
+        groups,
+        sizes,
+        operations_before=sum(step.operations for step in steps),
+        operations_after=sum(_operations(group, size) for group, size in zip(groups, sizes, strict=True)),
+        timed_batch=problem.batch if timed else None,
+        left=_why_left(planned) if all(unchanged(group) for group in groups) else None,
+    )
 
 
-def _timed_plan(run: Run) -> Plan:
+def _timed_plan(run: Run, problem: Problem) -> Plan:
     value = run.chain.base.meta["tensor"]
-    problem = replace(run.problem, batch=value.shape[0])
     return plan(problem, str(value.device), value.dtype, cost="measured")
 
 
-def _as_one(planned: Plan) -> str:
+def _why_left(planned: Plan) -> str:
+    if planned.problem.depth == 1:
+        return "a single layer"
     if planned.merged is None:
-        return "all of it as one cannot be merged"
-    return f"all of it as one takes {planned.merged:.3g} {planned.unit} instead of {planned.stacked:.3g}"
+        return "merging pays nowhere; all of it as one cannot be merged"
+    if planned.cost == "measured":
+        times = f"{planned.merged * 1e3:.3g} ms instead of {planned.stacked * 1e3:.3g}"
+        return f"merging pays nowhere; all of it as one takes {times}"
+    merged, stacked = (count / planned.problem.batch for count in (planned.merged, planned.stacked))
+    costs = f"all of it as one takes {count_text(merged)} operations instead of {count_text(stacked)}"
+    if merged < stacked:
+        return f"on images this small the border costs more than merging saves; {costs}"
+    return f"merging pays nowhere; {costs}"
 
 
 def unchanged(group: Sequence[Step]) -> str | None:
@@ -99,14 +120,17 @@ def _operations(group: Sequence[Step], size: tuple[int, ...]) -> int:
     return border_operations([step.layer for step in group], group[0].in_channels, size)
 
 
-def built(group: Sequence[Step], model: nn.Module) -> nn.Module:
-    """The module that computes the group; the model's own where that is one of its modules unchanged.
+def built(decision: Decision, place: int, model: nn.Module) -> nn.Module:
+    """The module that computes the group at this place; the model's own where that is one of its modules unchanged.
 
     Everything is computed in float64 and rounded once, to the dtype of the modules that it stands for.
     """
+    group = decision.groups[place]
     own = unchanged(group)
     if own is not None:
         return model.get_submodule(own)
     modules = [module_of(step.kernel(), step.layer, step.in_channels) for step in group]
     merged = merge(modules, merge_dtype=torch.float64) if len(modules) > 1 else modules[0]
+    if isinstance(merged, BorderExact) and decision.timed_batch is not None:
+        merged.settle(decision.sizes[place], decision.timed_batch)
     return as_given(merged, [model.get_submodule(name) for name in names_of(group)])

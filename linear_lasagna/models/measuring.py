@@ -15,7 +15,7 @@ from linear_lasagna.models.report import Measured
 from linear_lasagna.models.values import home, wide
 from linear_lasagna.timing import compare, measure
 
-BUDGET_S = 0.5  # for one run, spent on both and the control
+BUDGET_S = 1.0  # for one run, spent on both and the control
 
 
 def inputs_of(model: fx.GraphModule, inputs: Sequence[Any], runs: Sequence[Run]) -> dict[fx.Node, torch.Tensor]:
@@ -42,7 +42,7 @@ class _Capturing(fx.Interpreter):
 def measured(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> Measured:
     """The run as it is in the model, and as it was decided, on x. model: not rewritten yet."""
     before = original(model, decision.run)
-    after = nn.Sequential(*(built(group, model) for group in decision.groups))
+    after = nn.Sequential(*(built(decision, place, model) for place in range(len(decision.groups))))
 
     def build(block: int) -> dict[str, Any]:
         y = x.clone()

@@ -76,7 +76,7 @@ class Report:
         return sum(run.operations_after for run in self.runs)
 
     def __str__(self) -> str:
-        total = f"{_count(self.operations_before)} -> {_count(self.operations_after)} operations per image"
+        total = f"{count_text(self.operations_before)} -> {count_text(self.operations_after)} operations per image"
         lines = [f"{len(self.merged)} of {len(self.runs)} runs merged, {total}"]
         lines += [line for run in self.runs for line in _lines(run)]
         lines += [f"note: {', '.join(note.layers)}: {note.reason}" for note in self.notes]
@@ -86,9 +86,9 @@ class Report:
 def _lines(run: RunReport) -> list[str]:
     shapes = " -> ".join("×".join(map(str, shape)) for shape in (run.in_shape, run.out_shape))
     if run.left is not None:
-        return [f"{', '.join(run.layers)}: left ({run.left})", f"    {shapes}, {_count(run.operations_before)}"]
+        return [f"{', '.join(run.layers)}: left ({run.left})", f"    {shapes}, {count_text(run.operations_before)}"]
     groups = "; ".join(f"{' + '.join(g)} -> {name}" for g, name in zip(run.groups, run.modules, strict=True))
-    operations = f"{_count(run.operations_before)} -> {_count(run.operations_after)} operations"
+    operations = f"{count_text(run.operations_before)} -> {count_text(run.operations_after)} operations"
     lines = [groups, f"    {shapes}, {operations}"]
     if run.predicted_error is not None:
         lines[-1] += ", error {:.1e} to {:.1e} predicted".format(*run.predicted_error)
@@ -107,8 +107,9 @@ def _measured(found: Measured) -> str:
     return text
 
 
-def _count(operations: int) -> str:
+def count_text(operations: float) -> str:
+    """As in "9.44 M"."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if operations >= size:
             return f"{operations / size:.3g} {unit}"
-    return str(operations)
+    return f"{operations:.3g}"

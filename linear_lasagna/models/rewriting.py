@@ -6,11 +6,11 @@ import operator
 from collections.abc import Sequence
 from itertools import takewhile
 
-from torch import fx
+from torch import fx, nn
 
 from linear_lasagna.models.deciding import Decision, built, unchanged
 from linear_lasagna.models.finding import Found
-from linear_lasagna.models.steps import Step, names_of
+from linear_lasagna.models.steps import names_of
 
 
 def rewrite(model: fx.GraphModule, decisions: Sequence[Decision], found: Found) -> dict[Decision, tuple[fx.Node, ...]]:
@@ -38,8 +38,8 @@ def _calls(model: fx.GraphModule, decision: Decision, now: dict[fx.Node, fx.Node
     """The run's groups, called in turn; now: what replaces the nodes that earlier runs led to."""
     nodes: list[fx.Node] = []
     base = decision.run.chain.base
-    for group in decision.groups:
-        target = unchanged(group) or _added(model, group)
+    for place, group in enumerate(decision.groups):
+        target = unchanged(group) or _added(model, built(decision, place, model), names_of(group))
         with model.graph.inserting_before(decision.run.output):
             nodes.append(model.graph.call_module(target, (nodes[-1] if nodes else now.get(base, base),)))
     return tuple(nodes)
@@ -53,12 +53,12 @@ def _sum(model: fx.GraphModule, terms: Sequence[fx.Node], output: fx.Node) -> fx
     return total
 
 
-def _added(model: fx.GraphModule, group: Sequence[Step]) -> str:
-    """The name of the group's new module: "merged", inside of what contains all modules that it stands for."""
-    paths = [name.split(".")[:-1] for name in names_of(group)]
+def _added(model: fx.GraphModule, module: nn.Module, names: Sequence[str]) -> str:
+    """The new module's name: "merged", inside of what contains all modules that it stands for, `names`."""
+    paths = [name.split(".")[:-1] for name in names]
     common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
     taken = dict(model.named_modules(remove_duplicate=False))
     name = ".".join([*common, "merged"])
     name = next(n for n in (name, *(f"{name}_{count}" for count in range(1, len(taken) + 2))) if n not in taken)
-    model.add_submodule(name, built(group, model))
+    model.add_submodule(name, module)
     return name

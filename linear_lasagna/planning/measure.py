@@ -11,7 +11,7 @@ import torch
 
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.planning.compute import prepare_run, prepare_runs, unsupported_run
-from linear_lasagna.planning.operations import run_operations
+from linear_lasagna.planning.operations import price, run_operations
 from linear_lasagna.planning.runs import Run, Runs, all_runs, cheapest, separate, whole
 from linear_lasagna.problems import Problem
 from linear_lasagna.timing import BLOCKS, Timing, block_log_ratios, measure
@@ -47,6 +47,10 @@ class Bench(NamedTuple):
         """Whether the run can be computed as one here."""
         return unsupported_run(self.problem, run, METHODS[self.method], self.dtype, self.device) is None
 
+    def counted(self, count: Callable[[Problem, Run], int | None], run: Run) -> int | None:
+        """`count` of the run, None where it cannot be computed as one here."""
+        return count(self.problem, run) if self.possible(run) else None
+
     def inputs(self, starts: Iterable[int]) -> dict[int, torch.Tensor]:
         """An input for every layer in `starts`, drawn as if it were the stack's own."""
         generator = torch.Generator().manual_seed(SEED)
@@ -68,7 +72,7 @@ def plan_by_time(bench: Bench, budget_s: float) -> Measured:
     if bench.possible((0, depth)) and depth > 1:
         cuts[MERGED] = whole(depth)
     fastest = cheapest(depth, seconds.get)
-    for name, runs in (("operations", cheapest(depth, partial(_count, bench))), ("time", fastest)):
+    for name, runs in (("operations", cheapest(depth, partial(bench.counted, price))), ("time", fastest)):
         if runs not in cuts.values():
             cuts[name] = runs
     expected = {name: sum(seconds.get(run, 0.0) for run in runs) for name, runs in cuts.items()}
@@ -79,13 +83,9 @@ def plan_by_time(bench: Bench, budget_s: float) -> Measured:
     return Measured(cuts[chosen], found[chosen], found[STACKED], found.get(MERGED))
 
 
-def _count(bench: Bench, run: Run) -> int | None:
-    return run_operations(bench.problem, run) if bench.possible(run) else None
-
-
 def worth_timing(bench: Bench) -> list[Run]:
     """All single layers, and the runs that need at most 4 times the operations of the cheapest cut of their layers."""
-    counts = {run: _count(bench, run) for run in all_runs(bench.problem.depth)}
+    counts = {run: bench.counted(run_operations, run) for run in all_runs(bench.problem.depth)}
 
     def worth(run: Run) -> bool:
         count, (start, stop) = counts[run], run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from linear_lasagna.merging import border_operations, merged_layer, not_border_mergeable, not_mergeable
+from linear_lasagna.merging import border_operations, border_pays, merged_layer, not_border_mergeable, not_mergeable
 from linear_lasagna.planning.runs import Run, Runs, part
 from linear_lasagna.problems import Problem
 
@@ -23,6 +23,18 @@ def run_operations(problem: Problem, run: Run) -> int | None:
     if not_border_mergeable(here.expanded) is None:
         return here.batch * border_operations(here.expanded, here.in_channels, here.size)
     return None
+
+
+def price(problem: Problem, run: Run) -> int | None:
+    """`run_operations` as a plan by counting sees them: None also where merging saves less than the border costs.
+
+    Computing the border apart takes calls and copies beside its operations, which small images do not win back.
+    """
+    here = part(problem, run)
+    bordered = not_border_mergeable(here.expanded) is None
+    if bordered and not border_pays(here.expanded, here.in_channels, here.size, here.batch):
+        return None
+    return run_operations(problem, run)
 
 
 def operations(problem: Problem, runs: Runs) -> int:

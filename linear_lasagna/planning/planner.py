@@ -7,7 +7,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -18,7 +18,7 @@ from linear_lasagna.methods import METHODS
 from linear_lasagna.planning import remembered
 from linear_lasagna.planning.compute import unsupported_run
 from linear_lasagna.planning.measure import Bench, Measured, plan_by_time
-from linear_lasagna.planning.operations import operations, run_operations
+from linear_lasagna.planning.operations import operations, price, run_operations
 from linear_lasagna.planning.runs import Runs, cheapest, separate
 from linear_lasagna.problems import Problem
 
@@ -75,7 +75,8 @@ def plan(
 ) -> Plan:
     """The cheapest runs of the problem's stack.
 
-    cost: "operations" counts multiply-accumulates; of equally cheap cuts the one that merges least. "measured" times
+    cost: "operations" counts multiply-accumulates; of equally cheap cuts the one that merges least, and no run whose
+    border, computed apart, is estimated to cost more than merging saves (`merging.border_pays`). "measured" times
     on the device, with the method, runs and then whole cuts, and chooses stacked or merged unless another cut is
     faster by over 2 %; the result is remembered on this machine. budget_s: seconds in timed calls, by default
     LASAGNA_PLANNING_S or 0.6. A kernel of the library that never ends (there are some in 16 bits) ends no measuring
@@ -103,7 +104,7 @@ def plan(
 def _counted(bench: Bench) -> Plan:
     """Once per process: a trial asks for its plan in every block."""
     problem = bench.problem
-    runs = cheapest(problem.depth, lambda run: run_operations(problem, run) if bench.possible(run) else None)
+    runs = cheapest(problem.depth, partial(bench.counted, price))
     merged = run_operations(problem, (0, problem.depth)) if problem.depth > 1 else None
     return Plan(problem, "operations", runs, operations(problem, runs), problem.macs, merged)
 
