@@ -15,10 +15,11 @@ from torch.nn import functional
 from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.exact import convolve
-from linear_lasagna.merging import border, border_exact, border_operations, not_border_mergeable
+from linear_lasagna.merging import assembly, border_exact, border_operations, not_border_mergeable
 from linear_lasagna.merging.border_plan import plan
 from linear_lasagna.merging.chain import as_few, chained
-from linear_lasagna.merging.regions import interior
+from linear_lasagna.merging.product import product
+from linear_lasagna.merging.regions import extents, interior
 from linear_lasagna.methods import Method
 from linear_lasagna.rounding import predict_error
 from linear_lasagna.validation import TileReference, check_bound, check_integers, integer_case, way_bound
@@ -59,7 +60,7 @@ def test_interior_and_faces_are_the_output(problem):
         return
     inner = interior(as_few(chained(problem.expanded)), problem.size)
     times = torch.zeros(problem.sizes[-1], dtype=torch.int64)
-    for box in (inner, *(face.box for group in found.groups for face in group.faces)):
+    for box in (inner, *(face.box for face in found.faces)):
         times[tuple(slice(*ends) for ends in box)] += 1
     assert times.eq(1).all()
 
@@ -85,11 +86,12 @@ def test_border_exact_is_the_stack_within_its_bound(problem, seed, dtype):
 def test_faces_of_known_pairs():
     """The pair at 256 x 256: a rim of one, whose kernels see 3 of the merged 5 positions; a rim of two in the chain."""
     pair, sesr = (found_plan(CATALOG[f"borders/{name}"]) for name in ("wide_pair_256", "sesr_x3_256"))
-    layers = [(group.in_channels, group.layer.kernel_size, group.layer.out_channels) for group in pair.groups]
-    assert sorted(layers) == [(2 * 8 * 3, (5,), 2 * 8), (2 * 8 * 3, (5,), 2 * 8), (4 * 8 * 9, (1,), 4 * 8)]
-    corners = [face.box for group in pair.groups for face in group.faces if None not in face.shape.counts]
+    merged = pair.inner
+    assert merged.kernel_size == (5, 5)
+    assert sorted(extents(face, merged) for face in pair.faces) == sorted([(3, 5)] * 2 + [(5, 3)] * 2 + [(3, 3)] * 4)
+    corners = [face.box for face in pair.faces if None not in face.shape.counts]
     assert sorted(corners) == [((a, a + 1), (b, b + 1)) for a in (0, 255) for b in (0, 255)]
-    assert {group.layer.out_channels for group in sesr.groups} == {2 * 16 * 2, 4 * 16 * 2 * 2}
+    assert {face.shape.counts for face in sesr.faces} == {(2, None), (None, 2), (2, 2)}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -124,24 +126,19 @@ def test_operations_are_those_that_are_computed(problem):
     """Counted as the calls are made, one batch of one."""
     counted = []
 
-    def counting(prepare):
-        def prepared(kernel, layer):
-            call = prepare(kernel, layer)
+    def count(y, kernel):
+        counted.append(y.numel() * kernel.weight[0].numel())
+        return y
 
-            def count(x):
-                y = call(x)
-                counted.append(y.numel() * kernel.weight[0].numel())
-                return y
-
-            return count
-
-        return prepared
+    def prepare(kernel, layer):
+        call = METHODS["direct"].prepare(kernel, layer)
+        return lambda x: count(call(x), kernel)
 
     problem = dataclasses.replace(problem, batch=1)
     x, kernels = problem.draw()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS, "counting", Method("counting", counting(METHODS["direct"].prepare)))
-        patch.setattr(border, "product", counting(border.product))
+        patch.setitem(METHODS, "counting", Method("counting", prepare))
+        patch.setattr(assembly, "product", lambda x, kernel, layout: count(product(x, kernel, layout), kernel))
         border_exact(kernels, problem.expanded, problem.size, "counting")(x)
     assert sum(counted) == border_operations(problem.expanded, problem.in_channels, problem.size), f"{problem!r}"
 

@@ -9,31 +9,27 @@ from torch.nn import functional
 
 from linear_lasagna.exact.regions import Box, Crop
 from linear_lasagna.merging.border_plan import Plan
-from linear_lasagna.merging.faces import folded, unfolded
+from linear_lasagna.merging.product import product
 from linear_lasagna.methods import Call
+from linear_lasagna.problems import Kernel
 
 
-def compute(x: torch.Tensor, found: Plan, inner: Call, outer: Sequence[Call]) -> torch.Tensor:
+def compute(x: torch.Tensor, found: Plan, inner: Call, border: Sequence[Kernel]) -> torch.Tensor:
     """All outputs for x ([batch,] channels, *size).
 
-    inner: the convolution of `found.inner`; outer: those of `found.groups`.
+    inner: the convolution of `found.inner`; border: the kernels of `found.faces`.
     """
     if x.ndim == len(found.inner.padding) + 1:
-        return compute(x[None], found, inner, outer)[0]
+        return compute(x[None], found, inner, border)[0]
     y = inner(take(x, found.need, found.inner.padding))
-    for group, call in zip(found.groups, outer, strict=True):
-        parts = call(torch.cat([folded(take(x, face.need), face.shape) for face in group.faces], 1))
-        for face, part in zip(group.faces, parts.chunk(len(group.faces), 1), strict=True):
-            within(y, face.box).copy_(unfolded(part, face.shape))
+    for face, layout, kernel in zip(found.faces, found.layouts, border, strict=True):
+        within(y, face.box).copy_(product(take(x, face.need), kernel, layout))
     return y
 
 
 def within(x: torch.Tensor, box: Box) -> torch.Tensor:
     """The view of x (…, *size) on a box of its positions."""
-    for axis, (start, stop) in enumerate(box, start=x.ndim - len(box)):
-        if (start, stop) != (0, x.shape[axis]):
-            x = x.narrow(axis, start, stop - start)
-    return x
+    return x[(..., *(slice(*ends) for ends in box))]
 
 
 def take(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:

@@ -15,7 +15,6 @@ from linear_lasagna.merging.assembly import compute, in_turn
 from linear_lasagna.merging.border_plan import plan
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.faces import face_kernels
-from linear_lasagna.merging.product import product
 from linear_lasagna.merging.stack import not_mergeable, summed_kernel, unlike
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.problems import ExpandedLayer, Kernel
@@ -54,6 +53,5 @@ def border_exact(
         calls = [chosen.prepare(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
         return lambda x: in_turn(x, calls)
     inner = chosen.prepare(summed_kernel(kernels, layers, merge_dtype), found.inner)
-    joint = face_kernels(kernels, chain, [group.shapes for group in found.groups], merge_dtype)
-    outer = [product(kernel, group.layer) for kernel, group in zip(joint, found.groups, strict=True)]
-    return lambda x: compute(x, found, inner, outer)
+    around = face_kernels(kernels, chain, [face.shape for face in found.faces], merge_dtype)
+    return lambda x: compute(x, found, inner, around)

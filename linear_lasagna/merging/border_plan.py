@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from linear_lasagna.exact.regions import Crop
-from linear_lasagna.merging.chain import Chain, as_few, chained, sizes_of
-from linear_lasagna.merging.regions import Group, faces, groups, interior, whole
+from linear_lasagna.merging.chain import Chain, as_few, chained, joined, sizes_of
+from linear_lasagna.merging.product import Layout, layout
+from linear_lasagna.merging.regions import Face, extents, faces, interior, places, whole
 from linear_lasagna.problems import ExpandedLayer
 
 # Numbers in the kernels of all faces: 64 MiB in float32. Beyond that (corners of deep stacks in three dimensions) they
 # would cost more to read than merging saves, and the stack runs.
 LARGEST = 2**24
-# What the faces cost beside their products, in multiply-accumulates of a stack: calling for a group, and moving a
+# What the faces cost beside their products, in multiply-accumulates of a stack: calling for a face, and moving a
 # number of its windows and of its kernel. Fitted on two cores to 574 pairs and chains of 3 to 256 channels on images
 # of 8 to 192 squared, in float32 and bfloat16: over 2 % are lost on 43, on 14 of them by merging. A measurement
 # decides better.
-GROUP_OPERATIONS = 20_000_000
+FACE_OPERATIONS = 20_000_000
 WINDOW_OPERATIONS = 100
 KERNEL_OPERATIONS = 300
 
@@ -26,14 +27,14 @@ KERNEL_OPERATIONS = 300
 class Plan(NamedTuple):
     """How one size of input is computed.
 
-    inner: the merged layer, with the padding that it adds itself to `need`; groups: of the faces. Per image,
-    operations: multiply-accumulates; window_numbers: laid out for the groups' products. kernel_numbers: in their
-    kernels.
+    inner: the merged layer, with the padding that it adds itself to `need`. Per image, operations:
+    multiply-accumulates; window_numbers: laid out for the faces' products. kernel_numbers: in their kernels.
     """
 
     inner: ExpandedLayer
     need: Crop
-    groups: tuple[Group, ...]
+    faces: tuple[Face, ...]
+    layouts: tuple[Layout, ...]
     operations: int
     window_numbers: int
     kernel_numbers: int
@@ -48,22 +49,28 @@ def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
     inside = interior(links, size)
     if inside is None:
         return None
-    found = groups(links, in_channels, faces(links, size, inside))
-    numbers = [group.layer.out_channels * group.layer.fan_in(group.in_channels) for group in found]
+    around, merged = faces(links, size, inside), joined(links).layer
+    windows = [places(face) * in_channels * math.prod(extents(face, merged)) for face in around]
+    numbers = [_kernel_numbers(face, merged, in_channels) for face in around]
     if sum(numbers) > LARGEST:
         return None
     inner, need = whole(links, size)
     operations = layer_operations(inner, in_channels, sizes_of(links, size)[-1])
-    operations += sum(group.places * count for group, count in zip(found, numbers, strict=True))
-    windows = sum(group.places * group.in_channels * group.layer.taps for group in found)
-    return Plan(inner, need, found, operations, windows, sum(numbers))
+    operations += sum(places(face) * count for face, count in zip(around, numbers, strict=True))
+    layouts = tuple(layout(face.shape, merged) for face in around)
+    return Plan(inner, need, around, layouts, operations, sum(windows), sum(numbers))
+
+
+def _kernel_numbers(face: Face, merged: ExpandedLayer, in_channels: int) -> int:
+    outputs = merged.out_channels * math.prod(count or 1 for count in face.shape.counts)
+    return outputs * in_channels // merged.groups * math.prod(extents(face, merged))
 
 
 def pays(found: Plan, chain: Chain, in_channels: int, size: tuple[int, ...], batch: int) -> bool:
     """Whether the plan saves more operations over the layers one after another than its faces cost beside theirs."""
     saved = stack_operations(chain, in_channels, size) - found.operations
     moved = batch * found.window_numbers * WINDOW_OPERATIONS + found.kernel_numbers * KERNEL_OPERATIONS
-    return batch * saved > len(found.groups) * GROUP_OPERATIONS + moved
+    return batch * saved > len(found.faces) * FACE_OPERATIONS + moved
 
 
 def layer_operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:

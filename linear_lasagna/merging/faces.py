@@ -3,7 +3,7 @@
 An output near the end of an axis is as linear in the input as any other, only each position has a kernel of its own,
 because other positions of the padded levels are missing for it. These kernels are the stack's adjoint, applied to one
 output at a time: from the last layer to the first, a transposed convolution, then what lies outside the level is cut
-away. All outputs of a face along its counted axes become channels, and so do the positions that they need there.
+away. A face's outputs along its counted axes are rows of one matrix, and the positions that they need are its columns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from linear_lasagna.merging.chain import Chain, as_few, joined, runs
-from linear_lasagna.merging.regions import Shape, counted, sliding
+from linear_lasagna.merging.regions import Shape
 from linear_lasagna.merging.stack import moved, summed_kernel, working_place
 from linear_lasagna.problems import Kernel
 
@@ -23,9 +23,10 @@ TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3:
 
 
 def face_kernel(chain: Chain, kernels: Sequence[Kernel], shape: Shape) -> Kernel:
-    """The kernel of `regions.face_layer`, in the dtype of the given ones.
+    """A face's kernel as a matrix, in the dtype of the given ones.
 
-    Its output channels are (out, *counts), its input channels (in of a group, *positions along the counted axes).
+    weight: (out * outputs along the counted axes, in of a group * extents), groups one under the other; bias: one per
+    row or None. `regions.extents` says what a row has of each axis.
     """
     merged = joined(chain).layer
     groups, counts = merged.groups, [count or 1 for count in shape.counts]
@@ -42,29 +43,8 @@ def face_kernel(chain: Chain, kernels: Sequence[Kernel], shape: Shape) -> Kernel
     kept = (
         slice(None, None, gap if count is None else 1) for gap, count in zip(merged.dilation, shape.counts, strict=True)
     )
-    weight = folded(image[(slice(None), slice(None), *kept)], shape)
-    # (out of a group * outputs, groups * in of a group, *taps) -> (groups * out of a group * outputs, in of a group, …)
-    weight = weight.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
-    return Kernel(weight.contiguous(), bias.T.flatten() if merged.bias else None)
-
-
-def folded(x: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """(batch, channels, *size) -> (batch, channels * positions along the counted axes, *size of the sliding axes).
-
-    A corner, which has none of these, gets one of size 1.
-    """
-    counts = counted(shape)
-    x = x.permute(0, 1, *(2 + axis for axis in (*counts, *sliding(shape))))
-    return x.reshape(x.shape[0], -1, *(x.shape[2 + len(counts) :] or (1,)))
-
-
-def unfolded(y: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """The inverse for outputs: (batch, out * counts, *size of the sliding axes) -> (batch, out, *size)."""
-    axes = (*counted(shape), *sliding(shape))
-    counts = [shape.counts[axis] or 1 for axis in counted(shape)]
-    sizes = y.shape[2:] if sliding(shape) else ()
-    back = [2 + axes.index(axis) for axis in range(len(axes))]
-    return y.reshape(y.shape[0], -1, *counts, *sizes).permute(0, 1, *back)
+    weight = image[(slice(None), slice(None), *kept)].unflatten(1, (groups, -1)).transpose(0, 1)
+    return Kernel(weight.flatten(0, 1).flatten(1).contiguous(), bias.T.flatten() if merged.bias else None)
 
 
 def _cut(image: torch.Tensor, cuts: Sequence[tuple[int, int]]) -> torch.Tensor:
@@ -83,20 +63,13 @@ def _outputs(channels: int, groups: int, counts: Sequence[int], like: torch.Tens
 
 
 def face_kernels(
-    kernels: Sequence[Kernel], chain: Chain, groups: Sequence[Sequence[Shape]], merge_dtype: torch.dtype
+    kernels: Sequence[Kernel], chain: Chain, shapes: Sequence[Shape], merge_dtype: torch.dtype
 ) -> list[Kernel]:
-    """One kernel per group of shapes, merged in `merge_dtype`, in the dtype and on the device of the given ones."""
+    """One kernel per shape, merged in `merge_dtype`, in the dtype and on the device of the given ones."""
     weight = kernels[0].weight
     place = working_place(weight.device, merge_dtype)
     parts = run_kernels([moved(kernel, place, merge_dtype) for kernel in kernels], runs(chain), merge_dtype)
-    found = ([face_kernel(as_few(chain), parts, shape) for shape in shapes] for shapes in groups)
-    return [moved(_joint(members), weight.device, weight.dtype) for members in found]
-
-
-def _joint(kernels: Sequence[Kernel]) -> Kernel:
-    """The kernel of a layer that has each of these as a group."""
-    biases = [kernel.bias for kernel in kernels if kernel.bias is not None]
-    return Kernel(torch.cat([kernel.weight for kernel in kernels]), torch.cat(biases) if biases else None)
+    return [moved(face_kernel(as_few(chain), parts, shape), weight.device, weight.dtype) for shape in shapes]
 
 
 def run_kernels(kernels: Sequence[Kernel], grouping: Sequence[Chain], merge_dtype: torch.dtype) -> list[Kernel]:

@@ -16,11 +16,10 @@ from linear_lasagna.merging.assembly import compute, in_turn
 from linear_lasagna.merging.border_plan import Plan, pays, plan
 from linear_lasagna.merging.chain import Chain, joined
 from linear_lasagna.merging.faces import face_kernels
-from linear_lasagna.merging.product import product
 from linear_lasagna.merging.regions import Shape
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS
-from linear_lasagna.problems import ExpandedLayer, Kernel
+from linear_lasagna.problems import Kernel
 
 # Sizes modulo the strides for which a module holds the kernels of the border; with more of them the layers run.
 MOST_ALIGNMENTS = 16
@@ -47,13 +46,10 @@ class BorderExact(nn.Module):
         self.chain, self.in_channels = chain, kernels[0].weight.shape[1] * chain[0].layer.groups
         self.layers = nn.ModuleList(copy.deepcopy(module) for module in modules)
         self.merged = Numbers(summed_kernel(kernels, [link.layer for link in chain], merge_dtype))
-        groups = groups_of(chain, self.in_channels)
+        shapes = shapes_of(chain, self.in_channels)
         # As matrices: a module's memory format holds for all its weights, and these have not the rank of the others.
-        matrices = (
-            Kernel(weight.flatten(1), bias) for weight, bias in face_kernels(kernels, chain, groups, merge_dtype)
-        )
-        self.border = nn.ModuleList(map(Numbers, matrices))
-        self._places = {shapes: place for place, shapes in enumerate(groups)}
+        self.border = nn.ModuleList(map(Numbers, face_kernels(kernels, chain, shapes, merge_dtype)))
+        self._index = {shape: place for place, shape in enumerate(shapes)}
         self._plans: dict[tuple[tuple[int, ...], int], Plan | None] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -63,13 +59,8 @@ class BorderExact(nn.Module):
         found = self.plan(size, operator.index(x.shape[0]) if x.ndim == rank + 2 else 1)
         if found is None:
             return in_turn(x, list(self.layers))
-        outer = [
-            product(_kernel_of(self.border[self._places[group.shapes]], group.layer), group.layer)
-            for group in found.groups
-        ]
-        return compute(
-            x, found, METHODS["direct"].prepare_expanded(_kernel_of(self.merged, found.inner), found.inner), outer
-        )
+        inner = METHODS["direct"].prepare_expanded(_kernel_of(self.merged), found.inner)
+        return compute(x, found, inner, [_kernel_of(self.border[self._index[face.shape]]) for face in found.faces])
 
     @torch.compiler.assume_constant_result
     def plan(self, size: tuple[int, ...], batch: int = 1) -> Plan | None:
@@ -87,7 +78,7 @@ class BorderExact(nn.Module):
     def exact_plan(self, size: tuple[int, ...]) -> Plan | None:
         """How inputs of this size can be computed, whether it pays or not; None where only the layers can."""
         found = plan(self.chain, self.in_channels, size)
-        known = found is not None and all(group.shapes in self._places for group in found.groups)
+        known = found is not None and all(face.shape in self._index for face in found.faces)
         return found if known else None
 
     def extra_repr(self) -> str:
@@ -95,8 +86,8 @@ class BorderExact(nn.Module):
         return f"{self.in_channels}, {layer.out_channels}, kernel_size={layer.kernel_size}, stride={layer.stride}"
 
 
-def groups_of(chain: Chain, in_channels: int) -> tuple[tuple[Shape, ...], ...]:
-    """The shapes of all groups of faces of images that are no smaller than what one output sees.
+def shapes_of(chain: Chain, in_channels: int) -> tuple[Shape, ...]:
+    """The shapes of all faces of images that are no smaller than what one output sees.
 
     Which ones an image has, depends on its size modulo the strides; there are none where these allow too many.
     """
@@ -110,7 +101,7 @@ def groups_of(chain: Chain, in_channels: int) -> tuple[tuple[Shape, ...], ...]:
         large = 4 * (reach + before + after)
         axes.append(range(large, large + stride))
     plans = (plan(chain, in_channels, size) for size in itertools.product(*axes))
-    return tuple(dict.fromkeys(group.shapes for found in plans if found is not None for group in found.groups))
+    return tuple(dict.fromkeys(face.shape for found in plans if found is not None for face in found.faces))
 
 
 class Numbers(nn.Module):
@@ -125,5 +116,5 @@ class Numbers(nn.Module):
         return f"weight={tuple(self.weight.shape)}, bias={self.bias is not None}"
 
 
-def _kernel_of(numbers: Any, layer: ExpandedLayer) -> Kernel:
-    return Kernel(numbers.weight.view(layer.out_channels, -1, *layer.kernel_size), numbers.bias)
+def _kernel_of(numbers: Any) -> Kernel:
+    return Kernel(numbers.weight, numbers.bias)

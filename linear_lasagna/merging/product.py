@@ -1,38 +1,76 @@
-"""A convolution of few outputs and many channels: windows of the input as columns, times the kernel's rows.
+"""The outputs of a face: windows of what it needs as columns, times the rows of its kernel.
 
-Positions lie innermost, so that windows are copied in long pieces. The groups' products are made one by one where they
-are few: a library's batched product wakes all its threads, for longer than one of these takes.
+Positions lie innermost, so that windows are copied in long pieces. The products of groups are made one by one where
+they are few: a library's batched product wakes all its threads, for longer than one of these takes.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
-from linear_lasagna.methods import Call
-from linear_lasagna.methods.views import add_bias, grouped_rows, windows
+from linear_lasagna.merging.regions import Shape, counted, sliding
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
 FEW = 8
+BATCH = -1  # among axes
 
 
-def product(kernel: Kernel, layer: ExpandedLayer) -> Call:
-    """call(x) -> y: x (batch, in, *size), y (batch, out, *output_size). layer: of one axis at least, not padded."""
-    rows, rank = grouped_rows(kernel.weight, layer.groups), len(layer.kernel_size)
-    columns_first = (1, 2, *range(3 + rank, 3 + 2 * rank), 0, *range(3, 3 + rank))
+class Layout(NamedTuple):
+    """Where a face's numbers lie, found once per size.
 
-    def call(x: torch.Tensor) -> torch.Tensor:
-        view = windows(x, layer)
-        size = view.shape[2 : 2 + rank]
-        columns = view.unflatten(1, (layer.groups, -1)).permute(columns_first)
-        y = _multiply(rows, columns.reshape(layer.groups, rows.shape[2], -1))
-        y = y.reshape(layer.out_channels, x.shape[0], *size).transpose(0, 1)
-        return add_bias(y, kernel.bias)
+    rows: of the kernel, (out, *outputs along the counted axes). slides: per other axis, its number, and stride, span
+    and gap of the taps. columns: the order in which the axes of the windows, (batch, in, *axes, *taps), become
+    (in, *extents, batch, *places). outputs: the one in which (*rows, batch, *places) becomes (batch, out, *axes).
+    """
 
-    return call
+    groups: int
+    rows: tuple[int, ...]
+    slides: tuple[tuple[int, int, int, int], ...]
+    columns: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
-def _multiply(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """(groups, out, k) times (groups, k, positions)."""
-    if rows.shape[0] > FEW:
-        return torch.bmm(rows, columns)
-    return torch.stack([torch.mm(*each) for each in zip(rows, columns, strict=True)])
+def layout(shape: Shape, merged: ExpandedLayer) -> Layout:
+    """For a face of this shape. merged: the layer that the stack merges into."""
+    rank, slides = len(shape.counts), sliding(shape)
+    taps = [
+        (axis, merged.stride[axis], merged.dilation[axis] * (merged.kernel_size[axis] - 1) + 1, merged.dilation[axis])
+        for axis in slides
+    ]
+    seen = [2 + (rank + slides.index(axis) if axis in slides else axis) for axis in range(rank)]
+    laid = (*counted(shape), BATCH, *slides)
+    return Layout(
+        merged.groups,
+        (merged.out_channels, *(count for count in shape.counts if count is not None)),
+        tuple(taps),
+        (1, *seen, 0, *(2 + axis for axis in slides)),
+        (1 + laid.index(BATCH), 0, *(1 + laid.index(axis) for axis in range(rank))),
+    )
+
+
+def product(x: torch.Tensor, kernel: Kernel, found: Layout) -> torch.Tensor:
+    """A face's outputs, (batch, out, *size), from what it needs of the input, (batch, in, *size).
+
+    kernel: `faces.face_kernel`.
+    """
+    for axis, stride, span, gap in found.slides:
+        x = x.unfold(2 + axis, span, stride)
+        if gap > 1:
+            x = x[..., ::gap]
+    x = x.permute(found.columns)
+    sizes = x.shape[len(found.columns) - 1 - len(found.slides) :]
+    y = _multiply(kernel.weight, x.reshape(found.groups * kernel.weight.shape[1], -1), found.groups)
+    if kernel.bias is not None:
+        y = y.add_(kernel.bias[:, None])
+    return y.view((*found.rows, *sizes)).permute(found.outputs)
+
+
+def _multiply(rows: torch.Tensor, columns: torch.Tensor, groups: int) -> torch.Tensor:
+    """(groups * out, k) times (groups * k, positions), group by group."""
+    if groups == 1:
+        return torch.mm(rows, columns)
+    if groups > FEW:
+        return torch.bmm(rows.unflatten(0, (groups, -1)), columns.unflatten(0, (groups, -1))).flatten(0, 1)
+    return torch.cat([torch.mm(*each) for each in zip(rows.chunk(groups), columns.chunk(groups), strict=True)])

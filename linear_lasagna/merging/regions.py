@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from linear_lasagna.exact.regions import Box, Crop, crop, size_of
 from linear_lasagna.merging.chain import Link, joined, sizes_of
@@ -51,21 +51,6 @@ class Face(NamedTuple):
     shape: Shape
     box: Box
     need: Crop
-
-
-class Group(NamedTuple):
-    """Faces that one unpadded layer of `in_channels` computes together: each is a group of its channels.
-
-    A face's outputs along the counted axes are channels, and so are the positions that it needs there: a side of an
-    image becomes a line, a corner a point. shapes: those of the faces, the key of their joint kernel. places: outputs
-    per channel of the layer.
-    """
-
-    faces: tuple[Face, ...]
-    shapes: tuple[Shape, ...]
-    layer: ExpandedLayer
-    in_channels: int
-    places: int
 
 
 def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
@@ -119,36 +104,12 @@ def face(chain: Sequence[Link], size: tuple[int, ...], box: Box, ends: Sequence[
     return Face(Shape(counts, cuts), box, Crop(*(tuple(each) for each in zip(*need, strict=True))))
 
 
-def groups(chain: Sequence[Link], in_channels: int, around: Sequence[Face]) -> tuple[Group, ...]:
-    """The faces in as few groups as can be: those alike that are counted along the same axes."""
-    alike: dict[tuple[Any, ...], list[Face]] = {}
-    for each in around:
-        alike.setdefault((counted(each.shape), *face_layer(chain, in_channels, each.shape)), []).append(each)
-    found = []
-    for (_, layer, channels), members in alike.items():
-        n, first = len(members), members[0]
-        joint = replace(layer, out_channels=n * layer.out_channels, groups=n * layer.groups)
-        places = math.prod(first.box[axis][1] - first.box[axis][0] for axis in sliding(first.shape))
-        found.append(Group(tuple(members), tuple(each.shape for each in members), joint, n * channels, places))
-    return tuple(found)
+def extents(face: Face, merged: ExpandedLayer) -> tuple[int, ...]:
+    """Positions per axis that one output of the face has a number for: all that it needs, or the taps that slide."""
+    axes = zip(face.shape.counts, size_of(face.need.box), merged.kernel_size, strict=True)
+    return tuple(taps if count is None else needed for count, needed, taps in axes)
 
 
-def face_layer(chain: Sequence[Link], in_channels: int, shape: Shape) -> tuple[ExpandedLayer, int]:
-    """The unpadded layer that computes a face, and its input channels. A corner's slides along one axis of one."""
-    merged, positions = joined(chain).layer, 1
-    for axis in counted(shape):
-        extent = shape.counts[axis] or 0
-        for link, cuts in zip(reversed(chain), reversed(shape.cuts), strict=True):
-            extent = (extent - 1) * link.layer.stride[axis] + link.layer.reach[axis] - sum(cuts[axis])
-        positions *= extent
-    outputs = math.prod(count or 1 for count in shape.counts)
-    layer = ExpandedLayer(
-        merged.out_channels * outputs,
-        tuple(merged.kernel_size[axis] for axis in sliding(shape)) or (1,),
-        tuple(merged.stride[axis] for axis in sliding(shape)) or (1,),
-        (0,) * max(1, len(sliding(shape))),
-        tuple(merged.dilation[axis] for axis in sliding(shape)) or (1,),
-        merged.groups,
-        merged.bias,
-    )
-    return layer, in_channels * positions
+def places(face: Face) -> int:
+    """To how many places the face's kernel slides."""
+    return math.prod(size_of(face.box)[axis] for axis in sliding(face.shape))
