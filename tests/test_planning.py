@@ -189,7 +189,8 @@ def test_a_padded_run_costs_its_border_too():
 
 
 @pytest.mark.parametrize(
-    ("batch", "size", "runs"), [(2, 24, separate(2)), (2, 240, whole(2)), (256, 24, whole(2)), (10**6, 2, separate(2))]
+    ("batch", "size", "runs"),
+    [(2, 24, separate(2)), (2, 240, whole(2)), (1, 64, separate(2)), (16, 64, whole(2)), (10**6, 2, separate(2))],
 )
 def test_a_padded_run_is_merged_by_count_where_that_saves_more_than_the_border_costs(batch, size, runs):
     """The border costs calls, however small the image; they are shared by a batch. Of 2×2 outputs all are border."""
