@@ -18,7 +18,7 @@ from linear_lasagna.exact import convolve
 from linear_lasagna.merging import assembly, border_exact, border_operations, not_border_mergeable
 from linear_lasagna.merging.border_plan import plan
 from linear_lasagna.merging.chain import as_few, chained
-from linear_lasagna.merging.product import product
+from linear_lasagna.merging.product import FEW, product
 from linear_lasagna.merging.regions import extents, interior
 from linear_lasagna.methods import Method
 from linear_lasagna.rounding import predict_error
@@ -110,6 +110,17 @@ def test_where_the_border_has_too_many_kernels_the_stack_runs():
     assert found_plan(problem) is None
     assert border_operations(problem.expanded, 8, problem.size) == problem.macs
     assert SCHEDULES["border_exact"].groupings(problem) == SCHEDULES["stacked"].groupings(problem)
+
+
+@pytest.mark.parametrize("groups", [1, 2, FEW, 2 * FEW])
+def test_few_groups_and_many(groups):
+    """Their products are made one by one, or all at once."""
+    layer = Layer(2 * groups, 3, padding=1, groups=groups, bias=True)
+    problem = Problem("grouped", 2, 2 * groups, (9, 11), (layer, layer))
+    x, kernels = integer_numbers(problem, 8)
+    assert found_plan(problem) is not None
+    y = border_exact(kernels, problem.expanded, problem.size)(x)
+    assert torch.equal(y, convolve(x, kernels, problem.layers).to(torch.float64))
 
 
 def test_a_need_wholly_in_padding():
