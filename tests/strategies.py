@@ -29,13 +29,13 @@ def extents(draw, rank, least, most):
 
 
 @st.composite
-def layers(draw, rank, channels):
-    """One layer for an input with `rank` spatial axes and `channels` channels, everything in it small."""
+def layers(draw, rank, channels, stride=3):
+    """One layer for an input with `rank` spatial axes and `channels` channels, everything small, to this stride."""
     groups = draw(st.sampled_from(divisors(channels)))
     return Layer(
         groups * draw(st.integers(1, max(1, 4 // groups))),
         draw(extents(rank, *KERNEL_SIZES[rank])),
-        stride=draw(extents(rank, 1, 3)),
+        stride=draw(extents(rank, 1, stride)),
         padding=draw(extents(rank, 0, 2)),
         dilation=draw(extents(rank, 1, 2)),
         groups=groups,
@@ -65,13 +65,13 @@ def sizes(draw, rank, stack):
 
 
 @st.composite
-def problems(draw, ranks=(1, 2, 3), depths=(1, 3)):
-    """Small problems of every rank, with everything that a layer can have."""
+def problems(draw, ranks=(1, 2, 3), depths=(1, 3), stride=3):
+    """Small problems of every rank, with everything that a layer can have, to this stride."""
     rank, depth = draw(st.sampled_from(ranks)), draw(st.integers(*depths))
     channels = in_channels = draw(st.integers(1, 4))
     stack = []
     for _ in range(depth):
-        stack.append(draw(layers(rank, channels)))
+        stack.append(draw(layers(rank, channels, stride)))
         channels = stack[-1].out_channels
     size = draw(sizes(rank, stack))
     return Problem("drawn", draw(st.integers(1, 2)), in_channels, size, tuple(stack))
@@ -111,14 +111,12 @@ def mergeable_problems(draw, ranks=(1, 2, 3), depths=(2, 4)):
     return Problem("drawn", draw(st.integers(1, 2)), in_channels, size, tuple(stack))
 
 
-MORE = {1: 12, 2: 8, 3: 3}
-
-
 @st.composite
-def padded_problems(draw, ranks=(1, 2, 3), depths=(1, 4)):
-    """Stacks with all that a layer can have, zeros between the layers too, and room for an interior in most of them."""
-    problem = draw(problems(ranks, depths))
-    size = tuple(n + draw(st.integers(0, MORE[problem.rank])) for n in problem.size)
+def padded_problems(draw, ranks=(1, 2, 3), depths=(2, 4)):
+    """Stacks with all that a layer can have, zeros between the layers too; half of them have room for an interior."""
+    problem = draw(problems(ranks, depths, stride=draw(st.integers(1, 2))))
+    room = draw(st.sampled_from((1, 8, 16)))
+    size = tuple(n + draw(st.integers(0, room)) for n in problem.size)
     return replace(problem, size=size)
 
 

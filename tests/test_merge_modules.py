@@ -44,11 +44,16 @@ def modules_of(problem, kernels, dtype=torch.float64, padding=None):
     return nn.Sequential(*modules)
 
 
-def in_regions(merged, size, batches=(1, 2)):
+def in_regions(merged, size):
     """The module, made to compute border and interior apart even where the layers would be cheaper."""
+    assert merged.settle(size)
+    return merged
+
+
+def in_regions_if_any(merged, size):
+    """The same for what may be one convolution, or have no interior."""
     if isinstance(merged, BorderExact):
-        for batch in batches:
-            merged.settle(size, batch)
+        merged.settle(size)
     return merged
 
 
@@ -57,7 +62,7 @@ def test_merged_is_the_stack_on_integers(problem, seed, forced):
     x, kernels = integer_numbers(problem, seed)
     modules = modules_of(problem, kernels)
     merged = merge(modules)
-    merged = in_regions(merged, problem.size) if forced else merged
+    merged = in_regions_if_any(merged, problem.size) if forced else merged
     assert torch.equal(merged(x), modules(x)), f"{problem!r}, seed {seed}"
     assert torch.equal(merged(x[0]), modules(x)[0]), "without a batch"
 
@@ -68,7 +73,7 @@ def test_merged_is_the_stack_within_the_bounds_of_both(problem, seed):
     modules = modules_of(problem, kernels)
     way = Way(SCHEDULES["border_exact"], "direct")  # its bound counts the stack's operations and the merged ones
     limit = 2 * way_bound(problem, way, torch.float64)[0] * magnitudes(x, kernels, problem.layers)
-    merged = in_regions(merge(modules), problem.size)
+    merged = in_regions_if_any(merge(modules), problem.size)
     assert_within((merged(x) - modules(x)).detach(), limit + 2.0**-1000, f"{problem!r}, seed {seed}")
 
 
@@ -78,7 +83,7 @@ def test_gradients_are_the_stacks(problem, seed):
     x, kernels = integer_numbers(problem, seed)
     modules = modules_of(problem, kernels)
     found = []
-    for module in (modules, in_regions(merge(modules), problem.size)):
+    for module in (modules, in_regions_if_any(merge(modules), problem.size)):
         start = x.clone().requires_grad_()
         y = module(start)
         y.backward(integers(y.shape, 3, seed))
@@ -111,7 +116,7 @@ def test_same_padding(problem, seed):
     """Uneven padding too: of an odd number of zeros PyTorch puts one more after."""
     x, kernels = integer_numbers(problem, seed)
     modules = modules_of(problem, kernels, padding="same")
-    merged = in_regions(merge(modules), problem.size)
+    merged = in_regions_if_any(merge(modules), problem.size)
     assert merged(x).shape[2:] == x.shape[2:]
     assert torch.equal(merged(x), modules(x)), f"{problem!r}, seed {seed}"
 
@@ -185,7 +190,6 @@ def test_border_kernels_serve_every_size():
     merged = merge(modules)
     for size in itertools.product(range(19, 23), range(17, 21)):
         x = torch.randn(1, 2, *size, dtype=torch.float64)
-        assert merged.exact_plan(size) is not None
         assert (in_regions(merged, size)(x) - modules(x)).abs().max() <= limit_of(modules(x), torch.float64)
 
 
@@ -193,7 +197,7 @@ def test_where_strides_leave_too_many_alignments_the_layers_run():
     modules = nn.Sequential(nn.Conv2d(1, 64, 3, stride=5, padding=1), nn.Conv2d(64, 1, 3, padding=1))
     merged = merge(modules)
     assert len(merged.border) == 0
-    assert merged.exact_plan((500, 500)) is None
+    assert not merged.settle((500, 500))
     x = torch.randn(1, 1, 500, 500)
     assert torch.equal(merged(x), modules(x))
 
@@ -264,6 +268,29 @@ def test_compiles_whole():
         (gradient,) = torch.autograd.grad(y.sum(), x)
         (expected,) = torch.autograd.grad(modules(x).sum(), x)
         assert (gradient - expected).abs().max() <= limit_of(expected, torch.float32)
+
+
+def test_a_compiled_module_heeds_what_is_settled_later():
+    """And does not compute by the plan of another that looks the same to the compiler."""
+    torch._dynamo.reset()
+    modules, x = pair(torch.float64), torch.randn(1, 2, 24, 24, dtype=torch.float64)
+    by_layers, merged = merge(modules), merge(modules)
+    compiled = [torch.compile(module, fullgraph=True, backend="aot_eager") for module in (by_layers, merged)]
+    for parameter in merged.layers.parameters():
+        nn.init.zeros_(parameter)
+    assert not compiled[1](x).any()
+    assert merged.settle((24, 24))
+    for call in compiled:
+        assert (call(x) - modules(x)).abs().max() <= limit_of(modules(x), torch.float64)
+
+
+def test_what_is_settled_holds_for_more_images_too():
+    merged = merge(pair())
+    assert merged.settle((24, 24), batch=3)
+    assert [merged.plan((24, 24), batch) is not None for batch in (2, 3, 4)] == [False, True, True]
+    assert merged.plan((25, 24), 3) is None
+    assert merged.settle((32, 32), batch=10**6)
+    assert merged.plan((32, 32), 512) is not None  # by the estimate, as before
 
 
 def test_repr_says_what_it_is():

@@ -161,7 +161,15 @@ def test_a_padded_run_on_a_small_image_is_left():
     merged, report = merged_of(trained(nn.Sequential(*PADDED_PAIR)), drawn(1, 2, 24, 24))
     assert len(computed(merged)) == 2
     assert report.operations_after == report.operations_before == 24 * 24 * 2 * 9 * 2 * 32
-    assert report.runs[0].left.startswith("on images this small the border costs more than merging saves")
+    assert report.runs[0].left.startswith("its border is estimated to cost more than merging saves here")
+
+
+def test_what_no_module_can_merge_is_not_reported_as_merged():
+    """A stride of 20 leaves too many alignments of the border: the layers would run."""
+    modules = (nn.Conv1d(1, 256, 21, stride=20, padding=1), nn.Conv1d(256, 1, 3, padding=1))
+    _, report = merged_of(trained(nn.Sequential(*modules)), drawn(2, 1, 10_000))
+    assert report.operations_after == report.operations_before
+    assert report.runs[0].left == "merging pays nowhere; all of it as one takes as many operations"
 
 
 def test_what_was_measured_is_not_overruled_by_the_estimate(monkeypatch):
@@ -250,6 +258,7 @@ REFUSED = {
     "input": (lambda: trained(nn.Conv2d(3, 2, 1)), "cannot compute example_input"),
     "changes what it reads": (Changing, "computes something else as a torch.fx graph"),
     "weight_norm": (normed, "cannot be copied"),
+    "no image": (lambda: trained(nn.Linear(4, 2)), "example_input has an empty tensor"),
     "no model": (lambda: "model", "merge_model takes an nn.Module, not a str"),
 }
 
@@ -259,5 +268,5 @@ REFUSED = {
 def test_refused_in_one_sentence(case):
     make, message = REFUSED[case]
     with pytest.raises(ValueError, match=message) as refusal:
-        merge_model(make(), drawn(1, 2, 4, 4))
+        merge_model(make(), drawn(0 if case == "no image" else 1, 2, 4, 4))
     assert "\n" not in str(refusal.value)

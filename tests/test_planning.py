@@ -200,6 +200,14 @@ def test_a_padded_run_is_merged_by_count_where_that_saves_more_than_the_border_c
     assert plan(problem).planned == operations(problem, runs)
 
 
+@pytest.mark.parametrize("groups", [8, 64])
+def test_grouped_layers_are_merged_for_the_numbers_that_are_not_written(groups):
+    """They take few operations, and time for what they read and write: merging saves the wide numbers between."""
+    layers = (Layer(256, 3, padding=1, groups=groups), Layer(64, 3, padding=1, groups=groups))
+    assert plan(Problem("grouped", 1, 64, (128, 128), layers)).runs == whole(2)
+    assert plan(Problem("grouped", 1, 64, (8, 8), layers)).runs == separate(2)
+
+
 # Computing a cut
 
 

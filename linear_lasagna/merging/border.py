@@ -1,8 +1,7 @@
 """Merging that is right at the border too: one merged convolution, then the outputs that it gets wrong anew.
 
 These are the `regions.faces` around the interior. Each is computed from the input alone, by windows and one matrix
-product with a merged kernel of its own (`faces`), and takes as many products as the merged convolution takes there.
-Every output equals the stack's up to rounding.
+product with a merged kernel of its own (`faces`). Every output equals the stack's up to rounding.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ import torch
 from linear_lasagna.merging.regions import Shape, counted, sliding
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
-FEW = 8
+FEW = 8  # groups
 BATCH = -1  # among axes
 
 
 class Layout(NamedTuple):
-    """Where a face's numbers lie, found once per size.
+    """Where a face's numbers lie.
 
     rows: of the kernel, (out, *outputs along the counted axes). slides: per other axis, its number, and stride, span
     and gap of the taps. columns: the order in which the axes of the windows, (batch, in, *axes, *taps), become
@@ -32,39 +32,36 @@ class Layout(NamedTuple):
     outputs: tuple[int, ...]
 
 
-def layout(shape: Shape, merged: ExpandedLayer) -> Layout:
+def layout_of(shape: Shape, merged: ExpandedLayer) -> Layout:
     """For a face of this shape. merged: the layer that the stack merges into."""
     rank, slides = len(shape.counts), sliding(shape)
-    taps = [
-        (axis, merged.stride[axis], merged.dilation[axis] * (merged.kernel_size[axis] - 1) + 1, merged.dilation[axis])
-        for axis in slides
-    ]
+    taps = tuple((axis, merged.stride[axis], merged.reach[axis], merged.dilation[axis]) for axis in slides)
     seen = [2 + (rank + slides.index(axis) if axis in slides else axis) for axis in range(rank)]
     laid = (*counted(shape), BATCH, *slides)
     return Layout(
         merged.groups,
         (merged.out_channels, *(count for count in shape.counts if count is not None)),
-        tuple(taps),
+        taps,
         (1, *seen, 0, *(2 + axis for axis in slides)),
         (1 + laid.index(BATCH), 0, *(1 + laid.index(axis) for axis in range(rank))),
     )
 
 
-def product(x: torch.Tensor, kernel: Kernel, found: Layout) -> torch.Tensor:
+def product(x: torch.Tensor, kernel: Kernel, layout: Layout) -> torch.Tensor:
     """A face's outputs, (batch, out, *size), from what it needs of the input, (batch, in, *size).
 
     kernel: `faces.face_kernel`.
     """
-    for axis, stride, span, gap in found.slides:
+    for axis, stride, span, gap in layout.slides:
         x = x.unfold(2 + axis, span, stride)
         if gap > 1:
             x = x[..., ::gap]
-    x = x.permute(found.columns)
-    sizes = x.shape[len(found.columns) - 1 - len(found.slides) :]
-    y = _multiply(kernel.weight, x.reshape(found.groups * kernel.weight.shape[1], -1), found.groups)
+    x = x.permute(layout.columns)
+    sizes = x.shape[len(layout.columns) - 1 - len(layout.slides) :]
+    y = _multiply(kernel.weight, x.reshape(layout.groups * kernel.weight.shape[1], -1), layout.groups)
     if kernel.bias is not None:
         y = y.add_(kernel.bias[:, None])
-    return y.view((*found.rows, *sizes)).permute(found.outputs)
+    return y.view((*layout.rows, *sizes)).permute(layout.outputs)
 
 
 def _multiply(rows: torch.Tensor, columns: torch.Tensor, groups: int) -> torch.Tensor:

@@ -41,8 +41,8 @@ class Run:
 class Decision:
     """groups: the steps that become one, in order; sizes: of what each reads. Operations: per image.
 
-    timed_batch: of the images with which it was decided by time, None where by counting. left: why the run is left, or
-    None.
+    timed_batch: how many images were used to decide by time, None where it was decided by counting. left: why the run
+    is left, or None.
     """
 
     run: Run
@@ -105,7 +105,9 @@ def _why_left(planned: Plan) -> str:
     merged, stacked = (count / planned.problem.batch for count in (planned.merged, planned.stacked))
     costs = f"all of it as one takes {count_text(merged)} operations instead of {count_text(stacked)}"
     if merged < stacked:
-        return f"on images this small the border costs more than merging saves; {costs}"
+        return f"its border is estimated to cost more than merging saves here; {costs}"
+    if merged == stacked:
+        return "merging pays nowhere; all of it as one takes as many operations"
     return f"merging pays nowhere; {costs}"
 
 

@@ -76,7 +76,7 @@ def _joined_at(base: fx.Node, terms: Sequence[Term]) -> tuple[Chain | None, list
 
 def least_operations(steps: Sequence[Step], size: tuple[int, ...]) -> int:
     """Multiply-accumulates per image of the steps in the cheapest grouping, for an input of `size`."""
-    return int(plan(problem_of(steps, size)).planned) if steps else 0
+    return int(plan(problem_of(steps, size, 1)).planned) if steps else 0
 
 
 def continued(chain: Chain, before: Chain, additions: frozenset[fx.Node]) -> Chain:

@@ -29,8 +29,9 @@ def merge_model(
     branches that start from one value are joined, if each branch is one convolution or merges into one that is right at
     the border too. So the blocks of RepVGG (arXiv 2101.03697), MobileOne (2206.04040), ExpandNets (1811.10495) and SESR
     (2103.09404) become one convolution each. What is merged takes no more operations than before, for inputs of the
-    example's size; the merged model equals the given one, up to rounding, for inputs of any size. Everything is merged
-    in float64 and rounded once.
+    example's size, and, where zeros are padded between its layers, fewer by more than its border is estimated to cost.
+    The merged model equals the given one, up to rounding, for inputs of any size. Everything is merged in float64 and
+    rounded once.
 
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
     arguments; its shapes decide what pays. measure: plan by measured time, which is remembered on this machine, time

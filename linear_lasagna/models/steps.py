@@ -133,7 +133,7 @@ def joined_step(steps: Sequence[Step]) -> Step | str:
     return Step(layer, steps[0].in_channels, kernel, names_of(steps), sum(step.operations for step in steps))
 
 
-def problem_of(steps: Sequence[Step], size: tuple[int, ...], batch: int = 1) -> Problem:
+def problem_of(steps: Sequence[Step], size: tuple[int, ...], batch: int) -> Problem:
     """The steps as a stack, for images of `size`."""
     layers = tuple(step.layer for step in steps)
     return Problem(", ".join(names_of(steps)), batch, steps[0].in_channels, size, layers)

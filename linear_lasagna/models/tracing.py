@@ -23,6 +23,8 @@ def traced(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     something else than the model: torch.fx takes x += y for x = x + y, which is not the same where x has two names.
     """
     _check(model)
+    if any(tensor.numel() == 0 for tensor in _tensors(inputs)):
+        raise ValueError("example_input has an empty tensor; its shapes decide what pays, so give at least one image")
     model = _or_refused("the model cannot be copied", lambda: copy.deepcopy(model))
     graph = _or_refused("torch.fx cannot trace this model", lambda: fx.Tracer().trace(model))
     found = fx.GraphModule(model, graph, type(model).__name__)

@@ -61,7 +61,7 @@ class Bench(NamedTuple):
 
 
 def plan_by_time(bench: Bench, budget_s: float) -> Measured:
-    """The fastest of the stack, the stack merged, the cheapest cut by operations, and the cheapest by its runs' times.
+    """The fastest of the stack, the stack merged, the plan by operations, and the cheapest cut by its runs' times.
 
     budget_s: seconds in timed calls, half for the runs, half for the cuts that they propose. A cut whose runs add up
     to twice the least is hopeless: what it costs is that sum.
