@@ -112,8 +112,8 @@ def mergeable_problems(draw, ranks=(1, 2, 3), depths=(2, 4)):
 
 
 @st.composite
-def padded_problems(draw, ranks=(1, 2, 3), depths=(2, 4)):
-    """Stacks with all that a layer can have, zeros between the layers too; half of them have room for an interior."""
+def padded_problems(draw, ranks=(1, 2, 3), depths=(1, 4)):
+    """Stacks with all that a layer can have, zeros between the layers too; a third have an interior and faces."""
     problem = draw(problems(ranks, depths, stride=draw(st.integers(1, 2))))
     room = draw(st.sampled_from((1, 8, 16)))
     size = tuple(n + draw(st.integers(0, room)) for n in problem.size)

@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     kernel_numbers: int
 
 
+@lru_cache(maxsize=1024)
 def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
     """How an input of this size is computed, or None where the stack has to run.
 
@@ -99,7 +100,7 @@ def least_batch(found: Plan, chain: Chain, in_channels: int, size: tuple[int, ..
 
     What merging saves and what the faces' windows cost, grows with the images; calls and kernels are shared by them.
     """
-    written = sum(link.layer.out_channels * math.prod(after) for link, after in _outputs(chain, size)[:-1])
+    written = sum(link.layer.out_channels * math.prod(after) for link, after in _sized(chain, size)[:-1])
     saved = stack_operations(chain, in_channels, size) - found.operations + written * WRITTEN_OPERATIONS
     gain = saved - found.window_numbers * WINDOW_OPERATIONS
     once = len(found.faces) * FACE_OPERATIONS + found.kernel_numbers * KERNEL_OPERATIONS
@@ -114,13 +115,13 @@ def layer_operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ..
 def stack_operations(chain: Chain, in_channels: int, size: tuple[int, ...]) -> int:
     """Multiply-accumulates per image of the stack, layer after layer."""
     total, channels = 0, in_channels
-    for link, after in _outputs(chain, size):
+    for link, after in _sized(chain, size):
         total += layer_operations(link.layer, channels, after)
         channels = link.layer.out_channels
     return total
 
 
-def _outputs(chain: Chain, size: tuple[int, ...]) -> list[tuple[Link, tuple[int, ...]]]:
+def _sized(chain: Chain, size: tuple[int, ...]) -> list[tuple[Link, tuple[int, ...]]]:
     """The links, each with the size of what it computes."""
     return list(zip(chain, sizes_of(chain, size)[1:], strict=True))
 
