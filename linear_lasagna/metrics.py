@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from linear_lasagna.formats import SIGNIFICAND_BITS, ulp
+from linear_lasagna.exact.bits import decode
+from linear_lasagna.formats import SIGNIFICAND_BITS, power_of_two, ulp
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Layer
 
@@ -20,16 +21,34 @@ BIT_PATTERNS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
-    """||error||_2 / ||exact||_2, dimensionless; both float64 and of one shape.
+    """||error||_2 / ||exact||_2, dimensionless; both float64, of any size: no square over- or underflows.
 
     0 where both are zero, inf where only the exact result is zero. Source: Higham, Accuracy and Stability of
     Numerical Algorithms, section 1.4 (normwise relative error).
     """
-    numerator = float(torch.linalg.vector_norm(error))
-    denominator = float(torch.linalg.vector_norm(exact))
-    if denominator == 0:
-        return 0.0 if numerator == 0 else math.inf
-    return numerator / denominator
+    (numerator, above), (denominator, below) = (_scaled(each) for each in (error, exact))
+    size = torch.linalg.vector_norm(numerator)
+    return _ldexp(size / torch.linalg.vector_norm(denominator), above - below) if bool(size) else 0.0
+
+
+def _scaled(values: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(s, e): the values, flat, are s * 2**e, and the largest |s| is about 2**52; by bits, so also where the processor
+    flushes. What is not finite comes back as it is.
+    """
+    if not values.numel() or not bool(values.isfinite().all()):
+        return values.flatten(), 0
+    mantissa, exponent = decode(values.detach().flatten())
+    largest = int(exponent.max())
+    # Below 2**-500 of the largest a number no longer counts, nor does its square.
+    return power_of_two(exponent.sub_(largest).clamp_(min=-500)).mul_(mantissa), largest
+
+
+def _ldexp(value: torch.Tensor, exponent: int) -> float:
+    """value * 2**exponent, value one number; infinite where it is too large."""
+    try:
+        return math.ldexp(float(value), exponent)
+    except OverflowError:
+        return math.copysign(math.inf, float(value))
 
 
 def relative_error(error: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
@@ -98,8 +117,8 @@ def mean_error(error: torch.Tensor, exact: torch.Tensor) -> float:
 
     It is far below `relative_l2` where errors average out. inf or NaN where the exact result is zero.
     """
-    size = exact.square().mean().sqrt()
-    return float(error.mean() / size)
+    (numerator, above), (denominator, below) = (_scaled(each) for each in (error, exact))
+    return _ldexp(numerator.mean() / denominator.square().mean().sqrt(), above - below)
 
 
 class Counts(NamedTuple):

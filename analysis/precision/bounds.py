@@ -21,11 +21,10 @@ def rows(unit: Unit) -> list[Row]:
     Ways that add more than `LONGEST` products at once have no row.
     """
     from analysis.precision.case import Case
-    from linear_lasagna.metrics import magnitudes
+    from linear_lasagna.metrics import magnitudes, relative_l2
 
     case = Case.of(unit)
-    size = magnitudes(case.x[:1], case.kernels, unit.problem.layers).norm()
-    condition = float(size / case.values.norm())
+    condition = relative_l2(magnitudes(case.x[:1], case.kernels, unit.problem.layers), case.values)
     found = case.rows([way for way in WAYS if case.supports(way) and longest(case, way) <= LONGEST])
     return [row | known_before(case, row["way"], condition) for row in found]
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator
 from linear_lasagna.merging import merge_stack
 from linear_lasagna.methods.views import windows
+from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.layers import MODULES
 from linear_lasagna.models.steps import Step
 from linear_lasagna.models.values import wide
@@ -117,10 +118,8 @@ def _relative(products: torch.Tensor, variance: torch.Tensor, dtype: torch.dtype
     y = products.sum(-1)
     if running is not dtype:
         errors.append(storage_error(y.unsqueeze(-1), dtype))
-    bias = sum(error.bias.sum(-1) for error in errors)
-    square = float((bias**2 + sum(error.variance.sum(-1) for error in errors) + variance).sum())
-    size = float(torch.linalg.vector_norm(y))
-    return math.sqrt(square) / size if size else (math.inf if square else 0.0)
+    bias = torch.stack([error.bias.sum(-1) for error in errors]).sum(0)
+    return relative_l2(torch.stack([bias, (sum(error.variance.sum(-1) for error in errors) + variance).sqrt()]), y)
 
 
 def _sequential(products: torch.Tensor) -> list[Roundings]:

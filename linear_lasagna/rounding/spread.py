@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
@@ -10,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from linear_lasagna.methods.direct import direct
+from linear_lasagna.metrics import relative_l2
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.accumulation import accumulation
 from linear_lasagna.rounding.order import Sum, sequential
@@ -34,9 +34,7 @@ class Spread(NamedTuple):
 
     def relative_l2(self) -> float:
         """Root of the expected square of the relative L2 error; 0 where nothing is lost, inf where all values are 0."""
-        error = math.sqrt(float(self.bias.square().sum() + self.variance.sum()))
-        size = float(torch.linalg.vector_norm(self.values))
-        return error / size if size else (math.inf if error else 0.0)
+        return relative_l2(torch.stack([self.bias, self.variance.sqrt()]), self.values)
 
 
 def exactly(values: torch.Tensor) -> Spread:
