@@ -32,9 +32,12 @@ def _together(texts: list[str], values: list[Any]) -> str:
 def _plain(value: Any) -> str:
     """A value for readers: libraries as "openblas 0.3 (2 threads)", switches as yes and no."""
     if isinstance(value, list):
-        return "; ".join(_plain(item) for item in value) or "none"
+        mark = " " if all(isinstance(item, str) for item in value) else "; "
+        return mark.join(_plain(item) for item in value) or "none"
+    if isinstance(value, dict) and not {"internal_api", "user_api"} & value.keys():
+        return "; ".join(f"{name}: {_plain(item)}" for name, item in value.items()) or "none"
     if isinstance(value, dict):
-        name = str(value.get("internal_api") or value.get("user_api") or value)
+        name = str(value.get("internal_api") or value.get("user_api"))
         version, architecture = value.get("version") or "", value.get("architecture") or ""
         threads = f"({show.plural(value['num_threads'], 'thread')})" if "num_threads" in value else ""
         return " ".join(part for part in (name, version, architecture, threads) if part)

@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
+MACHINE = "LASAGNA_MACHINE"
+
+# What chooses instructions, read once, when a library is first used; no library tells what it made of these.
+ONEDNN_ISA = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+UNTOLD = (
+    "ONEDNN_CPU_ISA_HINTS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
+)
+EXTENSIONS = re.compile(r"sse|ssse|avx|fma|f16c|amx|asimd|neon|sve|sme(?!p)|fphp|bf16|i8mm")
+# In /proc/cpuinfo: what names a processor beside its marketing name, which many share. x86, then Arm.
+MODEL_FIELDS = ("vendor_id", "cpu family", "model", "stepping")
+MODEL_FIELDS_ARM = ("CPU implementer", "CPU variant", "CPU part", "CPU revision")
+# What tells machines apart, in an environment as recorded. Old records lack some.
+FINGERPRINT = (
+    "architecture",
+    "cpu",
+    "cpu_model",
+    "cores",
+    "usable_cores",
+    "instruction_sets",
+    "accelerator",
+    "compute_capability",
+    "torch",
+    "threads",
+)
 
 
 def set_wait_policy() -> None:
@@ -32,6 +63,87 @@ def code_digest() -> str:
     return digest.hexdigest()[:12]
 
 
+@cache
+def instruction_sets() -> dict[str, Any]:
+    """The instructions in force in this process: what the processor has, and what the libraries are held to.
+
+    extensions: the processor's, for vectors and matrices; aten: the capability that ATen chose; onednn: the most that
+    oneDNN may use, "ALL" where nothing limits it (it tells nobody what it chose); blas: whose kernels numpy's library
+    uses; variables: others that are set and choose instructions. So an emulated machine is another machine.
+    """
+    import torch
+
+    limit = next((os.environ[name].upper() for name in ONEDNN_ISA if os.environ.get(name)), "ALL")
+    return {
+        "extensions": _extensions(),
+        "aten": torch.backends.cpu.get_cpu_capability(),
+        "onednn": "ALL" if limit == "DEFAULT" else limit,
+        "blas": _numpy_kernels(),
+        "variables": {name: os.environ[name].upper() for name in UNTOLD if os.environ.get(name)},
+    }
+
+
+def fingerprint(device: str = "cpu") -> dict[str, Any]:
+    """What tells this machine from others, as plain data: `FINGERPRINT` of its environment. No host name.
+
+    Another number of threads, another torch or another instruction set is another machine: its numbers never blend
+    with this one's.
+    """
+    return fingerprint_of(_machine(device))
+
+
+def fingerprint_of(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The fingerprint within a recorded environment; what an old record lacks is None.
+
+    Of the instruction sets an old record has ATen's capability alone.
+    """
+    known = {"instruction_sets": {"aten": described.get("cpu_capability")}, **described}
+    return {name: known.get(name) for name in FINGERPRINT}
+
+
+def machine_label(found: Mapping[str, Any]) -> str:
+    """A fingerprint for readers, as in "AMD EPYC (2 cores, AVX2)"; many machines may share it.
+
+    What holds it back is named too: "AMD EPYC (2 cores, 1 thread, AVX2, oneDNN SSE41)".
+    """
+    sets = found.get("instruction_sets") or {}
+    limit, threads, cores = sets.get("onednn", "ALL"), found.get("threads"), found.get("cores")
+    parts = (
+        _counted(cores, "core"),
+        "" if threads == cores else _counted(threads, "thread"),
+        sets.get("aten"),
+        "" if limit == "ALL" else f"oneDNN {limit}",
+    )
+    chips = [chip for chip in (found.get("accelerator"), found.get("cpu")) if chip]
+    detail = ", ".join(str(part) for part in parts if part)
+    return " on ".join(chips or ["unknown processor"]) + (f" ({detail})" if detail else "")
+
+
+def _counted(number: int | None, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}" if number else ""
+
+
+def machine_named(found: Mapping[str, Any], name: str = "") -> str:
+    """A machine's name in records, rows and reports: `name`, else its label, and always a digest of both.
+
+    As in "AMD EPYC (2 cores, AVX2) #1f0c2a77": two machines never share one, whatever name they were given.
+    """
+    text = json.dumps([name, dict(found)], sort_keys=True)
+    return f"{name or machine_label(found)} #{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def machine_name(device: str = "cpu") -> str:
+    """This machine as `machine_named` gives it; LASAGNA_MACHINE, where set, stands in place of the label."""
+    return machine_named(fingerprint(device), os.environ.get(MACHINE, "").strip())
+
+
+def machine_key(device: str = "cpu") -> str:
+    """This machine's name for files and folders: letters, digits and dashes, as in "amd-epyc-2-cores-avx2-1f0c2a77"."""
+    label, _, digest = machine_name(device).rpartition(" #")
+    plain = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:60].strip("-")
+    return f"{plain or 'machine'}-{digest}"
+
+
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Machine, threads, libraries and switches as plain data."""
     import numpy
@@ -41,35 +153,84 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     return {
         "os": platform.system(),
         "os_release": platform.release().partition("-")[0],
-        "architecture": platform.machine(),
-        "cpu": cpu_name(),
-        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "logical_cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "governor": _governor(),
         "load_1min": round(psutil.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "torch": torch.__version__,
         "numpy": numpy.__version__,
-        "threads": torch.get_num_threads(),
         "wait_policy": os.environ.get(WAIT_POLICY, "unset"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "flush_denormal": _flushes(),
         "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
         "blas": _blas(),
         "code": code_digest(),
+        **_machine(device),
+    }
+
+
+def _machine(device: str) -> dict[str, Any]:
+    """The part of the environment that tells machines apart."""
+    import psutil
+    import torch
+
+    return {
+        "architecture": platform.machine(),
+        "cpu": cpu_name(),
+        "cpu_model": cpu_model(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "instruction_sets": instruction_sets(),
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
         **_accelerator(device),
     }
 
 
+@cache
 def cpu_name() -> str:
     """The processor's name as the operating system gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return "/".join(_cpuinfo().get("model name", ())) or platform.processor() or platform.machine()
+
+
+def cpu_model() -> str:
+    """The processor's maker, family, model and stepping, as in "AuthenticAMD 25 1 1"; Arm's numbers where it has them.
+
+    Different cores of one processor are joined by "/". "" where the operating system tells no more than the name.
+    """
+    found = _cpuinfo()
+    fields = MODEL_FIELDS if "vendor_id" in found else MODEL_FIELDS_ARM
+    return " ".join("/".join(found[name]) for name in fields if name in found)
+
+
+@cache
+def _cpuinfo() -> dict[str, tuple[str, ...]]:
+    """/proc/cpuinfo: a field's different values, in their order; empty where there is no such file."""
+    path = Path("/proc/cpuinfo")
+    found: dict[str, dict[str, None]] = {}
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        name, _, value = line.partition(":")
+        if value.strip():
+            found.setdefault(name.strip(), {})[value.strip()] = None
+    return {name: tuple(values) for name, values in found.items()}
+
+
+def _extensions() -> list[str]:
+    """Of this process's processor, sorted; asked of torch where the operating system has no list."""
+    import torch
+
+    found = _cpuinfo()
+    names = " ".join([*found.get("flags", ()), *found.get("Features", ())]).split()
+    if not names and hasattr(torch.cpu, "get_capabilities"):
+        names = [name for name, has in torch.cpu.get_capabilities().items() if has is True]
+    return sorted({name for name in names if EXTENSIONS.match(name)})
+
+
+def _flushes() -> bool:
+    """Whether this thread takes subnormal numbers for 0."""
+    import torch
+
+    return not bool(torch.tensor(2.0**-149) * 2 > 0)
 
 
 def _governor() -> str | None:
@@ -83,6 +244,16 @@ def _blas() -> list[dict[str, Any]]:
 
     keys = ("user_api", "internal_api", "version", "num_threads", "architecture")
     return [{key: pool[key] for key in keys if key in pool} for pool in threadpool_info()]
+
+
+def _numpy_kernels() -> list[str]:
+    """Which processor's kernels numpy's own BLAS uses; other packages bring, and load later, libraries of their own."""
+    import numpy  # noqa: F401  # so that its library is loaded
+    from threadpoolctl import threadpool_info
+
+    pools = [pool for pool in threadpool_info() if "architecture" in pool]
+    own = [p for p in pools if any(part.startswith("numpy") for part in Path(p["filepath"]).parts[-3:])]
+    return sorted({pool["architecture"] for pool in own or pools})
 
 
 def _accelerator(device: str) -> dict[str, Any]:

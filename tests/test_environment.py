@@ -13,7 +13,23 @@ import pytest
 import torch
 
 import linear_lasagna
-from linear_lasagna.environment import WAIT_POLICY, code_digest, cpu_name, environment, set_wait_policy
+from linear_lasagna.environment import (
+    FINGERPRINT,
+    MACHINE,
+    UNTOLD,
+    WAIT_POLICY,
+    code_digest,
+    cpu_name,
+    environment,
+    fingerprint,
+    fingerprint_of,
+    instruction_sets,
+    machine_key,
+    machine_label,
+    machine_name,
+    machine_named,
+    set_wait_policy,
+)
 
 REQUIRED = {
     "os",
@@ -31,6 +47,9 @@ REQUIRED = {
     "threads",
     "wait_policy",
     "cpu_capability",
+    "cpu_model",
+    "instruction_sets",
+    "flush_denormal",
     "onednn",
     "blas",
     "code",
@@ -84,8 +103,11 @@ def test_accelerator(device):
         assert found["accelerator"] is None
 
 
+CHOOSING = (WAIT_POLICY, MACHINE, "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", *UNTOLD)
+
+
 def in_fresh_process(code, **variables):
-    kept = {name: value for name, value in os.environ.items() if name != WAIT_POLICY}
+    kept = {name: value for name, value in os.environ.items() if name not in CHOOSING}
     done = subprocess.run(
         [sys.executable, "-c", code], env=kept | variables, capture_output=True, text=True, check=True
     )
@@ -130,3 +152,94 @@ def test_code_digest_follows_the_sources(tmp_path):
     assert len(set(digests)) == 3
     assert all(len(digest) == 12 and int(digest, 16) >= 0 for digest in digests)
     assert len(code_digest()) == 12
+
+
+def test_the_fingerprint_is_within_the_environment():
+    """A record tells its machine: also once it was text."""
+    found = json.loads(json.dumps(environment()))
+    assert fingerprint_of(found) == fingerprint() == json.loads(json.dumps(fingerprint()))
+    assert tuple(fingerprint()) == FINGERPRINT
+    assert found["instruction_sets"] == instruction_sets()
+
+
+def test_threads_are_part_of_the_fingerprint():
+    before, threads = fingerprint(), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        assert fingerprint() == before | {"threads": threads + 1}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_an_old_record_has_a_fingerprint():
+    """Of schema 1: ATen's capability was all that was known of the instructions."""
+    old = {"cpu": "Intel(R) Xeon(R) Processor", "cores": 2, "threads": 2, "cpu_capability": "AVX512", "torch": "2.13.0"}
+    found = fingerprint_of(old)
+    assert found["instruction_sets"] == {"aten": "AVX512"}
+    assert found["cpu_model"] is None
+    assert machine_label(found) == "Intel(R) Xeon(R) Processor (2 cores, AVX512)"
+    assert machine_named(fingerprint_of(old | {"cpu_capability": "AVX2"})) != machine_named(found)
+    assert machine_label(fingerprint_of({})) == "unknown processor"
+
+
+TELL = "import json; from linear_lasagna.environment import fingerprint, machine_name; "
+TELL += "print(json.dumps([machine_name(), fingerprint()]))"
+
+
+def test_an_emulated_machine_is_another():
+    """Whatever the processor has: a library that is held back, or another one's kernels, may compute other numbers."""
+    variables = ("ONEDNN_MAX_CPU_ISA", "SSE41"), ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"), ("MKL_CBWR", "COMPATIBLE")
+    native = json.loads(in_fresh_process(TELL))
+    others = [json.loads(in_fresh_process(TELL, **dict([each]))) for each in variables]
+    assert len({name for name, _ in [native, *others]}) == 4
+    assert "oneDNN SSE41" in others[0][0]
+    assert others[0][1]["instruction_sets"]["onednn"] == "SSE41"
+    assert others[1][1]["instruction_sets"]["variables"] == {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+    for _, found in others:
+        assert found | {"instruction_sets": None} == native[1] | {"instruction_sets": None}
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the variable chooses among x86's")
+def test_atens_instructions_are_those_in_force():
+    found = json.loads(in_fresh_process(TELL, ATEN_CPU_CAPABILITY="default"))[1]["instruction_sets"]
+    assert found["aten"] == "DEFAULT"
+    assert found["variables"] == {}
+
+
+def test_libraries_loaded_later_do_not_change_the_machine():
+    assert json.loads(in_fresh_process("import scipy.linalg; " + TELL))[0] == json.loads(in_fresh_process(TELL))[0]
+
+
+@pytest.mark.parametrize("name", ["a b", "A-B", "机", "../../etc", "x" * 300])
+def test_a_chosen_name_stands_in_place_of_the_label(monkeypatch, name):
+    """Never in place of the fingerprint: its digest covers both."""
+    label, _, digest = machine_name().rpartition(" #")
+    monkeypatch.setenv(MACHINE, name)
+    chosen, _, other = machine_name().rpartition(" #")
+    assert (label, chosen) == (machine_label(fingerprint()), name)
+    assert digest != other
+    assert len(other) == 8
+    key = machine_key()
+    assert key.endswith(other)
+    assert len(key) <= 70
+    assert all((c.isascii() and c.isalnum()) or c == "-" for c in key)
+    assert not key.startswith("-")
+
+
+def test_two_names_never_share_a_key(monkeypatch):
+    keys = set()
+    for name in ("", "a b", "A-B", "a-b", "x" * 100 + "1", "x" * 100 + "2"):
+        monkeypatch.setenv(MACHINE, name)
+        keys.add(machine_key())
+    assert len(keys) == 6
+
+
+def test_flushing_of_subnormals_is_recorded():
+    before = environment()["flush_denormal"]
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush")
+    try:
+        assert environment()["flush_denormal"] is True
+    finally:
+        torch.set_flush_denormal(before)
+    assert environment()["flush_denormal"] is before

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from linear_lasagna.devices import dtype_name, dtype_named, unavailable
-from linear_lasagna.environment import code_digest, cpu_name
+from linear_lasagna.environment import code_digest, fingerprint
 from linear_lasagna.methods import METHODS
 from linear_lasagna.planning import remembered
 from linear_lasagna.planning.compute import unsupported_run
@@ -153,9 +153,7 @@ def _key(bench: Bench, budget_s: float, threads: int) -> dict[str, Any]:
         "method": bench.method,
         "budget_s": budget_s,
         "threads": threads,
-        "torch": torch.__version__,
-        "cpu": cpu_name(),
-        "accelerator": torch.cuda.get_device_name(bench.device) if bench.device.startswith("cuda") else None,
+        "machine": fingerprint(bench.device),
         "code": code_digest(),
     }
     return json.loads(json.dumps(key))
