@@ -153,8 +153,11 @@ def test_usual_orders():
     assert [blocked(10, 4).subtree_size(*pair) for pair in ((0, 1), (0, 5), (4, 6), (5, 9), (8, 9))] == [2, 8, 3, 10, 2]
 
 
-def adder_of(order, running=WIDE, storage=None, fused=True, stored=()):
-    """Adds by hand in a given order; `running` is the running sum's type, `storage` the result's."""
+def adder_of(order, running=WIDE, storage=None, fused=True, stored=(), bias=False):
+    """Adds by hand in a given order; `running` is the running sum's type, `storage` the result's.
+
+    bias: whether the last term is one, which nothing is multiplied by.
+    """
 
     def total(order, products):
         result = None
@@ -172,8 +175,11 @@ def adder_of(order, running=WIDE, storage=None, fused=True, stored=()):
     outer = order
 
     def adder(terms, value):
+        products = terms.numpy() * value
+        if bias:
+            products[:, -1] = terms[:, -1]
         with numpy.errstate(over="ignore", invalid="ignore"):
-            y = total(order, terms.numpy() * value)
+            y = total(order, products)
         return torch.from_numpy(y.astype(storage or running).astype(numpy.float64))
 
     return adder
@@ -236,10 +242,17 @@ def test_roundings_to_storage_are_found(stored):
     assert found.stored == stored
 
 
+BIAS_FIRST = Sum((19, *range(19)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("order", [blocked(20, 6), BIAS_FIRST], ids=["blocked", "last first"])
 @pytest.mark.parametrize("fused", [True, False])
-def test_fused_multiply_add_is_found(fused):
-    found = examine(Questions(adder_of(blocked(20, 6), fused=fused), 20, 8, torch.float32))
+def test_fused_multiply_add_is_found(fused, order, bias):
+    """Asked with products: a bias is none."""
+    found = examine(Questions(adder_of(order, fused=fused, bias=bias), 20, 8, torch.float32, bias))
     assert found is not None
+    assert running_sums(found.order) == running_sums(order)
     assert found.fused is fused
 
 
@@ -265,13 +278,13 @@ def test_what_does_not_add_in_an_order_is_refused():
 
 @dtypes
 def test_order_of_a_method_is_found(dtype):
-    """Tap by tap is what shifted_matmul promises: running sums over the channels, one per tap."""
+    """Tap by tap, from the bias on, is what shifted_matmul promises; each tap may be a sum of its own, or be no sum."""
     layer = Layer(16, 3, bias=True).expand(2)
     found = accumulation("shifted_matmul", layer, (1, 16, 12, 12), dtype)
     assert found.order is not None
     sums = running_sums(found.order)
     for tap in range(9):
-        assert frozenset(channel * 9 + tap for channel in range(16)) in sums or tap == 0
+        assert frozenset({144, *(channel * 9 + seen for channel in range(16) for seen in range(tap + 1))}) in sums
     if dtype.itemsize == 2:
         assert len(found.stored) == 8  # after every tap, the last apart
 

@@ -1,7 +1,7 @@
 """How a method adds up one output here, found by calling it.
 
 The method is given a constant image, so that a weight is a term of every output's sum, and each output channel answers
-one question. A bias is the last term.
+one question. A bias is numbered as the last term; it may be added first, last or between.
 """
 
 from __future__ import annotations
@@ -101,4 +101,4 @@ def method_questions(
         y = METHODS[method](x, kernel, layer).cpu().to(torch.float64)
         return y.transpose(0, 1).flatten(1)[: len(terms), inside].median(1).values
 
-    return Questions(adder, n + layer.bias, layer.out_channels, dtype)
+    return Questions(adder, n + layer.bias, layer.out_channels, dtype, layer.bias)

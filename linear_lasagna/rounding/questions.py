@@ -45,12 +45,13 @@ class Accumulation:
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked: an adder of n terms of `dtype`, `rows` questions a call."""
+    """What is asked: an adder of n terms of `dtype`, `rows` questions a call. bias: whether the last term is one."""
 
     adder: Adder
     n: int
     rows: int
     dtype: torch.dtype
+    bias: bool = False
 
     def ask(self, questions: Sequence[dict[int, float]], units: range = range(0)) -> list[float]:
         """The sums, in units, of terms given by number; of the others those in `units` are units, the rest zero."""
@@ -93,7 +94,7 @@ def examine(questions: Questions) -> Accumulation | None:
         return None
     bits = running_bits(questions, order) if n > 2 else SIGNIFICAND_BITS[accumulator(questions.dtype)]
     stored = stored_after(questions, order) if bits > precision else ()
-    fused = bits >= 2 * precision or n == 1 or multiplies_fused(questions, order)
+    fused = bits >= 2 * precision or n - questions.bias < 2 or multiplies_fused(questions, order)
     return Accumulation(order, bits, fused, stored)
 
 
@@ -139,7 +140,7 @@ def stored_after(questions: Questions, order: Sum) -> tuple[int, ...]:
 def multiplies_fused(questions: Questions, order: Sum) -> bool:
     """Whether a product is added without being rounded: a a - a a then leaves the rounding error of the first a a."""
     value = 1 + 2.0 ** -(SIGNIFICAND_BITS[questions.dtype] // 2 + 1)
-    a, b = _handy(order)[:2]
+    a, b = [term for term in _handy(order) if not (questions.bias and term == questions.n - 1)][:2]
     terms = torch.zeros(1, questions.n, dtype=torch.float64)
     terms[0, a], terms[0, b] = value, -value
     return bool(questions.adder(terms, value) != 0)
