@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import torch
 
-from linear_lasagna.exact.bits import decode
+from linear_lasagna.exact import Exact
+from linear_lasagna.exact.bits import INTEGERS, decode
 from linear_lasagna.formats import SIGNIFICAND_BITS, power_of_two, ulp
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Layer
-
-BIT_PATTERNS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
@@ -95,12 +94,27 @@ def magnitudes(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Laye
     return result
 
 
-def ulps(error: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def ulps(error: torch.Tensor, exact: torch.Tensor | Exact, dtype: torch.dtype) -> torch.Tensor:
     """|error| / ulp(exact), in units in the last place of `dtype` at the exact result; at most 1/2 where rounded once.
 
-    ulp(y) = 2**(max(floor(log2 |y|), e_min) - p + 1), `formats.ulp`.
+    ulp(y) = 2**(max(floor(log2 |y|), e_min) - p + 1), `formats.ulp`. exact: the reference itself; rounded to float64 it
+    may have become a power of two that it lies below, and the number of ulps is then half of what it should be.
     """
-    return error.abs() / ulp(exact, dtype)
+    return error.abs() / (exact.ulp(dtype) if isinstance(exact, Exact) else ulp(exact, dtype))
+
+
+def ulp_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """How many steps from one representable number to the next lie between two; int64, -0 and 0 are one number.
+
+    first, second: finite, of one dtype, float64 numbers of opposite sign no further apart than 2**63 steps.
+    """
+    return (_rank(first) - _rank(second)).abs()
+
+
+def _rank(values: torch.Tensor) -> torch.Tensor:
+    """The number's place in the order of its dtype's numbers, zero's being 0: sign and magnitude, as an integer."""
+    size = _size_pattern(values)
+    return torch.where(bit_pattern(values) < 0, -size, size)
 
 
 def correct_bits(relative: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -123,7 +137,8 @@ def mean_error(error: torch.Tensor, exact: torch.Tensor) -> float:
 
 class Counts(NamedTuple):
     """Numbers of outputs. overflow: infinite or NaN. subnormal: not zero, below the least normal number. flushed: zero
-    where the exact result rounds to another number. exact: the exact result correctly rounded, bit by bit.
+    where the exact result rounds to another number (`vanished` counts those that it rounds to zero, too). exact: the
+    exact result correctly rounded, bit by bit.
     """
 
     outputs: int
@@ -150,6 +165,11 @@ def counts(y: torch.Tensor, rounded: torch.Tensor) -> Counts:
     )
 
 
+def vanished(y: torch.Tensor, exact: Exact) -> int:
+    """How many outputs are zero where the exact result is not: flushed, or too small for y's dtype."""
+    return int(((_size_pattern(y) == 0) & exact.nonzero()).sum())
+
+
 def bitwise_equality(first: torch.Tensor, second: torch.Tensor) -> float:
     """The share of numbers that are equal bit by bit, 0 to 1: -0 is not 0, a NaN equals one of the same bits.
 
@@ -161,7 +181,7 @@ def bitwise_equality(first: torch.Tensor, second: torch.Tensor) -> float:
 
 def bit_pattern(y: torch.Tensor) -> torch.Tensor:
     """The bits of a floating-point tensor as integers of its width, its shape."""
-    return y.detach().view(BIT_PATTERNS[y.element_size()])
+    return y.detach().view(INTEGERS[y.element_size()])
 
 
 def _size_pattern(y: torch.Tensor) -> torch.Tensor:

@@ -66,6 +66,28 @@ class TestUlp:
         exponents = torch.arange(-1074, 1024)
         assert power_of_two(exponents).tolist() == [math.ldexp(1.0, e) for e in exponents.tolist()]
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+    def test_just_below_a_power_of_two(self, dtype):
+        """1 - 2**-60 rounds to 1, whose ulp is twice as large: 2**-p above, and u = 2**-p below it."""
+        u = 2.0 ** -SIGNIFICAND_BITS[dtype]
+        x, weight = (torch.tensor([[values]], dtype=dtype) for values in ([1.0, 2.0**-60], [1.0, -1.0]))
+        exact, y = convolve(x, [Kernel(weight)], [Layer(1, 2)]), torch.tensor([[[1 - u]]], dtype=dtype)
+        assert exact.ulp(dtype).tolist() == [[[u]]]
+        assert metrics.ulps(exact.error(y), exact, dtype).item() == pytest.approx(1 - 2.0**-60 / u, rel=1e-12)
+        assert metrics.ulps(exact.error(exact.to(dtype)), exact, dtype).item() <= 0.5
+
+    @given(problem=problems(), seed=SEEDS, power=st.integers(-150, 100), dtype=st.sampled_from(DTYPES))
+    def test_ulp_of_exact_numbers(self, problem, seed, power, dtype):
+        x, kernels = integer_numbers(problem, seed)
+        scaled = x * 2.0**power
+        exact = convolve(
+            scaled, [k if k.bias is None else Kernel(k.weight, k.bias * 2.0**power) for k in kernels], problem.layers
+        )
+        numbers = exact.fractions()
+        found = [Fraction(unit) for unit in exact.ulp(dtype).flatten().tolist()]
+        assert found == [ulp_by_definition(number, dtype) for number in numbers]
+        assert exact.nonzero().flatten().tolist() == [number != 0 for number in numbers]
+
     @dtypes
     def test_rounding_once_is_within_half_an_ulp(self, dtype):
         exact = torch.randn(4000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -73,6 +95,24 @@ class TestUlp:
         worst = float(metrics.ulps(error, exact, dtype).max())
         assert worst <= 0.5 * (1 + 2.0**-12)
         assert worst > 0.49 or dtype is torch.float64
+
+
+class TestDistance:
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+    def test_counts_the_numbers_between(self, dtype):
+        every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
+        ordered = every[every.isfinite()].double().unique().to(dtype)  # sorted, one zero
+        place = torch.arange(len(ordered))
+        shuffled = torch.randperm(len(ordered))
+        assert torch.equal(metrics.ulp_distance(ordered, ordered[shuffled]), (place - place[shuffled]).abs())
+
+    def test_neighbours_are_one_apart(self):
+        for dtype in (torch.float32, torch.float64):
+            values = torch.tensor([1.0, -1.0, 0.0, -0.0, 1e-40, 3e38], dtype=dtype)
+            up = torch.nextafter(values, torch.full_like(values, math.inf))
+            assert metrics.ulp_distance(values, up).tolist() == [1] * 6
+            assert metrics.ulp_distance(-up, values).tolist()[2:4] == [1, 1]
+            assert metrics.ulp_distance(values[2:3], values[3:4]).item() == 0
 
 
 class TestRelative:

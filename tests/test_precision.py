@@ -23,6 +23,7 @@ import pandas
 import psutil
 import pytest
 import torch
+from flushing import flushing
 
 from analysis import precision
 from analysis.precision import linear_defects, study
@@ -31,7 +32,7 @@ from analysis.precision.compute import Stamp, Task, compute
 from analysis.precision.conditions import pinned
 from analysis.precision.dispatch import dispatch
 from analysis.precision.experiment import SHARED, Experiment
-from analysis.precision.floats import range_counts, ulp_distance
+from analysis.precision.gain import out_of_range
 from analysis.precision.linear_defects import computed, inputs
 from analysis.precision.merge_orders import ORDERS, exact_weight
 from analysis.precision.methods import compared
@@ -219,28 +220,21 @@ def test_powers_of_two_change_no_error_until_the_range_ends():
     assert [(row["relative_l2"], row["flushed"]) for row in under] == [(1.0, 36)] * 3
 
 
-def test_range_counts_are_exact():
-    y = torch.tensor([1.0, -(2.0**-14), 2.0**-15, -(2.0**-24), 0.0, 0.0, math.inf, math.nan], dtype=torch.float16)
-    values = torch.tensor([1.0, 1, 1, 1, 1, 0, 1, 1], dtype=torch.float64)
-    assert range_counts(y, values) == {"not_finite": 2, "subnormal": 2, "flushed": 1}
+def test_what_leaves_the_range_is_counted_by_bits():
+    """Zeros of exact results below half the least number, too, which round to zero."""
+    y = torch.tensor([[[1.0, -(2.0**-14), 2.0**-15, -(2.0**-24), 0.0, -0.0, 0.0, math.inf, math.nan]]]).half()
+    values = torch.tensor([[[1.0, 1, 1, 1, 2.0**-60, -(2.0**-15), 0, 1, 1]]], dtype=torch.float64)
+    exact = convolve(values, [Kernel(torch.ones(1, 1, 1, dtype=torch.float64))], [Layer(1, 1)])
+    assert out_of_range(y, exact) == {"not_finite": 2, "subnormal": 2, "flushed": 2}
+    with flushing():
+        assert out_of_range(y, exact) == {"not_finite": 2, "subnormal": 2, "flushed": 2}
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_ulp_distance_counts_the_numbers_between(dtype):
-    every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
-    ordered = every[every.isfinite()].double().unique().to(dtype)  # sorted, one zero
-    place = torch.arange(len(ordered))
-    shuffled = torch.randperm(len(ordered))
-    assert torch.equal(ulp_distance(ordered, ordered[shuffled]), (place - place[shuffled]).abs())
-
-
-def test_ulp_distance_of_neighbours_is_one():
-    for dtype in (torch.float32, torch.float64):
-        values = torch.tensor([1.0, -1.0, 0.0, -0.0, 1e-40, 3e38], dtype=dtype)
-        up = torch.nextafter(values, torch.full_like(values, math.inf))
-        assert ulp_distance(values, up).tolist() == [1] * 6
-        assert ulp_distance(-up, values).tolist()[2:4] == [1, 1]
-        assert ulp_distance(values[2:3], values[3:4]).item() == 0
+def test_subnormal_numbers_are_not_counted_as_zero_where_the_processor_flushes():
+    y = torch.full((1, 1, 1000), 2.0**-140)
+    exact = convolve(y, [Kernel(torch.ones(1, 1, 1))], [Layer(1, 1)])
+    with flushing():
+        assert out_of_range(y, exact) == {"not_finite": 0, "subnormal": 1000, "flushed": 0}
 
 
 def test_methods_are_compared_with_the_baseline():
@@ -249,6 +243,13 @@ def test_methods_are_compared_with_the_baseline():
     found = compared(other, y)
     assert (found["equal"], found["largest_ulps"], found["largest_difference"]) == (0.5, 2, 2.0**-21)
     assert found["distance_u"] == pytest.approx(math.sqrt((8**2 + 4**2) / 30), rel=1e-12)
+    zeros = torch.zeros(2)
+    assert compared(torch.tensor([0.0, -0.0]), zeros) == {
+        "equal": 0.5,
+        "largest_ulps": 0,
+        "largest_difference": 0.0,
+        "distance_u": 0.0,
+    }
     rows = one_unit("methods", Unit(plain(1, channels=4), "float32", "random", seed=0))
     assert {row["way"] for row in rows} >= {"direct", "unfold_matmul"}
     assert (rows[0]["way"], rows[0]["equal"], rows[0]["distance_u"]) == ("direct", 1.0, 0.0)

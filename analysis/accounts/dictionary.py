@@ -65,8 +65,8 @@ COLUMNS: dict[str, str] = {
     "cost_ratio": "merge_macs / those of left_to_right",
     "kernel_relative_l2": "relative L2 error of the merged kernel",
     "kernel_error_u": "the same in units of u",
-    "equal": "share of outputs that are equal bit for bit: to direct's in `methods_rows`, both sides of the identity "
-    "in `identities` (median over cells) and `linearity_rows`",
+    "equal": "share of outputs that are equal bit for bit: to direct's in `methods_rows`, both sides of the identity, "
+    "a zero's sign aside, in `identities` (median over cells) and `linearity_rows`",
     "equal_seeds": "in how many seeds every output is equal",
     "largest_ulps": "largest number of steps from one number of the dtype to the next between two outputs",
     "largest_difference": "largest absolute difference of two outputs",

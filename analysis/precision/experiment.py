@@ -16,7 +16,7 @@ from linear_lasagna.environment import code_digest
 Row: TypeAlias = dict[str, Any]
 
 PRESETS = ("smoke", "default", "full")
-SHARED = ("unit.py", "conditions.py", "case.py", "compute.py", "floats.py", "merge_orders.py", "linear_defects.py")
+SHARED = ("unit.py", "conditions.py", "case.py", "compute.py", "merge_orders.py", "linear_defects.py")
 
 
 @dataclass(frozen=True)

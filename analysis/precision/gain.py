@@ -5,8 +5,15 @@ All gains are powers of two: where nothing over- or underflows they change no re
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit, plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from linear_lasagna.exact import Exact
 
 WAYS = ("direct", "merged/direct", "merged_working/direct")
 DTYPES = ("float16", "bfloat16", "float32")
@@ -16,10 +23,17 @@ STACK = plain(4, channels=8, output=4)
 def rows(unit: Unit) -> list[Row]:
     """One row per way, with how many of its outputs are not finite, subnormal, and zero though they should not be."""
     from analysis.precision.case import Case
-    from analysis.precision.floats import range_counts
 
     case = Case.of(unit)
-    return case.rows(WAYS, lambda y: range_counts(y, case.values))
+    return case.rows(WAYS, lambda y: out_of_range(y, case.exact))
+
+
+def out_of_range(y: torch.Tensor, exact: Exact) -> Row:
+    """How many outputs are infinite or NaN, subnormal, and zero where the exact result is not."""
+    from linear_lasagna.metrics import counts, vanished
+
+    found = counts(y, exact.to(y.dtype))
+    return {"not_finite": found.overflow, "subnormal": found.subnormal, "flushed": vanished(y, exact)}
 
 
 def grid(seeds: int, *exponents: int) -> tuple[Grid]:

@@ -16,6 +16,7 @@ from analysis.precision.experiment import Row
 from analysis.precision.unit import Unit
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.exact import Exact, convolve
+from linear_lasagna.metrics import ulp_distance
 from linear_lasagna.problems import Kernel
 from linear_lasagna.rounding import SIGNIFICAND_BITS
 from linear_lasagna.ways import way_named
@@ -41,7 +42,7 @@ def computed(unit: Unit, way: str, images: dict[str, torch.Tensor], kernels: tup
 
 def defects(unit: Unit, ways: tuple[str, ...]) -> list[Row]:
     """One row per way and property. Columns beside those of every row: property, and equal, the fraction of outputs
-    for which the identity holds bitwise when its right side is computed in the dtype.
+    for which the identity holds bit for bit, but for a zero's sign, when its right side is computed in the dtype.
     """
     images, kernels = inputs(unit)
     exact = convolve(torch.cat([images[name] for name in REFERENCED]), kernels, unit.problem.layers)
@@ -64,6 +65,11 @@ def _rows(way: str, f: dict[str, torch.Tensor], exact: Exact) -> list[Row]:
         "f(3x) = 3f(x)": (f["3x"], 3 * x, error["3x"] - 3 * error["x"], value["3x"]),
     }
     return [
-        {"way": way, "property": name, **judged(defect, values, dtype), "equal": float((left == right).double().mean())}
+        {"way": way, "property": name, **judged(defect, values, dtype), "equal": _equal(left, right)}
         for name, (left, right, defect, values) in identities.items()
     ]
+
+
+def _equal(left: torch.Tensor, right: torch.Tensor) -> float:
+    """The share of equal numbers, by bits, so that subnormal ones differ from zero where the processor flushes."""
+    return float((ulp_distance(left, right) == 0).double().mean())

@@ -34,17 +34,16 @@ def rows(unit: Unit) -> list[Row]:
 def compared(y: torch.Tensor, baseline: torch.Tensor) -> Row:
     """How far y is from the baseline's result, all images together.
 
-    equal: the fraction of bitwise equal outputs; largest_ulps: steps between numbers, of which there are many near
-    zero; largest_difference: absolute; distance_u: relative L2 distance in units of u.
+    equal: the share of outputs that are equal bit for bit; largest_ulps: steps between numbers, of which there are many
+    near zero; largest_difference: absolute; distance_u: relative L2 distance in units of u.
     """
-    from analysis.precision.floats import ulp_distance
-    from linear_lasagna.metrics import relative_l2
+    from linear_lasagna.metrics import bitwise_equality, relative_l2, ulp_distance
     from linear_lasagna.rounding import unit_roundoff
 
-    steps, difference = ulp_distance(y, baseline), y.double() - baseline.double()
+    difference = y.double() - baseline.double()
     return {
-        "equal": float((steps == 0).double().mean()),
-        "largest_ulps": int(steps.max()),
+        "equal": bitwise_equality(y, baseline),
+        "largest_ulps": int(ulp_distance(y, baseline).max()),
         "largest_difference": float(difference.abs().max()),
         "distance_u": relative_l2(difference, baseline.double()) / unit_roundoff(y.dtype),
     }

@@ -66,7 +66,7 @@ def encode(high: torch.Tensor, low: torch.Tensor, exponent: torch.Tensor, dtype:
     form = format_of(dtype)
     integer, power = _rounded_to_odd(high, low)
     exponent = exponent + power
-    length = (integer >> 60).add_(60)
+    length = _length(integer)
     drop = torch.maximum(length.sub_(form.precision), form.least - exponent).clamp_(max=62)
     half = torch.ones_like(drop) << (drop - 1)
     below = (integer >> drop).bitwise_and_(1).sub_(1).add_(half)
@@ -78,6 +78,17 @@ def encode(high: torch.Tensor, low: torch.Tensor, exponent: torch.Tensor, dtype:
     bits.masked_fill_(high == 0, 0)
     bits += (high.view(torch.int64) >> 63) << (form.width - 1)
     return bits.to(form.bits).view(dtype)
+
+
+def magnitude(high: torch.Tensor, low: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+    """floor(log2 |(high + low) * 2**exponent|) as int64, far below all formats' exponents for zero; as in `encode`."""
+    integer, power = _rounded_to_odd(high, low)
+    return _length(integer).sub_(1).add_(power).add_(exponent).masked_fill_(high == 0, -(2**31))
+
+
+def _length(integer: torch.Tensor) -> torch.Tensor:
+    """Bits of an integer of 60 or 61 bits."""
+    return (integer >> 60).add_(60)
 
 
 def _rounded_to_odd(high: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

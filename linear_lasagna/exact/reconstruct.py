@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from linear_lasagna.exact.bits import encode
+from linear_lasagna.exact.bits import encode, magnitude
 from linear_lasagna.exact.primes import limb_table
 from linear_lasagna.exact.scaling import LIMB, Span, limbs, span
 
@@ -55,6 +55,16 @@ def sweep(values: torch.Tensor) -> torch.Tensor:
 
 def rounded(values: torch.Tensor, exponent: int, dtype: torch.dtype) -> torch.Tensor:
     """The numbers of `integers` rounded once to dtype, to nearest, ties to even: (n,). Uses up the values."""
+    return encode(*_leading(values, exponent), dtype)
+
+
+def exponents(values: torch.Tensor, exponent: int) -> torch.Tensor:
+    """floor(log2 |number|) of the numbers of `integers`, as `bits.magnitude` gives it: (n,). Uses up the values."""
+    return magnitude(*_leading(values, exponent))
+
+
+def _leading(values: torch.Tensor, exponent: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(high, low, power): the numbers are (high + low) * 2**power, up to what only tells on which side they lie."""
     leading = sweep(values)
     rows = torch.arange(-SPARE, 1, device=values.device)[:, None] + leading
     last, third, second, first = values.gather(0, rows)
@@ -62,4 +72,4 @@ def rounded(values: torch.Tensor, exponent: int, dtype: torch.dtype) -> torch.Te
     lower = (third.round_() * 2.0**LIMB).add_(last)
     high = upper + lower
     low = lower.sub_(high - upper)
-    return encode(high, low, (leading - SPARE).mul_(LIMB).add_(exponent), dtype)
+    return high, low, (leading - SPARE).mul_(LIMB).add_(exponent)

@@ -11,10 +11,11 @@ import torch
 
 from linear_lasagna.exact.bits import format_of
 from linear_lasagna.exact.plan import plan
-from linear_lasagna.exact.reconstruct import integers, rounded
+from linear_lasagna.exact.reconstruct import exponents, integers, rounded
 from linear_lasagna.exact.regions import Box, crops
 from linear_lasagna.exact.scaling import LIMB
 from linear_lasagna.exact.stack import digits
+from linear_lasagna.formats import power_of_two
 from linear_lasagna.problems import Kernel, Layer, Problem
 
 BLOCK = 2**15
@@ -64,6 +65,22 @@ class Exact:
             limbs = integers(self._load(part).neg_(), self.primes, self.exponent, plus)
             result[part] = rounded(*limbs, torch.float64).where(finite, y[part].to(torch.float64))
         return result.view(self.shape)
+
+    def ulp(self, dtype: torch.dtype) -> torch.Tensor:
+        """`formats.ulp` of the exact numbers, which just below a power of two is half that of their rounding: float64.
+
+        Raises ValueError for a dtype other than those of `to`.
+        """
+        form = format_of(dtype)
+        result = torch.empty(math.prod(self.shape), dtype=torch.float64, device=self.digits.device)
+        for part in self._blocks():
+            exponent = exponents(*integers(self._load(part), self.primes, self.exponent))
+            result[part] = power_of_two(exponent.sub_(form.precision - 1).clamp_(form.least, 1023))
+        return result.view(self.shape)
+
+    def nonzero(self) -> torch.Tensor:
+        """Which of the exact numbers are not zero."""
+        return self.digits.any(0)
 
     def fractions(self) -> list[Fraction]:
         """The exact numbers, in the order of a flattened tensor."""
