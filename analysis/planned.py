@@ -10,7 +10,7 @@ from typing import Any
 from analysis.frames import Frame, framed
 from analysis.records import PLACE, Record, Records
 from linear_lasagna.problems import Problem
-from linear_lasagna.timing import MARGIN, Timing, block_log_ratios, compare
+from linear_lasagna.timing import Timing, block_log_ratios, compare
 
 BREAK_EVEN, TRAINING = "breakeven", "training"  # groups whose trials have sections of their own
 MEASURED, COUNTED = "planned/direct", "planned_operations/direct"
@@ -61,13 +61,11 @@ def _plans(record: Record) -> Iterator[tuple[Any, ...]]:
     if trial.baseline not in timing.samples:
         return
     against = merged if merged and _log_ratio(timing, merged, trial.baseline) < 0 else trial.baseline
-    margin = MARGIN
-    if trial.control in timing.samples:
-        margin = max(margin, abs(_log_ratio(timing, trial.control, trial.baseline)))
+    noise = abs(_log_ratio(timing, trial.control, trial.baseline)) if trial.control in timing.samples else 0.0
     for way in (MEASURED, COUNTED):
         runs = trial.cells[way].runs if way in timing.samples else None
         if runs is not None:
-            found = compare(timing, against, control=None, margin=margin)[way]
+            found = compare(timing, against, control=None, noise=noise)[way]
             seconds = [timing.seconds(w) if w else math.nan for w in (way, trial.baseline, merged)]
             result = (found.ratio, found.lower, found.upper, found.verdict)
             yield (*record.place.values(), way, _text(runs), trial.problem.depth, *seconds, against, *result)

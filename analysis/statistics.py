@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.frames import Frame, framed
 from analysis.records import PLACE, Record, Records, cells
-from linear_lasagna.timing import MARGIN, Comparison, Timing, block_log_ratios, compare
+from linear_lasagna.timing import Comparison, Timing, block_log_ratios, compare
 from linear_lasagna.trial import Trial
 
 VERDICTS = ("faster", "slower", "tie", "undecided")
@@ -103,8 +103,8 @@ def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
         if way != trial.baseline:
             estimates[way] = median(block_log_ratios(timing, way, trial.baseline) or [math.inf])
     fastest = min(estimates, key=lambda way: estimates[way])
-    margin = max(MARGIN, abs(_control(timing, trial.baseline, trial.control)))
-    against = compare(timing, fastest, control=None, margin=margin)
+    noise = abs(_control(timing, trial.baseline, trial.control))
+    against = compare(timing, fastest, control=None, noise=noise)
     rivals = [way for way in ways if way != fastest and against[way].verdict != "slower"]
     yield (*record.place.values(), "" if rivals else fastest, (fastest, *rivals), len(ways))
 

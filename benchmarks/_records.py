@@ -93,7 +93,9 @@ def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str, 
     import torch
 
     from linear_lasagna.catalog import problem_named
+    from linear_lasagna.timing import OVER_BUDGET
     from linear_lasagna.trial import run_isolated
+    from linear_lasagna.trial.isolation import SHARED_STEPS
 
     # In a child of asv's fork server torch is imported and has computed nothing yet: only there is forking safe.
     forkable = "run_server" in sys.argv and sys.platform == "linux" and not torch.cuda.is_initialized()
@@ -103,7 +105,7 @@ def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str, 
         dtype=dtype,
         device=device,
         budget_s=share * budget_s(),
-        timeout_s=STEP_TIMEOUT_S + budget_s() / 2,
+        timeout_s=STEP_TIMEOUT_S + OVER_BUDGET / SHARED_STEPS * budget_s(),  # timing all together takes no longer
         start_method="fork" if forkable else "spawn",
         work=work,
     )

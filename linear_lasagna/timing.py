@@ -2,9 +2,10 @@
 
 All calls are timed together: about 12 blocks, each on freshly allocated inputs, because memory addresses bias
 whatever is timed at them; in a block, rounds; in a round every call once, in a fresh random order, for long enough to
-outweigh the clock. Two timings of the same call then differ by about 1 % on a shared machine, where timing one after
-the other leaves 16 %. Every sample is kept. The block is the unit of the statistics, because rounds are correlated.
-Comparing needs no torch, and timing imports it only for a device that has to be waited for.
+outweigh the clock. How far two timings of the same call then lie apart is the machine's own: `python -m analysis noise`
+measures it, beside timing one call after the other. Every sample is kept. The block is the unit of the statistics,
+because rounds are correlated; an interval over blocks speaks of one process, and does not contain what differs from one
+process to the next. Comparing needs no torch, and timing imports it only for a device that has to be waited for.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Verdict: TypeAlias = Literal["faster", "slower", "tie", "undecided"]
 
 BLOCKS = 12
 LEAST_BLOCKS = 8  # fewer give no interval worth a verdict
+OVER_BUDGET = 8.0  # times the budget may be spent, at most, to give every call that many blocks
 VISIT_S = 5e-4  # one call's turn in a round: long against the clock, short against the machine's drift
 ROUNDS = 3  # rounds per block worth having, for which slow calls are thinned
 SLOW_RATIO = 20.0  # a call this much slower than the fastest joins only some of the rounds
@@ -66,7 +68,7 @@ class Comparison:
     """time / baseline's time: the median over blocks, an interval over blocks, and what it amounts to.
 
     lower and upper are NaN where there are too few blocks for an interval; the verdict is then "undecided".
-    margin is the |log ratio| that a difference had to exceed.
+    margin is the |log ratio| that a difference had to exceed to be called faster or slower.
     """
 
     ratio: float
@@ -96,12 +98,15 @@ def measure(
     blocks: int = BLOCKS,
     visit_s: float = VISIT_S,
     interleaved: bool = True,
+    least_blocks: int = LEAST_BLOCKS,
 ) -> Timing:
     """Time the calls that build(block) returns by name, on inputs that it allocates anew for every block.
 
-    budget_s: seconds to spend in timed calls. A call over 20 times slower than the fastest joins every k-th round;
-    one that outlasts the budget alone is timed once. interleaved=False gives each call its rounds in one
-    go, so that it finds the caches as itself left them. seed fixes the order of the visits.
+    budget_s: seconds to spend in timed calls: a target, exceeded up to OVER_BUDGET times where fewer than least_blocks
+    blocks of one round would fit, so that all calls get those blocks wherever one round fits the budget. A call over 20
+    times slower than the fastest joins every k-th round, and some of every block; one that outlasts the budget alone
+    is timed once. interleaved=False gives each call its rounds in one go, so that it finds the caches as itself left
+    them. seed fixes the order of the visits.
     Raises ValueError for a budget that is not positive, or where build returns no calls.
     """
     if not budget_s > 0:
@@ -113,7 +118,8 @@ def measure(
     clock = _clock(device)
     first_call_s = {name: clock(call, 1) for name, call in calls.items()}
     outlasting = {name for name in calls if _outlasts(calls[name], first_call_s[name], clock, budget_s)}
-    plan = _plan({n: c for n, c in calls.items() if n not in outlasting}, clock, budget_s, blocks, visit_s)
+    rest = {name: call for name, call in calls.items() if name not in outlasting}
+    plan = _plan(rest, clock, budget_s, blocks, visit_s, least_blocks)
     samples: dict[str, list[list[float]]] = {n: [[first_call_s[n]]] if n in outlasting else [] for n in calls}
     order = random.Random(seed)
     with _no_garbage_collection():
@@ -135,7 +141,9 @@ def _outlasts(call: Thunk, first_s: float, clock: _Clock, budget_s: float) -> bo
     return first_s > budget_s and clock(call, 1) > budget_s
 
 
-def _plan(calls: Mapping[str, Thunk], clock: _Clock, budget_s: float, blocks: int, visit_s: float) -> _Plan:
+def _plan(
+    calls: Mapping[str, Thunk], clock: _Clock, budget_s: float, blocks: int, visit_s: float, least_blocks: int
+) -> _Plan:
     """Spread the budget over blocks and rounds, after a second look at how long a call takes."""
     if not calls:
         return _Plan({}, {}, frozenset(), rounds=0, blocks=0)
@@ -148,8 +156,9 @@ def _plan(calls: Mapping[str, Thunk], clock: _Clock, budget_s: float, blocks: in
         visits[name] = number[name] * seconds
     every = _thinned(visits, budget_s, blocks)
     rounds = _rounds(budget_s, visits, every)
+    least = min(least_blocks, blocks, _rounds(OVER_BUDGET * budget_s, visits, every))
     short = frozenset(name for name, t in visits.items() if t < WARM_S)
-    return _Plan(number, every, short, max(1, rounds // blocks), min(blocks, rounds))
+    return _Plan(number, every, short, max(1, rounds // blocks), max(min(blocks, rounds), least))
 
 
 def _thinned(visits: Mapping[str, float], budget_s: float, blocks: int) -> dict[str, int]:
@@ -161,11 +170,17 @@ def _thinned(visits: Mapping[str, float], budget_s: float, blocks: int) -> dict[
     every = dict.fromkeys(visits, 1)
     for ratio in (SLOW_RATIO, SLOW_RATIO / 2, SLOW_RATIO / 4, SLOW_RATIO / 8):
         fastest = min(visits.values())
-        every = {name: max(1, round(t / (ratio * fastest))) for name, t in visits.items()}
-        most = max(1, _rounds(budget_s, visits, every) // blocks)
-        every = {name: min(k, most) for name, k in every.items()}
+        wanted = {name: max(1, round(t / (ratio * fastest))) for name, t in visits.items()}
+        every = _in_every_block(wanted, visits, budget_s, blocks)
         if _rounds(budget_s, visits, every) >= ROUNDS * blocks:
             break
+    return every
+
+
+def _in_every_block(every: dict[str, int], visits: Mapping[str, float], budget_s: float, blocks: int) -> dict[str, int]:
+    """No k above the rounds of a block. Lowering one makes rounds longer, and so fewer: repeated until it holds."""
+    while max(every.values()) > (most := max(1, _rounds(budget_s, visits, every) // blocks)):
+        every = {name: min(k, most) for name, k in every.items()}
     return every
 
 
@@ -249,17 +264,21 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def compare(
-    timing: Timing, baseline: str = "direct", control: str | None = "control", margin: float = MARGIN
+    timing: Timing,
+    baseline: str = "direct",
+    control: str | None = "control",
+    margin: float = MARGIN,
+    noise: float = 0.0,
 ) -> dict[str, Comparison]:
-    """Every other call against the baseline. A difference counts if its interval excludes zero and the estimate
-    exceeds max(margin, |log ratio| of the control). Raises KeyError for a baseline that was not timed.
+    """Every other call against the baseline, by `verdict`. noise: the |log ratio| that a control shows; the control's
+    own, if that is more. Raises KeyError for a baseline that was not timed.
     """
     if baseline not in timing.samples:
         raise KeyError(f"baseline {baseline!r} was not timed; timed: {', '.join(timing.samples)}")
     logs = {name: block_log_ratios(timing, name, baseline) for name in timing.samples if name != baseline}
     if control is not None and logs.get(control):
-        margin = max(margin, abs(median(logs[control])))
-    return {name: _comparison(values, margin) for name, values in logs.items()}
+        noise = max(noise, abs(median(logs[control])))
+    return {name: _comparison(values, margin, noise) for name, values in logs.items()}
 
 
 def block_log_ratios(timing: Timing, name: str, baseline: str) -> list[float]:
@@ -277,30 +296,28 @@ def block_log_ratios(timing: Timing, name: str, baseline: str) -> list[float]:
     return ratios
 
 
-def _comparison(logs: list[float], margin: float) -> Comparison:
+def _comparison(logs: list[float], margin: float, noise: float) -> Comparison:
+    raised = max(margin, noise)
     if not logs:
-        return Comparison(math.nan, math.nan, math.nan, "undecided", margin, 0)
+        return Comparison(math.nan, math.nan, math.nan, "undecided", raised, 0)
     estimate = median(logs)
-    interval = median_interval(logs) if len(logs) >= LEAST_BLOCKS else None
-    if interval is None:
-        return Comparison(math.exp(estimate), math.nan, math.nan, "undecided", margin, len(logs))
-    lower, upper = interval
-    return Comparison(
-        math.exp(estimate),
-        math.exp(lower),
-        math.exp(upper),
-        _verdict(estimate, lower, upper, margin),
-        margin,
-        len(logs),
-    )
+    lower, upper = (median_interval(logs) if len(logs) >= LEAST_BLOCKS else None) or (math.nan, math.nan)
+    found = verdict(estimate, lower, upper, margin, noise)
+    return Comparison(math.exp(estimate), math.exp(lower), math.exp(upper), found, raised, len(logs))
 
 
-def _verdict(estimate: float, lower: float, upper: float, margin: float) -> Verdict:
+def verdict(estimate: float, lower: float, upper: float, margin: float = MARGIN, noise: float = 0.0) -> Verdict:
+    """What a log ratio with its interval amounts to: the one rule of all verdicts.
+
+    "faster", "slower": the interval excludes zero and the estimate exceeds the margin, and the noise that a control
+    shows. "tie": the whole interval lies within the margin; noise never widens it. Else, and where the ends are NaN,
+    "undecided".
+    """
     if -margin <= lower and upper <= margin:
         return "tie"
-    if abs(estimate) <= margin or lower <= 0 <= upper:
-        return "undecided"
-    return "faster" if estimate < 0 else "slower"
+    if abs(estimate) > max(margin, noise) and (lower > 0 or upper < 0):
+        return "faster" if estimate < 0 else "slower"
+    return "undecided"
 
 
 def median_interval(values: list[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:

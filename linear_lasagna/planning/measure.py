@@ -125,7 +125,7 @@ def _timed(bench: Bench, calls: Mapping[str, tuple[int, Call]], budget_s: float,
         return {name: partial(call, fresh[start]) for name, (start, call) in calls.items()}
 
     with torch.no_grad():
-        return measure(build, bench.device, budget_s, SEED, blocks, VISIT_S)
+        return measure(build, bench.device, budget_s, SEED, blocks, VISIT_S, least_blocks=1)  # medians, no verdicts
 
 
 def decide(timing: Timing) -> str:
