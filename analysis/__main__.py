@@ -7,17 +7,29 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+from analysis import arguments, stopping
+
 # Before torch is imported anywhere: idle OpenMP threads sleep instead of spinning (unless the user chose otherwise).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from cyclopts import App, Parameter
+INSTALL = "`make study` installs all that is needed, as does pip install -e '.[analysis]' in the checkout"
+
+if __name__ == "__main__":
+    stopping.install()
+
+try:
+    from cyclopts import App, Parameter
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed; {INSTALL}")
 
 PresetName = Literal["smoke", "default", "full"]
+Whole = Annotated[int, Parameter(converter=arguments.whole)]
 
 app = App(
     name="python -m analysis",
     help="Which way of computing a linear convolution, or a stack of them, is fastest and most accurate here?",
     version_flags=[],
+    suppress_keyboard_interrupt=False,  # main() says what is kept
 )
 
 
@@ -26,7 +38,8 @@ def study(
     preset: PresetName = "default",
     *,
     out: Path = Path("study"),
-    workers: int = 0,
+    workers: Whole = 0,
+    retry_failed: bool = False,
 ) -> None:
     """Time the preset's trials through asv, measure rounding errors, render the report.
 
@@ -38,10 +51,12 @@ def study(
         The folder for the report, its data and the precision store.
     workers
         Processes for the precision experiments; 0 computes them in this process.
+    retry_failed
+        Run trials with failed cells, and units with failed rows, once more.
     """
     from analysis.study import study as run
 
-    print(run(preset, out.resolve(), workers))
+    print(run(preset, out.resolve(), workers, retry_failed))
 
 
 @app.command
@@ -50,7 +65,8 @@ def precision(
     preset: PresetName = "default",
     device: str = "cpu",
     out: Path = Path("study"),
-    workers: int = 0,
+    workers: Whole = 0,
+    retry_failed: bool = False,
 ) -> None:
     """Measure rounding errors against the exact reference; what is stored already is not computed again.
 
@@ -66,10 +82,12 @@ def precision(
         The folder of the precision store.
     workers
         Processes to use; 0 computes in this process.
+    retry_failed
+        Compute units with failed rows once more.
     """
     from analysis.study import measure_precision
 
-    measure_precision(experiments, preset, device, out.resolve(), workers)
+    measure_precision(experiments, preset, device, out.resolve(), workers, retry_failed)
 
 
 @app.command
@@ -93,7 +111,7 @@ def report(*, preset: PresetName = "default", out: Path = Path("study"), records
 @app.command
 def noise(
     *,
-    comparisons: int = 30,
+    comparisons: Whole = 30,
     budget_s: float = 0.8,
     calls_s: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (1e-4, 1e-3, 1e-2),
     out: Path | None = None,
@@ -114,8 +132,10 @@ def noise(
     from analysis.noise import COMPARED, print_summary, rows
     from analysis.progress import progress_bar
 
-    if comparisons < 1 or budget_s <= 0 or min(calls_s) <= 0:
-        raise ValueError("comparisons, budget-s and calls-s must be positive")
+    for name, values in (("comparisons", (comparisons,)), ("budget-s", (budget_s,)), ("calls-s", calls_s)):
+        arguments.positive(name, values)
+    if out is not None:
+        arguments.file(out.resolve())
     done = 0
     with progress_bar("comparing", comparisons * len(calls_s) * len(COMPARED)) as advance_to:
 
@@ -132,18 +152,29 @@ def noise(
 
 def main() -> int:
     """The exit code: 0, or 2 with one line on stderr for a user's mistake, or 1 for what the machine refused."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without "×" is no reason to end
     try:
         app(exit_on_error=True)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what reads has enough, as `head` does
+        return 141  # as a process that SIGPIPE ends
+    except ModuleNotFoundError as error:
+        return _ended(1, f"error: {error.name} is not installed; {INSTALL}")
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _ended(2, f"error: {error}")
     except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+        return _ended(1, f"error: {error}")
+    except KeyboardInterrupt as stop:
+        return _ended(stop.code if isinstance(stop, stopping.Stopped) else 130, stopping.said())
     return 0
+
+
+def _ended(code: int, line: str) -> int:
+    print(line, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

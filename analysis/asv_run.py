@@ -11,21 +11,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis import leash
 from analysis.checkout import ROOT
 
-POLL_S = 0.5
 SCRUBBED = "existing"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One `asv run`: what it selects, where it saves."""
+    """One `asv run`: what it selects, where it saves.
+
+    retry_before: trials with failed cells whose records are older than this time, in seconds since the epoch, are run
+    again.
+    """
 
     commit: str
     machine: str
     patterns: Sequence[str]
     budget_s: float
     log: Path
+    retry_before: float = 0.0
 
 
 def register_machine() -> str:
@@ -44,9 +49,10 @@ def _asv(arguments: Sequence[str]) -> None:
         raise RuntimeError(f"asv {arguments[0]} failed: {(result.stderr or result.stdout).strip().splitlines()[-1]}")
 
 
-def run(settings: Run, progress: Callable[[], None]) -> float:
+def run(settings: Run, progress: Callable[[], None], keep: Sequence[int] = ()) -> float:
     """Run asv to its end; progress is called about twice a second. Returns the wall seconds.
 
+    keep: file descriptors that stay open until asv, and all that it started, have ended.
     Raises RuntimeError, naming the log, where asv did not run; a failed cell is no such failure.
     """
     command = [sys.executable, "-m", "asv", "run", "-E", f"existing:{sys.executable}"]
@@ -54,23 +60,25 @@ def run(settings: Run, progress: Callable[[], None]) -> float:
     for pattern in settings.patterns:
         command += ["--bench", pattern]
     environment = {**os.environ, "LASAGNA_BUDGET_S": str(settings.budget_s), "LASAGNA_MACHINE": settings.machine}
+    environment["LASAGNA_RETRY_BEFORE"] = str(settings.retry_before)
     settings.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with settings.log.open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        try:
-            while process.poll() is None:
-                progress()
-                time.sleep(POLL_S)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+        code = leash.run(command, ROOT, log, environment, progress, keep)
     progress()
     # asv exits with 2 where a cell failed; its record says why, and the report shows it.
-    if process.returncode not in (0, 2):
-        raise RuntimeError(f"asv run ended with exit code {process.returncode}; see {settings.log}")
+    if code not in (0, 2):
+        raise RuntimeError(f"asv run ended with exit code {code}; see {settings.log}")
     return time.perf_counter() - start
+
+
+def importable() -> bool:
+    """Whether the benchmarks' processes, of which asv starts some outside the checkout, can import linear_lasagna."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if "ASV_PYTHONPATH" in environment:
+        environment["PYTHONPATH"] = environment["ASV_PYTHONPATH"]  # as asv has it
+    command = [sys.executable, "-c", "import importlib.util, sys; sys.exit(not importlib.util.find_spec('linear_lasagna'))"]
+    return subprocess.run(command, cwd="/", env=environment, check=False).returncode == 0
 
 
 def scrub(results: Path) -> None:
@@ -91,9 +99,14 @@ def _environment_name() -> str:
 
 
 def _rename(path: Path, environment: str, python: str) -> None:
-    data = json.loads(path.read_text())
-    data["env_name"], data["python"] = environment, python
-    data["params"]["python"] = python
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data["env_name"], data["python"] = environment, python
+        data["params"]["python"] = python
+    except (ValueError, TypeError, KeyError):  # asv does not write atomically
+        path.rename(path.with_suffix(".bad"))
+        print(f"{path.name} cannot be read, perhaps cut short; it is kept as {path.stem}.bad", file=sys.stderr)
+        return
     target = path.with_name(f"{path.name[:8]}-{environment}.json")
-    target.write_text(json.dumps(data))
+    target.write_text(json.dumps(data), encoding="utf-8")
     path.unlink()

@@ -27,6 +27,14 @@ def checkout(root: Path = ROOT) -> Checkout:
     return Checkout(commit, bool(_git(root, "status", "--porcelain")))
 
 
+def checkout_if_any(root: Path = ROOT) -> Checkout:
+    """The checkout, or one of commit "" where the folder is none, or git is not installed."""
+    try:
+        return checkout(root)
+    except ValueError:
+        return Checkout("", False)
+
+
 def _git(root: Path, *arguments: str) -> str:
     try:
         result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)

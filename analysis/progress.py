@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from analysis import stopping
+
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
@@ -34,6 +36,7 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
         task = progress.add_task(what, total=total)
 
         def advance_to(done: int, what: str | None = None) -> None:
+            stopping.check()
             progress.update(task, completed=min(done, total), description=what)
 
         yield advance_to

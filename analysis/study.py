@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis import asv_run
-from analysis.checkout import ROOT, Checkout, checkout
+from analysis import arguments, asv_run
+from analysis.alone import alone
+from analysis.checkout import ROOT, Checkout, checkout, checkout_if_any
 from analysis.presets import Key, Preset, bench_patterns, preset_named, trials
 from analysis.progress import progress_bar
 
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 TRIALS = ROOT / ".asv" / "trials"
 RESULTS = ROOT / ".asv" / "results"
 OUT = ROOT / "study"
+INSTALL = "`make study` installs it, as does pip install -e '.[analysis]' in the checkout"
+LOCK = ROOT / ".asv" / "study.lock"
 STORE = "precision.sqlite"
 BIBTEX = """@software{{linear_lasagna,
   author  = {{{{The Linear Lasagna developers}}}},
   title   = {{Linear Lasagna: cost, accuracy and meaning of stacked linear convolutions}},
-  version = {{{version}, commit {commit}}},
+  version = {{{version}{commit}}},
   year    = {{{year}}}
 }}"""
 
@@ -62,11 +65,21 @@ def place(out: Path = OUT) -> Place:
     return Place(here, asv_run.register_machine(), out)
 
 
-def time_trials(preset: Preset, devices: Sequence[str], where: Place) -> float:
-    """Run the preset's trials through asv, with a progress bar; returns asv's wall seconds."""
+def time_trials(
+    preset: Preset, devices: Sequence[str], where: Place, keep: Sequence[int] = (), retry_failed: bool = False
+) -> float:
+    """Run the preset's trials through asv, with a progress bar; returns asv's wall seconds. keep: as asv_run takes it.
+
+    retry_failed: trials with failed cells too, once.
+    """
     expected = len(trials(preset, devices))
     settings = asv_run.Run(
-        where.checkout.commit, where.machine, bench_patterns(preset, devices), preset.budget_s, where.out / "asv.log"
+        where.checkout.commit,
+        where.machine,
+        bench_patterns(preset, devices),
+        preset.budget_s,
+        where.out / "asv.log",
+        time.time() if retry_failed else 0.0,
     )
     before = set(where.records.glob("*.json"))
     results = RESULTS / where.machine
@@ -78,21 +91,26 @@ def time_trials(preset: Preset, devices: Sequence[str], where: Place) -> float:
                 done = len(set(where.records.glob("*.json")) - before)
                 advance_to(done, "handing samples to asv" if done >= expected else None)
 
-            return asv_run.run(settings, progress)
+            return asv_run.run(settings, progress, keep)
     finally:
         asv_run.scrub(results)
 
 
-def measure_precision(experiments: Sequence[str], preset: str, device: str, out: Path, workers: int) -> None:
+def measure_precision(
+    experiments: Sequence[str], preset: str, device: str, out: Path, workers: int, retry_failed: bool = False
+) -> None:
     """Probe the machine, run experiments (none named: all) into the store of `out`, and say what was done."""
     from analysis.precision import run_study
     from analysis.precision.probing import probe_machine
     from analysis.precision.study import checked
 
-    names, machine = experiments or None, asv_run.register_machine()
+    names = experiments or None
     checked(names, preset, device, workers)  # before anything is made
-    probe_machine(out / STORE, device, machine)
-    print(run_study(names, preset, out / STORE, workers=workers, device=device, machine=machine), file=sys.stderr)
+    arguments.folder(out)
+    machine = asv_run.register_machine()
+    probe_machine(out / STORE, device, machine, retry_failed)
+    settings = {"workers": workers, "device": device, "machine": machine, "retry_failed": retry_failed}
+    print(run_study(names, preset, out / STORE, **settings), file=sys.stderr)
 
 
 def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Path:
@@ -105,7 +123,9 @@ def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Pa
     from analysis.findings import find
     from analysis.headlines import headlines
 
-    preset, where = preset_named(preset_name), place(out)
+    preset = preset_named(preset_name)
+    arguments.folder(out)
+    where = place(out) if records is None else Place(checkout_if_any(), "", out)
     found = load_records(records or where.records)
     rows = load_rows(where.store)
     if not len(found) and rows is None:
@@ -140,13 +160,12 @@ def load_rows(store: Path) -> pandas.DataFrame | None:
 
 def context(where: Place, preset: Preset, found: Records, expected: Sequence[Key]) -> Context:
     """What the data cannot know: version, commit, date, what should have run, how to cite."""
-    from importlib.metadata import version
-
     from analysis.report import Context
 
     started = max((record.trial.started for record in found), default="")
     commit, dirty = _measured(where.checkout, found)
-    release = version("linear-lasagna")
+    release = _version()
+    named = f", commit {commit[:12]}" if commit else ""
     return Context(
         version=release,
         commit=commit,
@@ -156,13 +175,24 @@ def context(where: Place, preset: Preset, found: Records, expected: Sequence[Key
         expected=expected,
         commands=(
             "git clone <repository> linear-lasagna && cd linear-lasagna",
-            f"git checkout {commit}",
+            *((f"git checkout {commit}",) if commit else ()),
             f"make study PRESET={preset.name}",
         ),
-        citation=f"The Linear Lasagna developers: Linear Lasagna {release}, commit {commit[:12]}.",
-        bibtex=BIBTEX.format(version=release, commit=commit[:12], year=started[:4] or "n.d."),
+        citation=f"The Linear Lasagna developers: Linear Lasagna {release}{named}.",
+        bibtex=BIBTEX.format(version=release, commit=named, year=started[:4] or "n.d."),
         licence="Code BSD-3-Clause, data CC-BY-4.0.",
     )
+
+
+def _version() -> str:
+    """The installed version; where nothing is installed, the checkout's own."""
+    import tomllib
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("linear-lasagna")
+    except PackageNotFoundError:
+        return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
 def _measured(here: Checkout, found: Records) -> tuple[str, bool]:
@@ -172,19 +202,37 @@ def _measured(here: Checkout, found: Records) -> tuple[str, bool]:
     return commit, any(record.dirty for record in found) or (here.dirty and commit == here.commit)
 
 
-def study(preset_name: str, out: Path = OUT, workers: int = 0) -> Path:
+def study(preset_name: str, out: Path = OUT, workers: int = 0, retry_failed: bool = False) -> Path:
     """Everything, in order; returns the report's path. What was finished before a kill is not done again.
 
-    Raises ValueError for an unknown preset, or outside of a git checkout.
+    retry_failed: but for trials with failed cells, and units with failed rows. Raises ValueError for what cannot be
+    done as it is asked for, outside of a git checkout for instance, before anything is; RuntimeError where another
+    study is running in this checkout.
     """
     preset = preset_named(preset_name)
+    check(out, workers)
     where, devices = place(out), devices_here()
     start = time.perf_counter()
-    asv_s = time_trials(preset, devices, where)
-    measure_precision((), preset.name, devices[-1] if "cuda" in devices else "cpu", out, workers)
-    page = render(preset.name, out)
+    with alone(LOCK) as keep:
+        asv_s = time_trials(preset, devices, where, keep, retry_failed)
+        device = devices[-1] if "cuda" in devices else "cpu"
+        measure_precision((), preset.name, device, out, workers, retry_failed)
+        page = render(preset.name, out)
     found = load_records(where.records).latest()
     share = sum(record.trial.timed_s for record in found) / asv_s
     print(f"{len(found)} trials; asv ran {asv_s:.0f} s, {share:.0%} of it in timed calls")
     print(f"the whole study took {time.perf_counter() - start:.0f} s")
     return page
+
+
+def check(out: Path, workers: int) -> None:
+    """Raise, before anything begins, what would end a study later: ValueError, or StoreError for the store of out."""
+    from analysis.store import Store
+
+    arguments.workers(workers)
+    if not asv_run.importable():
+        raise ValueError(f"linear_lasagna is not installed in {sys.executable}, whose code asv would time; {INSTALL}")
+    arguments.folder(out)
+    with Store(out / STORE) as store:
+        if store.notice:
+            print(store.notice, file=sys.stderr)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from analysis import stopping
 from analysis.precision.compute import Task, full_row, lost_row
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.study import tasks_of
@@ -45,23 +46,24 @@ PROBES = Experiment(
 )
 
 
-def probe_machine(store_path: str | Path, device: str, machine: str) -> list[Row]:
+def probe_machine(store_path: str | Path, device: str, machine: str, retry_failed: bool = False) -> list[Row]:
     """Ask, and store, what the store does not hold yet; returns the rows of failed canaries and tells them on stderr.
 
-    Raises StoreError where rows cannot be stored.
+    retry_failed: ask again where a probe failed. Raises StoreError where rows cannot be stored.
     """
     failed: list[Row] = []
     tasks = tasks_of(PROBES, PRESET, device, machine)
     with Store(store_path) as store:
         if store.notice:
             print(store.notice, file=sys.stderr)
-        done = store.done(PROBES.name, tasks[0].stamp.version, machine)
+        done = store.done(PROBES.name, tasks[0].stamp.version, machine, retry_failed=retry_failed)
         tasks = [task for task in tasks if task.unit.key not in done]
         if not tasks:
             return failed
         with progress_bar("probes", len(tasks)) as advance_to:
             for count, task in enumerate(tasks, 1):
                 found = asked(task)
+                stopping.check()  # before rows are kept that an interruption may have spoilt
                 store.put(PROBES.name, task.unit.key, task.stamp.version, machine, found)
                 failed += [row for row in found if row["ok"] is False]
                 advance_to(count)

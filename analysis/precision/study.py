@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis import arguments, stopping
 from analysis.precision.compute import Stamp, Task
 from analysis.precision.dispatch import dispatch
 from analysis.precision.experiment import PRESETS, Experiment
@@ -93,8 +94,7 @@ def checked(experiments: Sequence[str] | None, preset: str, device: str, workers
     chosen = named(experiments)
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-    if workers < 0:
-        raise ValueError(f"workers must be 0 or more, not {workers}")
+    arguments.workers(workers)
     from linear_lasagna.devices import unavailable
 
     reason = unavailable(device)
@@ -132,6 +132,7 @@ def _compute(store: Store, tasks: Sequence[Task], workers: int) -> dict[str, int
         return statuses
     with progress_bar("precision", len(tasks)) as advance_to:
         for count, (task, rows) in enumerate(dispatch(tasks, workers, open_executor), 1):
+            stopping.check()  # before rows are kept that an interruption may have spoilt
             store.put(task.experiment.name, task.unit.key, task.stamp.version, task.stamp.machine, rows)
             statuses.update(row["status"] for row in rows)
             advance_to(count)
