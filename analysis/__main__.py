@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -153,7 +154,7 @@ def noise(
 def main() -> int:
     """The exit code: 0, or 2 with one line on stderr for a user's mistake, or 1 for what the machine refused."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without "×" is no reason to end
     try:
         app(exit_on_error=True)

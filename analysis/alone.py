@@ -27,7 +27,9 @@ def alone(path: Path) -> Iterator[tuple[int, ...]]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in REFUSED:
-                raise RuntimeError(f"a study is running in this checkout: {_holder(lock)}; {path} is its lock") from None
+                raise RuntimeError(
+                    f"a study is running in this checkout: {_holder(lock)}; {path} is its lock"
+                ) from None
             raise RuntimeError(f"cannot lock {path}: {error.strerror}") from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

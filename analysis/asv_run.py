@@ -77,7 +77,11 @@ def importable() -> bool:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if "ASV_PYTHONPATH" in environment:
         environment["PYTHONPATH"] = environment["ASV_PYTHONPATH"]  # as asv has it
-    command = [sys.executable, "-c", "import importlib.util, sys; sys.exit(not importlib.util.find_spec('linear_lasagna'))"]
+    command = [
+        sys.executable,
+        "-c",
+        "import importlib.util, sys; sys.exit(not importlib.util.find_spec('linear_lasagna'))",
+    ]
     return subprocess.run(command, cwd="/", env=environment, check=False).returncode == 0
 
 

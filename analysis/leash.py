@@ -7,6 +7,7 @@ puts every process that it starts into a group of its own, so it is the session 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -82,10 +83,8 @@ def members(session: int) -> list[int]:
 
 
 def _kill(pid: int, signum: int) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.kill(pid, signum)
-    except OSError:
-        pass
 
 
 def _end_with_parent() -> None:

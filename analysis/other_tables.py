@@ -8,9 +8,9 @@ from analysis import formatting as show
 from analysis import statistics
 from analysis.findings import Findings
 from analysis.frames import Frame, framed, ordered
-from analysis.records import STATUSES
 from analysis.style import problems_in_order
 from analysis.tables import Table, Text, count_of, table
+from linear_lasagna.trial.fields import STATUSES
 
 SHOWN_NAMES = 4
 

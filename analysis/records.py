@@ -7,14 +7,12 @@ out; the rest is reported.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from analysis.frames import Frame, framed
-from linear_lasagna.trial import Trial
+from linear_lasagna.trial import Trial, fields
 
 PLACE = ["machine", "commit", "group", "problem", "dtype", "device"]
 SAMPLES = [*PLACE, "way", "block", "round", "seconds"]
@@ -31,7 +29,6 @@ CELLS = [
     "blocks",
     "samples",
 ]
-STATUSES = ("ok", "skipped", "failed")
 
 
 @dataclass(frozen=True)
@@ -93,10 +90,12 @@ def load(folder: Path) -> Records:
     """All records below the folder, in the order of their paths; a missing folder has none."""
     found, messages = [], []
     for path in sorted(Path(folder).rglob("*.json")):
-        source = path.relative_to(folder).as_posix()
+        source = path.relative_to(folder).as_posix().encode(errors="surrogateescape").decode(errors="replace")
         try:
+            if not path.is_file():
+                raise ValueError("no regular file")
             found.append(replace(read(path.read_text(encoding="utf-8")), source=source))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError, OverflowError, MemoryError) as error:
             messages.append(f"{source}: {_one_line(error)}")
     return Records(tuple(found), tuple(messages))
 
@@ -106,25 +105,10 @@ def read(text: str) -> Record:
     data = json.loads(text)
     if not isinstance(data, dict) or not {"trial", "group", "machine"} <= data.keys():
         raise ValueError("not a trial record: it needs trial, group and machine")
-    trial = Trial.from_json(json.dumps(data["trial"]))
-    _check(trial)
-    names = {name: str(data.get(name, "")) for name in ("group", "machine", "commit")}
+    trial = fields.checked(Trial.from_json(json.dumps(data["trial"])))
+    names = {name: data.get(name, "") for name in ("group", "machine", "commit")}
+    fields.check(names, {"group": fields.NAME, "machine": fields.NAME, "commit": fields.TEXT}, "")
     return Record(trial, dirty=bool(data.get("dirty", False)), **names)
-
-
-def _check(trial: Trial) -> None:
-    """Raise ValueError where a cell holds what no trial could have measured."""
-    for way, cell in trial.cells.items():
-        if cell.status not in STATUSES:
-            raise ValueError(f"cell {way!r} has the unknown status {cell.status!r}")
-        if not isinstance(cell.samples, list) or not all(isinstance(block, list) for block in cell.samples):
-            raise ValueError(f"cell {way!r} has samples that are no lists of lists")
-        if not all(_is_time(seconds) for block in cell.samples for seconds in block):
-            raise ValueError(f"cell {way!r} has a sample that is no positive time")
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def _one_line(error: Exception) -> str:

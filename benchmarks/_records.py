@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import platform
+import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,13 +31,42 @@ def fetch(
 
     share: of the budget.
     """
-    from linear_lasagna.trial import Trial
-
     path = _folder() / f"{problem.replace('/', '-')}.{dtype}.{device}.{_key(group, ways, work, share)}.json"
-    if path.exists():
-        return Trial.from_json(json.dumps(json.loads(path.read_text())["trial"]))
-    trial = _run(problem, dtype, device, ways, work, share)
-    _write(path, group, trial)
+    trial = _finished(path, (problem, dtype, device), ways)
+    if trial is None:
+        trial = _run(problem, dtype, device, ways, work, share)
+        _write(path, group, trial)
+    return trial
+
+
+def _finished(path: Path, key: tuple[str, str, str], ways: Sequence[str]) -> Trial | None:
+    """The trial in a record, or None where it must be run; a record that cannot be read is set aside, as `.bad`.
+
+    It must be run where it was not, and where LASAGNA_RETRY_BEFORE (seconds since the epoch) is later than a record
+    with failed cells.
+    """
+    try:
+        trial = _read(path, key, ways)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, OSError, RecursionError, OverflowError) as error:
+        os.replace(path, path.with_suffix(".bad"))
+        print(f"{path.name} cannot be read and is computed again; it is kept as .bad: {error!r}", file=sys.stderr)
+        return None
+    old = path.stat().st_mtime < float(os.environ.get("LASAGNA_RETRY_BEFORE") or 0)
+    return None if old and trial.named("failed") else trial
+
+
+def _read(path: Path, key: tuple[str, str, str], ways: Sequence[str]) -> Trial:
+    """Raises ValueError and its like for anything but a record of the key's trial with these ways."""
+    from linear_lasagna.trial import Trial, fields
+
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no regular file")
+    text = path.read_text(encoding="utf-8")
+    trial = fields.checked(Trial.from_json(json.dumps(json.loads(text)["trial"])))
+    if (trial.problem.name, trial.dtype, trial.device) != key or list(trial.cells) != list(ways):
+        raise ValueError("it is of another trial")
     return trial
 
 
@@ -117,7 +146,9 @@ def _write(path: Path, group: str, trial: Trial) -> None:
     record = {"group": group, "machine": machine, "commit": commit, "dirty": _dirty()}
     record["trial"] = json.loads(trial.to_json())
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w") as file:
-        json.dump(record, file, allow_nan=False)
-    os.replace(name, path)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -131,6 +131,67 @@ def test_a_finished_trial_is_reused_and_a_part_of_a_record_is_not(
     assert len(runs) == 2
 
 
+BROKEN = {
+    "cut short": lambda text: text[:500],
+    "empty": lambda text: "",
+    "of a newer version": lambda text: text.replace('"schema": 1', '"schema": 99'),
+    "no object": lambda text: "[1]",
+    "deep": lambda text: "[" * 100_000,
+    "an impossible time": lambda text: text.replace('"first_call_s": ', '"first_call_s": -'),
+    "of another way": lambda text: text.replace('"control": {', '"other": {'),
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
+def test_a_record_that_cannot_be_read_is_set_aside_and_computed_again(
+    change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = made_trial(direct=Cell(samples=SAMPLES, first_call_s=1.0), control=Cell(samples=SAMPLES))
+    monkeypatch.setattr(records_module, "_run", lambda *arguments: trial)
+    fetch(tmp_path, monkeypatch)
+    [path] = tmp_path.rglob("*.json")
+    broken = change(path.read_text())
+    path.write_text(broken)
+    assert fetch(tmp_path, monkeypatch) == trial
+    assert path.with_suffix(".bad").read_text() == broken
+    assert Trial.from_json(json.dumps(json.loads(path.read_text())["trial"])) == trial
+    assert f"{path.name} cannot be read and is computed again" in capsys.readouterr().err
+
+
+def test_a_record_is_as_readable_as_any_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_module, "_run", lambda *arguments: made_trial(direct=Cell(), control=Cell()))
+    fetch(tmp_path, monkeypatch)
+    [path] = tmp_path.rglob("*.json")
+    (other := tmp_path / "other").touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
+def test_failed_cells_are_tried_again_once_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    trial = made_trial(direct=Cell(samples=SAMPLES), control=Cell("failed", "was killed"))
+    monkeypatch.setattr(records_module, "_run", lambda *arguments: runs.append(1) or trial)
+    fetch(tmp_path, monkeypatch)
+    [path] = tmp_path.rglob("*.json")
+    os.utime(path, (1e9, 1e9))
+    fetch(tmp_path, monkeypatch)
+    assert len(runs) == 1
+    monkeypatch.setenv("LASAGNA_RETRY_BEFORE", "1e9")
+    fetch(tmp_path, monkeypatch)
+    assert len(runs) == 1
+    monkeypatch.setenv("LASAGNA_RETRY_BEFORE", "1000000001")
+    fetch(tmp_path, monkeypatch)
+    fetch(tmp_path, monkeypatch)
+    assert len(runs) == 2
+    trial.cells["control"] = Cell(samples=SAMPLES)
+    path.unlink()
+    fetch(tmp_path, monkeypatch)
+    os.utime(path, (1e9, 1e9))
+    fetch(tmp_path, monkeypatch)
+    assert len(runs) == 3  # nothing failed in it
+
+
 def test_a_group_s_share_of_the_budget_shapes_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASAGNA_BUDGET_S", "2")
     keys = {records_module._key("sources", ["direct"], "run", share) for share in (1.0, 0.15)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +28,28 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
         (["precision", "--device", "tpu", "--out", "{tmp}"], "unknown device 'tpu'; known: cpu, cuda, mps"),
         (["precision", "--workers", "-1", "--out", "{tmp}"], "workers must be 0 or more, not -1"),
         (["report", "--records", "{tmp}/none", "--out", "{tmp}"], "no results"),
-        (["noise", "--comparisons", "0"], "must be positive"),
+        (["precision", "--workers", "1.5", "--out", "{tmp}"], "must be a whole number, not '1.5'"),
+        (["precision", "--out", "{tmp}/file/sub"], "cannot write in the folder"),
+        (["study", "--workers", "-1", "--out", "{tmp}"], "workers must be 0 or more, not -1"),
+        (["study", "--out", "{tmp}/file/sub"], "cannot write in the folder"),
+        (["study", "--out", "{tmp}/alien"], "another program's database"),
+        (["report", "--out", "{tmp}/file/sub"], "cannot write in the folder"),
+        (["noise", "--comparisons", "0"], "comparisons must be positive"),
+        (["noise", "--comparisons", "2.5"], "must be a whole number, not '2.5'"),
+        (["noise", "--budget-s", "inf"], "budget-s must be positive and finite, not inf"),
+        (["noise", "--calls-s", "nan"], "calls-s must be positive and finite, not nan"),
+        (["noise", "--calls-s", "0.001", "inf"], "calls-s must be positive and finite, not 0.001 inf"),
+        (["noise", "--calls-s"], "calls-s must be positive and finite, not nothing"),
+        (["noise", "--out", "{tmp}"], "it is a folder"),
+        (["noise", "--out", "{tmp}/file/x.csv"], "cannot write in the folder"),
         (["cook"], 'Unknown command "cook"'),
     ],
 )
 def test_bad_input_is_one_clear_line_and_an_exit_code(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "alien").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "alien" / "precision.sqlite")) as alien:
+        alien.execute("CREATE TABLE theirs (x)")
     done = command(*(argument.format(tmp=tmp_path) for argument in arguments))
     output = done.stdout + done.stderr
     assert done.returncode != 0

@@ -51,7 +51,9 @@ def started(folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", PARENT, "study", str(folder)]
     parent = subprocess.Popen(line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: all((folder / name).exists() and (folder / name).read_text() for name in ("child", "grandchild")))
+    wait_until(
+        lambda: all((folder / name).exists() and (folder / name).read_text() for name in ("child", "grandchild"))
+    )
     return parent
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
 from analysis import asv_results, records
+from linear_lasagna.trial import Cell, Trial, fields
 from tests import synthetic
 
 
@@ -74,6 +77,60 @@ def test_impossible_samples_are_refused(tmp_path, bad):
     data["trial"]["cells"]["direct"]["samples"][0][0] = bad
     with pytest.raises(ValueError, match="'direct'"):
         records.read(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("place", "bad"),
+    [
+        (("dtype",), ["x"]),
+        (("device",), ""),
+        (("baseline",), 3),
+        (("started",), None),
+        (("seed",), 1.5),
+        (("elapsed_s",), "soon"),
+        (("environment",), []),
+        (("environment", "threads"), "\ud800"),
+        (("problem", "name"), "\ud800"),
+        (("problem", "source"), 7),
+        (("cells", "direct", "error_u"), "x"),
+        (("cells", "direct", "error_u"), -1.0),
+        (("cells", "direct", "first_call_s"), 1e300),
+        (("cells", "direct", "peak_bytes"), 10**30),
+        (("cells", "direct", "runs"), [[2, 1]]),
+        (("cells", "direct", "every"), 0),
+        (("cells", "direct", "reason"), {}),
+        (("cells", "direct", "samples"), [[10**400]]),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_by_name(tmp_path, place, bad):
+    path = synthetic.write(tmp_path, synthetic.trial("resnet50/conv1", {}))
+    data = json.loads(path.read_text())
+    *inner, last = place
+    target = data["trial"]
+    for name in inner:
+        target = target[name]
+    target[last] = bad
+    with pytest.raises(ValueError, match=inner[0] if inner[:1] == ["environment"] else last) as refusal:
+        records.read(json.dumps(data))
+    assert "\n" not in str(refusal.value)
+
+
+def test_every_field_has_a_rule():
+    apart = {"problem", "cells", "schema"}
+    assert {field.name for field in dataclasses.fields(Trial)} - apart == fields.TRIAL.keys()
+    assert {field.name for field in dataclasses.fields(Cell)} == fields.CELL.keys()
+
+
+def test_files_that_are_no_records_are_named_and_do_not_end_the_reading(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
+    os.symlink(tmp_path / "nowhere", tmp_path / "link.json")
+    loaded = one_record(tmp_path)
+    assert len(loaded) == 1
+    assert [message.partition(":")[0] for message in loaded.messages] == [
+        f"{name}.json" for name in ("deep", "folder", "link", "pipe")
+    ]
 
 
 def test_unknown_status_is_refused(tmp_path):

@@ -96,6 +96,8 @@ class Trial:
             return cls(problem=problem, cells=cells, **data)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a trial record: {error!r}") from error
+        except (RecursionError, OverflowError) as error:
+            raise ValueError(f"not a trial record: {error}") from error
 
 
 def _problem(data: dict[str, Any]) -> Problem:

@@ -1,0 +1,124 @@
+"""What the fields of a trial record may hold, checked when one is read. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from linear_lasagna.trial.record import Trial
+
+SHORTEST_S, LONGEST_S = 1e-15, 1e9  # of any call that a clock of today could have timed
+LARGEST = 1e100  # of any other number: so far that products and squares of a few stay finite
+STATUSES = ("ok", "skipped", "failed")
+
+
+class Rule(NamedTuple):
+    """wanted: what a value must be, in words; holds: whether it is."""
+
+    wanted: str
+    holds: Callable[[Any], bool]
+
+
+Rules: TypeAlias = Mapping[str, Rule]
+
+
+def _number(value: Any, least: float = -LARGEST, most: float = LARGEST) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
+
+
+def _text(value: Any) -> bool:
+    """Surrogates alone are no text that could be written again."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _seconds(value: Any) -> bool:
+    return _number(value, SHORTEST_S, LONGEST_S)
+
+
+def _all(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(holds, value))
+
+
+def _plain(value: Any) -> bool:
+    """Text, finite numbers, None, and lists and dicts of them."""
+    if isinstance(value, dict):
+        return all(_text(name) and _plain(item) for name, item in value.items())
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int)) or _text(value) or _all(value, _plain)
+
+
+def _run(value: Any) -> bool:
+    return _all(value, lambda end: _whole(end, 0)) and len(value) == 2 and value[0] < value[1]
+
+
+def _or_none(rule: Rule) -> Rule:
+    return Rule(f"{rule.wanted}, or null", lambda value: value is None or rule.holds(value))
+
+
+TEXT = Rule("text", _text)
+NAME = Rule("text that is not empty", lambda value: _text(value) and bool(value))
+SECONDS = Rule(f"a time from {SHORTEST_S:g} to {LONGEST_S:g} s", _seconds)
+SIZE = Rule(f"a number from 0 to {LARGEST:g}", lambda value: _number(value, 0))
+COUNT = Rule("a whole number from 0", lambda value: _whole(value, 0))
+POSITIVE = Rule("a whole number from 1", lambda value: _whole(value, 1))
+
+CELL: Rules = {
+    "status": Rule(f"one of {', '.join(STATUSES)}", lambda value: _text(value) and value in STATUSES),
+    "reason": TEXT,
+    "samples": Rule(
+        f"lists of times from {SHORTEST_S:g} to {LONGEST_S:g} s",
+        lambda value: _all(value, lambda block: _all(block, _seconds)),
+    ),
+    "first_call_s": _or_none(SECONDS),
+    "calls_per_sample": _or_none(POSITIVE),
+    "every": _or_none(POSITIVE),
+    "error_u": _or_none(SIZE),
+    "peak_bytes": _or_none(COUNT),
+    "runs": _or_none(Rule("pairs of layers [start, stop]", lambda value: _all(value, _run))),
+}
+TRIAL: Rules = {
+    "dtype": NAME,
+    "device": NAME,
+    "budget_s": SIZE,
+    "seed": Rule("a whole number", lambda value: _whole(value, -(2**63))),
+    "environment": Rule(
+        "an object of text and finite numbers", lambda value: isinstance(value, dict) and _plain(value)
+    ),
+    "baseline": TEXT,
+    "control": TEXT,
+    "started": TEXT,
+    "elapsed_s": SIZE,
+    "timed_s": SIZE,
+}
+
+
+PROBLEM: Rules = {"name": NAME, "source": TEXT}
+
+
+def checked(trial: Trial) -> Trial:
+    """The trial. Raises ValueError, in one line, where it holds what no trial could have measured."""
+    check(vars(trial), TRIAL, "")
+    check(vars(trial.problem), PROBLEM, "problem: ")
+    for way, cell in trial.cells.items():
+        check({"name": way}, {"name": NAME}, "cell: ")
+        check(vars(cell), CELL, f"cell {way!r}: ")
+    return trial
+
+
+def check(values: Mapping[str, Any], rules: Rules, where: str) -> None:
+    """Raise ValueError, in one line, for the first value that its rule does not allow. where: what its name follows."""
+    for name, rule in rules.items():
+        if not rule.holds(values[name]):
+            raise ValueError(f"{where}{name} must be {rule.wanted}, not {_shown(values[name])}")
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value) if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
+    return text if len(text) <= 40 else text[:37] + "..."
