@@ -24,7 +24,7 @@ class BorderExact(nn.Module):
     """Equals the layers that it was merged from, up to rounding, for inputs ([batch,] in_channels, *size) of any size.
 
     One merged convolution computes all outputs, and merged kernels of their own those anew that need zeros between the
-    layers. Where that is estimated to save less over the layers one after another than the faces cost, the layers run:
+    layers, times `scale` where small weights had to be made larger. Where that is estimated to save less over the layers one after another than the faces cost, the layers run:
     on small images, and in stacks that merging makes dearer; `settle` overrules the estimate. They run, too, where the
     border would take too many kernels: over 2**24 numbers, or strides that leave more than 16 alignments.
 
@@ -44,6 +44,9 @@ class BorderExact(nn.Module):
         known = shapes(chain, self.in_channels)
         # As matrices: a module's memory format holds for all its weights, and these have not the rank of the others.
         self.border = nn.ModuleList(map(Numbers, face_kernels(kernels, chain, known, merge_dtype)))
+        # Powers of two, one per output channel, or None; `fitting` sets them.
+        self.scale: torch.Tensor | None
+        self.register_buffer("scale", None)
         self._index = {shape: place for place, shape in enumerate(known)}
         self._plans: dict[tuple[int, ...], tuple[Plan | None, float]] = {}
         self._decided = str(chain)
@@ -56,7 +59,9 @@ class BorderExact(nn.Module):
         if found is None:
             return in_turn(x, list(self.layers))
         inner = METHODS["direct"].prepare_expanded(_kernel_of(self.merged), found.inner)
-        return compute(x, found, inner, [_kernel_of(self.border[self._index[face.shape]]) for face in found.faces])
+        border = [_kernel_of(self.border[self._index[face.shape]]) for face in found.faces]
+        y = compute(x, found, inner, border)
+        return y if self.scale is None else y * self.scale
 
     def plan(self, size: tuple[int, ...], batch: int = 1) -> Plan | None:
         """How inputs of this size are computed; None where the layers run one after another."""

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from linear_lasagna.merging.chain import Link, joined, runs
+from linear_lasagna.merging.fitting import fitted
 from linear_lasagna.merging.module import BorderExact
-from linear_lasagna.merging.stack import summed_kernel
+from linear_lasagna.merging.plain import not_its_class, not_plain
+from linear_lasagna.merging.stack import moved, summed_kernel, working_place
 from linear_lasagna.problems import Kernel, Layer
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -35,23 +37,36 @@ def merge(
     there anyway), it is returned: an nn.Conv1d, nn.Conv2d or nn.Conv3d. Elsewhere border="exact" returns a
     `BorderExact`, whose every output is the stack's up to rounding, and border="summed" one convolution with the sum of
     the paddings. That is what others merge into, and it is WRONG at the border: it differs from the stack wherever an
-    output needs zeros that a later layer pads.
+    output needs zeros that a later layer pads. Where merged weights would lose digits to underflow, they are made
+    larger by powers of two, and the convolution is returned in a module, `Scaled`, that makes its outputs smaller.
 
-    Raises ValueError, naming the layer, for what cannot be merged.
+    Raises ValueError, naming the layer, for what cannot be merged, hooks and layers with a forward of their own among
+    it, and where the dtype cannot hold the merged numbers.
     """
     if border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(BORDERS)}, not {border!r}")
-    modules = [_checked(index, module) for index, module in enumerate(convolutions)]
+    modules = [_checked(index, module) for index, module in enumerate(_listed(convolutions))]
     if not modules:
         raise ValueError("there is no layer to merge")
     for index, (module, following) in enumerate(pairwise(modules)):
         _check_follows(index, module, following)
+    weight = modules[0].weight
+    try:
+        return fitted(_merged(modules, merge_dtype, border), weight.dtype, weight.device)
+    except ValueError as error:
+        raise ValueError(f"layers 0 to {len(modules) - 1}: {error}") from None
+
+
+def _merged(modules: Sequence[Convolution], merge_dtype: torch.dtype, border: str) -> nn.Module:
+    """The merged module in `merge_dtype`."""
     chain = tuple(_link_of(module) for module in modules)
-    kernels = [Kernel(m.weight.detach(), None if m.bias is None else m.bias.detach()) for m in modules]
+    place = working_place(modules[0].weight.device, merge_dtype)
+    given = [Kernel(m.weight.detach(), None if m.bias is None else m.bias.detach()) for m in modules]
+    kernels = [moved(kernel, place, merge_dtype) for kernel in given]
     together, in_channels = joined(chain), modules[0].in_channels
     padding = _padding_for(together)
     if padding is not None and (border == "summed" or len(runs(chain)) == 1):
-        return _module_of(summed_kernel(kernels, [k.layer for k in chain], merge_dtype), together, padding, in_channels)
+        return _module_of(summed_kernel(kernels, [k.layer for k in chain]), together, padding, in_channels)
     if border == "summed":
         raise ValueError(
             f"border='summed' needs as many zeros before as after an axis, not {together.layer.padding} and "
@@ -60,19 +75,32 @@ def merge(
     return BorderExact(modules, chain, kernels, merge_dtype)
 
 
+def _listed(convolutions: Iterable[nn.Module]) -> Iterable[nn.Module]:
+    """The layers; raises ValueError for a module that is no plain container of them."""
+    if isinstance(convolutions, nn.Module) and not isinstance(convolutions, nn.ModuleList):
+        sequential = isinstance(convolutions, nn.Sequential)
+        reason = not_its_class(convolutions, (nn.Sequential,)) if sequential else "it is no nn.Sequential"
+        if reason is not None:
+            raise ValueError(f"a {type(convolutions).__name__} cannot be merged: {reason}")
+    return convolutions
+
+
 def _is_convolution(module: nn.Module) -> TypeGuard[Convolution]:
-    return type(module) in MODULES.values()
+    return isinstance(module, tuple(MODULES.values()))
 
 
 def _checked(index: int, module: nn.Module) -> Convolution:
     if not _is_convolution(module):
         raise ValueError(f"layer {index} is a {type(module).__name__}; merge takes nn.Conv1d, nn.Conv2d, nn.Conv3d")
+    reason = not_plain(module, MODULES.values())
+    if reason is not None:
+        raise ValueError(f"layer {index}, a {type(module).__name__}, cannot be merged: {reason}")
     if module.padding_mode != "zeros":
         raise ValueError(f"layer {index} has padding_mode {module.padding_mode!r}; only 'zeros' can be merged")
     if not module.weight.is_floating_point():
         raise ValueError(f"layer {index} is {module.weight.dtype}; only real floating-point numbers can be merged")
-    for name, parameter in module.named_parameters():
-        if not bool(parameter.isfinite().all()):
+    for name, numbers in (("weight", module.weight), ("bias", module.bias)):
+        if numbers is not None and not bool(numbers.isfinite().all()):
             raise ValueError(f"layer {index} has a {name} with numbers that are not finite")
     return module
 

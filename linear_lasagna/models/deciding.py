@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
@@ -42,7 +42,7 @@ class Decision:
     """groups: the steps that become one, in order; sizes: of what each reads. Operations: per image.
 
     timed_batch: how many images were used to decide by time, None where it was decided by counting. left: why the run
-    is left, or None.
+    is left, or None. modules: that compute the groups, once they are built.
     """
 
     run: Run
@@ -52,6 +52,7 @@ class Decision:
     operations_after: int
     timed_batch: int | None
     left: str | None
+    modules: tuple[nn.Module, ...] = ()
 
 
 def needed_runs(graph: fx.Graph, found: Found) -> list[Run]:
@@ -122,7 +123,15 @@ def _operations(group: Sequence[Step], size: tuple[int, ...]) -> int:
     return border_operations([step.layer for step in group], group[0].in_channels, size)
 
 
-def built(decision: Decision, place: int, model: nn.Module) -> nn.Module:
+def built(decision: Decision, model: nn.Module) -> Decision:
+    """The decision with its modules, or left where the model's dtype cannot hold their numbers."""
+    try:
+        return replace(decision, modules=tuple(_built(decision, n, model) for n in range(len(decision.groups))))
+    except ValueError as error:
+        return replace(decision, left=str(error))
+
+
+def _built(decision: Decision, place: int, model: nn.Module) -> nn.Module:
     """The module that computes the group at this place; the model's own where that is one of its modules unchanged.
 
     Everything is computed in float64 and rounded once, to the dtype of the modules that it stands for.

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from torch import fx, nn
 
+from linear_lasagna.merging.plain import not_plain
 from linear_lasagna.models.joining import Note, Term, continued, join
-from linear_lasagna.models.layers import hooked, layer_of
-from linear_lasagna.models.operators import Kind, changed_in_place, kind, may_alias, operand, terms
+from linear_lasagna.models.layers import layer_of
+from linear_lasagna.models.operators import NORMALISATIONS, Kind, changed_in_place, kind, may_alias, operand, terms
 from linear_lasagna.models.steps import Chain, convolution_step, normalisation_step, normalised
 
 
@@ -111,7 +112,11 @@ class _Finder:
 
     def _normalisation(self, node: fx.Node) -> Chain | None:
         module, target, size = self.modules[node], str(node.target), size_of(node)
-        if module.running_mean is None or hooked(module) or not 1 <= len(size) <= 3:
+        if module.running_mean is None or not 1 <= len(size) <= 3:
+            return None
+        reason = not_plain(module, NORMALISATIONS)
+        if reason is not None:
+            self._note(node, reason)
             return None
         chain = self._read(operand(node))
         if not chain.steps:

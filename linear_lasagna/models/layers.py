@@ -8,15 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from linear_lasagna.merging.fitting import fitted
+from linear_lasagna.merging.plain import not_plain
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MODULES: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether calling the module does more than its forward; `weight_norm` works so."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def layer_of(module: Any, ndim: int) -> ExpandedLayer | str:
@@ -26,8 +23,9 @@ def layer_of(module: Any, ndim: int) -> ExpandedLayer | str:
         return f"padding_mode {module.padding_mode!r}; only 'zeros' can be merged"
     if module.weight.dtype not in DTYPES:
         return f"its numbers are {module.weight.dtype}; only real ones can be merged"
-    if hooked(module):
-        return "hooks run around it"
+    reason = not_plain(module, MODULES.values())
+    if reason is not None:
+        return reason
     if ndim != rank + 2:
         return "its input has no batch axis"
     padding = _padding_of(module)
@@ -67,10 +65,13 @@ def module_of(kernel: Kernel, layer: ExpandedLayer, in_channels: int) -> nn.Modu
 
 
 def as_given(module: nn.Module, given: Sequence[nn.Module]) -> nn.Module:
-    """The module in the dtype, on the device and in the memory format of those that it was merged from."""
+    """The module in the dtype, on the device and in the memory format of those that it was merged from.
+
+    Raises ValueError where the dtype cannot hold its numbers.
+    """
     tensors = [t for each in given for t in (*each.parameters(), *each.buffers()) if t.is_floating_point()]
     like = max(tensors, key=lambda tensor: tensor.ndim)
-    module = module.to(device=like.device, dtype=like.dtype).requires_grad_(any(t.requires_grad for t in tensors))
+    module = fitted(module, like.dtype, like.device).requires_grad_(any(t.requires_grad for t in tensors))
     if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous():
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module.eval()

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from linear_lasagna.metrics import relative_l2
-from linear_lasagna.models.deciding import Decision, Run, built
+from linear_lasagna.models.deciding import Decision, Run
 from linear_lasagna.models.report import Measured
 from linear_lasagna.models.values import home, wide
 from linear_lasagna.timing import compare, measure
@@ -42,7 +42,7 @@ class _Capturing(fx.Interpreter):
 def measured(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> Measured:
     """The run as it is in the model, and as it was decided, on x. model: not rewritten yet."""
     before = original(model, decision.run)
-    after = nn.Sequential(*(built(decision, place, model) for place in range(len(decision.groups))))
+    after = nn.Sequential(*decision.modules)
 
     def build(block: int) -> dict[str, Any]:
         y = x.clone()

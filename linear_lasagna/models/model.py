@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from linear_lasagna.models.deciding import Decision, Run, decide, needed_runs
+from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_runs
 from linear_lasagna.models.finding import find
 from linear_lasagna.models.measuring import inputs_of, measured
 from linear_lasagna.models.predicting import Range, in_turn, predicted_errors
@@ -43,7 +43,7 @@ def merge_model(
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     merged = traced(model, inputs)
     found = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
-    decisions = [decide(run, measure) for run in needed_runs(merged.graph, found)]
+    decisions = _fitting(merged, [decide(run, measure) for run in needed_runs(merged.graph, found)])
     timed = _measured(merged, decisions, inputs) if measure else {}
     decisions = _reconsidered(decisions, timed)
     calls = rewrite(merged, decisions, found)
@@ -55,6 +55,13 @@ def merge_model(
     return merged, Report(rows, tuple(Note(*note) for note in found.notes))
 
 
+def _fitting(model: fx.GraphModule, decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions with their modules; runs are left whose numbers the dtype cannot hold."""
+    tried = [built(each, model) if each.left is None else each for each in decisions]
+    pairs = zip(decisions, tried, strict=True)
+    return _left(tried, {new.run.output: new.left for old, new in pairs if old.left is None and new.left is not None})
+
+
 def _measured(model: fx.GraphModule, decisions: Sequence[Decision], inputs: Sequence[Any]) -> dict[Run, Measured]:
     changed = [each for each in decisions if each.left is None]
     values = inputs_of(model, inputs, [each.run for each in changed])
@@ -62,13 +69,18 @@ def _measured(model: fx.GraphModule, decisions: Sequence[Decision], inputs: Sequ
 
 
 def _reconsidered(decisions: Sequence[Decision], timed: Mapping[Run, Measured]) -> list[Decision]:
-    """Runs that are slower merged are left, and with them all others that lead to the same addition."""
+    """Runs that are slower merged are left."""
     slower = {
         run.output: f"measured: merged it takes {found.comparison.ratio:.2f} times as long"
         for run, found in timed.items()
         if found.comparison.verdict == "slower"
     }
-    return [replace(each, left=each.left or slower.get(each.run.output)) for each in decisions]
+    return _left(decisions, slower)
+
+
+def _left(decisions: Sequence[Decision], reasons: Mapping[fx.Node, str]) -> list[Decision]:
+    """The decisions; left are those for whose output there is a reason, so all that lead to the same addition."""
+    return [replace(each, left=each.left or reasons.get(each.run.output)) for each in decisions]
 
 
 def _row(

@@ -49,9 +49,9 @@ def kind(node: fx.Node, module: nn.Module | None) -> Kind | None:
 def _kind_of_module(node: fx.Node, module: nn.Module) -> Kind | None:
     if len(node.args) != 1 or not isinstance(node.args[0], fx.Node) or node.kwargs:
         return None
-    if type(module) in CONVOLUTIONS:
+    if isinstance(module, CONVOLUTIONS):
         return "convolution"
-    if type(module) in NORMALISATIONS:
+    if isinstance(module, NORMALISATIONS):
         return "normalisation"
     if type(module) is nn.Identity or (type(module) in DROPOUTS and not module.training):
         return "identity"

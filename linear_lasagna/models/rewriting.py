@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from torch import fx, nn
 
-from linear_lasagna.models.deciding import Decision, built, unchanged
+from linear_lasagna.models.deciding import Decision, unchanged
 from linear_lasagna.models.finding import Found
 from linear_lasagna.models.steps import names_of
 
@@ -39,7 +39,7 @@ def _calls(model: fx.GraphModule, decision: Decision, now: dict[fx.Node, fx.Node
     nodes: list[fx.Node] = []
     base = decision.run.chain.base
     for place, group in enumerate(decision.groups):
-        target = unchanged(group) or _added(model, built(decision, place, model), names_of(group))
+        target = unchanged(group) or _added(model, decision.modules[place], names_of(group))
         with model.graph.inserting_before(decision.run.output):
             nodes.append(model.graph.call_module(target, (nodes[-1] if nodes else now.get(base, base),)))
     return tuple(nodes)

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
-from torch.fx.node import map_aggregate
+from torch.utils import _pytree as pytree
 
-from linear_lasagna.formats import SIGNIFICAND_BITS, unit_roundoff
-from linear_lasagna.metrics import relative_l2
+from linear_lasagna.merging.plain import not_plain
+from linear_lasagna.models.comparing import difference, leaves
 from linear_lasagna.models.operators import CONVOLUTIONS, NORMALISATIONS
-from linear_lasagna.models.values import Value, wide
+from linear_lasagna.models.refusing import check
+from linear_lasagna.models.values import Value
+
+LIBRARIES = {Path(torch.__file__).parent, Path(__file__).parents[1]}
+STANDARD = Path(copy.__file__).parent
+OTHERWISE = "the model computes something else as a torch.fx graph"
 
 
 def traced(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     """A copy of the model as a graph; nodes that give a tensor have its `Value` in meta["tensor"].
 
-    Raises ValueError for what cannot be copied, traced, run on the inputs or merged, and where the graph computes
-    something else than the model: torch.fx takes x += y for x = x + y, which is not the same where x has two names.
+    Arguments of forward that `inputs` leaves out are fixed at their defaults. Raises ValueError for what cannot be
+    copied, traced, run on the inputs or merged, and where the graph computes something else than the model: torch.fx
+    takes x += y for x = x + y, which is not the same where x has two names.
     """
-    _check(model)
-    if any(tensor.numel() == 0 for tensor in _tensors(inputs)):
+    check(model)
+    if any(isinstance(leaf, torch.Tensor) and leaf.numel() == 0 for leaf in leaves(inputs)):
         raise ValueError("example_input has an empty tensor; its shapes decide what pays, so give at least one image")
-    model = _or_refused("the model cannot be copied", lambda: copy.deepcopy(model))
-    graph = _or_refused("torch.fx cannot trace this model", lambda: fx.Tracer().trace(model))
-    found = fx.GraphModule(model, graph, type(model).__name__)
     with torch.no_grad():
-        expected = _or_refused("the model cannot compute example_input", lambda: model(*_copied(inputs)))
-        outputs = _Shapes(found).run(*_copied(inputs))
-    if not _alike(outputs, expected):
-        raise ValueError("the model computes something else as a torch.fx graph: it overwrites a value, or is random")
+        reference = _or_refused("the model cannot be copied", lambda: copy.deepcopy(model))
+        expected = _or_refused("the model cannot compute example_input", lambda: reference(*_copied(inputs)))
+        found = _or_refused("torch.fx cannot trace this model", lambda: _graph_of(model, inputs))
+        outputs = _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(found).run(*_copied(inputs)))
+    differs = _or_refused("the graph cannot be compared with the model", lambda: difference(outputs, expected))
+    if differs is not None:
+        raise ValueError(f"{OTHERWISE}: {differs}; it overwrites a value, is random, or remembers its calls")
     return found
 
 
@@ -40,12 +49,62 @@ Result = TypeVar("Result")
 
 
 def _or_refused(refusal: str, call: Callable[[], Result]) -> Result:
-    """What the call gives; its error as a ValueError of one line."""
+    """What the call gives; its error as a ValueError of one line, with the model's own line that led to it."""
     try:
         return call()
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{refusal}: {lines[0]}") from error
+        raise ValueError(f"{refusal}{_place(error)}: {lines[0]}") from error
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of the model's own code, as in " (net.py, line 12)", or ""."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_file() and path.parent != STANDARD and LIBRARIES.isdisjoint(path.parents):
+            return f" ({path.name}, line {frame.lineno})"
+    return ""
+
+
+def _graph_of(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    """The graph on a copy that was not traced: tracing runs forward, which may leave its proxies in attributes."""
+    tracer, root = _Tracer(_left_out(model, inputs)), copy.deepcopy(model)
+    graph = tracer.trace(copy.deepcopy(model))
+    for node in graph.nodes:
+        # Tensors that forward makes: the tracer keeps them in the copy that it traced.
+        if node.op == "get_attr" and not hasattr(root, node.target) and hasattr(tracer.root, node.target):
+            setattr(root, node.target, getattr(tracer.root, node.target))
+    return fx.GraphModule(root, graph, type(model).__name__)
+
+
+def _left_out(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """The arguments of forward that are not among the inputs, with their defaults."""
+    bound = inspect.signature(inspect.unwrap(type(model).forward)).bind(model, *inputs)
+    given = set(bound.arguments)
+    bound.apply_defaults()
+    return {name: value for name, value in bound.arguments.items() if name not in given}
+
+
+class _Tracer(fx.Tracer):
+    """Takes what can be merged as one node, subclasses of PyTorch's layers too. fixed: arguments and their values."""
+
+    def __init__(self, fixed: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.fixed = fixed
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        layers = (*CONVOLUTIONS, *NORMALISATIONS)
+        plain = isinstance(m, layers) and not_plain(m, layers) is None
+        return plain or super().is_leaf_module(m, module_qualified_name)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
+        for place, argument in enumerate(arguments):
+            name = argument.node.target.lstrip("*") if isinstance(argument, fx.Proxy) else None
+            if name in self.fixed:
+                arguments[place] = self.fixed[name]
+                self.graph.erase_node(argument.node)
+        return function, arguments
 
 
 class _Shapes(fx.Interpreter):
@@ -56,31 +115,5 @@ class _Shapes(fx.Interpreter):
         return value
 
 
-def _alike(outputs: Any, expected: Any) -> bool:
-    """Whether all tensors are equal but for rounding, which a library may do otherwise on a second call."""
-    pairs = zip(_tensors(outputs), _tensors(expected), strict=True)
-    return not any(relative_l2(wide(a) - wide(b), wide(b)) > unit_roundoff(b.dtype) ** 0.5 for a, b in pairs)
-
-
-def _tensors(outputs: Any) -> list[torch.Tensor]:
-    """The floating-point tensors in tuples, lists and dicts."""
-    leaves: list[Any] = []
-    map_aggregate(outputs, leaves.append)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dtype in SIGNIFICAND_BITS]
-
-
 def _copied(inputs: Any) -> Any:
-    return map_aggregate(inputs, lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf)
-
-
-def _check(model: nn.Module) -> None:
-    """Raises ValueError, naming the module, for BatchNorm in training mode and for numbers that are not finite."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"merge_model takes an nn.Module, not a {type(model).__name__}")
-    for name, module in model.named_modules():
-        if type(module) in NORMALISATIONS and module.training:
-            raise ValueError(f"BatchNorm {name!r} is in training mode; call model.eval() before merge_model")
-        if type(module) in (*CONVOLUTIONS, *NORMALISATIONS):
-            for part, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-                if not bool(torch.isfinite(tensor).all()):
-                    raise ValueError(f"{name!r} has a {part} with numbers that are not finite")
+    return pytree.tree_map_only(torch.Tensor, lambda leaf: leaf.detach().clone(), inputs)

@@ -1,0 +1,42 @@
+"""Whether calling a module does what its class and its numbers say, and nothing else: only then can it be merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# What a call runs through, and what gives it its numbers.
+CALLED = {"__call__", "_wrapped_call_impl", "_call_impl", "forward", "_conv_forward", "__getattr__", "__getattribute__"}
+NUMBERS = {"weight", "bias", "running_mean", "running_var"}
+PLAIN = (torch.Tensor, nn.Parameter)
+
+
+def not_plain(module: nn.Module, bases: Iterable[type[nn.Module]]) -> str | None:
+    """Why a call of the module may not be its base class's forward on the module's numbers, or None where it is.
+
+    bases: the module is one of these, or of a subclass.
+    """
+    numbers = (*module._parameters.values(), *module._buffers.values())
+    changed = _own(module, bases) & NUMBERS or any(type(each) not in PLAIN for each in numbers if each is not None)
+    computed = "its numbers are computed anew for every call, or are no plain tensors" if changed else None
+    return not_its_class(module, bases) or computed
+
+
+def not_its_class(module: nn.Module, bases: Iterable[type[nn.Module]]) -> str | None:
+    """Why calling the module may not be its base class's forward, or None where it is.
+
+    Hooks that only look count too: merged, they would see nothing. Hooks on all modules at once are not looked at.
+    """
+    if any(getattr(module, hooks) for hooks in HOOKS):
+        return "hooks run around it"
+    return "it has a forward of its own" if _own(module, bases) & CALLED else None
+
+
+def _own(module: nn.Module, bases: Iterable[type[nn.Module]]) -> set[str]:
+    """The names that the module, or a class of it before its base, defines."""
+    classes = type(module).__mro__
+    base = next(place for place, each in enumerate(classes) if each in bases)
+    return set(vars(module)).union(*map(vars, classes[:base]))
