@@ -81,7 +81,7 @@ def test_scales_are_powers_of_two_and_keep_every_output_finite(bias):
     assert bool((fraction == 0.5).all())
     assert bool((exponent > LEAST_EXPONENT[HALF]).all())
     back = merged.convolution.weight.double() * merged.scale.double()[..., None]
-    assert bool(((back - wide.weight).norm() <= unit_roundoff(HALF) * wide.weight.norm()))
+    assert bool((back - wide.weight).norm() <= unit_roundoff(HALF) * wide.weight.norm())
     largest = torch.finfo(HALF).max
     for channel in range(8):
         x = torch.where(wide.weight[channel : channel + 1] < 0, -largest, largest).half()

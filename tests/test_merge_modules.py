@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SEEDS, integer_numbers, integers, padded_problems
 from torch import nn
+from torch.nn.utils import prune
 
 from linear_lasagna import SCHEDULES, Layer, Problem
 from linear_lasagna.merging import merge
@@ -297,3 +298,92 @@ def test_what_is_settled_holds_for_more_images_too():
 def test_repr_says_what_it_is():
     text = repr(merge(pair()))
     assert text.startswith("BorderExact(\n  2, 2, kernel_size=(5, 5), stride=(1, 1)")
+
+
+class Doubling(nn.Conv2d):
+    def _conv_forward(self, *given):
+        return 2 * super()._conv_forward(*given)
+
+
+class Derived(nn.Conv2d):
+    """Changes nothing that a call does."""
+
+
+class ThenReLU(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class Renamed(nn.Sequential):
+    """Changes nothing that a call does."""
+
+
+def doubled(model, register="register_forward_hook", at=None):
+    (model if at is None else model[at]).__getattribute__(register)(lambda *seen: 2 * seen[-1])
+    return model
+
+
+def patched(model):
+    forward = model[0].forward
+    model[0].forward = lambda x: 2 * forward(x)
+    return model
+
+
+def with_layer(make):
+    return nn.Sequential(make(), nn.Conv2d(32, 2, 1))
+
+
+def stale():
+    """Until it is called again, the layer's weight is what it was before the step."""
+    model = with_layer(lambda: nn.utils.weight_norm(nn.Conv2d(2, 32, 1)))
+    with torch.no_grad():
+        model[0].weight_g.mul_(2)
+    return model
+
+
+def pruned():
+    return with_layer(lambda: prune.l1_unstructured(nn.Conv2d(2, 32, 1), "weight", 3))
+
+
+HOOKS = (
+    "register_forward_hook",
+    "register_forward_pre_hook",
+    "register_full_backward_hook",
+    "register_full_backward_pre_hook",
+)
+NOT_PLAIN = {
+    **{
+        f"{hook} of a layer": (lambda hook=hook: doubled(pair(), hook, 0), "layer 0, a Conv2d,.* hooks")
+        for hook in HOOKS
+    },
+    **{f"{hook} of all": (lambda hook=hook: doubled(pair(), hook), "a Sequential .* hooks") for hook in HOOKS},
+    "own forward": (lambda: ThenReLU(*pair()), "a ThenReLU cannot be merged: it has a forward of its own"),
+    "forward replaced": (lambda: patched(pair()), "layer 0, a Conv2d, .* a forward of its own"),
+    "own convolution": (lambda: with_layer(lambda: Doubling(2, 32, 1)), "layer 0, a Doubling, .* a forward of its own"),
+    "stale weight_norm": (stale, "layer 0, a Conv2d, .* hooks run around it"),
+    "pruned": (pruned, "layer 0, a Conv2d, .* hooks run around it"),
+    "parametrization": (
+        lambda: with_layer(lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 32, 1))),
+        "layer 0, a ParametrizedConv2d, .* computed anew",
+    ),
+    "another module": (lambda: nn.Conv2d(2, 2, 1), "a Conv2d cannot be merged: it is no nn.Sequential"),
+    "not there yet": (lambda: with_layer(lambda: nn.LazyConv2d(32, 1)), "layer 0, a LazyConv2d, .* hooks"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Lazy modules:UserWarning")
+@pytest.mark.parametrize("case", NOT_PLAIN)
+def test_what_does_more_than_its_numbers_say_is_refused(case):
+    """Each would be merged into something else than a call of it computes, or into what its hooks do not see."""
+    make, message = NOT_PLAIN[case]
+    with pytest.raises(ValueError, match=message):
+        merge(make())
+
+
+def test_subclasses_that_change_nothing_are_merged():
+    torch.manual_seed(0)
+    modules = Renamed(Derived(2, 32, 3), nn.Conv2d(32, 2, 1)).double()
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    assert (merge(modules)(x) - modules(x)).abs().max() <= limit_of(modules(x), torch.float64)
+    listed = merge(nn.ModuleList(modules))
+    assert torch.equal(listed(x), merge(modules)(x))

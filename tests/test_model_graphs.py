@@ -6,6 +6,7 @@ from blocks import drawn, trained
 from equal_models import batchnorms, computed, merged_of
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 
 from linear_lasagna.models import merge_model
 
@@ -162,6 +163,7 @@ def test_run_that_starts_where_another_one_ends():
 
 
 def test_dropout_module_that_is_on():
+    """Of probability 0: any other is refused."""
     model = trained(Written(lambda m, x: m.c(m.on(m.a(x)))))
     model.on.train()
     merged, report = merge_model(model, drawn(1, 2, 8, 8))
@@ -201,10 +203,21 @@ def hooked(module):
     return module
 
 
+def replaced(module):
+    """A module of which this one instance gives twice its output."""
+    forward = module.forward
+    module.forward = lambda x: 2 * forward(x)
+    return module
+
+
 UNFIT = {
     "circular": (lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "padding_mode 'circular'"),
     "same of an even kernel": (lambda: nn.Conv2d(2, 2, 2, padding="same"), "one more on one side"),
     "hook": (lambda: hooked(nn.Conv2d(2, 2, 1)), "hooks run around it"),
+    "hooked BatchNorm": (lambda: hooked(nn.BatchNorm2d(2)), "hooks run around it"),
+    "forward replaced": (lambda: replaced(nn.Conv2d(2, 2, 1)), "it has a forward of its own"),
+    "parametrization": (lambda: weight_norm(nn.Conv2d(2, 2, 1)), "its numbers are computed anew for every call"),
+    "old spectral norm": (lambda: nn.utils.spectral_norm(nn.Conv2d(2, 2, 1)), "hooks run around it"),
 }
 
 

@@ -242,6 +242,12 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+def uncopied():
+    model = trained(nn.Conv2d(2, 2, 1))
+    model.seen = model.weight * 2  # no leaf
+    return model
+
+
 def with_nan():
     model = trained(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)))
     model[1].running_var[1] = math.nan
@@ -251,13 +257,14 @@ def with_nan():
 REFUSED = {
     "training": (
         lambda: nn.Sequential(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))),
-        "'0.1' is in training mode",
+        "'0.1' is a BatchNorm in training mode",
     ),
     "control flow": (Branching, "torch.fx cannot trace this model"),
     "not finite": (with_nan, "'1' has a running_var with numbers that are not finite"),
     "input": (lambda: trained(nn.Conv2d(3, 2, 1)), "cannot compute example_input"),
     "changes what it reads": (Changing, "computes something else as a torch.fx graph"),
-    "weight_norm": (normed, "cannot be copied"),
+    "weight_norm": (normed, "has the old weight_norm"),
+    "no copy": (uncopied, "cannot be copied"),
     "no image": (lambda: trained(nn.Linear(4, 2)), "example_input has an empty tensor"),
     "no model": (lambda: "model", "merge_model takes an nn.Module, not a str"),
 }

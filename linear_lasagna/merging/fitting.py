@@ -51,9 +51,11 @@ def fitted(module: Any, dtype: torch.dtype, device: torch.device) -> nn.Module:
     of their L2 norm, as it never does to normal numbers; u: the dtype's unit roundoff.
     """
     bordered = isinstance(module, BorderExact)
-    for layer in module.layers if bordered else ():
-        _check(_rows(layer, len(layer.weight)), torch.zeros(len(layer.weight), dtype=torch.int64), dtype)
-    parts = [module.merged, *module.border] if bordered else [module]
+    parts: list[Any] = [module.merged, *module.border] if bordered else [module]
+    layers: list[Any] = list(module.layers) if bordered else []
+    for layer in layers:
+        rows = _rows(layer, len(layer.weight))
+        _check(rows, rows.bias.new_zeros(len(layer.weight), dtype=torch.int64), dtype)
     weight = parts[0].weight
     rows = [_rows(part, len(weight)) for part in parts]
     exponents = _exponents(rows, dtype)
@@ -98,7 +100,9 @@ def _check(rows: Rows, exponents: torch.Tensor, dtype: torch.dtype) -> None:
             raise ValueError(f"a merged {part} is not finite")
         if not bool(numbers.to(dtype).isfinite().all()):
             largest = torch.finfo(dtype).max
-            raise ValueError(f"a merged {part} of {numbers.abs().max():.3g} overflows {name}, which ends at {largest:.3g}")
+            raise ValueError(
+                f"a merged {part} of {numbers.abs().max():.3g} overflows {name}, which ends at {largest:.3g}"
+            )
     larger = power_of_two(exponents)
     lost = torch.linalg.vector_norm(_lost(rows.weight * larger[:, None, None], dtype) / larger)
     if bool(lost > _allowed(rows.weight.flatten(), dtype)):

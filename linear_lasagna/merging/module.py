@@ -24,9 +24,10 @@ class BorderExact(nn.Module):
     """Equals the layers that it was merged from, up to rounding, for inputs ([batch,] in_channels, *size) of any size.
 
     One merged convolution computes all outputs, and merged kernels of their own those anew that need zeros between the
-    layers, times `scale` where small weights had to be made larger. Where that is estimated to save less over the layers one after another than the faces cost, the layers run:
-    on small images, and in stacks that merging makes dearer; `settle` overrules the estimate. They run, too, where the
-    border would take too many kernels: over 2**24 numbers, or strides that leave more than 16 alignments.
+    layers; both are divided by powers of two where small weights had to be made larger (`scale`). Where that is
+    estimated to save less over the layers one after another than the faces cost, the layers run: on small images, and
+    in stacks that merging makes dearer; `settle` overrules the estimate. They run, too, where the border would take too
+    many kernels: over 2**24 numbers, or strides that leave more than 16 alignments.
 
     Parameters: `merged` (the merged kernel), `border` (the kernels of the outputs around the interior, in two
     dimensions of four sides and four corners) and `layers` (the given ones, copied). It is a transform for inference:

@@ -31,14 +31,18 @@ def merge_model(
     (2103.09404) become one convolution each. What is merged takes no more operations than before, for inputs of the
     example's size, and, where zeros are padded between its layers, fewer by more than its border is estimated to cost.
     The merged model equals the given one, up to rounding, for inputs of any size. Everything is merged in float64 and
-    rounded once.
+    rounded once; a run whose merged numbers the model's dtype cannot hold is left, and one that they underflow in is
+    rescaled by powers of two (`merging.fitting`). Layers whose call does more than their numbers say are left, with a
+    note: hooks, a forward of their own, weights that are computed anew. Hooks on all modules at once are not looked at.
 
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
-    arguments; its shapes decide what pays. measure: plan by measured time, which is remembered on this machine, time
-    every run before and after, together, and measure their errors against float64; a run that is slower merged is left.
+    arguments; its shapes decide what pays, and arguments of forward that it leaves out are fixed at their defaults.
+    measure: plan by measured time, which is remembered on this machine, time every run before and after, together, and
+    measure their errors against float64; a run that is slower merged is left.
     Returns a torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a `Report`.
-    Raises ValueError, in one sentence, for a model that torch.fx cannot trace, BatchNorm in training mode, numbers that
-    are not finite, and an input that does not fit.
+    Raises ValueError, in one sentence, for a model that torch.fx cannot trace or computes otherwise, BatchNorm or
+    dropout in training mode, numbers that are not finite, an input that does not fit, and an output without any tensor
+    to compare.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     merged = traced(model, inputs)

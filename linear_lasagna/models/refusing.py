@@ -36,7 +36,9 @@ def _reasons(module: nn.Module) -> Iterator[str]:
         yield "is scripted or traced by torch.jit; pass the module that it was made from"
     if hasattr(module, "_orig_mod"):
         yield "is compiled; merge the model before torch.compile, and compile the result"
-    if isinstance(module, fx.GraphModule) and any(isinstance(n.target, torch._ops.OpOverload) for n in module.graph.nodes):
+    if isinstance(module, fx.GraphModule) and any(
+        isinstance(n.target, torch._ops.OpOverload) for n in module.graph.nodes
+    ):
         yield "is exported, its layers are functions; pass the module that it was exported from"
     if any(isinstance(hook, WeightNorm) for hook in module._forward_pre_hooks.values()):
         yield "has the old weight_norm; call torch.nn.utils.remove_weight_norm on it first"

@@ -100,10 +100,10 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
         for place, argument in enumerate(arguments):
-            name = argument.node.target.lstrip("*") if isinstance(argument, fx.Proxy) else None
-            if name in self.fixed:
+            node = argument.node if isinstance(argument, fx.Proxy) else None
+            if node is not None and (name := str(node.target).lstrip("*")) in self.fixed:
                 arguments[place] = self.fixed[name]
-                self.graph.erase_node(argument.node)
+                self.graph.erase_node(node)
         return function, arguments
 
 
