@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis import machines
 from analysis.records import Record, Records
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.trial import Cell, Trial
 
 BENCHMARK = "time_forward"
 PARAMETERS = 4  # problem, dtype, device, way
+RECORDED = {"cpu": "cpu", "os": "os", "arch": "architecture", "num_cpu": "logical_cores", "ram": "ram"}
 SKIPPED = "asv keeps no reason for a skipped cell"
 FAILED = "asv keeps no reason for a failed cell"
 
@@ -50,9 +52,10 @@ def _records(results: Any, machine: str, source: str, messages: list[str]) -> It
         unknown = sorted({_text(name) for name in params[0]} - CATALOG.keys())
         if unknown:
             messages.append(f"{source}: {key} has problems that the catalogue lacks: {', '.join(unknown)}")
-        environment = {name: results.params[name] for name in ("cpu", "os", "arch", "ram") if name in results.params}
+        environment = {new: results.params[name] for name, new in RECORDED.items() if name in results.params}
         for trial in _trials(results, key, params, environment):
-            yield Record(trial, group, machine, results.commit_hash or "", source=source)
+            told, commit = machines.told(machine, environment), results.commit_hash or ""
+            yield Record(trial, group, told, commit, source=source, given=machine)
 
 
 def _trials(results: Any, key: str, params: list[list[str]], environment: dict[str, Any]) -> Iterator[Trial]:

@@ -34,12 +34,23 @@ class Run:
 
 
 def register_machine() -> str:
-    """Write ~/.asv-machine.json where there is none, and return the machine's name."""
-    from asv.machine import Machine, MachineCollection
+    """The name under which asv's results of this machine are kept, written to ~/.asv-machine.json: its key.
+
+    asv's own name for a machine, its host's, stays there for a bare `asv run`.
+    """
+    from asv.machine import MachineCollection
+    from asv.util import UserError
+
+    from linear_lasagna.environment import machine_key
 
     if not Path(MachineCollection.get_machine_file_path()).exists():
         _asv(["machine", "--yes"])
-    return Machine.get_unique_machine_name()
+    key = machine_key()
+    try:
+        MachineCollection.load(key)
+    except UserError:
+        _asv(["machine", "--yes", "--machine", key])
+    return key
 
 
 def _asv(arguments: Sequence[str]) -> None:
@@ -59,7 +70,7 @@ def run(settings: Run, progress: Callable[[], None], keep: Sequence[int] = ()) -
     command += ["--set-commit-hash", settings.commit, "--machine", settings.machine, "--record-samples"]
     for pattern in settings.patterns:
         command += ["--bench", pattern]
-    environment = {**os.environ, "LASAGNA_BUDGET_S": str(settings.budget_s), "LASAGNA_MACHINE": settings.machine}
+    environment = {**os.environ, "LASAGNA_BUDGET_S": str(settings.budget_s)}
     environment["LASAGNA_RETRY_BEFORE"] = str(settings.retry_before)
     settings.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()

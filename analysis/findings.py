@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from analysis import growth, networks, planned, probe_tables, statistics
+from analysis import growth, machines, networks, planned, probe_tables, statistics
 from analysis.frames import Frame, framed
 from analysis.records import Records, cells, problems
 from analysis.style import dtypes_in_order
@@ -64,9 +64,14 @@ class Findings:
     notes: tuple[str, ...]
 
     def label(self, scope: Scope) -> str:
-        """The device, and the machine where there are several."""
-        several = len({scope.machine for scope in self.scopes}) > 1
-        return f"{scope.machine}, {scope.device}" if several else scope.device
+        """The device, and the machine where a device has several."""
+        return f"{scope.machine}, {scope.device}" if machines.mixed(self.scopes) else scope.device
+
+    def places(self) -> set[tuple[str, str]]:
+        """Machine and device of everything that was found, without a trial too."""
+        frames = [f for f in (self.experiments, self.probes) if f is not None and {"machine", "device"} <= set(f)]
+        rows = {(machine, device) for f in frames for machine, device in zip(f["machine"], f["device"], strict=True)}
+        return {(scope.machine, scope.device) for scope in self.scopes} | rows
 
     def dtypes(self, frame: Frame) -> list[str]:
         return dtypes_in_order(frame["dtype"])
@@ -75,7 +80,7 @@ class Findings:
 def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[str]] = ()) -> Findings:
     """Analyse the newest record of every trial. precision: rows as `growth` takes them; unusable ones are named."""
     records = records.latest()
-    answers, precision = probe_tables.parted(precision)
+    answers, precision = probe_tables.parted(machines.adopted(precision, records))
     rows, messages = _usable(precision)
     judged = Records(tuple(r for r in records if r.group not in APART))
     everything = statistics.speedups(records)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from analysis import machines
 from analysis.frames import Frame, framed
 from linear_lasagna.trial import Trial, fields
 
@@ -33,7 +34,10 @@ CELLS = [
 
 @dataclass(frozen=True)
 class Record:
-    """One trial and where it was run. source: the file it was read from, relative to the folder."""
+    """One trial and where it was run. source: the file it was read from, relative to the folder.
+
+    machine: as `machines.told` tells it; given: as the file names it.
+    """
 
     trial: Trial
     group: str
@@ -41,6 +45,7 @@ class Record:
     commit: str = ""
     dirty: bool = False
     source: str = ""
+    given: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -108,7 +113,9 @@ def read(text: str) -> Record:
     trial = fields.checked(Trial.from_json(json.dumps(data["trial"])))
     names = {name: data.get(name, "") for name in ("group", "machine", "commit")}
     fields.check(names, {"group": fields.NAME, "machine": fields.NAME, "commit": fields.TEXT}, "")
-    return Record(trial, dirty=bool(data.get("dirty", False)), **names)
+    machine = machines.told(names["machine"], trial.environment)
+    dirty = bool(data.get("dirty", False))
+    return Record(trial, names["group"], machine, names["commit"], dirty, given=names["machine"])
 
 
 def _one_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import accounts, dictionary, growth, machine_tables, other_tables, probe_tables, statistics
+from analysis import accounts, dictionary, growth, machine_tables, machines, other_tables, probe_tables, statistics
 from analysis import formatting as show
 from analysis.accounts import dictionary as accounts_dictionary
 from analysis.findings import Findings, find
@@ -164,13 +164,15 @@ def conditions(findings: Findings) -> list[str]:
         threads = f"{show.plural(int(described['threads']), 'thread')}, " if described.get("threads") else ""
         torch = f"torch {described['torch']}, " if described.get("torch") else ""
         trials = show.plural(len(records), "trial")
-        lines.append(f"{scope.machine}, {scope.device}: {chip or 'processor not recorded'}, {threads}{torch}{trials}")
+        chip = "" if chip and str(chip) in scope.machine else f"{chip or 'processor not recorded'}, "
+        lines.append(f"{scope.machine}, {scope.device}: {chip}{threads}{torch}{trials}")
     return lines
 
 
 def warnings(findings: Findings, context: Context) -> list[str]:
     """What a reader must know before believing a number."""
-    found = list(probe_tables.warnings(findings.probes))
+    found = [line for line in (machines.warning(findings.records.found, findings.places()),) if line]
+    found += probe_tables.warnings(findings.probes)
     if context.dirty:
         found.append("The working tree differed from the commit: these numbers belong to no commit.")
     dirty = sum(record.dirty for record in findings.records)

@@ -103,11 +103,12 @@ def measure_precision(
     from analysis.precision import run_study
     from analysis.precision.probing import probe_machine
     from analysis.precision.study import checked
+    from linear_lasagna.environment import machine_name
 
     names = experiments or None
     checked(names, preset, device, workers)  # before anything is made
     arguments.folder(out)
-    machine = asv_run.register_machine()
+    machine = machine_name(device)
     probe_machine(out / STORE, device, machine, retry_failed)
     settings = {"workers": workers, "device": device, "machine": machine, "retry_failed": retry_failed}
     print(run_study(names, preset, out / STORE, **settings), file=sys.stderr)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import stat
 import subprocess
 import sys
@@ -31,7 +30,8 @@ def fetch(
 
     share: of the budget.
     """
-    path = _folder() / f"{problem.replace('/', '-')}.{dtype}.{device}.{_key(group, ways, work, share)}.json"
+    digest = _key(group, problem, device, ways, work, share)
+    path = _folder() / f"{problem.replace('/', '-')}.{dtype}.{device}.{digest}.json"
     trial = _finished(path, (problem, dtype, device), ways)
     if trial is None:
         trial = _run(problem, dtype, device, ways, work, share)
@@ -82,16 +82,16 @@ def budget_s() -> float:
     return seconds
 
 
-def _key(group: str, ways: Sequence[str], work: str, share: float) -> str:
-    """Digest of all that shapes a trial and is not in its file's name already."""
+def _key(group: str, problem: str, device: str, ways: Sequence[str], work: str, share: float) -> str:
+    """Digest of all that shapes a trial, but for its dtype."""
     import numpy
-    import torch
 
-    from linear_lasagna.environment import code_digest
+    from linear_lasagna.environment import accelerator_names, code_digest, fingerprint
 
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")}
-    versions = [sys.version, str(torch.__version__), numpy.__version__]
-    parts = [group, list(ways), work, share * budget_s(), code_digest(), versions, threads]
+    machine = [fingerprint(), [] if device == "cpu" else accelerator_names()]
+    parts = [group, problem, list(ways), work, share * budget_s(), code_digest(), machine, sys.version]
+    parts += [numpy.__version__, threads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -100,8 +100,9 @@ def _root() -> Path:
 
 
 def _folder() -> Path:
-    machine = os.environ.get("LASAGNA_MACHINE", platform.node())
-    return _root() / ".asv" / "trials" / machine / (_commit() or "unknown")
+    from linear_lasagna.environment import machine_key
+
+    return _root() / ".asv" / "trials" / machine_key() / (_commit() or "unknown")
 
 
 def _commit() -> str:
@@ -142,8 +143,10 @@ def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str, 
 
 def _write(path: Path, group: str, trial: Trial) -> None:
     """Whole or not at all: a kill leaves no half of a record."""
-    machine, commit = path.parent.parent.name, path.parent.name
-    record = {"group": group, "machine": machine, "commit": commit, "dirty": _dirty()}
+    from linear_lasagna.environment import chosen_name, fingerprint_of, machine_named
+
+    machine = machine_named(fingerprint_of(trial.environment), chosen_name())
+    record = {"group": group, "machine": machine, "commit": path.parent.name, "dirty": _dirty()}
     record["trial"] = json.loads(trial.to_json())
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ FINGERPRINT = (
     "usable_cores",
     "instruction_sets",
     "accelerator",
-    "compute_capability",
     "torch",
     "threads",
 )
@@ -134,7 +133,12 @@ def machine_named(found: Mapping[str, Any], name: str = "") -> str:
 
 def machine_name(device: str = "cpu") -> str:
     """This machine as `machine_named` gives it; LASAGNA_MACHINE, where set, stands in place of the label."""
-    return machine_named(fingerprint(device), os.environ.get(MACHINE, "").strip())
+    return machine_named(fingerprint(device), chosen_name())
+
+
+def chosen_name() -> str:
+    """LASAGNA_MACHINE: the name that this machine shall have in place of its label; "" where none was asked for."""
+    return " ".join(os.environ.get(MACHINE, "").split())
 
 
 def machine_key(device: str = "cpu") -> str:
@@ -144,8 +148,11 @@ def machine_key(device: str = "cpu") -> str:
     return f"{plain or 'machine'}-{digest}"
 
 
-def environment(device: str = "cpu") -> dict[str, Any]:
-    """Machine, threads, libraries and switches as plain data."""
+def environment(device: str = "cpu", start: bool = True) -> dict[str, Any]:
+    """Machine, threads, libraries and switches as plain data.
+
+    start: whether CUDA may be started in this process to ask about the device; else only its name is told, if it can.
+    """
     import numpy
     import psutil
     import torch
@@ -165,11 +172,11 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
         "blas": _blas(),
         "code": code_digest(),
-        **_machine(device),
+        **_machine(device, start),
     }
 
 
-def _machine(device: str) -> dict[str, Any]:
+def _machine(device: str, start: bool = True) -> dict[str, Any]:
     """The part of the environment that tells machines apart."""
     import psutil
     import torch
@@ -183,7 +190,7 @@ def _machine(device: str) -> dict[str, Any]:
         "instruction_sets": instruction_sets(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
-        **_accelerator(device),
+        **_accelerator(device, start),
     }
 
 
@@ -256,9 +263,12 @@ def _numpy_kernels() -> list[str]:
     return sorted({pool["architecture"] for pool in own or pools})
 
 
-def _accelerator(device: str) -> dict[str, Any]:
+def _accelerator(device: str, start: bool) -> dict[str, Any]:
     import torch
 
+    if device.partition(":")[0] == "cuda" and not start:
+        names = set(accelerator_names())
+        return {"accelerator": names.pop() if len(names) == 1 else None}
     if device.partition(":")[0] == "mps":
         return {"accelerator": "Apple MPS"}
     if device.partition(":")[0] != "cuda" or not torch.cuda.is_available():
@@ -277,13 +287,27 @@ def _accelerator(device: str) -> dict[str, Any]:
     }
 
 
+def accelerator_names() -> list[str]:
+    """The names of all NVIDIA cards, without starting CUDA; empty where nvidia-ml-py is not installed."""
+    return _nvml(lambda nvml: [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(i)) for i in _cards(nvml)]) or []
+
+
+def _cards(nvml: Any) -> range:
+    return range(nvml.nvmlDeviceGetCount())
+
+
 def _nvidia_driver() -> str | None:
+    return _nvml(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
+
+
+def _nvml(ask: Callable[[Any], Any]) -> Any:
+    """What NVIDIA's management library answers; None where it is not there."""
     try:
         import pynvml
     except ImportError:
         return None
     try:
         pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
+        return ask(pynvml)
     except pynvml.NVMLError:
         return None

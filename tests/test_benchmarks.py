@@ -16,6 +16,7 @@ from asv_runner.discovery import disc_benchmarks
 
 import benchmarks._records as records_module
 import benchmarks._replay as replay_module
+from analysis.machines import DIGEST
 from benchmarks._replay import ReplayClock
 from benchmarks.sources import Sources
 from linear_lasagna.catalog import CATALOG
@@ -194,7 +195,7 @@ def test_failed_cells_are_tried_again_once_where_that_is_asked_for(
 
 def test_a_group_s_share_of_the_budget_shapes_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASAGNA_BUDGET_S", "2")
-    keys = {records_module._key("sources", ["direct"], "run", share) for share in (1.0, 0.15)}
+    keys = {records_module._key("sources", "sources/merge", "cpu", ["direct"], "run", share) for share in (1.0, 0.15)}
     assert len(keys) == 2
     given = {}
     monkeypatch.setattr("linear_lasagna.trial.run_isolated", lambda *_, **settings: given.update(settings))
@@ -229,7 +230,8 @@ def test_asv_saves_the_samples_of_the_record_bit_for_bit(asv_home: tuple[Path, d
     command += ["--bench", r"Sources\.time_forward\('sources/merge', 'float32', 'cpu', '(direct|merged/direct)'"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    [record] = (folder / ".asv/trials/tested").rglob("*.json")
+    [record] = (folder / ".asv/trials").glob("tested-*/*/*.json")
+    assert DIGEST.sub("", json.loads(record.read_text())["machine"]) == "tested"
     cells = json.loads(record.read_text())["trial"]["cells"]
     [saved] = (folder / ".asv/results/tested").glob("*-existing-*.json")
     result = json.loads(saved.read_text())

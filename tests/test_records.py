@@ -24,7 +24,8 @@ def test_record_is_read_as_it_was_written(tmp_path):
     loaded = one_record(tmp_path)
     (record,) = loaded
     assert loaded.messages == ()
-    assert record.key == ("synthetic", "networks", "resnet50/conv2_3x3", "float32", "cpu")
+    assert record.key == (record.machine, "networks", "resnet50/conv2_3x3", "float32", "cpu")
+    assert (record.machine.partition(" #")[0], record.given) == ("Synthetic processor (2 cores)", "synthetic")
     assert record.commit == "c0ffee"
     assert record.trial == synthetic.trial("resnet50/conv2_3x3", {"unfold_matmul": 2.0})
 
@@ -209,7 +210,8 @@ def asv_folder(folder: Path, **changes: object) -> Path:
 def test_asv_results_alone_become_records(tmp_path):
     loaded = asv_results.load(asv_folder(tmp_path))
     (record,) = loaded
-    assert record.key == ("box", "sources", "sources/unfold", "float32", "cpu")
+    assert record.key == (record.machine, "sources", "sources/unfold", "float32", "cpu")
+    assert (record.machine.partition(" #")[0], record.given) == ("a processor", "box")
     cells = record.trial.cells
     assert cells["direct"].samples == [[1.0, 2.0, 3.0]]
     assert cells["unfold_matmul"].samples == [[4.0]]

@@ -17,7 +17,7 @@ from analysis.precision.experiment import PRESETS, Experiment
 from analysis.precision.workers import open_executor
 from analysis.progress import progress_bar
 from analysis.store import Store
-from linear_lasagna.environment import cpu_name, set_wait_policy
+from linear_lasagna.environment import machine_name, set_wait_policy
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,15 @@ def run_study(
 ) -> Summary:
     """Compute and store the rows of all units of the experiments (None: of all experiments) that are not stored yet.
 
-    workers: processes beside this one, 0 for none; the rows are the same. machine: its name in the rows, None for the
-    processor's. retry_failed: compute units with failed rows again. Raises ValueError for unknown names and for a
-    device that is not there, StoreError where rows cannot be stored, RuntimeError where workers cannot start.
+    workers: processes beside this one, 0 for none; the rows are the same. machine: its name in the rows, None for what
+    `linear_lasagna.environment.machine_name` tells. retry_failed: compute units with failed rows again. Raises
+    ValueError for unknown names and for a device that is not there, StoreError where rows cannot be stored,
+    RuntimeError where workers cannot start.
     """
     set_wait_policy()
     start = time.perf_counter()
     chosen = checked(experiments, preset, device, workers)
-    name = machine or cpu_name()
+    name = machine or machine_name(device)
     with Store(store_path) as store:
         if store.notice:
             print(store.notice, file=sys.stderr)

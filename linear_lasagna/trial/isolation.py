@@ -70,7 +70,7 @@ def run_isolated(
         trial = end if isinstance(end, Trial) else None
         if isinstance(end, _Lost):
             failed |= {name: Cell("failed", end.reason) for name in ([end.way] if end.way else left)}
-    trial = trial or Trial(problem, cells={}, environment=environment(), **settings)
+    trial = trial or Trial(problem, cells={}, environment=environment(device, start=False), **settings)
     trial.cells = {name: (trial.cells | failed)[name] for name in ways}
     trial.elapsed_s = time.perf_counter() - start
     return trial

@@ -1,0 +1,151 @@
+"""Machines are told apart by what their results recorded, whatever their hosts were called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis import machines, records, report, study
+from analysis.findings import Scope, find
+from analysis.machines import adopted, mixed, told
+from linear_lasagna.environment import environment, fingerprint_of, machine_label, machine_name, machine_named
+from tests import synthetic
+
+HOST = "vm"  # what cloud machines are all called
+PROBLEM = "resnet50/conv2_3x3"
+OTHERS = [
+    {"cpu": "Other processor"},
+    {"cpu_model": "AuthenticAMD 25 1 1"},
+    {"cores": 64},
+    {"threads": 1},
+    {"torch": "9.9"},
+    {"cpu_capability": "AVX512"},
+    {"instruction_sets": {"aten": "AVX2", "onednn": "SSE41"}},
+    {"accelerator": "Other card"},
+]
+
+
+def write(folder: Path, name: str, ratio: float, given: str = HOST, **changes: object) -> None:
+    trial = synthetic.trial(PROBLEM, {"unfold_matmul": ratio})
+    trial.environment |= changes
+    synthetic.write(folder, trial, name=f"{name}.json", machine=given)
+
+
+def two_machines(folder: Path, **changes: object) -> records.Records:
+    """The same trial, of the same commit, from two machines with one host name: one is twice as slow with it."""
+    write(folder, "a", 2.0)
+    write(folder, "b", 4.0, **changes)
+    return records.load(folder)
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))
+def test_two_machines_of_one_host_name_never_blend(tmp_path, changes):
+    found = find(two_machines(tmp_path, **changes), None)
+    assert len(found.records) == len(found.scopes) == 2
+    assert not any("Older records" in note for note in found.notes)
+    ways = found.speedups[~found.speedups["control"].astype(bool)]
+    each = [Scope(machine, device).of(ways) for machine, device in found.scopes]
+    assert sorted(len(rows) for rows in each) == [1, 1]
+    assert sorted(float(rows["speedup"].iloc[0]) for rows in each) == pytest.approx([0.25, 0.5])
+    assert len({found.label(scope) for scope in found.scopes}) == 2
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))
+def test_the_page_says_so_first(tmp_path, changes):
+    loaded = two_machines(tmp_path / "records", **changes)
+    [line] = report.warnings(find(loaded, None), report.Context(version="0"))
+    assert line.startswith("These results are of 2 machines, each shown apart and never compared: ")
+    assert all(record.machine in line for record in loaded)
+    differing = {"cpu_capability": "instruction sets"}.get(next(iter(changes)), next(iter(changes)).replace("_", " "))
+    assert line.endswith(f"differ: {differing}.")
+    page = report.render(loaded, None, tmp_path / "out", report.Context(version="0")).read_text(encoding="utf-8")
+    assert page.index('class="banner bad"') < page.index("These results are of 2 machines") < page.index("The answer")
+
+
+def test_one_machine_has_no_banner_and_no_name_in_captions(tmp_path):
+    write(tmp_path, "a", 2.0, load_1min=0.1)
+    write(tmp_path, "b", 2.0, load_1min=7.0, memory_gib=1.0)
+    found = find(records.load(tmp_path), None)
+    assert report.warnings(found, report.Context(version="0")) == []
+    assert [found.label(scope) for scope in found.scopes] == ["cpu"]
+
+
+def test_a_machine_and_its_accelerator_are_not_two(tmp_path):
+    """The same host: its trials on the CPU record no accelerator."""
+    for device, card in (("cpu", None), ("cuda", "Some card")):
+        trial = synthetic.trial(PROBLEM, {"unfold_matmul": 2.0}, device=device)
+        trial.environment["accelerator"] = card
+        given = machine_named(fingerprint_of(trial.environment))
+        synthetic.write(tmp_path, trial, name=f"{device}.json", machine=given)
+    found = find(records.load(tmp_path), None)
+    assert report.warnings(found, report.Context(version="0")) == []
+    assert sorted(found.label(scope) for scope in found.scopes) == ["cpu", "cuda"]
+    assert sorted(scope.machine.partition(" #")[0] for scope in found.scopes) == [
+        "Some card on Synthetic processor (2 cores)",
+        "Synthetic processor (2 cores)",
+    ]
+
+
+def test_hosts_told_apart_by_name_alone_stay_apart(tmp_path):
+    """Older records of equal machines: only their names say that they are two."""
+    write(tmp_path, "a", 2.0, given="left")
+    write(tmp_path, "b", 4.0, given="right")
+    found = find(records.load(tmp_path), None)
+    assert len(found.scopes) == 2
+    [line] = report.warnings(found, report.Context(version="0"))
+    assert line.endswith("differ: nothing but the names they were given.")
+    assert not any(name in line for name in ("left", "right"))
+
+
+def test_a_record_s_machine_is_what_it_recorded():
+    """The own label or a chosen name, with a digest of what the record holds, whatever digest was written."""
+    own = json.loads(json.dumps(environment()))
+    found = fingerprint_of(own)
+    assert told(machine_named(found), own) == machine_named(found)
+    assert told(machine_named(found, "my box"), own) == machine_named(found, "my box")
+    assert told(machine_named(found), own | {"threads": 99}) != machine_named(found)
+    assert told("host", {}) == "host"
+    assert told("host", own).startswith(machine_label(found) + " #")
+    assert told("host", own) != told("other", own)
+
+
+def test_rows_find_the_machine_of_their_host(tmp_path):
+    rows = synthetic.precision().assign(machine=HOST)
+    write(tmp_path, "a", 2.0)
+    [record] = records.load(tmp_path)
+    assert set(adopted(rows, [record])["machine"]) == {record.machine}
+    assert report.warnings(find(records.load(tmp_path), rows), report.Context(version="0")) == []
+    assert adopted(None, [record]) is None
+
+
+def test_rows_of_a_host_that_may_be_either_machine_are_nobody_s(tmp_path):
+    rows = synthetic.precision().assign(machine=HOST)
+    loaded = two_machines(tmp_path, cores=64)
+    assert set(adopted(rows, loaded)["machine"]) == {HOST}
+    [line] = report.warnings(find(loaded, rows), report.Context(version="0"))
+    assert line.startswith("These results are of 3 machines")
+
+
+def test_rows_of_another_machine_are_told(tmp_path):
+    write(tmp_path, "a", 2.0)
+    rows = synthetic.precision().assign(machine="Another (2 cores) #01234567")
+    [line] = report.warnings(find(records.load(tmp_path), rows), report.Context(version="0"))
+    assert "Another (2 cores) #01234567" in line
+
+
+def test_mixed_is_several_machines_on_one_device():
+    assert not mixed([])
+    assert not mixed([("a", "cpu"), ("a", "cpu"), ("a with card", "cuda")])
+    assert mixed([("a", "cpu"), ("b", "cpu")])
+
+
+def test_a_study_s_rows_are_kept_under_the_fingerprint(tmp_path, monkeypatch):
+    """Not under the host's name: a store may be filled from several machines."""
+    asked = []
+    monkeypatch.setattr("analysis.precision.run_study", lambda *_, machine, **__: asked.append(machine))
+    monkeypatch.setattr("analysis.precision.probing.probe_machine", lambda *a: asked.append(a[-1]))
+    study.measure_precision((), "smoke", "cpu", tmp_path, 0)
+    assert asked == [machine_name()] * 2
+    assert machines.DIGEST.search(machine_name())
