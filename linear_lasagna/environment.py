@@ -105,7 +105,8 @@ def machine_label(found: Mapping[str, Any]) -> str:
 
     What holds it back is named too: "AMD EPYC (2 cores, 1 thread, AVX2, oneDNN SSE41)".
     """
-    sets = found.get("instruction_sets") or {}
+    sets = found.get("instruction_sets")
+    sets = sets if isinstance(sets, Mapping) else {}
     limit, threads, cores = sets.get("onednn", "ALL"), found.get("threads"), found.get("cores")
     parts = (
         _counted(cores, "core"),
@@ -113,12 +114,12 @@ def machine_label(found: Mapping[str, Any]) -> str:
         sets.get("aten"),
         "" if limit == "ALL" else f"oneDNN {limit}",
     )
-    chips = [chip for chip in (found.get("accelerator"), found.get("cpu")) if chip]
+    chips = [str(chip) for chip in (found.get("accelerator"), found.get("cpu")) if chip]
     detail = ", ".join(str(part) for part in parts if part)
     return " on ".join(chips or ["unknown processor"]) + (f" ({detail})" if detail else "")
 
 
-def _counted(number: int | None, unit: str) -> str:
+def _counted(number: Any, unit: str) -> str:
     return f"{number} {unit}{'' if number == 1 else 's'}" if number else ""
 
 

@@ -10,7 +10,14 @@ import pytest
 from analysis import machines, records, report, study
 from analysis.findings import Scope, find
 from analysis.machines import adopted, mixed, told
-from linear_lasagna.environment import environment, fingerprint_of, machine_label, machine_name, machine_named
+from linear_lasagna.environment import (
+    FINGERPRINT,
+    environment,
+    fingerprint_of,
+    machine_label,
+    machine_name,
+    machine_named,
+)
 from tests import synthetic
 
 HOST = "vm"  # what cloud machines are all called
@@ -111,6 +118,13 @@ def test_a_record_s_machine_is_what_it_recorded():
     assert told("host", own) != told("other", own)
 
 
+@pytest.mark.parametrize("value", [None, "", 3, 1e9, True, "text", [1, [2]], {"aten": ["x"], "onednn": 3}])
+def test_whatever_a_file_holds_is_a_name(value):
+    """Environments come from files: each value of plain data in every place."""
+    for name in FINGERPRINT:
+        assert told("host", {name: value, "cpu": "Some processor"} | {name: value})
+
+
 def test_rows_find_the_machine_of_their_host(tmp_path):
     rows = synthetic.precision().assign(machine=HOST)
     write(tmp_path, "a", 2.0)
@@ -145,7 +159,7 @@ def test_a_study_s_rows_are_kept_under_the_fingerprint(tmp_path, monkeypatch):
     """Not under the host's name: a store may be filled from several machines."""
     asked = []
     monkeypatch.setattr("analysis.precision.run_study", lambda *_, machine, **__: asked.append(machine))
-    monkeypatch.setattr("analysis.precision.probing.probe_machine", lambda *a: asked.append(a[-1]))
+    monkeypatch.setattr("analysis.precision.probing.probe_machine", lambda *a: asked.append(a[2]))
     study.measure_precision((), "smoke", "cpu", tmp_path, 0)
     assert asked == [machine_name()] * 2
     assert machines.DIGEST.search(machine_name())
