@@ -16,7 +16,7 @@ from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeab
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.order import fold
 from linear_lasagna.merging.regions import interior
-from linear_lasagna.merging.stack import summed_kernel
+from linear_lasagna.merging.stack import finite, summed_kernel
 from linear_lasagna.methods import METHODS, Call, Method
 from linear_lasagna.planning.compute import compose, cut_groupings, prepare_runs
 from linear_lasagna.planning.planner import Cost, plan
@@ -30,12 +30,14 @@ def stacked(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call
 
 def merged(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
     """One convolution; its kernel is merged in float64 beforehand and then rounded."""
-    return method.prepare(*merge_stack(kernels, problem.expanded, torch.float64))
+    kernel, layer = merge_stack(kernels, problem.expanded, torch.float64)
+    return method.prepare(finite(kernel), layer)
 
 
 def merged_working(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
     """One convolution; its kernel is merged beforehand in the working dtype."""
-    return method.prepare(*merge_stack(kernels, problem.expanded))
+    kernel, layer = merge_stack(kernels, problem.expanded)
+    return method.prepare(finite(kernel), layer)
 
 
 def merged_per_call(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
@@ -54,7 +56,7 @@ def border_exact_float64(problem: Problem, kernels: Sequence[Kernel], method: Me
 
 def merged_summed(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
     """One convolution with the sum of the paddings, WRONG at the border: what border-exact merging is compared with."""
-    return method.prepare(summed_kernel(kernels, problem.expanded, torch.float64), fold(problem.expanded))
+    return method.prepare(finite(summed_kernel(kernels, problem.expanded, torch.float64)), fold(problem.expanded))
 
 
 def planned(cost: Cost, problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
@@ -144,7 +146,7 @@ class Schedule:
         """call(x) -> y, everything that depends on the kernels alone done already.
 
         Raises NotImplementedError with the reason where the method cannot compute a layer, ValueError where the
-        stack cannot be merged or the method is unknown.
+        stack cannot be merged or the method is unknown, OverflowError where a kernel overflows that is merged beforehand.
         """
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")

@@ -261,3 +261,16 @@ def test_subclasses_that_change_nothing_are_their_base_class():
     merged, report = merged_of(trained(model), drawn(1, 2, 8, 8))
     assert [run.layers for run in report.merged] == [("0", "1", "2")]
     assert isinstance(merged.get_submodule("4"), Conv)
+
+
+def test_hooks_that_tracing_dissolves_get_a_note():
+    """On a container; one on a layer stays, and so does what the hook makes of the value."""
+    inside = nn.Sequential(nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1))
+    model = trained(nn.Sequential(inside, nn.ReLU()))
+    inside.register_forward_hook(lambda *seen: 2 * seen[-1])
+    model[1].register_forward_hook(lambda *seen: None)
+    merged, report = merge_model(model, drawn(1, 2, 4, 4))
+    assert [note.layers for note in report.notes] == [("0",)]
+    assert report.notes[0].reason.startswith("its hooks are gone")
+    torch.testing.assert_close(merged(drawn(1, 2, 4, 4)), model(drawn(1, 2, 4, 4)), rtol=1e-12, atol=1e-13)
+    assert [name for name, module in merged.named_modules() if module._forward_hooks] == ["1"]

@@ -1,5 +1,7 @@
 """Schedules: all of them compute the same on whole numbers, and say why where they cannot."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from exactly import assert_equals, stack
@@ -126,3 +128,38 @@ def test_unknown_method(schedule):
 def test_names():
     assert all(schedule.name == name for name, schedule in SCHEDULES.items())
     assert next(iter(SCHEDULES)) == "stacked"
+
+
+OVERFLOWING = {
+    "merged": Layer(2, 3),
+    "merged_working": Layer(2, 3),
+    "planned_operations": Layer(2, 3),
+    "merged_summed": Layer(2, 3, padding=1),
+    "border_exact": Layer(2, 3, padding=1),
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_merged_kernel_that_overflows_is_refused(name, bias):
+    """Each layer's numbers are fit for float16, and so would be its outputs for small inputs."""
+    second = OVERFLOWING[name]
+    problem = Problem("large", 1, 2, (9, 9), (Layer(64, 1, bias=bias), replace(second, bias=bias)))
+    _, kernels = problem.draw(torch.float16, seed=1)
+    large = [Kernel(k.weight if bias else 500 * k.weight, 40000 * k.bias if bias else None) for k in kernels]
+    if bias:
+        large[1] = Kernel(100 * large[1].weight, large[1].bias)
+    with pytest.raises(OverflowError, match=f"^a merged {'bias' if bias else 'weight'} is not finite in float16"):
+        SCHEDULES[name](problem, large)
+
+
+def test_a_border_kernel_that_overflows_is_refused():
+    """What goes left and right again is taken away again, but not at the end, where the way back is cut off."""
+    size = torch.tensor(300.0)
+    first = torch.zeros(2, 1, 3).index_put((torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([2, 1])), size)
+    second = torch.zeros(1, 2, 3).index_put((torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([0, 1])), size)
+    kernels = (Kernel(first.half()), Kernel((second * torch.tensor([1.0, -1.0])[:, None]).half()))
+    problem = Problem("cut off", 1, 1, (20,), (Layer(2, 3, padding=1), Layer(1, 3, padding=1)))
+    assert not SCHEDULES["merged_summed"](problem, kernels)(torch.ones(1, 1, 20).half()).any()
+    with pytest.raises(OverflowError, match="a merged weight is not finite in float16"):
+        SCHEDULES["border_exact"](problem, kernels)

@@ -14,7 +14,7 @@ from linear_lasagna.merging.assembly import compute, in_turn
 from linear_lasagna.merging.border_plan import plan
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.faces import face_kernels
-from linear_lasagna.merging.stack import not_mergeable, summed_kernel, unlike
+from linear_lasagna.merging.stack import finite, not_mergeable, summed_kernel, unlike
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
@@ -41,7 +41,7 @@ def border_exact(
     x: (batch, in, *size), of the kernels' dtype and of this very size. Kernels are merged in `merge_dtype` and rounded
     to their own dtype, beforehand. The merged convolution is computed with the method, the border by windows and matrix
     products; where no output is interior, the stack runs. Raises NotImplementedError with the reason where the method
-    cannot compute a layer, ValueError where the layers are no stack.
+    cannot compute a layer, ValueError where the layers are no stack, OverflowError where a merged kernel overflows.
     """
     reason = unlike(layers)
     if reason is not None:
@@ -51,6 +51,6 @@ def border_exact(
     if found is None:
         calls = [chosen.prepare(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
         return lambda x: in_turn(x, calls)
-    inner = chosen.prepare(summed_kernel(kernels, layers, merge_dtype), found.inner)
-    around = face_kernels(kernels, chain, [face.shape for face in found.faces], merge_dtype)
+    inner = chosen.prepare(finite(summed_kernel(kernels, layers, merge_dtype)), found.inner)
+    around = [finite(each) for each in face_kernels(kernels, chain, [face.shape for face in found.faces], merge_dtype)]
     return lambda x: compute(x, found, inner, around)

@@ -30,9 +30,14 @@ def not_its_class(module: nn.Module, bases: Iterable[type[nn.Module]]) -> str | 
 
     Hooks that only look count too: merged, they would see nothing. Hooks on all modules at once are not looked at.
     """
-    if any(getattr(module, hooks) for hooks in HOOKS):
+    if hooked(module):
         return "hooks run around it"
     return "it has a forward of its own" if _own(module, bases) & CALLED else None
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of the module, forward or backward, runs hooks of its own."""
+    return any(getattr(module, hooks) for hooks in HOOKS)
 
 
 def _own(module: nn.Module, bases: Iterable[type[nn.Module]]) -> set[str]:

@@ -72,6 +72,15 @@ def summed_kernel(
     return moved(_merge(order, parts, layers)[0], device, dtype)
 
 
+def finite(kernel: Kernel) -> Kernel:
+    """The merged kernel. Raises OverflowError where its dtype cannot hold it, so that it is never timed."""
+    dtype = str(kernel.weight.dtype).removeprefix("torch.")
+    for part, numbers in (("weight", kernel.weight), ("bias", kernel.bias)):
+        if numbers is not None and not bool(numbers.isfinite().all()):
+            raise OverflowError(f"a merged {part} is not finite in {dtype}")
+    return kernel
+
+
 def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer]) -> tuple[Kernel, ExpandedLayer]:
     if isinstance(order, int):
         return kernels[order], layers[order]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from linear_lasagna.merging.plain import hooked
 from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_runs
 from linear_lasagna.models.finding import find
 from linear_lasagna.models.measuring import inputs_of, measured
@@ -46,6 +47,7 @@ def merge_model(
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     merged = traced(model, inputs)
+    notes = unseen_hooks(model, merged.graph)
     found = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
     decisions = _fitting(merged, [decide(run, measure) for run in needed_runs(merged.graph, found)])
     timed = _measured(merged, decisions, inputs) if measure else {}
@@ -56,7 +58,19 @@ def merge_model(
     rows = tuple(
         _row(each, timed.get(each.run), calls.get(each, ()), errors) for each in decisions if len(each.run.names) > 1
     )
-    return merged, Report(rows, tuple(Note(*note) for note in found.notes))
+    return merged, Report(rows, tuple(Note(*note) for note in (*notes, *found.notes)))
+
+
+def unseen_hooks(model: nn.Module, graph: fx.Graph) -> list[tuple[tuple[str, ...], str]]:
+    """A note for every module with hooks that torch.fx dissolved: these ran while it was traced, and will not again."""
+    called = tuple(str(node.target) for node in graph.nodes if node.op == "call_module")
+    reason = "its hooks are gone: what they do to its value is part of the graph, what else they do is not"
+    names = [name for name, module in model.named_modules() if hooked(module) and not _within(name, called)]
+    return [((name,), reason) for name in names]
+
+
+def _within(name: str, others: Sequence[str]) -> bool:
+    return any(f"{name}.".startswith(f"{other}.") for other in others)
 
 
 def _fitting(model: fx.GraphModule, decisions: Sequence[Decision]) -> list[Decision]:

@@ -70,12 +70,20 @@ class _Predicting(fx.Interpreter):
 
 
 def _computed(module: Any, steps: Sequence[Step]) -> tuple[Kernel, ExpandedLayer]:
-    """The steps as one convolution, right inside the border, in the module's dtype where it is this convolution."""
+    """The steps as one convolution, right inside the border, in the module's dtype where it is this convolution.
+
+    Where the module rescales its outputs, they are meant before that.
+    """
     if len(steps) == 1 and type(module) in MODULES.values():
         return Kernel(module.weight, module.bias), steps[0].layer
     none = (0,) * len(steps[0].layer.kernel_size)
     layers = [steps[0].layer, *(replace(step.layer, padding=none) for step in steps[1:])]
-    return merge_stack([step.kernel() for step in steps], layers, torch.float64)
+    kernel, layer = merge_stack([step.kernel() for step in steps], layers, torch.float64)
+    if getattr(module, "scale", None) is None:
+        return kernel, layer
+    larger = 1 / wide(module.scale).flatten()
+    weight = kernel.weight * larger.view(-1, *(1,) * (kernel.weight.ndim - 1))
+    return Kernel(weight, None if kernel.bias is None else kernel.bias * larger), layer
 
 
 def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> Range:

@@ -14,6 +14,7 @@ from linear_lasagna import groupings
 from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
 from linear_lasagna.merging.order import fold
+from linear_lasagna.merging.stack import finite
 from linear_lasagna.methods import Call, Method
 from linear_lasagna.planning.runs import Run, Runs, part
 from linear_lasagna.problems import Kernel, Problem
@@ -38,7 +39,8 @@ def prepare_run(problem: Problem, kernels: Sequence[Kernel], run: Run, method: M
     if here.depth == 1:
         return method.prepare(own[0], here.expanded[0])
     if not_mergeable(here.expanded) is None:
-        return method.prepare(*merge_stack(own, here.expanded, torch.float64))
+        kernel, layer = merge_stack(own, here.expanded, torch.float64)
+        return method.prepare(finite(kernel), layer)
     return border_exact(own, here.expanded, here.size, method.name)
 
 
