@@ -146,7 +146,7 @@ class Schedule:
         """call(x) -> y, everything that depends on the kernels alone done already.
 
         Raises NotImplementedError with the reason where the method cannot compute a layer, ValueError where the
-        stack cannot be merged or the method is unknown, OverflowError where a kernel overflows that is merged beforehand.
+        stack cannot be merged or the method is unknown, OverflowError where a kernel merged beforehand overflows.
         """
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
