@@ -8,9 +8,11 @@ from typing import Any
 from analysis import formatting as show
 from analysis import growth
 from analysis.frames import Frame, ordered, ordered_by_dtype
+from analysis.precision.unit import PLAIN_CHANNELS
 from analysis.style import dtypes_in_order
 from analysis.tables import Table, Text, count_of, table
 
+FAMILY = f"Plain 3×3 stacks of {PLAIN_CHANNELS} channels, weights drawn uniformly: other weights have other exponents."
 SEEDS = "In brackets: 95 % interval for the median over seeds; none for fewer than 6 seeds."
 
 
@@ -38,7 +40,7 @@ def exponents(rows: Frame) -> Table:
     for dtype in dtypes_in_order(rows["dtype"]):
         columns[dtype] = lambda row, dtype=dtype: _exponent(shown.get((*_key(row, keys), dtype)))
     caption = "The exponent e in error ∝ depth^e: least-squares slope of log error against log depth, one per seed; "
-    caption += f"their median over {_reach(rows)}. {SEEDS}"
+    caption += f"their median over {_reach(rows)}. {SEEDS} {FAMILY}"
     distinct = rows[keys].drop_duplicates().assign(dtype="")
     distinct = ordered(distinct).sort_values("signs", ascending=False, kind="stable")
     return table("exponents", caption, distinct, columns, "exponents", range(len(series)))
@@ -70,7 +72,12 @@ def merge_ratios(rows: Frame) -> Table:
         **series,
         **{f"depth {d}": (lambda row, d=d: shown.get((*_key(row, keys), d), Text(show.DASH))) for d in depths},
     }
-    caption = "Error merged / error stacked on the same seed, median over seeds: below 1 merging is more accurate. "
+    caption = (
+        "Error merged / error stacked on the same seed, median over seeds: below 1 merging is more accurate, in the "
+    )
+    caption += (
+        "relative L2 error over single outputs, against the exact result of the weights as the dtype has rounded them. "
+    )
     return table("merge-ratios", caption + SEEDS, distinct, columns, "merge_ratios", range(len(series)))
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from analysis import accounts, growth, planned_headlines, statistics
+from analysis import accounts, extremes, growth, noise_sentences, planned_headlines, statistics
 from analysis import formatting as show
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
+from analysis.precision.unit import PLAIN_CHANNELS
 from analysis.style import dtypes_in_order, ways_in_order
 
 MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
@@ -84,7 +85,7 @@ def _among(rows: Frame) -> str:
         return ""
     counts = rows.explode("among")["among"].value_counts()
     ways = sorted(counts.index, key=lambda way: (-counts[way], ways_in_order([way]), way))[:2]
-    return f"; among the fastest are {_and([f'`{way}` on {counts[way]}' for way in ways])}"
+    return f"; not slower by verdict than the least time are {_and([f'`{way}` on {counts[way]}' for way in ways])}"
 
 
 def _networks(findings: Findings, scope: Scope) -> Iterator[Headline]:
@@ -96,11 +97,13 @@ def _networks(findings: Findings, scope: Scope) -> Iterator[Headline]:
         for dtype in _main_dtypes(rows["dtype"]):
             here = rows[(rows["dtype"] == dtype) & (rows["network"] == network)]
             if len(here):
-                best = here.loc[here["speedup"].idxmax()]
-                none = "" if best["speedup"] > 1 else "none is faster; nearest is "
-                parts.append(f"{network} in {dtype}, {none}`{best['way']}` {_times(best, 'speedup')}")
+                faster = here[here["verdict"] == "faster"]
+                best = max((faster if len(faster) else here).to_dict("records"), key=lambda row: row["speedup"])
+                said = f"`{best['way']}` {_times(best, 'speedup')}, {best['verdict']}"
+                parts.append(f"{network} in {dtype}, best of {show.plural(len(here), 'way')}: {said}")
     if parts:
-        text = f"The largest speedup over `direct` when one other way computes all convolutions: {'; '.join(parts)}."
+        text = "Speedup over `direct` of all convolutions together, where one other way computes them all: "
+        text += f"{'; '.join(parts)}."
         yield Headline(f"Whole networks, {findings.label(scope)}", text, "networks")
 
 
@@ -122,41 +125,37 @@ def _unfold(findings: Findings, scope: Scope) -> Iterator[Headline]:
         verdicts = f"slower on {counts.get('slower', 0)} and faster on {counts.get('faster', 0)}"
         parts.append(f"{show.times(ratio)} in {dtype} ({verdicts} of {show.plural(len(here), 'layer')})")
     if parts:
-        text = f"`unfold_matmul` takes {_and(parts)} the time of `direct`, as a geometric mean over layers."
+        text = (
+            f"`unfold_matmul` takes {_and(parts)} the time of `direct`, as a geometric mean of estimates over layers."
+        )
         yield Headline(f"Unfold and matmul, {findings.label(scope)}", text, "networks")
 
 
 def _merging(findings: Findings, scope: Scope) -> Iterator[Headline]:
-    """When merging a stack beforehand pays: the extremes and the number of stacks."""
+    """On which stacks merging beforehand pays, by name: the list was picked by hand, and its shares are no rates."""
     rows = scope.of(findings.speedups)
     rows = rows[(rows["group"] == "stacks") & (rows["way"] == MERGED)]
     dtypes = _main_dtypes(rows["dtype"])
     if not dtypes:
         return
     here = rows[rows["dtype"] == dtypes[0]]
-    counts = here["verdict"].value_counts()
-    text = f"In {dtypes[0]} a stack merged beforehand (`{MERGED}`) is faster on {counts.get('faster', 0)} of "
-    text += f"{show.plural(len(here), 'stack')} and slower on {counts.get('slower', 0)}"
-    best, worst = _extreme(here, "faster", "speedup"), _extreme(here, "slower", "ratio")
-    ends = [part for part in (_case(best, "speedup", "faster"), _case(worst, "ratio", "slower")) if part]
-    text += f": {', but '.join(ends)}." if ends else "."
-    yield Headline(f"Merging, {findings.label(scope)}", text, "stacks")
+    text = f"In {dtypes[0]}, of these {show.plural(len(here), 'stack')}, one merged beforehand (`{MERGED}`) is "
+    text += _and(list(extremes.by_verdict(here)))
+    ends = [end for end in (extremes.most(here, verdict) for verdict in ("faster", "slower")) if end]
+    yield Headline(f"Merging, {findings.label(scope)}", f"{text}{': ' if ends else ''}{'; '.join(ends)}.", "stacks")
 
 
-def _extreme(rows: Frame, verdict: str, by: str) -> Any:
-    some = rows[rows["verdict"] == verdict]
-    return some.loc[some[by].idxmax()] if len(some) else None
-
-
-def _case(row: Any, name: str, verdict: str) -> str:
-    return "" if row is None else f"{row['problem']} runs {_times(row, name)} {verdict}"
+def _first_place(rows: Frame) -> Frame:
+    """The rows of the first machine and device, if there are several."""
+    if not len(rows):
+        return rows
+    first = rows.sort_values(["machine", "device"], kind="stable").iloc[0]
+    return rows[(rows["machine"] == first["machine"]) & (rows["device"] == first["device"])]
 
 
 def _per_dtype(rows: Frame, say: Callable[[Any], str]) -> list[str]:
-    """One part per dtype, from the narrowest; of the first machine and device, if there are several."""
-    first = rows.sort_values(["machine", "device"], kind="stable").iloc[0]
-    here = rows[(rows["machine"] == first["machine"]) & (rows["device"] == first["device"])]
-    rows_of = {row.dtype: row for row in here.itertuples(index=False)}
+    """One part per dtype, from the narrowest."""
+    rows_of = {row.dtype: row for row in rows.itertuples(index=False)}
     return [f"{say(rows_of[dtype])} in {dtype}" for dtype in dtypes_in_order(rows_of)]
 
 
@@ -169,7 +168,7 @@ def _growth(findings: Findings) -> Iterator[Headline]:
     rows = growth.exponents(findings.precision) if findings.precision is not None else None
     if rows is None or not len(rows):
         return
-    rows = rows[rows["way"] == growth.BASELINE]
+    rows = _first_place(rows[rows["way"] == growth.BASELINE])
     random, positive = (rows[rows["signs"] == signs] for signs in ("random", "positive"))
     parts = []
     if len(random):
@@ -179,9 +178,9 @@ def _growth(findings: Findings) -> Iterator[Headline]:
         parts.append(f"for positive numbers it lies between {' and '.join(ends)}")
     if parts:
         reach = f"depths {rows['least_depth'].min()} to {rows['most_depth'].max()}, {_seeds(rows)}"
-        text = (
-            f"The error of a stack computed layer by layer (`direct`) grows as depth^e: {'; '.join(parts)} ({reach})."
-        )
+        text = f"The error of a plain stack of 3×3 layers with {PLAIN_CHANNELS} channels and weights drawn uniformly, "
+        text += f"computed layer by layer (`direct`), grows as depth^e: {'; '.join(parts)} ({reach}, over which the "
+        text += "intervals are). Other weights have other exponents."
         yield Headline("Error by depth", text, "depth")
 
 
@@ -195,13 +194,17 @@ def _merge_ratio(findings: Findings) -> Iterator[Headline]:
     rows = growth.merge_ratios(findings.precision) if findings.precision is not None else None
     if rows is None or not len(rows):
         return
-    rows = rows[(rows["way"] == MERGED) & (rows["signs"] == "random") & (rows["depth"] > 1)]
+    rows = _first_place(rows[(rows["way"] == MERGED) & (rows["signs"] == "random") & (rows["depth"] > 1)])
     if not len(rows):
         return
     depth = DEPTH if DEPTH in set(rows["depth"]) else int(rows["depth"].max())
     here = rows[rows["depth"] == depth]
     text = f"At depth {depth}, merging in float64 (`{MERGED}`) multiplies the error by "
-    text += f"{_and(_per_dtype(here, _interval))} (random signs, {_seeds(here)})."
+    text += (
+        f"{_and(_per_dtype(here, _interval))}. That is the relative L2 error over single outputs, against the exact "
+    )
+    text += f"result of the weights as the dtype has rounded them ({PLAIN_CHANNELS} channels, random signs, "
+    text += f"{_seeds(here)}); averages over outputs, or another reference, compare otherwise."
     yield Headline("Error of merging", text, "depth")
 
 
@@ -210,8 +213,7 @@ def _noise(findings: Findings) -> Iterator[Headline]:
     if not len(findings.noise):
         return
     rows = statistics.noise_floor(findings.noise.assign(all=0), ["all"]).iloc[0]
-    text = f"Two timings of the same call differ by {show.percent(rows['median'])} in the median and by "
+    text = f"Two timings of the same call in one process differ by {show.percent(rows['median'])} in the median and by "
     text += f"{show.percent(rows['p90'])} at the 90th percentile of {show.plural(int(rows['controls']), 'control')}; "
-    false = int(rows["false_verdicts"])
-    text += f"{false if false else 'none'} got a false verdict."
+    text += noise_sentences.false_verdicts(findings)
     yield Headline("Noise floor", text, "noise")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from statistics import median
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from analysis.frames import Frame, framed
 from analysis.records import Record, Records
 from linear_lasagna.catalog import GROUPS
-from linear_lasagna.timing import LEAST_BLOCKS, median_interval
+from linear_lasagna.timing import CONFIDENCE, LEAST_BLOCKS, MARGIN, Timing, verdict
+
+if TYPE_CHECKING:
+    import numpy
+
+    Array = numpy.ndarray[Any, Any]
 
 GROUP = "networks"
+RESAMPLES = 2000
+SEED = 0  # of the resampling: the same records give the same interval
 TOTALS = [
     "machine",
     "dtype",
@@ -24,6 +30,7 @@ TOTALS = [
     "speedup",
     "speedup_lower",
     "speedup_upper",
+    "verdict",
     "layers",
     "catalogued",
 ]
@@ -32,8 +39,8 @@ TOTALS = [
 def totals(records: Records) -> Frame:
     """One row per network, dtype, device and way that was timed on all layers that were run.
 
-    layers: the distinct layers that were run; catalogued: how many the network has. The speedup is the median over
-    blocks, with its interval: a block's total is the sum of its layers' block medians, each × occurrences.
+    layers: the distinct layers that were run; catalogued: how many the network has. speedup: the baseline's total / the
+    way's, of which the verdict is by the rule of all verdicts; the control's total is the noise.
     """
     networks: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in records:
@@ -45,29 +52,50 @@ def totals(records: Records) -> Frame:
     return framed(rows, TOTALS)
 
 
-def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterable[tuple[Any, ...]]:
+def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[tuple[Any, ...]]:
     catalogued = sum(problem.name.partition("/")[0] == key[3] for problem in GROUPS[GROUP])
+    layers = sorted(layers, key=lambda layer: layer.trial.problem.name)
     timings = [(layer.trial.problem.occurrences, layer.trial.timing()) for layer in layers]
     baseline, control = layers[0].trial.baseline, layers[0].trial.control
-    everywhere = set.intersection(*(set(timing.samples) for _, timing in timings)) - {control}
+    everywhere = set.intersection(*(set(timing.samples) for _, timing in timings))
     if baseline not in everywhere:
         return
-    blocks = {way: _block_totals([(count, timing.medians(way)) for count, timing in timings]) for way in everywhere}
     seconds = {way: sum(count * timing.seconds(way) for count, timing in timings) for way in everywhere}
-    for way in sorted(everywhere):
-        speedup, *ends = _speedup(blocks[baseline], blocks[way])
-        ends = (math.nan, math.nan) if way == baseline else ends
-        yield (*key, way, way == baseline, seconds[way], speedup, *ends, len(layers), catalogued)
+    logs = {way: math.log(seconds[way] / seconds[baseline]) for way in everywhere}
+    noise = abs(logs.get(control, 0.0))
+    for way in sorted(everywhere - {control}):
+        lower, upper = (math.nan, math.nan) if way == baseline else interval(timings, way, baseline)
+        found = "" if way == baseline else verdict(logs[way], lower, upper, MARGIN, noise)
+        speedup = (math.exp(-logs[way]), math.exp(-upper), math.exp(-lower))
+        yield (*key, way, way == baseline, seconds[way], *speedup, found, len(layers), catalogued)
 
 
-def _block_totals(layers: list[tuple[int, list[float]]]) -> list[float]:
-    """Seconds per block, over as many blocks as every layer has."""
-    blocks = min(len(medians) for _, medians in layers)
-    return [sum(count * medians[block] for count, medians in layers) for block in range(blocks)]
+def interval(layers: list[tuple[int, Timing]], way: str, baseline: str) -> tuple[float, float]:
+    """A 95 % interval for log(total time / the baseline's), over blocks: a percentile bootstrap.
+
+    Layers were timed apart, so blocks are drawn for each by itself; a drawn block counts for both ways, which shared
+    it. layers: (occurrences, timing). NaN, NaN where a layer has fewer than 8 blocks with both ways.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapters 8 and 13.
+    """
+    import numpy
+
+    generator = numpy.random.default_rng(SEED)
+    mine, theirs = numpy.zeros(RESAMPLES), numpy.zeros(RESAMPLES)
+    for count, timing in layers:
+        blocks = _shared_blocks(timing, way, baseline)
+        if len(blocks) < LEAST_BLOCKS:
+            return math.nan, math.nan
+        drawn = blocks[generator.integers(len(blocks), size=(RESAMPLES, len(blocks)))]
+        medians = numpy.median(drawn, axis=1)
+        mine, theirs = mine + count * medians[:, 0], theirs + count * medians[:, 1]
+    tail = (1 - CONFIDENCE) / 2
+    lower, upper = numpy.quantile(numpy.log(mine / theirs), [tail, 1 - tail])
+    return float(lower), float(upper)
 
 
-def _speedup(baseline: list[float], way: list[float]) -> tuple[float, float, float]:
-    """The median over blocks of the ratio, and its interval: NaN where there are too few blocks."""
-    ratios = [theirs / mine for theirs, mine in zip(baseline, way, strict=False)]
-    interval = median_interval(ratios) if len(ratios) >= LEAST_BLOCKS else None
-    return (median(ratios), *(interval or (math.nan, math.nan)))
+def _shared_blocks(timing: Timing, way: str, baseline: str) -> Array:
+    """The median seconds of either way, one row per block in which both were timed."""
+    import numpy
+
+    pairs = zip(timing.samples[way], timing.samples[baseline], strict=False)
+    return numpy.array([(numpy.median(a), numpy.median(b)) for a, b in pairs if a and b])

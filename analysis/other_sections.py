@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis import depth_figures, depth_tables, figures, growth, machine_tables, other_tables, probe_tables
+from analysis import (
+    depth_figures,
+    depth_tables,
+    figures,
+    growth,
+    machine_tables,
+    noise_sentences,
+    other_tables,
+    probe_tables,
+)
 from analysis import formatting as show
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
@@ -14,7 +23,7 @@ from linear_lasagna.timing import MARGIN
 
 
 def depth(findings: Findings) -> Section:
-    title, intro = "Error by depth", "Stacks of growing depth against the exact result, several seeds each, "
+    title, intro = "Error by depth", "Plain stacks of growing depth against the exact result, several seeds each, "
     intro += "inputs and kernels of both signs (random), and of one sign (positive)."
     rows = findings.precision
     if rows is None or not len(growth.observed(rows)):
@@ -75,7 +84,9 @@ def validity(findings: Findings) -> Section:
 
 
 def noise(findings: Findings) -> Section:
-    title, intro = "Noise floor", "The control is the baseline a second time, timed like any other way."
+    title = "Noise floor"
+    intro = "The control is the baseline a second time, timed like any other way in the same process. "
+    intro += "What differs from one process to the next is in no number here."
     if not len(findings.noise):
         return Section("noise", title, "", empty="No control was timed.")
     rows = findings.noise
@@ -88,7 +99,8 @@ def noise(findings: Findings) -> Section:
     largest = show.significant(100 * abs(rows["ratio"] - 1).max(), 2)
     alt = f"Dots with intervals around zero, in order of size. The largest difference is {largest} %."
     figure = plot("fig-noise", caption, alt, "noise", figures.noise(rows, MARGIN))
-    return Section("noise", title, intro, (figure,), (other_tables.noise_floor(findings),))
+    notes = tuple(note for note in noise_sentences.notes(findings) if note)
+    return Section("noise", title, intro, (figure,), (other_tables.noise_floor(findings),), notes=notes)
 
 
 def probes(findings: Findings) -> Section:

@@ -76,10 +76,11 @@ def noise_floor(findings: Findings) -> Table:
         "largest": lambda row: show.percent(row.largest),
         "false verdicts": count_of("false_verdicts"),
     }
-    caption = (
-        "How far two timings of the same call lie apart: |log ratio| of the control to the baseline. A false verdict "
+    caption = "How far two timings of the same call lie apart: |log ratio| of the control to the baseline. A false "
+    caption += (
+        "verdict is a control that its interval and the fixed margin of 1 % alone would call faster or slower. The "
     )
-    caption += "is a control called faster or slower by its interval and the fixed margin of 1 %."
+    caption += "published rule calls no control so, because the control sets its margin."
     return table("noise-floor", caption, ordered(rows), columns, "noise", (0, 1, 2))
 
 

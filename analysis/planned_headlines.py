@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from analysis import extremes
 from analysis import formatting as show
+from analysis.accounts import wording
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
 from analysis.planned import COUNTED, MEASURED
@@ -20,11 +21,6 @@ def _main(rows: Frame) -> str | None:
     return "float32" if "float32" in present else (present[-1] if present else None)
 
 
-def _speedup(row: Any) -> str:
-    ends = (1 / row["ratio_upper"], 1 / row["ratio_lower"])
-    return f"{show.number(1 / row['ratio'], *ends)}× {show.interval(1 / row['ratio'], *ends)}".strip()
-
-
 def plans(findings: Findings, scope: Scope) -> Iterator[tuple[str, str, str]]:
     """How planned stacks do against the better of stacked and merged. Each: title, text, anchor."""
     rows = scope.of(findings.plans)
@@ -32,11 +28,14 @@ def plans(findings: Findings, scope: Scope) -> Iterator[tuple[str, str, str]]:
     here = rows[(rows["dtype"] == dtype) & (rows["way"] == MEASURED)]
     if not len(here):
         return
-    counts, best = here["verdict"].value_counts(), here.loc[here["ratio"].idxmin()]
-    text = f"In {dtype} a stack cut by measured time (`{MEASURED}`) is faster than the better of stacked and merged on "
-    text += f"{counts.get('faster', 0)} of {show.plural(len(here), 'stack')} and slower on {counts.get('slower', 0)}"
-    if best["verdict"] == "faster":
-        text += f"; most on {best['problem']}, {_speedup(best)}"
+    counts = here["verdict"].value_counts()
+    text = f"In {dtype}, of these {show.plural(len(here), 'stack')}, one cut by measured time (`{MEASURED}`) is faster "
+    text += (
+        f"on {counts.get('faster', 0)} and slower on {counts.get('slower', 0)} than the stack as it is or the stack "
+    )
+    text += "merged, whichever took less time"
+    best = extremes.most(here, "faster")
+    text += f": {best}" if best else ""
     counted = rows[(rows["dtype"] == dtype) & (rows["way"] == COUNTED)]
     if len(counted):
         text += f". Cut by operation count it is slower on {(counted['verdict'] == 'slower').sum()} of {len(counted)}"
@@ -51,28 +50,46 @@ def break_even(findings: Findings, scope: Scope) -> Iterator[tuple[str, str, str
     decided = rows[rows["verdict"].isin(["faster", "slower"])]
     if not len(decided):
         return
-    promised = decided[decided["saves"] & (decided["verdict"] == "slower")]
-    unforeseen = decided[~decided["saves"].astype(bool) & (decided["verdict"] == "faster")]
-    right = len(decided) - len(promised) - len(unforeseen)
-    text = f"In {dtype} the operation count says rightly whether merging a pair C → C_mid → C pays on {right} of the "
-    text += f"{show.plural(len(decided), 'pair')} with a verdict"
-    parts = []
-    if len(promised):
-        parts.append(f"it promises a gain where merging is slower on {len(promised)} ({_cases(promised, True)})")
-    if len(unforeseen):
-        parts.append(f"it promises a loss where merging is faster on {len(unforeseen)} ({_cases(unforeseen, False)})")
-    ends = f": {'; '.join(parts)}." if parts else "."
-    yield f"Break-even, {findings.label(scope)}", text + ends, "breakeven"
+    saves, faster = decided["saves"].astype(bool), decided["verdict"] == "faster"
+    gain, loss = decided[saves], decided[~saves]
+    right = int((saves == faster).sum())
+    won = [int((some["verdict"] == "faster").sum()) for some in (gain, loss)]
+    text = f"In {dtype}, of the {show.plural(len(decided), 'pair')} C → C_mid → C with a verdict, merging is faster on "
+    text += (
+        f"{won[0]} of the {len(gain)} where the operation count promises a gain, and on {won[1]} of the {len(loss)} "
+    )
+    text += f"where it promises a loss{_furthest(gain, loss)}. The count is right on {right}; to merge always would be "
+    text += f"right on {sum(won)}. {_rules(rows)}"
+    yield f"Break-even, {findings.label(scope)}", text.strip(), "breakeven"
+
+
+def _furthest(gain: Frame, loss: Frame) -> str:
+    """The pairs on which the count is furthest off, each way."""
+    parts = [_cases(gain[gain["verdict"] == "slower"], True), _cases(loss[loss["verdict"] == "faster"], False)]
+    parts = [part for part in parts if part]
+    return f" (the most unforeseen: {'; '.join(parts)})" if parts else ""
 
 
 def _cases(rows: Frame, slower: bool) -> str:
     """The pairs on which it is furthest off."""
     worst = rows.sort_values(["ratio", "problem"], ascending=[not slower, True]).head(SHOWN)
     cases = [
-        f"{r['kernel']}×{r['kernel']}, {r['outer']} → {r['middle']}: {_speedup(r)}" for r in worst.to_dict("records")
+        f"{r['kernel']}×{r['kernel']}, {r['outer']} → {r['middle']}, {extremes.speedup(r)}"
+        for r in worst.to_dict("records")
     ]
     more = len(rows) - len(worst)
     return "; ".join(cases) + (f"; and {more} more" if more else "")
+
+
+def _rules(rows: Frame) -> str:
+    """Per kernel, from which C_mid / C on every pair that is no longer undecided is faster merged."""
+    known, said = rows[rows["verdict"] != "undecided"], []
+    for kernel, here in known.groupby("kernel", sort=True):
+        multiple = here["middle"] / here["outer"]
+        above = multiple[multiple > max(multiple[here["verdict"] != "faster"], default=0.0)]
+        if len(above):
+            said.append(f"every {kernel}×{kernel} pair with C_mid ≥ {above.min():g} C ({len(above)} of {len(here)})")
+    return f"Undecided ones left out, it is faster on {wording.listed(said)}." if said else ""
 
 
 def training(findings: Findings, scope: Scope) -> Iterator[tuple[str, str, str]]:
@@ -82,9 +99,7 @@ def training(findings: Findings, scope: Scope) -> Iterator[tuple[str, str, str]]
     here = rows[rows["dtype"] == dtype]
     if not len(here):
         return
-    counts = here["verdict"].value_counts()
-    text = f"In {dtype} a training step that merges first is faster than the stack's on {counts.get('faster', 0)} of "
-    text += f"{show.plural(len(here), 'stack')} and slower on {counts.get('slower', 0)}"
-    ends = [here.loc[here["ratio"].idxmin()], here.loc[here["ratio"].idxmax()]][: len(here)]
-    text += f": {' and '.join(f'{row.problem} {_speedup(row)}' for row in ends)}."
-    yield f"Training, {findings.label(scope)}", text, "training"
+    text = f"In {dtype}, of these {show.plural(len(here), 'stack')}, a training step that merges first, against the "
+    text += f"stack's own, is {wording.listed(list(extremes.by_verdict(here)))}"
+    ends = [end for end in (extremes.most(here, verdict) for verdict in ("faster", "slower")) if end]
+    yield f"Training, {findings.label(scope)}", f"{text}{': ' if ends else ''}{'; '.join(ends)}.", "training"

@@ -45,18 +45,14 @@ def break_even(findings: Findings) -> Section:
 
 def _map(findings: Findings, scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
-    caption = (
-        f"Time merged / time stacked for pairs C → C_mid → C, {dtype}, {findings.label(scope)}; n = {len(rows)} pairs, "
-    )
-    caption += (
-        "median over blocks. Blue: merging is faster. Line: equally many multiply-accumulates; above it, merging "
-    )
-    caption += "saves some. Intervals stand in the table."
+    caption = f"Time merged / time stacked for pairs C → C_mid → C, {dtype}, {findings.label(scope)}; n = {len(rows)} "
+    caption += "pairs, median over blocks. Blue: less time merged, by estimate. Line: as many multiply-accumulates; "
+    caption += "above it, merging saves some. Intervals and verdicts stand in the table."
     least, most = rows.loc[rows["ratio"].idxmin()], rows.loc[rows["ratio"].idxmax()]
-    alt = f"Heat maps, one per kernel, C across and C_mid upwards. Merging is faster on {counts.get('faster', 0)} "
-    alt += "pairs and "
-    alt += f"slower on {counts.get('slower', 0)}. The ratio goes from {show.significant(least['ratio'])} "
-    alt += f"({least['problem']}) to {show.significant(most['ratio'])} ({most['problem']})."
+    alt = "Heat maps, one per kernel, C across and C_mid upwards. By verdict merging is faster on "
+    alt += f"{counts.get('faster', 0)} pairs and slower on {counts.get('slower', 0)}. The estimated ratio goes from "
+    alt += f"{show.significant(least['ratio'])} ({least['problem']}) to {show.significant(most['ratio'])} "
+    alt += f"({most['problem']})."
     name = slug("fig-break-even", scope.machine, scope.device, dtype)
     return plot(name, caption, alt, "pairs", planned_figures.break_even(rows))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis import figures, speed_tables, statistics
 from analysis import formatting as show
 from analysis.findings import Findings, Scope
@@ -42,19 +44,25 @@ def _span(values: Frame) -> str:
 
 def _speedup_plot(findings: Findings, group: str, scope: Scope, rows: Frame) -> Plot:
     ways = rows[~rows["control"].astype(bool)]
-    best, worst = ways.loc[ways["speedup"].idxmax()], ways.loc[ways["speedup"].idxmin()]
+    known = ways[ways["speedup_lower"].notna()] if ways["speedup_lower"].notna().any() else ways
+    best, worst = known.loc[known["speedup"].idxmax()], known.loc[known["speedup"].idxmin()]
     n = show.plural(ways["problem"].nunique(), "problem")
     caption = f"Speedup over the baseline, {group}, {findings.label(scope)}; n = {n}. Mark: median over blocks "
-    caption += f"(n = {_span(ways['blocks'])}). Line: 95 % interval for that median; no line: too few blocks for one. "
-    caption += "Hollow: tie or undecided. Right of 1: faster than the baseline."
-    alt = f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. "
-    alt += f"The largest speedup is {show.significant(best['speedup'])}, of {best['way']} on {best['problem']} in "
-    alt += (
-        f"{best['dtype']}; the least {show.significant(worst['speedup'])}, of {worst['way']} on {worst['problem']} in "
+    caption += (
+        f"(n = {_span(ways['blocks'])}). Line: 95 % interval for that median within one process; no line: too few "
     )
-    alt += f"{worst['dtype']}."
+    caption += "blocks for one. Hollow: tie or undecided. Right of 1: faster than the baseline."
+    alt = (
+        f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "
+    )
+    alt += f"estimated speedup{'' if len(known) == len(ways) else ' with an interval'} is {_named(best)}; the least "
+    alt += f"{_named(worst)}."
     name = slug("fig-speedups", group, scope.machine, scope.device)
     return plot(name, caption, alt, "speedups", figures.speedups(ways))
+
+
+def _named(row: Any) -> str:
+    return f"{show.significant(row['speedup'])}, of {row['way']} on {row['problem']} in {row['dtype']}"
 
 
 def merging(findings: Findings) -> Section:

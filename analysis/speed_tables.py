@@ -13,7 +13,7 @@ from analysis.frames import Frame, framed, ordered
 from analysis.style import dtypes_in_order, problems_in_order, ways_in_order
 from analysis.tables import Table, Text, count_of, slug, table
 
-INTERVALS = "In brackets: 95 % interval for the median over blocks."
+INTERVALS = "In brackets: 95 % interval for the median over blocks, within one process."
 VERDICTS_READ = "Bold: faster. Plain: slower. “=”: tie. “?”: undecided; “n = …”: too few blocks for an interval."
 
 
@@ -83,7 +83,10 @@ def summary(findings: Findings, group: str, scope: Scope) -> Table:
         **{verdict: count_of(verdict) for verdict in statistics.VERDICTS},
     }
     caption = f"Speedups over the problems of {group}, {findings.label(scope)}, and how often each verdict fell. "
-    caption += "Least and most are the range over problems, not an interval."
+    caption += (
+        "Least and most are the range over problems with an interval, not an interval. The problems are a list, no "
+    )
+    caption += "sample: a share of them is no rate."
     return table(slug("summary", group, scope.machine, scope.device), caption, rows, columns, "summary", (0, 1))
 
 
@@ -105,13 +108,17 @@ def totals(findings: Findings, scope: Scope) -> Table:
     caption += (
         f"were timed on every layer that was run, {findings.label(scope)}. Other work of the network is not in it. "
     )
+    caption += "Speedup: the baseline's total / the way's. In brackets: 95 % interval by a bootstrap over blocks, each "
+    caption += f"layer's drawn by themselves, for the ways were timed together in a layer alone. {VERDICTS_READ}"
     name = slug("totals", scope.machine, scope.device)
-    return table(name, caption + INTERVALS, rows, columns, "totals", (0, 1, 2))
+    return table(name, caption, rows, columns, "totals", (0, 1, 2))
 
 
 def _total_speedup(row: Any) -> Text:
     ends = (row.speedup_lower, row.speedup_upper)
-    return Text("1") if row.baseline else Text(show.number(row.speedup, *ends), show.interval(row.speedup, *ends))
+    if row.baseline:
+        return Text("1")
+    return Text(show.number(row.speedup, *ends), show.interval(row.speedup, *ends), row.verdict, row.verdict)
 
 
 def wins(findings: Findings, scope: Scope) -> Table:

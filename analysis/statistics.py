@@ -5,6 +5,7 @@ A ratio is time / baseline's time, a speedup its inverse. Intervals are `timing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -13,10 +14,9 @@ from typing import Any
 
 from analysis.frames import Frame, framed
 from analysis.records import PLACE, Record, Records, cells
-from linear_lasagna.timing import Comparison, Timing, block_log_ratios, compare
+from linear_lasagna.timing import LEAST_BLOCKS, VERDICTS, Comparison, Timing, block_log_ratios, compare
 from linear_lasagna.trial import Trial
 
-VERDICTS = ("faster", "slower", "tie", "undecided")
 TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
 PARTIAL = ("merged_summed",)  # schedules that are wrong at the border: timed to compare with, but no way to win
 SPEEDUPS = [
@@ -34,6 +34,7 @@ SPEEDUPS = [
     "verdict",
     "margin",
     "blocks",
+    "autocorrelation",
 ]
 WINNERS = [*PLACE, "way", "among", "ways"]
 NOISE = [*PLACE, "ratio", "ratio_lower", "ratio_upper", "verdict", "blocks"]
@@ -55,7 +56,21 @@ def _speedups(record: Record) -> Iterator[tuple[Any, ...]]:
         interval = (found.ratio, found.lower, found.upper)
         inverse = (1 / found.ratio, 1 / found.upper, 1 / found.lower)
         verdict = (found.verdict, found.margin, found.blocks)
-        yield (*record.place.values(), way, way == trial.control, *times, *interval, *inverse, *verdict)
+        serial = autocorrelation(block_log_ratios(timing, way, trial.baseline))
+        yield (*record.place.values(), way, way == trial.control, *times, *interval, *inverse, *verdict, serial)
+
+
+def autocorrelation(values: list[float]) -> float:
+    """Of lag 1, about -1/n for n independent values; NaN for fewer than 8 values, or where all are equal.
+
+    Source: Box, Jenkins, Reinsel and Ljung, Time Series Analysis, section 2.1.
+    """
+    centre = sum(values) / len(values) if values else 0.0
+    off = [value - centre for value in values]
+    size = sum(d * d for d in off)
+    if len(values) < LEAST_BLOCKS or not size:
+        return math.nan
+    return sum(a * b for a, b in itertools.pairwise(off)) / size
 
 
 def verdict_counts(frame: Frame, by: list[str]) -> Frame:
@@ -66,17 +81,19 @@ def verdict_counts(frame: Frame, by: list[str]) -> Frame:
 
 
 def over_problems(frame: Frame, by: list[str]) -> Frame:
-    """Speedups over problems: their number, geometric mean, median and range, and the verdicts."""
+    """Speedups over problems: their number, geometric mean and median, and the verdicts; least and most, of those that
+    have an interval.
+    """
     import numpy
 
     ways = frame[~frame["control"].astype(bool)]
-    grouped = ways.groupby(by, sort=True)["speedup"]
-    summary = grouped.agg(
-        problems="size",
-        geometric_mean=lambda values: float(numpy.exp(numpy.log(values).mean())),
-        median="median",
-        least="min",
-        most="max",
+    ways = ways.assign(known=ways["speedup"].where(ways["speedup_lower"].notna()))
+    summary = ways.groupby(by, sort=True).agg(
+        problems=("speedup", "size"),
+        geometric_mean=("speedup", lambda values: float(numpy.exp(numpy.log(values).mean()))),
+        median=("speedup", "median"),
+        least=("known", "min"),
+        most=("known", "max"),
     )
     return summary.reset_index().merge(verdict_counts(frame, by), on=by)
 
@@ -162,8 +179,26 @@ def noise(records: Records) -> Frame:
     return framed(rows, NOISE)
 
 
+def same_calls(records: Records, speedups: Frame) -> Frame:
+    """The speedups, with published verdicts, of planned ways whose plan left every layer alone: the baseline's own call
+    under another name, which no verdict of faster or slower should tell from it.
+    """
+    same = {
+        (*record.place.values(), way)
+        for record in records
+        for way, cell in record.trial.cells.items()
+        if cell.runs is not None
+        and len(cell.runs) == record.trial.problem.depth
+        and way.partition("/")[2] == record.trial.baseline
+    }
+    keys = speedups[[*PLACE, "way"]].itertuples(index=False, name=None)
+    return speedups[[key in same for key in keys]].reset_index(drop=True)
+
+
 def noise_floor(frame: Frame, by: list[str]) -> Frame:
-    """|log ratio| of the controls: median, 90th percentile, largest, and how many got a false verdict."""
+    """|log ratio| of the controls: median, 90th percentile, largest; and how many the interval and the fixed margin
+    alone would call faster or slower. The published rule calls none so: the control sets its margin.
+    """
     import numpy
 
     sizes = frame.assign(size=numpy.log(frame["ratio"].astype(float)).abs())

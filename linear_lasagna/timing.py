@@ -24,6 +24,7 @@ Thunk: TypeAlias = Callable[[], Any]
 Build: TypeAlias = Callable[[int], Mapping[str, Thunk]]
 _Clock: TypeAlias = Callable[[Thunk, int], float]
 Verdict: TypeAlias = Literal["faster", "slower", "tie", "undecided"]
+VERDICTS: tuple[Verdict, ...] = ("faster", "slower", "tie", "undecided")
 
 BLOCKS = 12
 LEAST_BLOCKS = 8  # fewer give no interval worth a verdict

@@ -558,6 +558,53 @@ def test_failed_cells_are_counted():
     assert any("1 of 24 cells failed" in note and "worker died" in note for note in notes)
 
 
+def test_a_bent_line_is_not_told_as_one_slope():
+    """float32 grows with exponent 0.5 up to a fan-in of 200, and not from there on: 0.4 or so is neither."""
+    text = fan_in_growth.answer(fan_in_growth.growths(fan_in_rows()))
+    assert (
+        "it grows with the fan-in, ever more slowly: exponent 0.50 [0.47, 0.53] up to a fan-in of 200 and 0.00" in text
+    )
+    assert "shows no growth with the fan-in: exponent 0.000 [−0.005, 0.005] in float16" in text
+    assert "weights drawn uniformly" in text
+    straight = fan_in_rows().assign(error_u=lambda rows: rows["fan_in"] ** rows["seed"].map(steep))
+    assert "it" not in fan_in_growth.answer(fan_in_growth.growths(straight)).split()
+    assert "of a fan-in" not in fan_in_growth.answer(fan_in_growth.growths(straight))
+
+
+def test_the_error_of_merging_names_its_conditions():
+    text = merging.answer(merging.parts(merging_rows()))
+    assert (
+        "relative L2 error over single outputs, against the exact result of the weights as the dtype has rounded"
+        in text
+    )
+
+
+SMALLER: dict[str, Callable[[pandas.DataFrame], Any]] = {
+    "fan_in": lambda rows: rows["fan_in"] <= 200,
+    "kernel_size": lambda rows: rows["fan_in"] <= 200,
+    "gain": lambda rows: rows["gain"] >= 0.25,
+    "merging": lambda rows: rows["depth"] == 2,
+    "linearity": lambda rows: rows["depth"] == 1,
+    "bounds": lambda rows: rows["depth"] <= 2,
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_csv_says_of_a_machine_what_its_own_rows_say(name):
+    """Two machines with different presets, the second with fewer sizes and seeds: none depends on the other."""
+    first = ROWS[name]()
+    fewer = first[SMALLER[name](first)] if name in SMALLER else first
+    second = fewer[fewer["seed"] < 4].assign(machine="zeta")
+    both = accounts.frames(pandas.concat([first, second], ignore_index=True))
+    for machine, rows in (("synthetic", first), ("zeta", second)):
+        alone = accounts.frames(rows)
+        for frame in alone:
+            found = both[frame][both[frame]["machine"] == machine].reset_index(drop=True)
+            columns = list(alone[frame])
+            pandas.testing.assert_frame_equal(found[columns], alone[frame].reset_index(drop=True), check_dtype=False)
+            assert found.drop(columns=columns).isna().all(axis=None)
+
+
 def test_places_are_never_mixed():
     there = methods_rows().assign(device="cuda", equal=1.0)
     both = pandas.concat([methods_rows(), there], ignore_index=True)

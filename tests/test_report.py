@@ -9,13 +9,17 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import pandas
 import pytest
 
-from analysis import dictionary, formatting, report
+from analysis import dictionary, formatting, report, statistics
 from analysis.findings import find
 from analysis.headlines import headlines
 from analysis.records import Record, Records, load
+from linear_lasagna.catalog import GROUPS
+from linear_lasagna.trial import Trial
 from tests import synthetic
 
 CONTEXT = report.Context(
@@ -147,13 +151,16 @@ def test_answer_comes_before_everything_else(page):
 
 
 def test_headlines_say_what_the_data_say(trials):
-    said = {line.title.partition(",")[0]: line.text for line in headlines(find(trials, synthetic.precision()))}
+    lines = headlines(find(trials, synthetic.precision()))
+    said = {line.title.partition(",")[0]: line.text for line in lines}
     assert "In float32 the fastest way of all is `direct_channels_last` on 2 of 2 layers." in said["Layers of networks"]
-    assert "faster on 1 of 1 stack and slower on 0: stacks/sesr_x1 runs 4.00× [3.96, 4.04] faster." in said["Merging"]
+    text = "of these 1 stack, one merged beforehand (`merged/direct`) is faster on 1 (sesr_x1): "
+    text += "sesr_x1 4.00× faster, the most of 1 (that one's own interval: [3.96, 4.04])."
+    assert text in said["Merging"]
     assert "0.50 [0.46, 0.53] in float32" in said["Error by depth"] or "0.50 [0.47" in said["Error by depth"]
     assert "depths 1 to 16, 8 seeds" in said["Error by depth"]
     assert f"{8**-0.25:.3f}"[:4] in said["Error of merging"]
-    assert "none got a false verdict" in said["Noise floor"]
+    assert "by interval and a margin of 1 % alone, none of 6 would be told apart." in said["Noise floor"]
 
 
 def test_headlines_follow_the_data():
@@ -161,8 +168,105 @@ def test_headlines_follow_the_data():
         Records(tuple(Record(synthetic.trial(n, {"merged/direct": r}), "stacks", "m") for n, r in pairs))
         for pairs in ((("stacks/plain_x2", 0.5),), (("stacks/plain_x2", 2.0), ("stacks/plain_x4", 3.0)))
     )
-    assert "faster on 1 of 1 stack" in headlines(find(faster, None))[0].text
-    assert "plain_x4 runs 3.00× [2.97, 3.03] slower" in headlines(find(slower, None))[0].text
+    assert "is faster on 1 (plain_x2): plain_x2 2.00× faster" in headlines(find(faster, None))[0].text
+    text = headlines(find(slower, None))[0].text
+    assert "is slower on 2 (plain_x2, plain_x4): plain_x4 3.00× slower, the most of 2" in text
+    assert "[2.97, 3.03]" in text
+
+
+def said(trials: list[Trial], group: str, title: str, precision: Any = None) -> str:
+    """The headline of that title."""
+    records = Records(tuple(Record(trial, group, "m") for trial in trials))
+    (line,) = [line for line in headlines(find(records, precision)) if line.title.startswith(title)]
+    return line.text
+
+
+def vgg16(ratio: float, spread: float, way: str = "unfold_matmul") -> list[Trial]:
+    """All its layers; the way takes `ratio` times the baseline's time, its blocks `spread` apart."""
+    deviations = tuple(math.exp(spread * (block - 5.5)) for block in (0, 11, 1, 10, 2, 9, 3, 8, 4, 7, 5, 6))
+    names = [problem.name for problem in GROUPS["networks"] if problem.name.startswith("vgg16/")]
+    return [synthetic.trial(name, {way: synthetic.cell(1e-3 * ratio, deviations)}) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "spread", "verdict"),
+    [(1.25, 0.5, "undecided"), (0.8, 0.5, "undecided"), (1.25, 0.001, "slower"), (0.8, 0.001, "faster")],
+)
+def test_a_network_s_best_way_is_called_what_its_verdict_says(ratio, spread, verdict):
+    """An undecided one is neither "none is faster", though its estimate is below 1, nor a speedup."""
+    text = said(vgg16(ratio, spread), "networks", "Whole networks")
+    assert re.search(rf"best of 1 way: `unfold_matmul` {1 / ratio:.1f}\S*× \[.+\], {verdict}\.$", text)
+    assert "none is faster" not in text
+
+
+def test_a_way_that_is_faster_is_named_before_one_that_might_be():
+    """The second is twice as fast by estimate, and undecided."""
+    trials = vgg16(0.9, 0.001)
+    for trial, other in zip(trials, vgg16(0.5, 0.8, "im2col_numpy"), strict=True):
+        trial.cells |= {"im2col_numpy": other.cells["im2col_numpy"]}
+    text = said(trials, "networks", "Whole networks")
+    assert "best of 2 ways: `unfold_matmul` 1.11" in text
+
+
+def test_the_most_of_several_is_one_with_a_verdict():
+    """sesr_x5 runs 17 times as fast by 4 blocks: it has no verdict, and is in no extreme."""
+    few = synthetic.cell(1e-3 / 17, (1.0,) * 4)
+    trials = [synthetic.trial(f"stacks/{name}", {"merged/direct": 0.5}) for name in ("sesr_x1", "plain_x2")]
+    trials.append(synthetic.trial("stacks/sesr_x5", {"merged/direct": few}))
+    text = said(trials, "stacks", "Merging")
+    assert "faster on 2 (sesr_x1, plain_x2) and undecided on 1 (sesr_x5): " in text
+    assert "2.00× faster, the most of 3 (that one's own interval: [1.98, 2.02])" in text
+    assert "17" not in text
+
+
+def test_controls_are_counted_by_interval_and_plans_by_the_rule():
+    """The published rule can call no control different, whatever it shows; a plan that merges nothing it can."""
+    runs = [[i, i + 1] for i in range(6)]
+    trials = []
+    for name, way in (("stacks/sesr_x3", 0.9), ("borders/sesr_x3_32", 1.0)):
+        trial = synthetic.trial(name, {"planned/direct": synthetic.cell(1e-3 * way, (1.0,) * 12, runs=runs)})
+        trial.cells["control"] = synthetic.cell(0.98e-3, (1.0,) * 12)
+        trials.append(trial)
+    text = said(trials, "stacks", "Noise floor")
+    assert "by interval and a margin of 1 % alone, 2 of 2 (100 %) would be told apart: 2 faster." in text
+    assert "was told from it on 1 of 2." in text
+
+
+def test_the_section_on_noise_says_how_blocks_depend_on_each_other(tmp_path):
+    alternating = tuple(1 + 0.02 * (block % 2) for block in range(12))
+    drifting = tuple(1 + 0.01 * block for block in range(12))
+    trials = [
+        synthetic.trial(name, {"unfold_matmul": synthetic.cell(2e-3, deviations)})
+        for name, deviations in (("resnet50/conv1", alternating), ("vgg16/conv5", drifting))
+    ]
+    text = rendered(Records(tuple(Record(trial, "networks", "m") for trial in trials)), None, tmp_path)
+    found = re.search(r"log ratios is (\S+) in the mean of 2 cells, .* show (\S+); it is above 0.5 in 50 %", text)
+    assert found is not None
+    assert found[1] == f"−{(11 / 12 - statistics.autocorrelation([math.log(d) for d in drifting])) / 2:.3f}"
+    assert found[2] == "−0.083"
+
+
+def test_error_by_depth_names_the_weights_that_its_exponent_is_of(trials):
+    text = said([], "stacks", "Error by depth", synthetic.precision())
+    assert "of a plain stack of 3×3 layers with 16 channels and weights drawn uniformly" in text
+    assert "Other weights have other exponents." in text
+
+
+def test_headlines_mix_no_machines():
+    """The second machine's exponents and depths are not in the first one's sentence."""
+    first = synthetic.precision()
+    second = first.assign(machine="zeta", relative_l2=first["relative_l2"] * first["depth"] ** 2.0)
+    deeper = second[second["depth"] == 8].assign(depth=32)
+    alone = said([], "stacks", "Error by depth", first)
+    both = pandas.concat([first, second, deeper])
+    assert said([], "stacks", "Error by depth", both) == alone
+    assert said([], "stacks", "Error of merging", both) == said([], "stacks", "Error of merging", first)
+
+
+def test_error_of_merging_names_its_conditions():
+    text = said([], "stacks", "Error of merging", synthetic.precision())
+    assert "relative L2 error over single outputs" in text
+    assert "against the exact result of the weights as the dtype has rounded them" in text
 
 
 @pytest.fixture(scope="module")

@@ -326,7 +326,7 @@ def test_without_a_control_the_margin_stays(name):
     ("noise", "verdict"), [(1.0, "slower"), (1.02, "slower"), (1.04, "undecided"), (1 / 1.04, "undecided")]
 )
 def test_what_the_control_shows_is_the_margin(noise, verdict):
-    """A 3 % difference beside a control that differs by 0, 2, 4 % from its twin: never a tie, however restless it is."""
+    """A 3 % difference beside a control that differs by 0, 2, 4 % from its twin: no tie, ever."""
     samples = constant(1.03, noise).samples
     found = compare(timing_of({"direct": samples["direct"], "way": samples["way0"], "control": samples["way1"]}))
     assert found["way"].verdict == verdict

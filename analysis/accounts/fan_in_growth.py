@@ -12,7 +12,7 @@ from analysis import formatting as show
 from analysis.accounts import wording
 from analysis.accounts.account import usable
 from analysis.accounts.panels import ends, lines, measured_ticks, sign_handles
-from analysis.accounts.summaries import SERIES, exponents, halves, over_seeds
+from analysis.accounts.summaries import PLACE, SERIES, exponents, halves, over_seeds
 from analysis.accounts.wide import wide_table
 from analysis.drawing import decimal_ticks, facets, legend, log_range, styled
 from analysis.frames import Frame, ordered_by_dtype
@@ -35,13 +35,13 @@ def errors(rows: Frame) -> Frame:
 def growths(rows: Frame) -> Frame:
     """The exponent e in error ∝ fan-in^e per series, depth and way, over all fan-ins and over either half of them.
 
-    reach: whole, lower (up to the middle fan-in) or upper (from it on).
+    reach: whole, lower (up to the middle fan-in of the place and depth) or upper (from it on).
     """
     import pandas
 
     usable_rows = usable(rows)
     found = []
-    for _, group in usable_rows.groupby("depth", sort=True):
+    for _, group in usable_rows.groupby([*PLACE, "depth"], sort=True):
         lower, upper = halves(group["fan_in"])
         for reach, fan_ins in (("whole", lower + upper), ("lower", lower), ("upper", upper)):
             some = group[group["fan_in"].isin(fan_ins)]
@@ -78,6 +78,7 @@ def table(name: str, found: Frame, data: str, where: str) -> Table:
     whole = found[found["reach"] == "whole"]
     caption = f"The exponent e in error ∝ fan-in^e, {where}: least-squares slope of log error against log fan-in, "
     caption += f"one per seed; their median over {wording.seeds(whole)}. {wording.TABLE} Grey: the interval holds 0. "
+    caption += "Where growth slows down, it is the slope of a bent line; the notes give the halves'. "
     caption += "The fan-in is that of one layer of the stack, also for merged ways."
     labels = {"depth": "depth", "signs": "signs", "way": "way"}
     return wide_table(name, caption, whole, labels, "dtype", exponent, data)
@@ -90,19 +91,33 @@ def exponent(row: Any) -> Text:
 
 
 def answer(found: Frame) -> str:
-    """Whether the error of the baseline on random signs grows, at the least depth. found: `growths`."""
+    """Whether the error of the baseline on random signs grows, at the least depth; where growth slows down, the
+    exponents of both halves, because one for all would be the slope of a bent line. found: `growths`.
+    """
     here = _baseline(found)
-    here = here[here["reach"] == "whole"]
+    whole, bent = here[here["reach"] == "whole"], _bent(here)
+    straight = whole[~whole["dtype"].isin(bent["dtype"])]
     parts = []
     for kind, said in TRENDS.items():
-        some = here[here["trend"] == kind]
+        some = straight[straight["trend"] == kind]
         if len(some):
             parts.append(f"{said} with the fan-in: exponent {wording.by_dtype(some, wording.median)}")
-    return (
-        f"The error of `{BASELINE}` {'; it '.join(parts)} ({_conditions(here)})."
-        if parts
-        else "Too few fan-ins for an exponent."
-    )
+    if len(bent):
+        parts.append(f"grows with the fan-in, ever more slowly: exponent {wording.by_dtype(bent, _halves)}")
+    if not parts:
+        return "Too few fan-ins for an exponent."
+    return f"The error of `{BASELINE}` {'; it '.join(parts)} ({_conditions(whole)}, weights drawn uniformly)."
+
+
+def _bent(found: Frame) -> Frame:
+    """The dtypes in which the exponent of the upper half lies below the lower half's, by their intervals."""
+    both = _grown(found)
+    return both[both["upper_upper"] < both["lower"]]
+
+
+def _halves(row: Any) -> str:
+    upper = show.with_interval(row.median_upper, row.lower_upper, row.upper_upper)
+    return f"{wording.median(row)} up to a fan-in of {row.most_fan_in} and {upper} from there on"
 
 
 def details(found: Frame, summary: Frame) -> Iterator[str]:
@@ -134,9 +149,8 @@ def _grown(found: Frame) -> Frame:
 
 
 def _plateau(row: Any) -> str:
-    after = show.with_interval(row.median_upper, row.lower_upper, row.upper_upper)
-    text = f"In {row.dtype} the exponent of {BASELINE} on random signs is {wording.median(row)} up to a fan-in of "
-    return f"{text}{row.most_fan_in}, and {after} from there on: {course(row)} ({wording.seeds_of(row)})."
+    text = f"In {row.dtype} the exponent of {BASELINE} on random signs is {_halves(row)}: {course(row)} "
+    return f"{text}({wording.seeds_of(row)})."
 
 
 def course(row: Any) -> str:

@@ -178,8 +178,9 @@ def details(compared: Frame) -> Iterator[str]:
         if len(decided):
             row = largest(decided, decided["median"].map(lambda ratio: max(ratio, 1 / ratio)))
             yield (
-                f"The strongest effect of the order on {what}: {row.order}, {row.problem}, {row.dtype}, "
-                f"{wording.signs(row.signs)}: {wording.median(row)} times left_to_right's ({wording.seeds_of(row)})."
+                f"The strongest effect of the order on {what}, of {show.plural(len(here), 'comparison')}: {row.order}, "
+                f"{row.problem}, {row.dtype}, {wording.signs(row.signs)}: {wording.median(row)} times left_to_right's, "
+                f"that one's own interval over {wording.seeds_of(row)}."
             )
         elif here["lower"].notna().any():
             yield f"Of {what} every interval holds 1."
