@@ -1,7 +1,8 @@
 """Bounds on the rounding error of sums, layers, chains of layers and merged kernels, certain and probable.
 
 Every bound is relative: |computed - exact| <= bound * sum |a||b|, which is the result itself where all products have
-one sign. They hold for any order of summation and leave out overflow and underflow.
+one sign. They hold for any order of summation and leave out overflow and underflow; `way_bounds.error_bound` adds
+what underflow does.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ def sum_bound(n: int, dtype: torch.dtype) -> float:
 def probable_bound(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
     """exp(lam sqrt(n) u + n u**2 / (1 - u)) - 1, about lam sqrt(n) u: what a sum of n products hardly ever exceeds.
 
-    For rounding errors that are independent and of mean zero it fails with a probability of at most `failure`.
-    It is no bound where they are not: for long sums of one sign the errors lean to one side.
-    Source: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815.
+    For rounding errors that are independent and of mean zero it fails with a probability of at most `failure`; instead
+    of independence it is enough that every error has mean zero *given all errors before it*. Stochastic rounding
+    grants that; rounding to nearest is deterministic and does not, so there it is a model: for long sums of one sign
+    the errors lean to one side, and it is no bound.
+    Sources: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815; Connolly, Higham and Mary, SIAM J. Sci. Comput. 43
+    (2021), A566.
     """
     u = unit_roundoff(dtype)
     return math.expm1(lam * math.sqrt(n) * u + n * u**2 / (1 - u))
@@ -106,11 +110,14 @@ def _merging_log(
     if isinstance(order, int):
         return 0.0, layers[order]
     (early, first), (late, second) = (_merging_log(part, layers, merge_dtype) for part in order)
-    both = pair(first, second)
-    products = first.out_channels // both.layer.groups * min(first.taps, second.taps)
-    roundings = 1
-    if first.bias:
-        products = max(products, second.fan_in(first.out_channels) + 1)
-        roundings = 3  # the sum over the taps, the sum over the channels, and the second bias
-    own = math.log1p(layer_bound(products, roundings, merge_dtype))
-    return early + late + own, both.merged
+    own = math.log1p(layer_bound(*merging_sums(first, second), merge_dtype))
+    return early + late + own, pair(first, second).merged
+
+
+def merging_sums(first: ExpandedLayer, second: ExpandedLayer) -> tuple[int, int]:
+    """(products, roundings to storage) of one number of the kernel that the two layers merge into, at most."""
+    products = first.out_channels // pair(first, second).layer.groups * min(first.taps, second.taps)
+    if not first.bias:
+        return products, 1
+    # The bias: rounded are the sum over the taps, the sum over the channels, and the second bias.
+    return max(products, second.fan_in(first.out_channels) + 1), 3

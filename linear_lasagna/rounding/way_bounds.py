@@ -1,52 +1,99 @@
 """Three bounds on the error of a whole way, by what is believed of the sums in it.
 
-Each is relative to |W_L| * ... * |W_1| * |x| (`metrics.magnitudes`), holds output by output and so in the L2 norm too,
-and leaves out overflow and underflow. For merged kernels the bound of merging and of the kernel's own rounding is
-multiplied in.
+`certain_bound`, `usual_bound` and `likely_bound` are relative to |W_L| * ... * |W_1| * |x| (`metrics.magnitudes`) and
+leave out overflow and underflow; for merged kernels the bound of merging and of the kernel's own rounding is multiplied
+in. `error_bound` is what they allow each output, and what underflow adds to it; only overflow is left out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 
 from linear_lasagna.formats import accumulator, unit_roundoff
-from linear_lasagna.problems import Problem
+from linear_lasagna.metrics import magnitudes
+from linear_lasagna.problems import Kernel, Problem
 from linear_lasagna.rounding.bounds import chained, gamma, layer_bound, merging_bound, probable_bound
+from linear_lasagna.rounding.underflow import Step, absolute
 from linear_lasagna.ways import Computed, Way
 
 PerLayer: TypeAlias = Callable[[int, int], float]  # (products, roundings of the sum to storage) -> relative bound
 
 DOUBT = 0.01  # the probability, at most, that some sum of the way exceeds its probable bound
+SLACK = 1 + 2.0**-30  # for `error_bound`'s own roundings: some thousand additions in float64
 
 
-def certain_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float:
-    """gamma_n of the storage dtype for every layer: what holds whatever the accumulator is; inf where some n u >= 1."""
-    return _bound(problem, way, dtype, lambda n, stored: gamma(n + stored - 1, dtype))
+class Sums(NamedTuple):
+    """What is believed of a layer's sums: the dtype that they run in, and their relative bound."""
+
+    dtype: torch.dtype
+    bound: PerLayer
 
 
-def usual_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu") -> float:
-    """The chain bound: n u of the usual accumulator, times the roundings to storage. device: plans may depend on it."""
-    return _bound(problem, way, dtype, lambda n, stored: layer_bound(n, stored, dtype), device)
+def certain_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
+    return Sums(dtype, lambda n, stored: gamma(n + stored - 1, dtype))
 
 
-def likely_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float:
-    """The chain bound with lam sqrt(n) u instead of n u, lam such that no sum exceeds it but with probability `DOUBT`.
+def usual_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
+    return Sums(accumulator(dtype), lambda n, stored: layer_bound(n, stored, dtype))
 
-    Only for errors that are independent and of mean zero. Source: Higham and Mary, SIAM J. Sci. Comput. 41 (2019),
-    A2815, with their failure probabilities added up over all sums.
-    """
-    sums = accumulator(dtype)
-    lam = confidence(problem, way, dtype)
+
+def likely_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
+    sums, lam = accumulator(dtype), confidence(problem, way, dtype)
 
     def per_layer(n: int, stored: int) -> float:
         storage = 0.0 if sums is dtype else stored * math.log1p(unit_roundoff(dtype))
         return math.expm1(storage + math.log1p(probable_bound(n, sums, lam)))
 
-    return _bound(problem, way, dtype, per_layer)
+    return Sums(sums, per_layer)
+
+
+def certain_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float:
+    """gamma_n of the storage dtype for every layer: what holds whatever the accumulator is; inf where some n u >= 1."""
+    return _bound(problem, way, dtype, certain_sums)
+
+
+def usual_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu") -> float:
+    """The chain bound: n u of the usual accumulator, times the roundings to storage. device: plans may depend on it."""
+    return _bound(problem, way, dtype, usual_sums, device)
+
+
+def likely_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float:
+    """The chain bound with lam sqrt(n) u instead of n u, lam such that no sum exceeds it but with probability `DOUBT`.
+
+    A model where numbers are rounded to nearest: it needs errors that are independent, or at least of mean zero given
+    all errors before them. Sources: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815, with their failure
+    probabilities added up over all sums; Connolly, Higham and Mary, SIAM J. Sci. Comput. 43 (2021), A566.
+    """
+    return _bound(problem, way, dtype, likely_sums)
+
+
+@torch.no_grad()
+def error_bound(
+    name: str, problem: Problem, way: Way, x: torch.Tensor, kernels: Sequence[Kernel], flushed: bool = True
+) -> torch.Tensor:
+    """The most that |computed - exact| can be, or, by the likely bound, hardly ever is: float64, the output's shape.
+
+    name: one of BOUNDS. x: (batch, channels, *size) of the problem's size, any batch; of x's dtype the kernels too.
+    flushed: subnormal numbers may be taken for zero, as processors do when told so (`torch.set_flush_denormal`) and
+    some matrix units always (Intel's for bfloat16); those of float16 never are. False: they are known to be kept,
+    `probes` tells. Infinite where the relative bound is. Raises KeyError for another name.
+    """
+    sums, device = SUMS[name](problem, way, x.dtype), str(x.device)
+    relative = _bound(problem, way, x.dtype, SUMS[name], device)
+    size = magnitudes(x, kernels, problem.expanded)
+    if math.isinf(relative):
+        return torch.full_like(size, math.inf)
+    stacks = way.computed(problem, x.dtype, device)
+    merging = _merge_dtype(way, x.dtype)
+    lost = [
+        absolute(x, kernels, _steps(found, merging, x.dtype, sums.bound), sums.dtype, merging, flushed)
+        for found in stacks
+    ]
+    return (relative * size + torch.stack(lost).amax(0)) * SLACK
 
 
 def confidence(problem: Problem, way: Way, dtype: torch.dtype) -> float:
@@ -64,22 +111,44 @@ def _products(problem: Problem, found: Sequence[Computed]) -> int:
     return products
 
 
-def _bound(problem: Problem, way: Way, dtype: torch.dtype, per_layer: PerLayer, device: str = "cpu") -> float:
+def _bound(
+    problem: Problem,
+    way: Way,
+    dtype: torch.dtype,
+    believed: Callable[[Problem, Way, torch.dtype], Sums],
+    device: str = "cpu",
+) -> float:
     """The largest bound of the stacks that the way's outputs come from."""
-    merge_dtype = dtype if way.schedule.merges == "working" else torch.float64
-    stacks = way.computed(problem, dtype, device)
-    return max(chained(_factors(found, merge_dtype, dtype, per_layer)) for found in stacks)
+    stacks, per_layer = way.computed(problem, dtype, device), believed(problem, way, dtype).bound
+    steps = (_steps(found, _merge_dtype(way, dtype), dtype, per_layer) for found in stacks)
+    return max(chained(part for step in found for part in (step.sums, step.kernel)) for found in steps)
 
 
-def _factors(
-    found: Sequence[Computed], merge_dtype: torch.dtype, dtype: torch.dtype, per_layer: PerLayer
-) -> Iterator[float]:
-    for each in found:
-        yield per_layer(each.fan_in + each.layer.bias, each.roundings)
-        if len(each.layers) > 1:
-            yield from (merging_bound(each.layers, each.in_channels, merge_dtype), unit_roundoff(dtype))
+def _merge_dtype(way: Way, dtype: torch.dtype) -> torch.dtype:
+    return dtype if way.schedule.merges == "working" else torch.float64
 
 
+def _steps(found: Sequence[Computed], merging: torch.dtype, dtype: torch.dtype, per_layer: PerLayer) -> list[Step]:
+    return [
+        Step(each, per_layer(each.fan_in + each.layer.bias, each.roundings), _kernel_bound(each, merging, dtype))
+        for each in found
+    ]
+
+
+def _kernel_bound(each: Computed, merging: torch.dtype, dtype: torch.dtype) -> float:
+    """Of the merged kernel's numbers; 0 where nothing is merged."""
+    if len(each.layers) == 1:
+        return 0.0
+    parts = [merging_bound(each.layers, each.in_channels, merging), unit_roundoff(dtype)]
+    # torch rounds float64 to 16 bits by way of float32.
+    return chained([*parts, unit_roundoff(torch.float32)] if merging.itemsize > 4 > dtype.itemsize else parts)
+
+
+SUMS: dict[str, Callable[[Problem, Way, torch.dtype], Sums]] = {
+    "certain": certain_sums,
+    "chain": usual_sums,
+    "likely": likely_sums,
+}
 BOUNDS: dict[str, Callable[[Problem, Way, torch.dtype], float]] = {
     "certain": certain_bound,
     "chain": usual_bound,
