@@ -15,7 +15,8 @@ from linear_lasagna.exact import convolve
 from linear_lasagna.exact.regions import Box
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import Kernel, Problem
-from linear_lasagna.rounding import SIGNIFICAND_BITS, smallest_subnormal
+from linear_lasagna.rounding import SIGNIFICAND_BITS, accumulator, smallest_subnormal
+from linear_lasagna.rounding.underflow import losses
 from linear_lasagna.rounding.way_bounds import usual_bound
 from linear_lasagna.ways import Computed, Way
 
@@ -201,8 +202,8 @@ def way_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu
     """(relative, absolute) bound on a way's error where all numbers are positive and the input is below 1.
 
     |computed - exact| <= relative * exact + absolute. The relative part is the chain bound of the layers that are
-    computed, times the rounding of merged kernels; the absolute part is what underflow in a merged kernel adds. Where a
-    way computes some outputs otherwise than others, it is the larger bound. device: a plan may depend on it.
+    computed, times the rounding of merged kernels; the absolute part is what underflow adds. Where a way computes some
+    outputs otherwise than others, it is the larger bound. device: a plan may depend on it.
     """
     relative = usual_bound(problem, way, dtype, device)
     underflow = max(_underflow(problem, found, dtype) for found in way.computed(problem, dtype, device))
@@ -210,9 +211,16 @@ def way_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu
 
 
 def _underflow(problem: Problem, found: Sequence[Computed], dtype: torch.dtype) -> float:
-    """What underflow in merged kernels adds: a positive draw's layers, bias included, make numbers three times as large
-    at most.
+    """What underflow adds to sums, and to the numbers of merged kernels. `rounding.underflow` has it for any numbers.
+
+    A positive draw's weights add up to 1 on average and to 2 at most, and to 1 + 4 / sqrt(n) but once in 3000 times
+    (Hoeffding's inequality); a bias is an eighth at most.
     """
-    spacing = smallest_subnormal(dtype)
-    merged = ((len(each.layers), each.fan_in) for each in found if len(each.layers) > 1)
-    return sum(depth * fan_in * spacing * 3.0 ** (problem.depth - depth) for depth, fan_in in merged)
+    loss, lost, size = losses(dtype, accumulator(dtype), flushed=True), 0.0, 1.0
+    growths = iter(min(2.0, 1 + 4 / math.sqrt(fan_in)) for fan_in in problem.fan_ins)
+    for each in found:
+        products, grown = each.fan_in + each.layer.bias, math.prod(itertools.islice(growths, len(each.layers)))
+        wrong = loss.read + (len(each.layers) * smallest_subnormal(dtype) if len(each.layers) > 1 else 0.0)
+        lost = grown * (lost + loss.read) + products * (wrong * size + loss.term) + each.roundings * loss.stored
+        size = grown * size + len(each.layers) / 8
+    return lost

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-from linear_lasagna.rounding import layer_bound, smallest_subnormal
+from linear_lasagna.rounding import accumulator, layer_bound, smallest_subnormal
 
 CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
@@ -143,7 +143,8 @@ def error_limit(x, kernels, layers, roundings, dtype):
         carried, magnitude = convolve(limit, *arguments), convolve(magnitude, *arguments)
         if kernel.bias is not None:
             magnitude = magnitude + kernel.bias.to(torch.float64).abs().view(-1, *(1,) * (weight.ndim - 2))
-        limit = carried + relative * (magnitude + carried) + times * smallest_subnormal(dtype)
+        lost = times * smallest_subnormal(dtype) + (fan_in + layer.bias) * smallest_subnormal(accumulator(dtype))
+        limit = carried + relative * (magnitude + carried) + lost
     slack = 1 + 2.0**-30  # this function's own rounding: some thousand additions in float64
     return limit * slack, magnitude * slack
 

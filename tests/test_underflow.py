@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from flushing import flushing
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import SEEDS, mergeable_problems, padded_problems
 
@@ -36,7 +36,8 @@ def tiny(problem, dtype, seed):
     for layer, channels in zip(problem.expanded, problem.channels, strict=False):
         bias = numbers((layer.out_channels,)) if layer.bias else None
         kernels.append(Kernel(numbers(layer.weight_shape(channels)), bias))
-    return numbers(problem.shapes[0]), kernels
+    scale = 2.0 ** int(torch.randint(reach // 4, (), generator=generator))
+    return numbers(problem.shapes[0]) * scale, kernels
 
 
 def check(problem, dtype, seed, schedules, flushed):
@@ -47,6 +48,7 @@ def check(problem, dtype, seed, schedules, flushed):
         way = Way(SCHEDULES[schedule], method)
         if way.unsupported(problem, dtype, "cpu") is None:
             error = exact.error(way.prepare(problem, kernels)(x)).abs()
+            assume(bool(error.isfinite().all()))
             for name in SURE:
                 limit = error_bound(name, problem, way, x, kernels, flushed)
                 assert bool((error <= limit).all()), (schedule, method, name, float((error / limit).max()))
@@ -77,6 +79,31 @@ def test_all_of_a_result_may_be_lost(way):
     for name in SURE:
         limit = error_bound(name, problem, way_named(way), x, kernels)
         assert 1 <= relative_l2(limit, exact.to(torch.float64)) < 2**6
+
+
+@pytest.mark.parametrize(
+    ("way", "x", "weights", "flush"),
+    [
+        ("direct", 2.0**-130, (2.0**20,), True),  # what is read
+        ("direct", 2.0**20, (2.0**-130,), True),
+        ("direct", 2.0**-110, (2.0**-20, 2.0**20), True),  # what is computed
+        ("direct", 2.0**-80, (2.0**-80, 2.0**90), False),
+        ("merged/direct", 2.0**90, (2.0**-80, 2.0**-80), False),  # the merged kernel, 2**-160
+        ("merged_working/direct", 2.0**30, (2.0**-80, 2.0**-80, 2.0**90), False),
+        ("merged_working/direct", 2.0**30, (2.0**-70, 2.0**-70, 2.0**90), True),
+    ],
+)
+def test_whatever_is_lost_is_in_the_bound(way, x, weights, flush):
+    """All of the result in float32, at every place where numbers can be lost."""
+    problem = Problem("lost", 1, 1, (1, 1), (Layer(1, 1),) * len(weights))
+    image, *numbers = (torch.full((1, 1, 1, 1), value) for value in (x, *weights))
+    kernels = [Kernel(number) for number in numbers]
+    exact = convolve(image, kernels, problem.layers)
+    with flushing() if flush else nullcontext():
+        y = way_named(way).prepare(problem, kernels)(image)
+        limits = [error_bound(name, problem, way_named(way), image, kernels, flush) for name in SURE]
+    assert exact.error(y).item() == -exact.to(torch.float64).item()
+    assert min(limit.item() for limit in limits) >= abs(exact.error(y).item())
 
 
 def test_where_nothing_is_small_underflow_adds_next_to_nothing():

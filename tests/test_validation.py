@@ -385,6 +385,6 @@ def test_bounds_are_ordered(name, dtype):
     """Merging in float64 adds less than in the working dtype; and bounds say something."""
     problem = STACKS[name]
     relative = {s: way_bound(problem, way_named(f"{s}/direct"), dtype) for s in SCHEDULES}
-    assert relative["stacked"][1] == 0.0
+    assert all(0 < absolute < 0.1 for _, absolute in relative.values())
     assert 0 < relative["merged"][0] <= relative["merged_working"][0] == relative["merged_per_call"][0]
     assert relative["stacked"][0] < {8: 0.3, 11: 0.05, 24: 0.01, 53: 1e-8}[SIGNIFICAND_BITS[dtype]]

@@ -124,7 +124,9 @@ def bound_table(name: str, found: Frame) -> Table:
     caption += (
         "the dtype's u in every layer; chain bound: nu with the u of the usual accumulator, times the rounding to "
     )
-    caption += "storage; probable bound: the same with λ√n u, which some sum exceeds with a probability of 1 %."
+    caption += "storage; probable bound: the same with λ√n u, which some sum exceeds with a probability of 1 %, if the "
+    caption += "mean of every rounding error is zero given all errors before it (Connolly, Higham, Mary 2021), which "
+    caption += "rounding to nearest does not grant. Overflow is left out."
     labels = {"kind": "bound", "signs": "signs"}
     return wide_table(name, caption, deepest, labels, "dtype", cell, "bounds")
 
@@ -156,7 +158,7 @@ def part(place: Place, rows: Frame, found: Frames) -> Part | None:
     if len(ratios):
         tables.insert(0, predictions.ratio_table(slug("predictions", place.machine, place.device), ratios))
     said = predictions.answer(ratios) if len(ratios) else ""
-    notes = (*predictions.details(ratios), *details(shown))
+    notes = (*predictions.details(ratios), *details(shown), *underflow(rows))
     return Part(figures, tuple(tables), f"{said} {answer(shown)}".strip(), notes)
 
 
@@ -194,6 +196,14 @@ def details(found: Frame) -> Iterator[str]:
         broken = found[(found["quantity"] == name) & (found["over"] < 1)]
         for row in broken.itertuples(index=False):
             yield f"Exceeded in the median: {label}, {row.dtype}, {wording.signs(row.signs)}, depth {row.depth}."
+
+
+def underflow(rows: Frame) -> Iterator[str]:
+    """How much of the chain bound underflow adds at most; nothing where the rows do not say: it was left out there."""
+    if "underflow" in rows and rows["underflow"].notna().any():
+        largest = rows.loc[rows["underflow"].idxmax()]
+        text = f"The bounds count what underflow can add: at most {show.percent(largest['underflow'])} of the chain "
+        yield f"{text}bound, in {largest['dtype']} by `{largest['way']}` at depth {largest['depth']}."
 
 
 ACCOUNT = Account("bounds", "bounds", "Bounds and prediction", frames, part)

@@ -42,9 +42,13 @@ COLUMNS: dict[str, str] = {
     "subnormal (share of outputs); `merging_parts`: share (of the kernel's rounding in the squared error), ratio "
     "(error merged / stacked on the same seed); `bounds`: relative L2 errors, measured, predicted, and bounded by "
     "certain, chain, likely (see these columns); `order_ratios`: error (of the result), kernel (of the merged kernel)",
-    "certain": "bound: γ = nu / (1 − nu) with the dtype's own u in every layer, × condition; empty or inf: none exists",
-    "chain": "bound: nu with the u of the usual accumulator, and the roundings to storage, × condition",
-    "likely": "bound: as chain, with λ√n u; some sum exceeds it with a probability of 1 %",
+    "certain": "bound: γ = nu / (1 − nu) with the dtype's own u in every layer, × condition, and what underflow can "
+    "add; empty or inf: none exists",
+    "chain": "bound: nu with the u of the usual accumulator, and the roundings to storage, × condition, and what "
+    "underflow can add",
+    "likely": "bound: as chain, with λ√n u; some sum exceeds it with a probability of 1 %, if the mean of every "
+    "rounding error is zero given all errors before it",
+    "underflow": "the share of `chain` that underflow adds",
     "predicted": "the predicted relative L2 error",
     "condition": "‖|W_L| ∗ … ∗ |W_1| ∗ |x|‖₂ / ‖exact‖₂",
     "over": "median over seeds of the quantity / the measured error",

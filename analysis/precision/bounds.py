@@ -39,17 +39,22 @@ def longest(case: Case, way: str) -> int:
 
 
 def known_before(case: Case, way: str, condition: float) -> Row:
-    """The bounds by name, and predicted: relative L2 errors. condition: ‖|W_L| * … * |W_1| * |x|‖ / ‖exact‖."""
+    """The bounds by name, and predicted: relative L2 errors. condition: ‖|W_L| * … * |W_1| * |x|‖ / ‖exact‖.
+
+    underflow: the share of the chain bound that underflow adds.
+    """
     from linear_lasagna.devices import dtype_named
+    from linear_lasagna.metrics import relative_l2
     from linear_lasagna.rounding import predict_error
-    from linear_lasagna.rounding.way_bounds import BOUNDS
+    from linear_lasagna.rounding.way_bounds import BOUNDS, error_bound, usual_bound
     from linear_lasagna.ways import way_named
 
-    found, dtype = way_named(way), dtype_named(case.unit.dtype)
-    layers, schedule = case.problem.layers, found.schedule.name
-    bounds = {name: condition * bound(case.problem, found, dtype) for name, bound in BOUNDS.items()}
-    predicted = predict_error(case.x, case.kernels, layers, found.method, schedule)
-    return {"predicted": predicted, "condition": condition, **bounds}
+    found, dtype, x = way_named(way), dtype_named(case.unit.dtype), case.x[:1]
+    limits = {name: error_bound(name, case.problem, found, x, case.kernels).cpu() for name in BOUNDS}
+    bounds = {name: relative_l2(limit, case.values) for name, limit in limits.items()}
+    underflow = 1 - condition * usual_bound(case.problem, found, dtype) / bounds["chain"]
+    predicted = predict_error(case.x, case.kernels, case.problem.layers, found.method, found.schedule.name)
+    return {"predicted": predicted, "condition": condition, **bounds, "underflow": underflow}
 
 
 def grid(seeds: int, depths: tuple[int, ...], wide: tuple[int, ...] = ()) -> tuple[Grid]:

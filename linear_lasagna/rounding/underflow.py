@@ -120,7 +120,8 @@ def _merge(
     products, roundings = merging_sums(early, late)
     seen = both.merge_biased(off, Kernel(second.weight + other.weight))
     added = both.merge_biased(first, other)
-    lost = Kernel(seen.weight + added.weight, added.bias if seen.bias is None else added.bias + seen.bias)
+    biases = [each for each in (seen.bias, added.bias) if each is not None]
+    lost = Kernel(seen.weight + added.weight, torch.stack(biases).sum(0) if biases else None)
     own = products * merging.term + roundings * merging.stored + merging.read
     return Sized(both.merge_biased(first, second), _plus(lost, own)), both.merged
 
