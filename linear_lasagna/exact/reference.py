@@ -16,6 +16,7 @@ from linear_lasagna.exact.regions import Box, crops
 from linear_lasagna.exact.scaling import LIMB
 from linear_lasagna.exact.stack import digits
 from linear_lasagna.formats import power_of_two
+from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import Kernel, Layer, Problem
 
 BLOCK = 2**15
@@ -134,25 +135,10 @@ def _checked(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer]
     format_of(x.dtype)
     if not 3 <= x.ndim <= 5 or x.numel() == 0:
         raise ValueError(f"x must be (samples, channels, *size) with 1 to 3 sizes, not {tuple(x.shape)}")
-    if len(kernels) != len(layers):
-        raise ValueError(f"{len(kernels)} kernels do not fit {len(layers)} layers")
     samples, channels, *size = x.shape
     problem = Problem("convolve", samples, channels, tuple(size), tuple(layers))
-    for index, (kernel, layer) in enumerate(zip(kernels, problem.expanded, strict=True)):
-        weight = layer.weight_shape(problem.channels[index])
-        _check_tensor(f"kernel {index}'s weight", kernel.weight, weight, x)
-        if layer.bias != (kernel.bias is not None):
-            raise ValueError(f"kernel {index} has {'no' if layer.bias else 'a'} bias, other than its layer")
-        if kernel.bias is not None:
-            _check_tensor(f"kernel {index}'s bias", kernel.bias, (layer.out_channels,), x)
+    check_kernels(problem, kernels, x)
     return problem
-
-
-def _check_tensor(name: str, tensor: torch.Tensor, shape: tuple[int, ...], like: torch.Tensor) -> None:
-    if tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, its layer needs {shape}")
-    if (tensor.dtype, tensor.device) != (like.dtype, like.device):
-        raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, x {like.dtype} on {like.device}")
 
 
 def _box(tile: tuple[slice, ...] | None, size: tuple[int, ...]) -> Box:

@@ -41,7 +41,8 @@ def border_exact(
     x: (batch, in, *size), of the kernels' dtype and of this very size. Kernels are merged in `merge_dtype` and rounded
     to their own dtype, beforehand. The merged convolution is computed with the method, the border by windows and matrix
     products; where no output is interior, the stack runs. Raises NotImplementedError with the reason where the method
-    cannot compute a layer, ValueError where the layers are no stack, OverflowError where a merged kernel overflows.
+    cannot compute a layer, ValueError where the layers are no stack or x has another size, OverflowError where a merged
+    kernel overflows.
     """
     reason = unlike(layers)
     if reason is not None:
@@ -49,8 +50,14 @@ def border_exact(
     chosen, chain = METHODS[method], chained(layers)
     found = plan(chain, kernels[0].weight.shape[1] * layers[0].groups, size)
     if found is None:
-        calls = [chosen.prepare(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
+        calls = [chosen.build(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
         return lambda x: in_turn(x, calls)
-    inner = chosen.prepare(finite(summed_kernel(kernels, layers, merge_dtype)), found.inner)
+    inner = chosen.build(finite(summed_kernel(kernels, layers, merge_dtype)), found.inner)
     around = [finite(each) for each in face_kernels(kernels, chain, [face.shape for face in found.faces], merge_dtype)]
-    return lambda x: compute(x, found, inner, around)
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[-len(size) :] != size:
+            raise ValueError(f"x must be (batch, in, {', '.join(map(str, size))}), not {tuple(x.shape)}")
+        return compute(x, found, inner, around)
+
+    return call

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import torch
 
+from linear_lasagna.preconditions import check_image, check_kernel
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 
 Call: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
@@ -38,7 +39,24 @@ class Method:
     exact_on_integers: bool = True
 
     def prepare(self, kernel: Kernel, layer: Layer) -> Call:
-        """The call for one kernel. Raises NotImplementedError with the reason where it is unsupported."""
+        """The call for one kernel; it checks what it is given.
+
+        Raises ValueError where the kernel does not fit the layer, or x the kernel, NotImplementedError with the reason
+        where the layer is unsupported.
+        """
+        expanded = layer.expand(kernel.weight.ndim - 2)
+        check_kernel(kernel, expanded)
+        call, in_channels = self.build(kernel, expanded), kernel.weight.shape[1] * layer.groups
+        least = expanded.input_size((1,) * len(expanded.kernel_size))
+
+        def checked(x: torch.Tensor) -> torch.Tensor:
+            check_image(x, in_channels, least)
+            return call(x)
+
+        return checked
+
+    def build(self, kernel: Kernel, layer: Layer) -> Call:
+        """As `prepare`, for what was checked already."""
         weight = kernel.weight
         expanded = layer.expand(weight.ndim - 2)
         reason = self.unsupported(expanded, weight.dtype, weight.device.type)

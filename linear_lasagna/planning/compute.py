@@ -37,10 +37,10 @@ def prepare_run(problem: Problem, kernels: Sequence[Kernel], run: Run, method: M
     """The call for one run. kernels: those of the whole stack, one per layer."""
     here, own = part(problem, run), kernels[slice(*run)]
     if here.depth == 1:
-        return method.prepare(own[0], here.expanded[0])
+        return method.build(own[0], here.expanded[0])
     if not_mergeable(here.expanded) is None:
         kernel, layer = merge_stack(own, here.expanded, torch.float64)
-        return method.prepare(finite(kernel), layer)
+        return method.build(finite(kernel), layer)
     return border_exact(own, here.expanded, here.size, method.name)
 
 

@@ -19,9 +19,12 @@ from dataclasses import replace
 
 import torch
 
+from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.groupings import apart
 from linear_lasagna.merging.order import fold
+from linear_lasagna.methods import METHODS
 from linear_lasagna.methods.direct import direct
+from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.order import pairwise, sequential
@@ -41,8 +44,8 @@ def predict_error(
     x: (batch, channels, *size) in float16, bfloat16, float32 or float64, the kernels likewise: their dtype and device
     are what is computed in. It is the root of the expected square; a measured error scatters around it, the less the
     more outputs there are. Where an order of summation cannot be found, sums are taken to run one after another.
-    Raises ValueError for an unknown schedule or method and a stack that cannot be merged, NotImplementedError where the
-    method cannot compute a layer.
+    Raises ValueError for an unknown schedule, method or dtype, kernels that do not fit and a stack that cannot be
+    merged, NotImplementedError where the method cannot compute a layer.
     """
     setting = Setting(x.dtype, str(x.device), method)
     return _spread(x, kernels, layers, setting, schedule).relative_l2()
@@ -71,11 +74,16 @@ def _spread(
 ) -> Spread:
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
+    if setting.method not in METHODS:
+        raise ValueError(f"unknown method {setting.method!r}; known: {', '.join(METHODS)}")
+    if x.dtype not in SIGNIFICAND_BITS:
+        raise ValueError(f"no error is predicted in {x.dtype}; known: {', '.join(map(str, SIGNIFICAND_BITS))}")
     expanded = [layer.expand(x.ndim - 2) for layer in layers]
     start = exactly(_wide(x))
     wide = [Kernel(_wide(k.weight), None if k.bias is None else _wide(k.bias)) for k in kernels]
     batch, channels, *size = x.shape
     problem = Problem("predicted", batch, channels, tuple(size), tuple(layers))
+    check_kernels(problem, kernels, x)
     if SCHEDULES[schedule].right(problem) != everywhere(problem):
         raise ValueError(f"the schedule {schedule!r} is wrong at the border, where no error can be predicted")
     if SCHEDULES[schedule].plans:
