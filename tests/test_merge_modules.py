@@ -169,7 +169,7 @@ def pair(dtype=torch.float32, rank=2):
     )
 
 
-def test_the_layers_run_where_merging_saves_too_little():
+def test_the_layers_run_where_merging_saves_too_little(counting_machine):
     """The pair saves 9 of 10 products, and takes 8 small ones more: worth it on a large image, or on many."""
     merged = merge(pair())
     assert merged.plan((256, 256)) is not None
@@ -255,7 +255,7 @@ def test_parameters_receive_gradients_and_share_no_memory():
     assert given_memory.isdisjoint(p.data_ptr() for p in merged.parameters())
 
 
-def test_compiles_whole():
+def test_compiles_whole(counting_machine):
     """Without a graph break, for one size after another, those included for which the layers run."""
     torch._dynamo.reset()
     modules = pair()
@@ -286,13 +286,13 @@ def test_a_compiled_module_heeds_what_is_settled_later():
         assert (call(x) - modules(x)).abs().max() <= limit_of(modules(x), torch.float64)
 
 
-def test_what_is_settled_holds_for_more_images_too():
+def test_what_is_settled_holds_for_more_images_too(counting_machine):
     merged = merge(pair())
     assert merged.settle((24, 24), batch=3)
     assert [merged.plan((24, 24), batch) is not None for batch in (2, 3, 4)] == [False, True, True]
     assert merged.plan((25, 24), 3) is None
     assert merged.settle((32, 32), batch=10**6)
-    assert merged.plan((32, 32), 512) is not None  # by the estimate, as before
+    assert merged.plan((32, 32), 512) is not None  # by its costs, as before
 
 
 def test_repr_says_what_it_is():

@@ -13,6 +13,8 @@ from torch import nn
 import linear_lasagna.models.deciding
 import linear_lasagna.models.measuring
 import linear_lasagna.models.predicting
+from linear_lasagna import calibration
+from linear_lasagna.calibration import Costs, Curve
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models import Report, merge_model
 from linear_lasagna.planning import Plan
@@ -156,12 +158,35 @@ def test_runs_of_several_layers_are_planned_by_time_where_times_are_asked_for(mo
 PADDED_PAIR = (nn.Conv2d(2, 32, 3, padding=1), nn.Conv2d(32, 2, 3, padding=1))
 
 
-def test_a_padded_run_on_a_small_image_is_left():
+def test_a_padded_run_on_a_small_image_is_left(counting_machine):
     """The report says what runs: the layers, because the border's calls cost more than merging saves here."""
     merged, report = merged_of(trained(nn.Sequential(*PADDED_PAIR)), drawn(1, 2, 24, 24))
     assert len(computed(merged)) == 2
     assert report.operations_after == report.operations_before == 24 * 24 * 2 * 9 * 2 * 32
-    assert report.runs[0].left.startswith("its border is estimated to cost more than merging saves here")
+    assert report.runs[0].left.startswith("its border takes longer than merging saves here; all of it")
+
+
+def test_a_padded_run_is_timed_and_the_report_says_so(monkeypatch, tmp_path):
+    """In the model's own dtype; what the budget leaves no time for is left."""
+    asked = []
+
+    def timed(chain, in_channels, dtype, device, batch):
+        asked.append((len(chain), in_channels, dtype, device, batch))
+        return Costs(*(Curve((1.0,), (seconds,)) for seconds in (1.0, 0.1, 0.1)), doubt=0.0)
+
+    monkeypatch.setenv("LASAGNA_CACHE", str(tmp_path))
+    monkeypatch.setattr(calibration, "_known", {})
+    monkeypatch.setattr(calibration, "measured", timed)
+    model, x = trained(nn.Sequential(*PADDED_PAIR)), drawn(3, 2, 25, 25)
+    _, report = merge_model(model, x)
+    assert report.runs[0].left.startswith("whether its border pays was not timed; all of it")
+    assert (report.calibrated, asked) == (0, [])
+    monkeypatch.setenv("LASAGNA_CALIBRATION_S", "5")
+    merged, report = merge_model(model, x)
+    assert merged.get_submodule(report.runs[0].modules[0]).plan((25, 25), 3) is not None
+    assert asked == [(2, 2, x.dtype, "cpu", 4), (2, 2, x.dtype, "cpu", 1)]  # several images, as in the example; one
+    assert report.calibrated == 1
+    assert str(report).endswith("a padded stack was timed for 0.0 s; the times are kept for this machine")
 
 
 def test_what_no_module_can_merge_is_not_reported_as_merged():
@@ -172,7 +197,7 @@ def test_what_no_module_can_merge_is_not_reported_as_merged():
     assert report.runs[0].left == "merging pays nowhere; all of it as one takes as many operations"
 
 
-def test_what_was_measured_is_not_overruled_by_the_estimate(monkeypatch):
+def test_what_was_measured_is_not_overruled_by_the_costs(monkeypatch):
     """A plan by time that merges is followed for inputs of the example's size, and of no other."""
 
     def planned(problem, *where, cost="operations"):

@@ -94,7 +94,7 @@ def test_nothing_to_merge_in_a_residual_network_but_batchnorm():
     assert report.operations_before - report.operations_after == saved
 
 
-def test_padding_between_makes_a_border():
+def test_padding_between_makes_a_border(counting_machine):
     """Two padded 3 x 3 with a wide middle: one 5 x 5 inside, and the stack's own numbers at the border."""
     model = trained(nn.Sequential(nn.Conv2d(2, 32, 3, padding=1), nn.Conv2d(32, 2, 3, padding=1)))
     merged, report = merged_of(model, drawn(1, 2, 320, 320))

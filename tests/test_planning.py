@@ -13,13 +13,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import DTYPES, SEEDS, integer_numbers, mergeable_problems, problems
 
-from linear_lasagna import METHODS, SCHEDULES, Layer, Problem
+from linear_lasagna import METHODS, SCHEDULES, Layer, Problem, calibration, remembered
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.merging import border_operations, not_mergeable
-from linear_lasagna.planning import Plan, plan, planner, remembered
+from linear_lasagna.planning import Plan, plan, planner
 from linear_lasagna.planning import measure as measure_module
 from linear_lasagna.planning.compute import prepare_runs, unsupported_run
-from linear_lasagna.planning.measure import Bench, Measured, decide, run_seconds, worth_timing
+from linear_lasagna.planning.fresh import fresh_timing
+from linear_lasagna.planning.measure import Bench, Measured, decide, is_close, run_seconds, worth_timing
 from linear_lasagna.planning.operations import operations, price, run_operations
 from linear_lasagna.planning.runs import all_runs, cheapest, part, separate, whole
 from linear_lasagna.problems import Kernel
@@ -100,7 +101,11 @@ def test_any_stack_has_a_plan_that_covers_it(problem):
     assert [index for start, stop in found.runs for index in range(start, stop)] == list(range(problem.depth))
     assert found.planned <= found.stacked == problem.macs
     # A border on images as small as these costs more than merging saves: such a run is no choice.
-    assert found.merged is None or price(problem, whole(problem.depth)[0]) is None or found.planned <= found.merged
+    assert (
+        found.merged is None
+        or price(problem, whole(problem.depth)[0], torch.float32, "cpu") is None
+        or found.planned <= found.merged
+    )
     assert operations(problem, found.runs) == found.planned
 
 
@@ -190,22 +195,36 @@ def test_a_padded_run_costs_its_border_too():
 
 @pytest.mark.parametrize(
     ("batch", "size", "runs"),
-    [(2, 24, separate(2)), (2, 240, whole(2)), (1, 64, separate(2)), (16, 64, whole(2)), (10**6, 2, separate(2))],
+    [(2, 24, separate(2)), (2, 240, whole(2)), (1, 32, separate(2)), (16, 32, whole(2)), (10**6, 2, separate(2))],
 )
-def test_a_padded_run_is_merged_by_count_where_that_saves_more_than_the_border_costs(batch, size, runs):
+def test_a_padded_run_is_merged_by_count_where_that_saves_more_than_the_border_costs(
+    batch, size, runs, counting_machine
+):
     """The border costs calls, however small the image; they are shared by a batch. Of 2×2 outputs all are border."""
     problem = dataclasses.replace(PADDED, batch=batch, size=(size, size))
     assert plan(problem).runs == runs
-    assert price(problem, (0, 2)) == (run_operations(problem, (0, 2)) if runs == whole(2) else None)
+    priced = price(problem, (0, 2), torch.float32, "cpu")
+    assert priced == (run_operations(problem, (0, 2)) if runs == whole(2) else None)
     assert plan(problem).planned == operations(problem, runs)
 
 
-@pytest.mark.parametrize("groups", [8, 64])
-def test_grouped_layers_are_merged_for_the_numbers_that_are_not_written(groups):
-    """They take few operations, and time for what they read and write: merging saves the wide numbers between."""
-    layers = (Layer(256, 3, padding=1, groups=groups), Layer(64, 3, padding=1, groups=groups))
-    assert plan(Problem("grouped", 1, 64, (128, 128), layers)).runs == whole(2)
-    assert plan(Problem("grouped", 1, 64, (8, 8), layers)).runs == separate(2)
+def test_a_padded_run_that_was_not_timed_is_left():
+    assert plan(dataclasses.replace(PADDED, batch=16, size=(240, 240))).runs == separate(2)
+
+
+def test_a_plan_by_count_heeds_what_is_calibrated_later(monkeypatch):
+    """Also in a process that has planned the problem before."""
+    problem = dataclasses.replace(PADDED, size=(241, 241))
+    assert plan(problem).runs == separate(2)
+    monkeypatch.setattr(calibration, "pays", lambda *_: True)
+    monkeypatch.setattr(calibration, "_known", {"more": None})
+    assert plan(problem).runs == whole(2)
+
+
+def test_a_padded_run_is_timed_only_where_it_saves_operations(monkeypatch):
+    monkeypatch.setattr(calibration, "pays", None)
+    dearer = Problem("dearer", 1, 8, (24, 24), (Layer(8, 3, padding=1), Layer(8, 3, padding=1)))
+    assert price(dearer, (0, 2), torch.float32, "cpu") is None
 
 
 # Computing a cut
@@ -298,7 +317,68 @@ def timing(**seconds):
     ],
 )
 def test_a_plan_replaces_stacked_and_merged_only_by_the_margin(seconds, chosen):
-    assert decide(timing(**seconds)) == chosen
+    assert decide([timing(**seconds)]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [
+        ({"stacked": 1.0, "time": 0.9}, {"stacked": 1.0, "time": 0.95}, "time"),
+        ({"stacked": 1.0, "time": 0.8}, {"stacked": 1.0, "time": 0.99}, "stacked"),
+        ({"stacked": 1.0, "merged": 0.9}, {"stacked": 1.0, "merged": 1.2}, "stacked"),
+        ({"stacked": 1.0, "merged": 0.7}, {"stacked": 1.0, "merged": 1.2}, "merged"),
+        ({"stacked": 1.0, "merged": 2.0, "time": 0.9}, {"stacked": 1.0, "merged": 0.9, "time": 0.95}, "time"),
+    ],
+)
+def test_another_cut_must_win_in_every_process(first, second, chosen):
+    assert decide([timing(**first), timing(**second)]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen", "close"),
+    [
+        ({"stacked": 1.0}, "stacked", False),
+        ({"stacked": 1.0, "merged": 1.6}, "stacked", False),
+        ({"stacked": 1.0, "merged": 1.4}, "stacked", True),
+        ({"stacked": 3.0, "merged": 1.4, "time": 1.0}, "time", True),
+    ],
+)
+def test_a_close_choice_is_made_again(seconds, chosen, close):
+    assert is_close(timing(**seconds), chosen) is close
+
+
+@pytest.mark.parametrize(
+    ("again", "runs"),
+    [
+        ({"stacked": 1.0, "time": 0.9}, ((0, 2), (2, 4))),
+        ({"stacked": 1.0, "time": 1.1}, separate(4)),
+        (None, separate(4)),  # the fresh process died
+    ],
+)
+def test_a_plan_that_is_not_confirmed_in_a_fresh_process_is_dropped(again, runs, monkeypatch):
+    bench = Bench(CATALOG["stacks/plain_x4"], "cpu", torch.float32, "direct")
+    seconds = {run: float(run[1] - run[0]) for run in all_runs(4)} | {(0, 2): 1.8, (2, 4): 1.8, (0, 4): 9.0}
+    monkeypatch.setattr(measure_module, "worth_timing", lambda bench: list(seconds))
+    monkeypatch.setattr(measure_module, "run_seconds", lambda *_: seconds)
+    monkeypatch.setattr(measure_module, "cut_timing", lambda *_: timing(stacked=1.0, time=0.8))
+    asked = []
+
+    def fresh(bench, cuts, budget_s):
+        asked.append(cuts)
+        return None if again is None else timing(**again)
+
+    assert measure_module.plan_by_time(bench, 0.01, fresh).runs == runs
+    assert asked == [{"stacked": separate(4), "time": ((0, 2), (2, 4))}]
+
+
+def test_cuts_are_timed_in_a_fresh_process():
+    """With this one's threads; what cannot be timed there gives no times."""
+    bench = Bench(CATALOG["stacks/plain_x3"].reduced(), "cpu", torch.float64, "unfold_matmul")
+    cuts = {"stacked": separate(3), "time": ((0, 1), (1, 3))}
+    found = fresh_timing(bench, cuts, 0.01)
+    assert list(found.samples) == ["stacked", "time"]
+    assert all(0 < found.seconds(name) < 10 for name in cuts)
+    assert fresh_timing(bench._replace(method="patch_matmul"), cuts, 0.01) is None
 
 
 def test_runs_are_timed_once_each_and_none_that_is_hopeless():
@@ -325,7 +405,7 @@ def test_a_hopeless_cut_is_not_timed_as_a_whole(monkeypatch):
 
     monkeypatch.setattr(measure_module, "run_seconds", lambda *_: seconds)
     monkeypatch.setattr(measure_module, "cut_timing", cut_timing)
-    found = measure_module.plan_by_time(bench, 0.01)
+    found = measure_module.plan_by_time(bench, 0.01, lambda *_: None)
     assert set(timed) == {"merged", "operations"}
     assert found == Measured(((0, 2), (2, 4), (4, 6)), 3.0, 60.0, 5.0)
 
@@ -412,7 +492,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
     planner._measured.cache_clear()
     with pytest.warns(RuntimeWarning) as caught:
         assert plan(SMALL, cost="measured").runs
-    assert "cannot remember a plan" in str(caught[-1].message)
+    assert "cannot remember what was measured" in str(caught[-1].message)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from linear_lasagna.merging.border import border_exact, not_border_mergeable
-from linear_lasagna.merging.border_plan import border_operations, border_pays
+from linear_lasagna.merging.border_plan import border_operations
 from linear_lasagna.merging.pairs import merge_kernels, regroup
 from linear_lasagna.merging.stack import merge_stack, merged_layer, not_mergeable
 
@@ -14,7 +14,6 @@ __all__ = [
     "Convolution",
     "border_exact",
     "border_operations",
-    "border_pays",
     "merge",
     "merge_kernels",
     "merge_stack",

@@ -22,9 +22,14 @@ def compute(x: torch.Tensor, found: Plan, inner: Call, border: Sequence[Kernel])
     if x.ndim == len(found.inner.padding) + 1:
         return compute(x[None], found, inner, border)[0]
     y = inner(take(x, found.need, found.inner.padding))
+    write_faces(y, x, found, border)
+    return y
+
+
+def write_faces(y: torch.Tensor, x: torch.Tensor, found: Plan, border: Sequence[Kernel]) -> None:
+    """Compute the faces for x (batch, channels, *size) into their places in y."""
     for face, layout, kernel in zip(found.faces, found.layouts, border, strict=True):
         within(y, face.box).copy_(product(take(x, face.need), kernel, layout))
-    return y
 
 
 def within(x: torch.Tensor, box: Box) -> torch.Tensor:

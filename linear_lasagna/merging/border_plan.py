@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from linear_lasagna.exact.regions import Crop
-from linear_lasagna.merging.chain import Chain, Link, as_few, chained, joined, sizes_of
+from linear_lasagna.merging.chain import Chain, as_few, chained, joined, sizes_of
 from linear_lasagna.merging.product import Layout, layout_of
 from linear_lasagna.merging.regions import Face, Shape, extents, faces, interior, places, whole
 from linear_lasagna.problems import ExpandedLayer
@@ -19,30 +19,22 @@ from linear_lasagna.problems import ExpandedLayer
 LARGEST = 2**24
 # Sizes modulo the strides for which kernels of the border are made; with more of them the stack runs.
 MOST_ALIGNMENTS = 16
-# In multiply-accumulates of a stack: writing a number between the layers, which merging saves; and what faces cost
-# beside their products: calling for one, and moving a number of its windows and of its kernel. Fitted on two cores to
-# 862 stacks of two to four layers with 3 to 256 channels, dense and grouped, on images of 8 to 192 squared, in float32
-# and bfloat16: over 2 % are lost on 93, on 38 of them by merging. A measurement decides better.
-WRITTEN_OPERATIONS = 120
-FACE_OPERATIONS = 10_000_000
-WINDOW_OPERATIONS = 100
-KERNEL_OPERATIONS = 300
 
 
 class Plan(NamedTuple):
     """How one size of input is computed.
 
-    inner: the merged layer, with the padding that it adds itself to `need`. Per image, operations:
-    multiply-accumulates; window_numbers: laid out for the faces' products. kernel_numbers: in their kernels.
+    inner: the merged layer, with the padding that it adds itself to `need`. Per image, inner_operations: its
+    multiply-accumulates; operations: those of the faces too; window_numbers: laid out for the faces' products.
     """
 
     inner: ExpandedLayer
     need: Crop
     faces: tuple[Face, ...]
     layouts: tuple[Layout, ...]
+    inner_operations: int
     operations: int
     window_numbers: int
-    kernel_numbers: int
 
 
 @lru_cache(maxsize=1024)
@@ -84,27 +76,15 @@ def _plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> Plan | None:
     if sum(numbers) > LARGEST:
         return None
     inner, need = whole(links, size)
-    operations = layer_operations(inner, in_channels, sizes_of(links, size)[-1])
-    operations += sum(places(face) * count for face, count in zip(around, numbers, strict=True))
+    inner_operations = layer_operations(inner, in_channels, sizes_of(links, size)[-1])
+    operations = inner_operations + sum(places(face) * count for face, count in zip(around, numbers, strict=True))
     layouts = tuple(layout_of(face.shape, merged) for face in around)
-    return Plan(inner, need, around, layouts, operations, sum(windows), sum(numbers))
+    return Plan(inner, need, around, layouts, inner_operations, operations, sum(windows))
 
 
 def _kernel_numbers(face: Face, merged: ExpandedLayer, in_channels: int) -> int:
     outputs = merged.out_channels * math.prod(count or 1 for count in face.shape.counts)
     return outputs * in_channels // merged.groups * math.prod(extents(face, merged))
-
-
-def least_batch(found: Plan, chain: Chain, in_channels: int, size: tuple[int, ...]) -> float:
-    """From how many images on the plan is estimated to be faster than the layers one after another; inf for never.
-
-    What merging saves and what the faces' windows cost, grows with the images; calls and kernels are shared by them.
-    """
-    written = sum(link.layer.out_channels * math.prod(after) for link, after in _sized(chain, size)[:-1])
-    saved = stack_operations(chain, in_channels, size) - found.operations + written * WRITTEN_OPERATIONS
-    gain = saved - found.window_numbers * WINDOW_OPERATIONS
-    once = len(found.faces) * FACE_OPERATIONS + found.kernel_numbers * KERNEL_OPERATIONS
-    return once / gain if gain > 0 else math.inf
 
 
 def layer_operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:
@@ -115,15 +95,10 @@ def layer_operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ..
 def stack_operations(chain: Chain, in_channels: int, size: tuple[int, ...]) -> int:
     """Multiply-accumulates per image of the stack, layer after layer."""
     total, channels = 0, in_channels
-    for link, after in _sized(chain, size):
+    for link, after in zip(chain, sizes_of(chain, size)[1:], strict=True):
         total += layer_operations(link.layer, channels, after)
         channels = link.layer.out_channels
     return total
-
-
-def _sized(chain: Chain, size: tuple[int, ...]) -> list[tuple[Link, tuple[int, ...]]]:
-    """The links, each with the size of what it computes."""
-    return list(zip(chain, sizes_of(chain, size)[1:], strict=True))
 
 
 def border_operations(layers: Sequence[ExpandedLayer], in_channels: int, size: tuple[int, ...]) -> int:
@@ -131,10 +106,3 @@ def border_operations(layers: Sequence[ExpandedLayer], in_channels: int, size: t
     chain = chained(layers)
     found = plan(chain, in_channels, size)
     return stack_operations(chain, in_channels, size) if found is None else found.operations
-
-
-def border_pays(layers: Sequence[ExpandedLayer], in_channels: int, size: tuple[int, ...], batch: int) -> bool:
-    """Whether `border_exact` is estimated to be faster than the layers one after another; not where it runs these."""
-    chain = chained(layers)
-    found = plan(chain, in_channels, size)
-    return found is not None and batch >= least_batch(found, chain, in_channels, size)

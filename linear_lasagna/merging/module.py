@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from linear_lasagna import calibration
+from linear_lasagna.calibration import BATCHES, Costs, Images, images_of
 from linear_lasagna.merging.assembly import compute, in_turn
-from linear_lasagna.merging.border_plan import Plan, least_batch, plan, shapes
+from linear_lasagna.merging.border_plan import Plan, plan, shapes
 from linear_lasagna.merging.chain import Chain, joined
 from linear_lasagna.merging.faces import face_kernels
 from linear_lasagna.merging.stack import summed_kernel
@@ -24,10 +26,11 @@ class BorderExact(nn.Module):
     """Equals the layers that it was merged from, up to rounding, for inputs ([batch,] in_channels, *size) of any size.
 
     One merged convolution computes all outputs, and merged kernels of their own those anew that need zeros between the
-    layers; both are divided by powers of two where small weights had to be made larger (`scale`). Where that is
-    estimated to save less over the layers one after another than the faces cost, the layers run: on small images, and
-    in stacks that merging makes dearer; `settle` overrules the estimate. They run, too, where the border would take too
-    many kernels: over 2**24 numbers, or strides that leave more than 16 alignments.
+    layers; both are divided by powers of two where small weights had to be made larger (`scale`). Where that takes
+    longer than the layers one after another, these run: on small images, and in stacks that merging makes dearer.
+    `calibrate` times both at a few sizes, for the dtype and device of the parameters, and what it finds decides at all
+    sizes; until then the layers run, and `settle` overrules it. They run, too, where the border would take too many
+    kernels: over 2**24 numbers, or strides that leave more than 16 alignments.
 
     Parameters: `merged` (the merged kernel), `border` (the kernels of the outputs around the interior, in two
     dimensions of four sides and four corners) and `layers` (the given ones, copied). It is a transform for inference:
@@ -49,14 +52,17 @@ class BorderExact(nn.Module):
         self.scale: torch.Tensor | None
         self.register_buffer("scale", None)
         self._index = {shape: place for place, shape in enumerate(known)}
-        self._plans: dict[tuple[int, ...], tuple[Plan | None, float]] = {}
+        self._costs: dict[tuple[torch.dtype, str, Images], Costs] = {}
+        self._settled: dict[tuple[int, ...], int] = {}
+        self._plans: dict[Any, Plan | None] = {}
         self._decided = str(chain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # A compiler that traces symbolic sizes has to settle on these: the faces depend on them.
         rank = len(self.chain[0].after)
         size = tuple(operator.index(n) for n in x.shape[-rank:])
-        found = self._decide(self._decided, size, operator.index(x.shape[0]) if x.ndim == rank + 2 else 1)
+        batch = operator.index(x.shape[0]) if x.ndim == rank + 2 else 1
+        found = self._decide(self._decided, size, batch)
         if found is None:
             return in_turn(x, list(self.layers))
         inner = METHODS["direct"].prepare_expanded(_kernel_of(self.merged), found.inner)
@@ -64,33 +70,48 @@ class BorderExact(nn.Module):
         y = compute(x, found, inner, border)
         return y if self.scale is None else y * self.scale
 
+    def calibrate(self) -> bool:
+        """Time the layers and the merged kernels on this machine, or recall their times. Returns whether it knows them.
+
+        For the parameters' present dtype and device. It takes up to 0.5 s or so, once per machine (`calibration`).
+        """
+        place = (self.merged.weight.dtype, str(self.merged.weight.device))
+        for images in BATCHES:
+            found = calibration.costs(self.chain, self.in_channels, *place, images)
+            if found is not None:
+                self._costs[(*place, images)] = found
+        self._decided += f" {place}: {[self._costs.get((*place, images)) for images in BATCHES]}"
+        self._plans.clear()
+        return all((*place, images) in self._costs for images in BATCHES)
+
     def plan(self, size: tuple[int, ...], batch: int = 1) -> Plan | None:
         """How inputs of this size are computed; None where the layers run one after another."""
-        found, least = self._planned(size)
-        return found if batch >= least else None
+        place = (self.merged.weight.dtype, str(self.merged.weight.device))
+        key = (size, batch, *place)
+        if key not in self._plans:
+            self._plans[key] = self._planned(size, batch, self._costs.get((*place, images_of(batch))))
+        return self._plans[key]
+
+    def _planned(self, size: tuple[int, ...], batch: int, known: Costs | None) -> Plan | None:
+        found = plan(self.chain, self.in_channels, size)
+        if found is None or batch >= self._settled.get(size, math.inf):
+            return found
+        return found if known and known.merging_pays(self.chain, self.in_channels, found, size, batch) else None
 
     def settle(self, size: tuple[int, ...], batch: int = 1) -> bool:
-        """Compute so many images of this size, or more, with the merged kernels, whatever the estimate says.
+        """Compute so many images of this size, or more, with the merged kernels, whatever the calibration says.
 
         For what was measured. Returns whether that is possible. Kept by a copy of the module, not by its state_dict.
         """
-        found, least = self._planned(size)
-        self._plans[size] = (found, min(least, batch))
+        self._settled[size] = min(batch, self._settled.get(size, batch))
         self._decided += f" {size}: {batch}"
-        return found is not None
+        self._plans.clear()
+        return plan(self.chain, self.in_channels, size) is not None
 
     @torch.compiler.assume_constant_result
     def _decide(self, decided: str, size: tuple[int, ...], batch: int) -> Plan | None:
         """`plan`, a constant for a compiler: it traces anew where `decided` is another, a string that tells all."""
         return self.plan(size, batch)
-
-    def _planned(self, size: tuple[int, ...]) -> tuple[Plan | None, float]:
-        """The plan and the least batch for it."""
-        if size not in self._plans:
-            found = plan(self.chain, self.in_channels, size)
-            least = math.inf if found is None else least_batch(found, self.chain, self.in_channels, size)
-            self._plans[size] = (found, least)
-        return self._plans[size]
 
     def extra_repr(self) -> str:
         layer = joined(self.chain).layer

@@ -8,8 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import fx, nn
 
-from linear_lasagna.merging import border_operations, merge
+from linear_lasagna import calibration
+from linear_lasagna.calibration import images_of
+from linear_lasagna.merging import border_operations
+from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.module import BorderExact
+from linear_lasagna.merging.modules import merged_module
 from linear_lasagna.models.finding import Found, size_of
 from linear_lasagna.models.layers import as_given, module_of
 from linear_lasagna.models.report import count_text
@@ -76,7 +80,9 @@ def decide(run: Run, measure: bool) -> Decision:
     """The cheapest grouping of the run, by operation count or by measured time."""
     steps, problem = run.chain.steps, run.problem
     timed = measure and len(steps) > 1
-    planned = _timed_plan(run, problem) if timed else plan(problem)
+    value = run.chain.base.meta["tensor"]
+    place = (str(value.device), value.dtype)
+    planned = plan(problem, *place, cost="measured" if timed else "operations")
     groups = tuple(steps[start:stop] for start, stop in planned.runs)
     sizes = tuple(problem.sizes[start] for start, _ in planned.runs)
     return Decision(
@@ -86,16 +92,11 @@ def decide(run: Run, measure: bool) -> Decision:
         operations_before=sum(step.operations for step in steps),
         operations_after=sum(_operations(group, size) for group, size in zip(groups, sizes, strict=True)),
         timed_batch=problem.batch if timed else None,
-        left=_why_left(planned) if all(unchanged(group) for group in groups) else None,
+        left=_why_left(planned, *place) if all(unchanged(group) for group in groups) else None,
     )
 
 
-def _timed_plan(run: Run, problem: Problem) -> Plan:
-    value = run.chain.base.meta["tensor"]
-    return plan(problem, str(value.device), value.dtype, cost="measured")
-
-
-def _why_left(planned: Plan) -> str:
+def _why_left(planned: Plan, device: str, dtype: torch.dtype) -> str:
     if planned.problem.depth == 1:
         return "a single layer"
     if planned.merged is None:
@@ -104,12 +105,17 @@ def _why_left(planned: Plan) -> str:
         times = f"{planned.merged * 1e3:.3g} ms instead of {planned.stacked * 1e3:.3g}"
         return f"merging pays nowhere; all of it as one takes {times}"
     merged, stacked = (count / planned.problem.batch for count in (planned.merged, planned.stacked))
-    costs = f"all of it as one takes {count_text(merged)} operations instead of {count_text(stacked)}"
+    counts = f"all of it as one takes {count_text(merged)} operations instead of {count_text(stacked)}"
     if merged < stacked:
-        return f"its border is estimated to cost more than merging saves here; {costs}"
+        return f"{_why_no_border(planned.problem, device, dtype)}; {counts}"
     if merged == stacked:
         return "merging pays nowhere; all of it as one takes as many operations"
-    return f"merging pays nowhere; {costs}"
+    return f"merging pays nowhere; {counts}"
+
+
+def _why_no_border(problem: Problem, device: str, dtype: torch.dtype) -> str:
+    known = calibration.costs(chained(problem.expanded), problem.in_channels, dtype, device, images_of(problem.batch))
+    return "its border takes longer than merging saves here" if known else "whether its border pays was not timed"
 
 
 def unchanged(group: Sequence[Step]) -> str | None:
@@ -141,7 +147,10 @@ def _built(decision: Decision, place: int, model: nn.Module) -> nn.Module:
     if own is not None:
         return model.get_submodule(own)
     modules = [module_of(step.kernel(), step.layer, step.in_channels) for step in group]
-    merged = merge(modules, merge_dtype=torch.float64) if len(modules) > 1 else modules[0]
-    if isinstance(merged, BorderExact) and decision.timed_batch is not None:
-        merged.settle(decision.sizes[place], decision.timed_batch)
-    return as_given(merged, [model.get_submodule(name) for name in names_of(group)])
+    merged = merged_module(modules, torch.float64) if len(modules) > 1 else modules[0]
+    merged = as_given(merged, [model.get_submodule(name) for name in names_of(group)])
+    if isinstance(merged, BorderExact):
+        merged.calibrate()
+        if decision.timed_batch is not None:
+            merged.settle(decision.sizes[place], decision.timed_batch)
+    return merged

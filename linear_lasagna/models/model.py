@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from linear_lasagna.calibration import budget
 from linear_lasagna.merging.plain import hooked
 from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_runs
 from linear_lasagna.models.finding import find
@@ -30,11 +31,12 @@ def merge_model(
     branches that start from one value are joined, if each branch is one convolution or merges into one that is right at
     the border too. So the blocks of RepVGG (arXiv 2101.03697), MobileOne (2206.04040), ExpandNets (1811.10495) and SESR
     (2103.09404) become one convolution each. What is merged takes no more operations than before, for inputs of the
-    example's size, and, where zeros are padded between its layers, fewer by more than its border is estimated to cost.
-    The merged model equals the given one, up to rounding, for inputs of any size. Everything is merged in float64 and
-    rounded once; a run whose merged numbers the model's dtype cannot hold is left, and one that they underflow in is
-    rescaled by powers of two (`merging.fitting`). Layers whose call does more than their numbers say are left, with a
-    note: hooks, a forward of their own, weights that are computed anew. Hooks on all modules at once are not looked at.
+    example's size, and, where zeros are padded between its layers, less time: such stacks are timed, for up to 5 s in
+    all and once per machine (`calibration`). The merged model equals the given one, up to rounding, for inputs of any
+    size. Everything is merged in float64 and rounded once; a run whose merged numbers the model's dtype cannot hold is
+    left, and one that they underflow in is rescaled by powers of two (`merging.fitting`). Layers whose call does more
+    than their numbers say are left, with a note: hooks, a forward of their own, weights that are computed anew. Hooks
+    on all modules at once are not looked at.
 
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
     arguments; its shapes decide what pays, and arguments of forward that it leaves out are fixed at their defaults.
@@ -46,6 +48,12 @@ def merge_model(
     to compare.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    with budget() as spent:
+        merged, report = _merged(model, inputs, measure)
+    return merged, replace(report, calibrated=len(spent.stacks), calibration_s=spent.spent_s)
+
+
+def _merged(model: nn.Module, inputs: tuple[Any, ...], measure: bool) -> tuple[fx.GraphModule, Report]:
     merged = traced(model, inputs)
     notes = unseen_hooks(model, merged.graph)
     found = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))

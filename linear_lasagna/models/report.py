@@ -55,10 +55,15 @@ class Note:
 
 @dataclass(frozen=True)
 class Report:
-    """All runs of a model, in order, and what stood in the way of longer ones. print(report) shows it as a table."""
+    """All runs of a model, in order, and what stood in the way of longer ones. print(report) shows it as a table.
+
+    calibrated: padded stacks that were timed for the first time on this machine, for calibration_s seconds.
+    """
 
     runs: tuple[RunReport, ...]
     notes: tuple[Note, ...] = ()
+    calibrated: int = 0
+    calibration_s: float = 0.0
 
     @property
     def merged(self) -> tuple[RunReport, ...]:
@@ -80,6 +85,9 @@ class Report:
         lines = [f"{len(self.merged)} of {len(self.runs)} runs merged, {total}"]
         lines += [line for run in self.runs for line in _lines(run)]
         lines += [f"note: {', '.join(note.layers)}: {note.reason}" for note in self.notes]
+        if self.calibrated:
+            stacks = "a padded stack was" if self.calibrated == 1 else f"{self.calibrated} padded stacks were"
+            lines.append(f"{stacks} timed for {self.calibration_s:.1f} s; the times are kept for this machine")
         return "\n".join(lines)
 
 

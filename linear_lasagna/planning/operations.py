@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from linear_lasagna.merging import border_operations, border_pays, merged_layer, not_border_mergeable, not_mergeable
+import torch
+
+from linear_lasagna import calibration
+from linear_lasagna.merging import border_operations, merged_layer, not_border_mergeable, not_mergeable
+from linear_lasagna.merging.chain import chained
 from linear_lasagna.planning.runs import Run, Runs, part
 from linear_lasagna.problems import Problem
 
@@ -25,16 +29,18 @@ def run_operations(problem: Problem, run: Run) -> int | None:
     return None
 
 
-def price(problem: Problem, run: Run) -> int | None:
-    """`run_operations` as a plan by counting sees them: None also where merging saves less than the border costs.
+def price(problem: Problem, run: Run, dtype: torch.dtype, device: str) -> int | None:
+    """`run_operations` as a plan by counting sees them: None also where a border takes longer than merging saves.
 
-    Computing the border apart takes calls and copies beside its operations, which small images do not win back.
+    Computing the border apart takes calls and copies beside its operations, which small images do not win back: where
+    merging saves operations, `calibration` says whether it saves time.
     """
-    here = part(problem, run)
-    bordered = not_border_mergeable(here.expanded) is None
-    if bordered and not border_pays(here.expanded, here.in_channels, here.size, here.batch):
-        return None
-    return run_operations(problem, run)
+    here, count = part(problem, run), run_operations(problem, run)
+    if count is None or not_border_mergeable(here.expanded) is not None:
+        return count
+    chain = chained(here.expanded)
+    saves = count < here.macs and calibration.pays(chain, here.in_channels, here.size, here.batch, dtype, device)
+    return count if saves else None
 
 
 def operations(problem: Problem, runs: Runs) -> int:

@@ -7,18 +7,19 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import torch
 
+from linear_lasagna import calibration, remembered
 from linear_lasagna.devices import dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import code_digest, fingerprint
 from linear_lasagna.methods import METHODS
-from linear_lasagna.planning import remembered
 from linear_lasagna.planning.compute import unsupported_run
+from linear_lasagna.planning.fresh import fresh_timing
 from linear_lasagna.planning.measure import Bench, Measured, plan_by_time
-from linear_lasagna.planning.operations import operations, price, run_operations
+from linear_lasagna.planning.operations import operations, run_operations
 from linear_lasagna.planning.runs import Runs, cheapest, separate
 from linear_lasagna.problems import Problem
 
@@ -76,12 +77,12 @@ def plan(
     """The cheapest runs of the problem's stack.
 
     cost: "operations" counts multiply-accumulates; of equally cheap cuts the one that merges least, and no run whose
-    border, computed apart, is estimated to cost more than merging saves (`merging.border_pays`). "measured" times
+    border, computed apart, takes longer than merging saves (`calibration`, which times it once). "measured" times
     on the device, with the method, runs and then whole cuts, and chooses stacked or merged unless another cut is
-    faster by over 2 %; the result is remembered on this machine. budget_s: seconds in timed calls, by default
-    LASAGNA_PLANNING_S or 0.6. A kernel of the library that never ends (there are some in 16 bits) ends no measuring
-    either; trials put a limit to it. Raises ValueError for unknown names, a device that is not there, a budget that is
-    not positive, and a layer that the method cannot compute.
+    faster by over 2 %, in a fresh process too where it is close; the result is remembered on this machine. budget_s:
+    seconds in timed calls, by default LASAGNA_PLANNING_S or 0.6. A kernel of the library that never ends (there are
+    some in 16 bits) ends no measuring either; trials put a limit to it. Raises ValueError for unknown names, a device
+    that is not there, a budget that is not positive, and a layer that the method cannot compute.
     """
     if cost not in COSTS:
         raise ValueError(f"unknown cost {cost!r}; known: {', '.join(COSTS)}")
@@ -97,14 +98,14 @@ def plan(
             raise ValueError(f"cannot plan {problem.name} with {method}: layer {run[0]}: {reason}")
     if cost == "measured":
         return Plan(problem, cost, *_measured(bench, _budget(budget_s), torch.get_num_threads()))
-    return _counted(bench)
+    return _counted(bench, calibration.state())
 
 
 @lru_cache(maxsize=1024)
-def _counted(bench: Bench) -> Plan:
-    """Once per process: a trial asks for its plan in every block."""
+def _counted(bench: Bench, calibrated: tuple[int, bool]) -> Plan:
+    """Once per process, unless more is calibrated since: a trial asks for its plan in every block."""
     problem = bench.problem
-    runs = cheapest(problem.depth, partial(bench.counted, price))
+    runs = cheapest(problem.depth, bench.price)
     merged = run_operations(problem, (0, problem.depth)) if problem.depth > 1 else None
     return Plan(problem, "operations", runs, operations(problem, runs), problem.macs, merged)
 
@@ -131,14 +132,14 @@ def _budget(seconds: float | None) -> float:
 def _measured(bench: Bench, budget_s: float, threads: int) -> Measured:
     """Once per process, so that all that one process does with a problem follows one plan; else as remembered."""
     key = _key(bench, budget_s, threads)
-    known = remembered.recall(key)
+    known = remembered.recall("plans", key)
     if known is not None:
         try:
             return _checked(known, bench)
         except (ValueError, TypeError, KeyError) as error:
-            remembered.warn(key, f"not a plan: {error}")
-    found = plan_by_time(bench, budget_s)
-    remembered.remember(key, found._asdict())
+            remembered.warn("plans", key, f"not a plan: {error}")
+    found = plan_by_time(bench, budget_s, fresh_timing)
+    remembered.remember("plans", key, found._asdict())
     return found
 
 

@@ -91,7 +91,7 @@ class Trial:
             data = json.loads(text)
             if data["schema"] != SCHEMA:
                 raise ValueError(f"trial record of schema {data['schema']!r}; this version reads {SCHEMA}")
-            problem = _problem(data.pop("problem"))
+            problem = problem_of(data.pop("problem"))
             cells = {name: Cell(**cell) for name, cell in data.pop("cells").items()}
             return cls(problem=problem, cells=cells, **data)
         except (TypeError, KeyError, AttributeError) as error:
@@ -100,7 +100,8 @@ class Trial:
             raise ValueError(f"not a trial record: {error}") from error
 
 
-def _problem(data: dict[str, Any]) -> Problem:
+def problem_of(data: dict[str, Any]) -> Problem:
+    """The problem that `dataclasses.asdict` took apart, its tuples lists perhaps."""
     layers = tuple(Layer(**{name: _tupled(value) for name, value in layer.items()}) for layer in data["layers"])
     return Problem(**{**data, "size": tuple(data["size"]), "layers": layers})
 

@@ -1,4 +1,4 @@
-"""What was measured on this machine, kept in small JSON files: `plans/` in a user cache folder.
+"""What was measured on this machine, kept in small JSON files: `plans/` and `costs/` in a user cache folder.
 
 One file per problem, machine and setting, named by a digest of what could change the result; written whole or not
 at all. What cannot be read is measured again.
@@ -13,9 +13,10 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 CACHE = "LASAGNA_CACHE"
+Kind: TypeAlias = Literal["plans", "costs"]
 
 
 def folder() -> Path:
@@ -31,9 +32,9 @@ def folder() -> Path:
     return Path(base).expanduser() / "linear-lasagna"
 
 
-def recall(key: dict[str, Any]) -> dict[str, Any] | None:
+def recall(kind: Kind, key: dict[str, Any]) -> dict[str, Any] | None:
     """What `remember` kept under the key; None where there is nothing, or, with a warning, nothing readable."""
-    path = _path(key)
+    path = _path(kind, key)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["key"] != key:
@@ -42,19 +43,19 @@ def recall(key: dict[str, Any]) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        warn(key, str(error) or type(error).__name__)
+        warn(kind, key, str(error) or type(error).__name__)
         return None
 
 
-def warn(key: dict[str, Any], reason: str) -> None:
+def warn(kind: Kind, key: dict[str, Any], reason: str) -> None:
     """One line: this file is ignored."""
     line = reason.splitlines()[0]
-    warnings.warn(f"ignored {_path(key)}, measuring anew: {line}", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"ignored {_path(kind, key)}, measuring anew: {line}", RuntimeWarning, stacklevel=2)
 
 
-def remember(key: dict[str, Any], found: dict[str, Any]) -> None:
+def remember(kind: Kind, key: dict[str, Any], found: dict[str, Any]) -> None:
     """Keep plain data; a folder that cannot be written is a warning."""
-    path = _path(key)
+    path = _path(kind, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
@@ -62,9 +63,9 @@ def remember(key: dict[str, Any], found: dict[str, Any]) -> None:
             json.dump({"key": key, "found": found}, file, allow_nan=False)
         os.replace(name, path)
     except OSError as error:
-        warnings.warn(f"cannot remember a plan in {path.parent}: {error}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"cannot remember what was measured in {path.parent}: {error}", RuntimeWarning, stacklevel=2)
 
 
-def _path(key: dict[str, Any]) -> Path:
+def _path(kind: Kind, key: dict[str, Any]) -> Path:
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return folder() / "plans" / f"{digest}.json"
+    return folder() / kind / f"{digest}.json"

@@ -1,0 +1,55 @@
+"""Cuts timed in a process of their own: what was fast in one process need not be in the next.
+
+Run as `python -m linear_lasagna.planning.fresh`: a task as JSON on standard input, samples as JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from linear_lasagna.devices import dtype_name, dtype_named
+from linear_lasagna.planning.measure import Bench, cut_timing
+from linear_lasagna.planning.runs import Runs
+from linear_lasagna.timing import Timing
+from linear_lasagna.trial.record import problem_of
+
+TIMEOUT_S = 60.0
+
+
+def fresh_timing(bench: Bench, cuts: Mapping[str, Runs], budget_s: float) -> Timing | None:
+    """`measure.cut_timing` in a fresh process, or None where that fails or takes over a minute."""
+    task = bench._asdict() | {"problem": asdict(bench.problem), "dtype": dtype_name(bench.dtype)}
+    task |= {"cuts": cuts, "budget_s": budget_s, "threads": torch.get_num_threads()}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "linear_lasagna.planning.fresh"]
+    text = json.dumps(task)
+    try:
+        done = subprocess.run(
+            command, input=text, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+        )
+        return Timing(**json.loads(done.stdout))
+    except (subprocess.SubprocessError, OSError, ValueError, TypeError):
+        return None
+
+
+def main() -> None:
+    print(json.dumps(asdict(_answer(json.load(sys.stdin)))))
+
+
+def _answer(task: dict[str, Any]) -> Timing:
+    torch.set_num_threads(task["threads"])
+    bench = Bench(problem_of(task["problem"]), task["device"], dtype_named(task["dtype"]), task["method"])
+    cuts = {name: tuple((start, stop) for start, stop in runs) for name, runs in task["cuts"].items()}
+    return cut_timing(bench, cuts, task["budget_s"])
+
+
+if __name__ == "__main__":
+    main()
