@@ -210,6 +210,14 @@ def replaced(module):
     return module
 
 
+@torch.no_grad()
+def old_weight_norm(module):
+    """Without a history, so that it can be copied."""
+    module = nn.utils.weight_norm(module.double())
+    module(drawn(1, 2, 4, 4))
+    return module
+
+
 UNFIT = {
     "circular": (lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "padding_mode 'circular'"),
     "same of an even kernel": (lambda: nn.Conv2d(2, 2, 2, padding="same"), "one more on one side"),
@@ -217,12 +225,13 @@ UNFIT = {
     "hooked BatchNorm": (lambda: hooked(nn.BatchNorm2d(2)), "hooks run around it"),
     "forward replaced": (lambda: replaced(nn.Conv2d(2, 2, 1)), "it has a forward of its own"),
     "parametrization": (lambda: weight_norm(nn.Conv2d(2, 2, 1)), "its numbers are computed anew for every call"),
+    "old weight norm": (lambda: old_weight_norm(nn.Conv2d(2, 2, 1)), "hooks run around it"),
     "old spectral norm": (lambda: nn.utils.spectral_norm(nn.Conv2d(2, 2, 1)), "hooks run around it"),
 }
 
 
 @pytest.mark.parametrize("name", UNFIT)
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning", "ignore::FutureWarning")
 def test_convolution_that_cannot_be_merged(name):
     make, reason = UNFIT[name]
     inside = nn.Sequential(nn.Conv2d(2, 64, 1), nn.Conv2d(64, 2, 1))

@@ -86,8 +86,23 @@ def test_what_differs_is_said(name):
 
 @pytest.mark.parametrize("result", [lambda x: x.shape[1], lambda x: Boxed(x / 0 * 0), lambda x: [x[:0]]])
 def test_nothing_to_compare_is_a_refusal(result):
-    with pytest.raises(ValueError, match="no tensor with a finite number on example_input, so nothing can be compared"):
+    with pytest.raises(ValueError, match="no tensor with a finite number but 0: nothing can be compared"):
         merge_model(Changing(result), drawn(2, 2, 4, 4))
+
+
+def test_an_example_of_zeros_shows_nothing():
+    with pytest.raises(ValueError, match="nothing can be compared"):
+        merge_model(Changing(lambda y: y), torch.zeros(2, 2, 4, 4))
+
+
+def test_what_is_random_in_training_mode_has_a_remedy():
+    class Random(nn.Module):
+        def forward(self, x):
+            return functional.dropout(x, 0.5, self.training)
+
+    with pytest.raises(ValueError, match=r"or is random; call model\.eval\(\)$"):
+        merge_model(Random(), drawn(2, 2, 4, 4))
+    merge_model(Random().eval(), drawn(2, 2, 4, 4))
 
 
 @pytest.mark.parametrize("name", [name for name in RESULTS if name not in ("truth", "complex")])

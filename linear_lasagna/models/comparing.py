@@ -33,11 +33,13 @@ def _is_record(value: Any) -> bool:
 def difference(found: Any, expected: Any) -> str | None:
     """How two results differ by more than rounding, which a library may do otherwise on a second call, or None.
 
-    Raises ValueError where nothing can be compared: where no tensor of the expected result has a finite number.
+    Raises ValueError where nothing can be compared: where no tensor of the expected result has a finite number but 0.
     """
     ours, theirs = leaves(found), leaves(expected)
-    if not any(isinstance(leaf, torch.Tensor) and bool(leaf.isfinite().any()) for leaf in theirs):
-        raise ValueError("the model gives no tensor with a finite number on example_input, so nothing can be compared")
+    if not any(isinstance(leaf, torch.Tensor) and bool((leaf.isfinite() & (leaf != 0)).any()) for leaf in theirs):
+        raise ValueError(
+            "on example_input the model gives no tensor with a finite number but 0: nothing can be compared"
+        )
     if len(ours) != len(theirs):
         return f"it gives {len(ours)} values instead of {len(theirs)}"
     return next(filter(None, map(_leaf_difference, ours, theirs)), None)

@@ -40,8 +40,8 @@ def _reasons(module: nn.Module) -> Iterator[str]:
         isinstance(n.target, torch._ops.OpOverload) for n in module.graph.nodes
     ):
         yield "is exported, its layers are functions; pass the module that it was exported from"
-    if any(isinstance(hook, WeightNorm) for hook in module._forward_pre_hooks.values()):
-        yield "has the old weight_norm; call torch.nn.utils.remove_weight_norm on it first"
+    if _normed(module):
+        yield "has the old weight_norm; call it once without gradients, or torch.nn.utils.remove_weight_norm on it"
     if any(is_lazy(parameter) for parameter in module.parameters(recurse=False)):
         yield "has numbers that are not there yet; call the model once before merge_model"
     if module.training and isinstance(module, BATCHNORM):
@@ -52,3 +52,9 @@ def _reasons(module: nn.Module) -> Iterator[str]:
         for part, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if not bool(torch.isfinite(tensor).all()):
                 yield f"has a {part} with numbers that are not finite"
+
+
+def _normed(module: nn.Module) -> bool:
+    """Whether the old weight_norm keeps the module from being copied: by a weight with a history."""
+    normed = any(isinstance(hook, WeightNorm) for hook in module._forward_pre_hooks.values())
+    return normed and any(isinstance(each, torch.Tensor) and not each.is_leaf for each in vars(module).values())

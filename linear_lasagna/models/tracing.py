@@ -35,14 +35,20 @@ def traced(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     if any(isinstance(leaf, torch.Tensor) and leaf.numel() == 0 for leaf in leaves(inputs)):
         raise ValueError("example_input has an empty tensor; its shapes decide what pays, so give at least one image")
     with torch.no_grad():
-        reference = _or_refused("the model cannot be copied", lambda: copy.deepcopy(model))
-        expected = _or_refused("the model cannot compute example_input", lambda: reference(*_copied(inputs)))
+        expected = _result_of(model, inputs)
         found = _or_refused("torch.fx cannot trace this model", lambda: _graph_of(model, inputs))
         outputs = _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(found).run(*_copied(inputs)))
     differs = _or_refused("the graph cannot be compared with the model", lambda: difference(outputs, expected))
     if differs is not None:
-        raise ValueError(f"{OTHERWISE}: {differs}; it overwrites a value, is random, or remembers its calls")
+        remedy = "; call model.eval()" if model.training else ""
+        raise ValueError(f"{OTHERWISE}: {differs}; it overwrites a value, or is random{remedy}")
     return found
+
+
+def _result_of(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """What the model gives, of a copy that was not traced: tracing may leave the tracer's proxies in its attributes."""
+    reference = _or_refused("the model cannot be copied", lambda: copy.deepcopy(model))
+    return _or_refused("the model cannot compute example_input", lambda: reference(*_copied(inputs)))
 
 
 Result = TypeVar("Result")
@@ -67,7 +73,7 @@ def _place(error: Exception) -> str:
 
 
 def _graph_of(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
-    """The graph on a copy that was not traced: tracing runs forward, which may leave its proxies in attributes."""
+    """The graph, on another copy than the one that was traced."""
     tracer, root = _Tracer(_left_out(model, inputs)), copy.deepcopy(model)
     graph = tracer.trace(copy.deepcopy(model))
     for node in graph.nodes:
