@@ -16,15 +16,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure. caption: readable without the text around it; alt: for those who cannot see it; data: its CSV."""
+    """One figure. caption: readable without the text around it; alt: for those who cannot see it; data: its CSV.
+
+    name: its id and the stem of its file; raw: as `svg.raw` drew it.
+    """
 
     name: str
     caption: str
     alt: str
     data: str
-    inline: str
-    standalone: str
+    raw: str
     number: int = 0
+
+    @property
+    def inline(self) -> str:
+        """For the page."""
+        return svg.inline(self.raw, self.name, self.alt)
+
+    @property
+    def standalone(self) -> str:
+        """For a file of its own."""
+        return svg.standalone(self.raw)
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,7 @@ class Section:
 
 def plot(name: str, caption: str, alt: str, data: str, figure: Figure) -> Plot:
     """Draw the figure once, for the page and for a file of its own."""
-    text = svg.raw(figure, name)
-    return Plot(name, caption, alt, data, svg.inline(text, name, alt), svg.standalone(text))
+    return Plot(name, caption, alt, data, svg.raw(figure, name))
 
 
 def with_rows(findings: Findings, frame: Frame) -> list[Scope]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from analysis import accounts, other_sections, planned_sections, speed_sections
 from analysis.findings import GROUPS, Findings
 from analysis.parts import Section
+
+OF_THE_PAGE = ("answer", "reading", "limitations", "cite", "reproduce", "data")  # ids in the templates
 
 
 def sections(findings: Findings) -> list[Section]:
@@ -33,10 +36,27 @@ def sections(findings: Findings) -> list[Section]:
     )
     found += [write(findings) for write in costs]
     found += accounts.sections(findings.experiments)
-    return list(_numbered([*found, *(write(findings) for write in closing)]))
+    return list(_numbered(distinct([*found, *(write(findings) for write in closing)])))
 
 
-def _numbered(found: list[Section]) -> Iterator[Section]:
+def distinct(found: Iterable[Section]) -> Iterator[Section]:
+    """The sections with ids and files of their own: where names make one slug, the second is numbered 2, and so on."""
+    taken = set(OF_THE_PAGE)
+
+    def free(name: str, prefix: str = "") -> str:
+        candidates = itertools.chain([name], (f"{name}-{count}" for count in itertools.count(2)))
+        chosen = next(each for each in candidates if prefix + each not in taken)
+        taken.add(prefix + chosen)
+        return chosen
+
+    for section in found:
+        anchor = free(section.anchor)
+        plots = tuple(replace(plot, name=free(plot.name)) for plot in section.plots)
+        tables = tuple(replace(table, name=free(table.name, "table-")) for table in section.tables)
+        yield replace(section, anchor=anchor, plots=plots, tables=tables)
+
+
+def _numbered(found: Iterable[Section]) -> Iterator[Section]:
     figure, table = 0, 0
     for section in found:
         plots = tuple(replace(p, number=figure + i) for i, p in enumerate(section.plots, 1))

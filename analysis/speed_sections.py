@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis import figures, speed_tables, statistics
 from analysis import formatting as show
-from analysis.findings import Findings, Scope
+from analysis.findings import GROUPS, Findings, Scope
 from analysis.frames import Frame
 from analysis.parts import Plot, Section, plot, with_rows
 from analysis.tables import slug
@@ -34,7 +34,8 @@ def speed(findings: Findings, group: str) -> Section:
             tables.append(speed_tables.totals(findings, scope))
         tables += speed_tables.speedups(findings, group, scope)
     intro = "A speedup is the baseline's time / the way's time: above 1 the way is faster."
-    return Section(group, title, intro if tables else "", tuple(plots), tuple(tables), empty)
+    anchor = group if group in GROUPS else slug("group", group)
+    return Section(anchor, title, intro if tables else "", tuple(plots), tuple(tables), empty)
 
 
 def _span(values: Frame) -> str:

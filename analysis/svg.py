@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 from analysis.style import FAINT, INK
@@ -21,27 +22,28 @@ def raw(figure: Figure, name: str) -> str:
     import matplotlib
 
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's fonts have it, or not
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     return text.getvalue()
 
 
 def inline(text: str, name: str, alt: str) -> str:
-    """The <svg> element for a page: ids prefixed with name, ink as currentColor, alt text for screen readers.
+    """The <svg> element for a page: ids of its own, ink as currentColor, alt text for screen readers.
 
-    text: what `raw` returned.
+    text: what `raw` returned; name: a slug. Ids begin with it and "--", which no slug has.
     """
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r"url\(#", f"url(#{name}-", text)
-    text = re.sub(r'xlink:href="#', f'xlink:href="#{name}-', text)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}--\1"', text)
+    text = re.sub(r"url\(#", f"url(#{name}--", text)
+    text = re.sub(r'xlink:href="#', f'xlink:href="#{name}--', text)
     text = _with_page_font(text).replace(INK, "currentColor")
     text = text.replace(f"stroke: {FAINT}", "stroke: currentColor; stroke-opacity: .22")
     width, height = _size(text)
-    head = f'<svg role="img" aria-labelledby="{name}-alt" class="figure" viewBox="0 0 {width:g} {height:g}" '
+    head = f'<svg role="img" aria-labelledby="{name}--alt" class="figure" viewBox="0 0 {width:g} {height:g}" '
     head += f'style="--natural: {width * 4 / 3:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
-    head += f'<title id="{name}-alt">{html.escape(alt)}</title>'
+    head += f'<title id="{name}--alt">{html.escape(alt)}</title>'
     return re.sub(r"<svg\b[^>]*>", lambda match: head, text, count=1).strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from analysis.frames import Frame
 
 MOST_COLUMNS = 7  # with details beside the numbers
+MOST_OF_A_NAME, MOST_OF_A_SLUG = 80, 200  # characters; a file's name may have 255 bytes
 SHORT = 6  # characters of a detail that always goes beside its number
 MARKS = {"tie": " =", "undecided": " ?"}
 
@@ -90,8 +92,12 @@ def latex(table: Table) -> str:
 
 
 def slug(*parts: str) -> str:
-    """An anchor from names."""
-    return "-".join("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts).lower()
+    """An anchor and the stem of a file from names: lower-case ASCII letters, digits and single dashes, not too long.
+
+    Different names may share one: `sections.distinct` numbers those of a page.
+    """
+    plain = [re.sub(r"[^a-z0-9]+", "-", part.lower())[:MOST_OF_A_NAME].strip("-") for part in parts]
+    return "-".join(part for part in plain if part)[:MOST_OF_A_SLUG].strip("-")
 
 
 def count_of(column: str) -> Any:
