@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from analysis.formatting import shortened
 from analysis.frames import Series
 from analysis.style import RC, look
 
@@ -44,7 +45,7 @@ def facets(names: Sequence[str], height: float, columns: int = 2, **shared: Any)
     for panel in panels[len(names) :]:
         panel.set_visible(False)
     for panel, name in zip(panels, names, strict=False):
-        panel.set_title(name)
+        panel.set_title(shortened(name))
     return figure, panels[: len(names)]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.drawing import WIDTH, decimal_ticks, facets, legend, log_range, log_ticks, styled
+from analysis.formatting import shortened
 from analysis.frames import Frame
 from analysis.style import FAINT, INK, dtypes_in_order, look, problems_in_order, ways_in_order
 
@@ -52,7 +53,7 @@ def _short(names: Sequence[str]) -> list[str]:
 
 def _rows(panel: Axes, names: Sequence[str], labels: bool = True) -> None:
     """One named row per name, from above, with faint lines between rows."""
-    panel.set_yticks(range(len(names)), _short(names) if labels else [])
+    panel.set_yticks(range(len(names)), [shortened(name) for name in _short(names)] if labels else [])
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
     for line in range(1, len(names)):
@@ -105,7 +106,9 @@ def wins(frame: Frame) -> Figure:
     for row, (group, dtype, trials) in enumerate(zip(bars["group"], bars["dtype"], bars["trials"], strict=True)):
         here = frame[(frame["group"] == group) & (frame["dtype"] == dtype)]
         _stacked_bar(panel, row, dict(zip(here["way"], here["alone"], strict=True)), trials)
-    labels = [f"{g}, {d} (n = {n})" for g, d, n in zip(bars["group"], bars["dtype"], bars["trials"], strict=True)]
+    labels = [
+        f"{shortened(g)}, {d} (n = {n})" for g, d, n in zip(bars["group"], bars["dtype"], bars["trials"], strict=True)
+    ]
     panel.set_yticks(range(len(bars)), labels)
     panel.set_ylim(len(bars) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)

@@ -87,6 +87,12 @@ def times(value: float) -> str:
     return f"{significant(value, 2 if value < 10 else 3)}×"
 
 
+def shortened(name: str, most: int = 40) -> str:
+    """The name, or its beginning and its end, where it is too long for a figure."""
+    kept = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:kept]}…{name[-kept:]}"
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """As in "1 trial" and "2 trials"."""
     return f"{count} {one if count == 1 else many or one + 's'}"

@@ -41,7 +41,7 @@ def sections(findings: Findings) -> list[Section]:
 
 def distinct(found: Iterable[Section]) -> Iterator[Section]:
     """The sections with ids and files of their own: where names make one slug, the second is numbered 2, and so on."""
-    taken = set(OF_THE_PAGE)
+    taken: set[str] = set(OF_THE_PAGE)
 
     def free(name: str, prefix: str = "") -> str:
         candidates = itertools.chain([name], (f"{name}-{count}" for count in itertools.count(2)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis import report
+from analysis.formatting import shortened
 from analysis.parts import Plot, Section
 from analysis.records import Record, Records, load
 from analysis.sections import OF_THE_PAGE, distinct
@@ -90,3 +91,9 @@ def test_a_slug_is_plain_and_short():
     assert slug("wins", "../../etc/passwd", "cuda:0") == "wins-etc-passwd-cuda-0"
     assert slug("wins", "机", "cpu") == "wins-cpu"
     assert len(slug("wins", *["x" * 300] * 9)) == 200
+
+
+def test_long_names_in_figures_keep_their_ends():
+    assert shortened("a" * 40) == "a" * 40
+    assert shortened(LONG + "1") != shortened(LONG + "2")
+    assert len(shortened(LONG)) <= 40
