@@ -1,4 +1,4 @@
-"""`python -m analysis VERB`: study, precision, report, noise. Heavy imports happen inside the verbs."""
+"""`python -m analysis VERB`: study, precision, report, noise, decisions. Heavy imports happen inside the verbs."""
 
 from __future__ import annotations
 
@@ -149,6 +149,37 @@ def noise(
     if out is not None:
         frame.to_csv(out, index=False)
     print_summary(frame)
+
+
+@app.command
+def decisions(*, processes: Whole = 4, out: Path | None = None) -> None:
+    """How good are the decisions here: is a padded stack merged where that is faster, in fresh processes?
+
+    Parameters
+    ----------
+    processes
+        Fresh processes in which every case is timed, about a minute each.
+    out
+        A CSV file for the rows.
+    """
+    from analysis.decisions import rows, summary
+    from analysis.progress import progress_bar
+
+    arguments.positive("processes", (processes,))
+    if out is not None:
+        arguments.file(out.resolve())
+    done = 0
+    with progress_bar("deciding", processes + 1) as advance_to:
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            advance_to(done)
+
+        frame = rows(processes, tick)
+    if out is not None:
+        frame.to_csv(out, index=False)
+    print("\n".join(summary(frame)))
 
 
 def main() -> int:
