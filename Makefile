@@ -1,5 +1,6 @@
 # make study [PRESET=smoke|default|full]   time, measure error, render the report
 # make test                                all tests
+# make test-isa                            the numerical tests under lesser instruction sets, on one thread and on all
 # make lint                                ruff and pyright
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,13 +9,24 @@ PRESET ?= default
 # Idle OpenMP threads sleep instead of spinning; see README, "A shared machine".
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: study test lint clean
+.PHONY: study test test-isa lint clean
 
 study: $(VENV)/.study
 	$(VENV)/bin/python -m analysis study --preset $(PRESET)
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+# Read when torch is imported: what an older processor's libraries would choose, on any x86.
+SSE41 = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2
+AVX2 = ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+NUMERICAL = $(VENV)/bin/python -m pytest --quiet --numprocesses 2 --dist loadfile -m numerical --hypothesis-profile=brief
+
+test-isa: $(VENV)/.test
+	$(SSE41) OMP_NUM_THREADS=1 $(NUMERICAL)
+	$(SSE41) $(NUMERICAL)
+	$(AVX2) OMP_NUM_THREADS=1 $(NUMERICAL)
+	$(AVX2) $(NUMERICAL)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
