@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias
 Thunk: TypeAlias = Callable[[], Any]
 Build: TypeAlias = Callable[[int], Mapping[str, Thunk]]
 _Clock: TypeAlias = Callable[[Thunk, int], float]
+_Visit: TypeAlias = Callable[[str, Thunk, int], float]
 Verdict: TypeAlias = Literal["faster", "slower", "tie", "undecided"]
 VERDICTS: tuple[Verdict, ...] = ("faster", "slower", "tie", "undecided")
 
@@ -100,6 +101,7 @@ def measure(
     visit_s: float = VISIT_S,
     interleaved: bool = True,
     least_blocks: int = LEAST_BLOCKS,
+    turn: Callable[[str], object] = lambda name: None,
 ) -> Timing:
     """Time the calls that build(block) returns by name, on inputs that it allocates anew for every block.
 
@@ -107,7 +109,8 @@ def measure(
     blocks of one round would fit, so that all calls get those blocks wherever one round fits the budget. A call over 20
     times slower than the fastest joins every k-th round, and some of every block; one that outlasts the budget alone
     is timed once. interleaved=False gives each call its rounds in one go, so that it finds the caches as itself left
-    them. seed fixes the order of the visits.
+    them. seed fixes the order of the visits. turn(name) is told, outside the timed part, whose turn it is, so that a
+    call that never returns can be named.
     Raises ValueError for a budget that is not positive, or where build returns no calls.
     """
     if not budget_s > 0:
@@ -116,11 +119,11 @@ def measure(
     calls = build(0)
     if not calls:
         raise ValueError("build(0) returned no calls to time")
-    clock = _clock(device)
-    first_call_s = {name: clock(call, 1) for name, call in calls.items()}
-    outlasting = {name for name in calls if _outlasts(calls[name], first_call_s[name], clock, budget_s)}
+    visit = _announced(_clock(device), turn)
+    first_call_s = {name: visit(name, call, 1) for name, call in calls.items()}
+    outlasting = {name for name in calls if _outlasts(name, calls[name], first_call_s[name], visit, budget_s)}
     rest = {name: call for name, call in calls.items() if name not in outlasting}
-    plan = _plan(rest, clock, budget_s, blocks, visit_s, least_blocks)
+    plan = _plan(rest, visit, budget_s, blocks, visit_s, least_blocks)
     samples: dict[str, list[list[float]]] = {n: [[first_call_s[n]]] if n in outlasting else [] for n in calls}
     order = random.Random(seed)
     if gc.isenabled():  # inside of a longer measurement a collection would take longer than what is timed
@@ -128,7 +131,7 @@ def measure(
     with no_garbage_collection():
         for block in range(plan.blocks):
             calls = calls if block == 0 else build(block)
-            for name, times in _block(calls, plan, clock, order, block, interleaved).items():
+            for name, times in _block(calls, plan, visit, turn, order, block, interleaved).items():
                 samples[name].append(times)
     timed_s = sum(first_call_s.values())
     timed_s += sum(sum(map(sum, samples[name])) * number for name, number in plan.number.items())
@@ -137,24 +140,34 @@ def measure(
     return Timing(samples, first_call_s, plan.number | once, plan.every | once, elapsed_s, timed_s)
 
 
-def _outlasts(call: Thunk, first_s: float, clock: _Clock, budget_s: float) -> bool:
+def _announced(clock: _Clock, turn: Callable[[str], object]) -> _Visit:
+    """The clock, which tells whose turn it is before it starts."""
+
+    def visit(name: str, call: Thunk, number: int) -> float:
+        turn(name)
+        return clock(call, number)
+
+    return visit
+
+
+def _outlasts(name: str, call: Thunk, first_s: float, visit: _Visit, budget_s: float) -> bool:
     """Whether one call takes longer than the budget; a first call that does may only have been setting things up."""
     if first_s > SETUP_RATIO * budget_s:
         return True
-    return first_s > budget_s and clock(call, 1) > budget_s
+    return first_s > budget_s and visit(name, call, 1) > budget_s
 
 
 def _plan(
-    calls: Mapping[str, Thunk], clock: _Clock, budget_s: float, blocks: int, visit_s: float, least_blocks: int
+    calls: Mapping[str, Thunk], visit: _Visit, budget_s: float, blocks: int, visit_s: float, least_blocks: int
 ) -> _Plan:
     """Spread the budget over blocks and rounds, after a second look at how long a call takes."""
     if not calls:
         return _Plan({}, {}, frozenset(), rounds=0, blocks=0)
     number, visits = {}, {}
     for name, call in calls.items():
-        seconds, number[name] = clock(call, 1), 1
+        seconds, number[name] = visit(name, call, 1), 1
         if seconds < visit_s:  # too short for one clock reading: estimate from a full visit
-            seconds = clock(call, math.ceil(visit_s / max(seconds, 1e-9)))
+            seconds = visit(name, call, math.ceil(visit_s / max(seconds, 1e-9)))
             number[name] = math.ceil(visit_s / max(seconds, 1e-9))
         visits[name] = number[name] * seconds
     every = _thinned(visits, budget_s, blocks)
@@ -194,7 +207,8 @@ def _rounds(budget_s: float, visits: Mapping[str, float], every: Mapping[str, in
 def _block(
     calls: Mapping[str, Thunk],
     plan: _Plan,
-    clock: _Clock,
+    visit: _Visit,
+    turn: Callable[[str], object],
     order: random.Random,
     block: int,
     interleaved: bool,
@@ -203,6 +217,7 @@ def _block(
     names = list(plan.number)
     times: dict[str, list[float]] = {name: [] for name in names}
     for name in plan.short:
+        turn(name)
         calls[name]()
     turns = [(r, name) for r in range(plan.rounds) for name in order.sample(names, len(names))]
     if not interleaved:
@@ -210,7 +225,7 @@ def _block(
         turns.sort(key=lambda turn: position[turn[1]])
     for r, name in turns:
         if (block * plan.rounds + r) % plan.every[name] == 0:
-            times[name].append(clock(calls[name], plan.number[name]))
+            times[name].append(visit(name, calls[name], plan.number[name]))
     return times
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from checks import check_bound, check_integers
 from exactly import CONVOLUTIONS, assert_within, magnitudes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from linear_lasagna.merging.product import FEW, product
 from linear_lasagna.merging.regions import extents, interior
 from linear_lasagna.methods import Method
 from linear_lasagna.rounding import predict_error
-from linear_lasagna.validation import TileReference, check_bound, check_integers, integer_case, way_bound
+from linear_lasagna.validation import TileReference, integer_case, way_bound
 from linear_lasagna.ways import Way, way_named
 
 PLAIN = Problem("plain", 1, 4, (16, 16), (Layer(4, 3, padding=1),) * 3)

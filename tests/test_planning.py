@@ -8,6 +8,7 @@ import random
 
 import pytest
 import torch
+from checks import check_bound
 from exactly import assert_equals, stack
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from linear_lasagna.planning.operations import operations, price, run_operations
 from linear_lasagna.planning.runs import all_runs, cheapest, part, separate, whole
 from linear_lasagna.problems import Kernel
 from linear_lasagna.timing import Timing
-from linear_lasagna.validation import TileReference, check_bound
+from linear_lasagna.validation import TileReference
 from linear_lasagna.ways import way_named
 
 

@@ -45,6 +45,7 @@ CELLS = st.builds(
     every=st.none() | st.integers(1, 100),
     error_u=OPTIONAL,
     peak_bytes=st.none() | st.integers(0, 2**60),
+    finding=st.text(max_size=5),
     runs=st.none() | st.lists(st.lists(st.integers(0, 20), min_size=2, max_size=2), max_size=3),
 )
 
@@ -83,6 +84,12 @@ def assert_round_trip(trial):
 @given(trials())
 def test_json_round_trip_is_bitwise(trial):
     assert_round_trip(trial)
+
+
+def test_a_record_without_findings_is_read():
+    """As those of the first edition are."""
+    record = {**RECORD, "cells": {"direct": {k: v for k, v in RECORD["cells"]["direct"].items() if k != "finding"}}}
+    assert Trial.from_json(json.dumps(record)).cells["direct"].finding == ""
 
 
 def test_json_is_strict():
@@ -376,8 +383,8 @@ WRONG = {
         changed(after=lambda y: y[:, :, 1:]),
         "gives shape (2, 4, 7, 8) instead of (2, 4, 8, 8)",
     ),
-    "gives no tensor": (changed(after=lambda y: None), "AttributeError"),
-    "gives NaN": (changed(after=lambda y: y * math.nan), "wrong on integers"),
+    "gives no tensor": (changed(after=lambda y: None), "gives a NoneType"),
+    "gives NaN": (changed(after=lambda y: y * math.nan), "not finite"),
     "loses precision": (changed(before=lambda x: x.bfloat16().float()), "wrong on integers"),
     "sees only the first image": (
         changed(before=lambda x: x[:1].expand_as(x).contiguous()),
@@ -399,7 +406,7 @@ def test_a_wrong_method_is_a_failed_cell(wrong, monkeypatch):
     assert set(trial.timing().samples) == {"direct", "strided_matmul"}
 
 
-@pytest.mark.parametrize("wrong", ["drops a tap", "gives NaN", "loses precision"])
+@pytest.mark.parametrize("wrong", ["drops a tap", "loses precision"])
 def test_a_method_that_may_round_integers_is_caught_by_its_bound(wrong, monkeypatch):
     prepare, _ = WRONG[wrong]
     monkeypatch.setitem(METHODS, "unfold_matmul", Method("unfold_matmul", prepare, exact_on_integers=False))
@@ -448,7 +455,8 @@ def test_stages_are_told():
     told = []
     run(SMALL, ["direct"], budget_s=BUDGET_S, stage=lambda *what: told.append(what))
     assert ("checking direct on integers", "direct") in told
-    assert told[-1] == ("timing all ways together", "")
+    assert ("timing all ways together", "") in told
+    assert told[-1] == ("checking direct once more on other numbers", "direct")
 
 
 # In a child process

@@ -21,6 +21,7 @@ from linear_lasagna.trial.training import check_step, run_training
 from linear_lasagna.ways import way_named
 
 TIMEOUT_S = 30.0
+JOIN_S = 5.0  # what has sent its trial gets this long to end
 SHARED_STEPS = 6.0  # times as long may a step take that is about no single way: starting, exact results, timing
 
 
@@ -52,10 +53,11 @@ def run_isolated(
 ) -> Trial:
     """`run`, `run_merging` or `run_training` (named by work) in a child process.
 
-    A way with which the child dies, or spends over timeout_s on one step (checking it on integers, say), fails with
-    the reason, and the others are tried again without it. Steps for all ways together may take 6 timeout_s; where
-    one of them ends badly, all fail. start_method is multiprocessing's; "fork" starts at once, but is right only
-    where this process has not computed with torch yet. Raises ValueError for unknown names, before anything starts.
+    A way with which the child dies, or spends over timeout_s on one step (checking it on integers, one visit while
+    timed), fails with the reason, and the others are tried again without it. Steps for all ways together may take 6
+    timeout_s; where one of them ends badly, all fail. start_method is multiprocessing's; "fork" starts at once, but is
+    right only where this process has not computed with torch yet. Raises ValueError for unknown names, before anything
+    starts.
     """
     if work not in WORKS:
         raise ValueError(f"unknown work {work!r}; known: {', '.join(WORKS)}")
@@ -83,45 +85,84 @@ class _Lost(NamedTuple):
     way: str
 
 
+class _Watch:
+    """Whose turn it is to be timed: two numbers in memory that the child shares, cheap to write."""
+
+    def __init__(self, context: Any, names: Sequence[str]) -> None:
+        self._names, self._shared, self._seen = ("", *names), context.RawArray("q", 2), 0
+        self._places = {name: place for place, name in enumerate(self._names)}
+
+    def turn(self, name: str) -> None:
+        """In the child, before every visit."""
+        self._shared[0] = self._places[name]
+        self._shared[1] += 1
+
+    def way(self) -> str:
+        """In the parent: which way the child is timing, "" where none."""
+        return self._names[self._shared[0]]
+
+    def moved(self) -> bool:
+        """In the parent: whether another turn has begun since this was last asked."""
+        seen, self._seen = self._seen, self._shared[1]
+        return seen != self._seen
+
+
 def _attempt(context: Any, timeout_s: float, *task: Any) -> Trial | _Lost:
-    """One child that does the task: what `_work` takes after the pipe."""
+    """One child that does the task: what `_work` takes after the pipe and the watch."""
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(sender, *task), daemon=True)
+    watch = _Watch(context, task[2])
+    child = context.Process(target=_work, args=(sender, watch, *task), daemon=True)
     child.start()
     sender.close()
-    return _outcome(child, receiver, timeout_s)
+    end = _outcome(child, receiver, watch, timeout_s)
+    if isinstance(end, _Lost) and child.is_alive():
+        child.kill()
+    child.join(JOIN_S)  # a thread that never ends, or a driver that hangs at exit, would keep it for ever
+    if child.is_alive():
+        child.kill()
+        child.join()
+    return end
 
 
-def _work(sender: Connection, work: str, problem: Problem, ways: Sequence[str], settings: dict[str, Any]) -> None:
+def _work(
+    sender: Connection, watch: _Watch, work: str, problem: Problem, ways: Sequence[str], settings: dict[str, Any]
+) -> None:
     """The child: tells what it does, then sends its trial, or why there is none."""
     try:
-        trial = WORKS[work].run(problem, ways, **settings, stage=lambda *what: sender.send(("stage", what)))
+        told = {"stage": lambda *what: sender.send(("stage", what)), "turn": watch.turn}
+        trial = WORKS[work].run(problem, ways, **settings, **told)
         sender.send(("trial", trial.to_json()))
     except Exception as error:
         sender.send(("error", f"{type(error).__name__}: {error}"))
 
 
-def _outcome(child: Any, receiver: Connection, timeout_s: float) -> Trial | _Lost:
-    """The child's trial, or why there is none. The child is gone when this returns."""
-    doing, way, patience = "starting", "", SHARED_STEPS * timeout_s
+def _outcome(child: Any, receiver: Connection, watch: _Watch, timeout_s: float) -> Trial | _Lost:
+    """The child's trial, or why there is none."""
+    doing, way, waited = "starting", "", 0.0
     try:
-        while receiver.poll(patience):
-            kind, content = receiver.recv()
-            if kind == "stage":
-                doing, way = content
-                patience = timeout_s if way else SHARED_STEPS * timeout_s
+        while True:
+            if receiver.poll(timeout_s):
+                kind, content = receiver.recv()
+                if kind != "stage":
+                    return Trial.from_json(content) if kind == "trial" else _Lost(f"{content} (while {doing})", "")
+                (doing, way), waited = content, 0.0
                 continue
-            child.join()
-            return Trial.from_json(content) if kind == "trial" else _Lost(f"{content} (while {doing})", "")
-    except EOFError:
-        child.join()
-        return _Lost(f"the child process {_ending(child.exitcode)} while {doing}", way)
-    child.kill()
-    child.join()
-    return _Lost(f"stopped after {patience:g} s while {doing}", way)
+            timed = watch.way()
+            waited = 0.0 if watch.moved() else waited + timeout_s
+            limit = timeout_s if way or timed else SHARED_STEPS * timeout_s
+            if waited >= limit:
+                busy = f"timing {timed}" if timed else doing
+                return _Lost(f"stopped after {limit:g} s while {busy}", timed or way)
+    except (EOFError, OSError):
+        child.join(JOIN_S)
+        timed = watch.way()
+        busy = f"timing {timed}" if timed else doing
+        return _Lost(f"the child process {_ending(child.exitcode)} while {busy}", timed or way)
 
 
-def _ending(exitcode: int) -> str:
+def _ending(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "closed its pipe"
     if exitcode >= 0:
         return f"ended with exit code {exitcode}"
     name = signal.Signals(-exitcode).name

@@ -25,7 +25,7 @@ class Cell:
     samples: seconds per call, per block and round; calls_per_sample calls are averaged in each, and the way joined
     every `every`-th round. first_call_s: seconds. error_u: relative L2 error on the tile in units of u, random
     signs. peak_bytes: memory allocated at once during a call, its result included. runs: what a way that plans chose,
-    half-open [start, stop] pairs of layers.
+    half-open [start, stop] pairs of layers. finding: what is odd about a way that passed, in one line.
     """
 
     status: Status = "ok"
@@ -37,6 +37,7 @@ class Cell:
     error_u: float | None = None
     peak_bytes: int | None = None
     runs: list[list[int]] | None = None
+    finding: str = ""
 
     def fail(self, reason: str) -> None:
         """Mark the cell failed. What was measured of a wrong way is dropped: it is never a fast one."""

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeAlias
+from functools import cached_property
 
 import torch
 
 from linear_lasagna.devices import dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import environment
 from linear_lasagna.memory import with_peak_bytes
+from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.planning import plan
-from linear_lasagna.problems import Kernel, Problem, Signs
+from linear_lasagna.problems import Problem, Signs
 from linear_lasagna.rounding import unit_roundoff
 from linear_lasagna.switches import full_precision
-from linear_lasagna.timing import measure
+from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
 from linear_lasagna.trial.record import Cell, Trial
-from linear_lasagna.validation import TileReference, check_bound, check_integers, integer_case
+from linear_lasagna.trial.timed import Stage, Turn, failing, time_together
+from linear_lasagna.validation import (
+    Bound,
+    Known,
+    TileReference,
+    check_integers,
+    dense_bound,
+    draw_single_taps,
+    integer_case,
+    single_bound,
+)
 from linear_lasagna.ways import Way, way_named
-
-Stage: TypeAlias = Callable[[str, str], None]
-Draw: TypeAlias = tuple[torch.Tensor, tuple[Kernel, ...]]
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """What every step of one trial needs."""
+class Bench:
+    """What every step of one trial needs. ways: those of the trial that compute the stack forward."""
 
     trial: Trial
     ways: Mapping[str, Way]
@@ -40,11 +46,33 @@ class _Bench:
 
     def live(self) -> list[tuple[str, Cell, Way]]:
         """The ways that are neither skipped nor failed so far."""
-        return [(name, self.trial.cells[name], self.ways[name]) for name in self.trial.named("ok")]
+        return [(name, self.trial.cells[name], self.ways[name]) for name in self.trial.named("ok") if name in self.ways]
 
-    def draw(self, signs: Signs = "random") -> Draw:
+    def distinct(self) -> list[tuple[str, list[Cell], Way]]:
+        """The live ways, each once with all its cells: before timing the control is the baseline itself."""
+        found: dict[Way, tuple[str, list[Cell]]] = {}
+        for name, cell, way in self.live():
+            found.setdefault(way, (name, []))[1].append(cell)
+        return [(name, cells, way) for way, (name, cells) in found.items()]
+
+    def draw(self, offset: int = 0, signs: Signs = "random") -> Draw:
         trial = self.trial
-        return trial.problem.draw(self.dtype, trial.device, trial.seed, signs)
+        return trial.problem.draw(self.dtype, trial.device, trial.seed + offset, signs)
+
+    def sitting(self, way: Way, draw: Draw, step: int = 0) -> Sitting:
+        """The way, prepared for copies of these numbers."""
+        return Sitting(flat(draw), lambda own: _thunk(way, self.trial.problem, refilled(own, draw[1])), step)
+
+    @cached_property
+    def form(self) -> Form:
+        """What every way must give."""
+        home = torch.empty(0, device=self.trial.device).device
+        return Form("result", self.trial.problem.shapes[-1], self.dtype, home, channels=True)
+
+    def bound(self, kind: Callable[..., Bound], cell: Cell, way: Way) -> Bound:
+        """The bound of this kind that the cell's way must meet, as a transform where it was found to be one."""
+        transform = bool(cell.finding) or not METHODS[way.method].exact_on_integers
+        return kind(self.trial.problem, way, self.dtype, self.trial.device, transform)
 
 
 def run(
@@ -56,13 +84,15 @@ def run(
     budget_s: float = 1.0,
     seed: int = 0,
     stage: Stage = lambda what, way: None,
+    turn: Turn = lambda name: None,
 ) -> Trial:
     """Validate the ways, measure their errors and memory, time those that are right together.
 
     ways: "direct", "merged/unfold_matmul", "control", …; budget_s: seconds in timed calls, all ways together. A way
     that cannot compute the problem here is skipped; one that is wrong or raises is failed; either carries its
-    reason. stage(what, way) is told what is being done, and with which way, "" where with none alone. Raises
-    ValueError for unknown names and a budget that is not positive.
+    reason. What was timed is checked once more; where a way fails then, the others are timed again. stage(what, way) is
+    told what is being done, and with which way, "" where with none alone; turn(name) whose turn it is to be timed.
+    Raises ValueError for unknown names and a budget that is not positive.
     """
     parsed = {name: way_named(name) for name in ways}
 
@@ -71,11 +101,19 @@ def run(
 
     trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
     with torch.no_grad(), full_precision():
-        bench = _Bench(trial, parsed, dtype_named(dtype), stage)
-        for step in (_plan, _check_integers, _check_bounds, _measure_errors, _time):
-            if bench.live():
-                step(bench)
+        bench = Bench(trial, parsed, dtype_named(dtype), stage)
+        check_forward(bench)
+        if bench.live():
+            gate = ForwardGate(bench)
+            time_together(trial, gate.build, gate.after, stage, turn)
     return finish(trial)
+
+
+def check_forward(bench: Bench) -> None:
+    """Let the ways plan, and fail those that are wrong before anything is timed."""
+    for step in (_plan, _check_integers, _check_single_taps, _check_positive):
+        if bench.live():
+            step(bench)
 
 
 def begin(
@@ -104,7 +142,7 @@ def begin(
     return Trial(problem, name, device, budget_s, seed, cells, described, started=started), finish
 
 
-def _plan(bench: _Bench) -> None:
+def _plan(bench: Bench) -> None:
     """Let the ways that plan do it once, untimed: whatever else this process does with them follows these plans."""
     trial = bench.trial
     for name, cell, way in bench.live():
@@ -115,92 +153,91 @@ def _plan(bench: _Bench) -> None:
                 cell.runs = [list(run) for run in found.runs]
 
 
-def _check_integers(bench: _Bench) -> None:
-    """Fail every way that only adds and multiplies, and yet is wrong on small integers."""
+def _check_integers(bench: Bench) -> None:
+    """Fail every way that is wrong on small integers. A transform, which rounds them, is marked instead."""
     trial = bench.trial
     bench.stage("drawing integers", "")
     case = integer_case(trial.problem, bench.dtype, trial.device, trial.seed)
-    for name, cell, way in bench.live():
-        bench.stage(f"checking {name} on integers", name)
-        with failing(cell):
-            check_integers(trial.problem, way, case)
+    for name, cells, way in bench.distinct():
+        with failing(*cells):
+            sitting = bench.sitting(way, (case.x, case.kernels))
+            for x, expected in ((case.x, case.expected), (-case.x, case.negated)):
+                bench.stage(f"checking {name} on integers", name)
+                sitting.pose(flat((x, case.kernels)))
+                finding = check_integers(case, way, *sitting.ask([bench.form]), expected)
+                for cell in cells:
+                    cell.finding = cell.finding or finding
+            sitting.settle()
 
 
-def _check_bounds(bench: _Bench) -> None:
+def _check_single_taps(bench: Bench) -> None:
+    """Fail every way whose arithmetic is narrower inside than its dtype."""
+    trial = bench.trial
+    draw = draw_single_taps(trial.problem, bench.dtype, trial.device, trial.seed)
+    _check_bounds(bench, draw, single_bound, "kernels with one non-zero tap")
+
+
+def _check_positive(bench: Bench) -> None:
     """Fail every way that misses the chain bound on positive numbers, where it is tight."""
-    bench.stage("computing the exact result of positive numbers", "")
-    problem, draw = bench.trial.problem, bench.draw("positive")
-    reference = TileReference.of(problem, *draw)
-    for name, cell, way in bench.live():
-        bench.stage(f"checking the bound of {name}", name)
-        with failing(cell):
-            check_bound(problem, way, bench.dtype, draw, reference)
+    _check_bounds(bench, bench.draw(signs="positive"), dense_bound, "positive numbers")
 
 
-def _measure_errors(bench: _Bench) -> None:
-    """The relative L2 error on the tile, random signs, in units of u, and the memory that it took to compute.
+def _check_bounds(bench: Bench, draw: Draw, bound: Callable[..., Bound], where: str) -> None:
+    bench.stage(f"computing the exact result for {where}", "")
+    problem, reference = bench.trial.problem, TileReference.of(bench.trial.problem, *draw)
+    for name, cells, way in bench.distinct():
+        bench.stage(f"checking {name} on {where}", name)
+        with failing(*cells):
+            sitting = bench.sitting(way, draw)
+            (y,) = sitting.ask([bench.form])
+            found = reference.claimed(problem, way)
+            bench.bound(bound, cells[0], way).check(found.errors(y), found.magnitudes, where)
+            sitting.settle()
 
-    A way whose result is not finite fails.
-    """
-    bench.stage("computing the exact result", "")
-    problem, device = bench.trial.problem, bench.trial.device
-    x, kernels = bench.draw()
-    reference = TileReference.of(problem, x, kernels)
-    for name, cell, way in bench.live():
+
+class ForwardGate:
+    """Prepares the calls that are timed; checks them afterwards, on the timed numbers and on others in their place."""
+
+    def __init__(self, bench: Bench) -> None:
+        bench.stage("computing the exact results", "")
+        self.bench, self.draw = bench, bench.draw()
+        self.other = (bench.draw(1)[0], self.draw[1])
+        self.tile = TileReference.of(bench.trial.problem, *self.draw)
+        self.known = Known.of(bench.trial.problem, *self.other)
+
+    def build(self, step: int, name: str) -> Sitting:
+        return self.bench.sitting(self.bench.ways[name], self.draw, step)
+
+    def after(self, name: str, sitting: Sitting) -> None:
+        bench, cell, way = self.bench, self.bench.trial.cells[name], self.bench.ways[name]
         bench.stage(f"measuring the error and memory of {name}", name)
-        with failing(cell):
-            claimed = reference.claimed(problem, way)
-            y, cell.peak_bytes = with_peak_bytes(_thunk(way, problem, kernels, x), device)
-            error = relative_l2(claimed.errors(y), claimed.values)
-            if not math.isfinite(error):
-                raise ArithmeticError(f"relative error {error}: the result is not finite, or the exact one is zero")
-            cell.error_u = error / unit_roundoff(bench.dtype)
+        sitting.check()
+        self._measure(cell, way, sitting)
+        bench.stage(f"checking {name} once more on other numbers", name)
+        sitting.pose(flat(self.other))
+        (y,) = sitting.ask([bench.form])
+        self.known.check(way, y, bench.bound(dense_bound, cell, way), "other numbers in the place of the timed ones")
+        sitting.settle()
+
+    def _measure(self, cell: Cell, way: Way, sitting: Sitting) -> None:
+        """The relative L2 error on the tile, random signs, in units of u, and the memory that it took to compute."""
+        bench = self.bench
+
+        def profiled(call: Thunk) -> object:
+            y, cell.peak_bytes = with_peak_bytes(call, bench.trial.device)
+            return y
+
+        (y,) = sitting.ask([bench.form], profiled)
+        tile = self.tile.claimed(bench.trial.problem, way)
+        errors = tile.errors(y)
+        bench.bound(dense_bound, cell, way).check(errors, tile.magnitudes, "the timed numbers, after timing,")
+        error = relative_l2(errors, tile.values)
+        if not math.isfinite(error):
+            raise ArithmeticError("the exact result is zero: there is no relative error")
+        cell.error_u = error / unit_roundoff(bench.dtype)
 
 
-def _time(bench: _Bench) -> None:
-    def calls(draw: Draw, block: int) -> dict[str, Callable[[], object]]:
-        x, kernels = copied(draw, block)
-        return {name: _thunk(way, bench.trial.problem, kernels, x) for name, _, way in bench.live()}
-
-    bench.stage("timing all ways together", "")
-    time_together(bench.trial, calls)
-
-
-def time_together(trial: Trial, calls: Callable[[Draw, int], dict[str, Callable[[], object]]]) -> None:
-    """Time what calls(draw, block) gives and put it into the trial's cells."""
-    draw = trial.problem.draw(dtype_named(trial.dtype), trial.device, trial.seed)
-    timing = measure(partial(calls, draw), trial.device, trial.budget_s, trial.seed)
-    trial.timed_s = timing.timed_s
-    for name, samples in timing.samples.items():
-        cell = trial.cells[name]
-        cell.samples, cell.first_call_s = samples, timing.first_call_s[name]
-        cell.calls_per_sample, cell.every = timing.calls_per_sample[name], timing.every[name]
-
-
-def copied(draw: Draw, block: int) -> Draw:
-    """Fresh copies of an input and its kernels, at other addresses in every block: addresses bias what runs on them.
-
-    A spacer of another size each time moves them.
-    """
+def _thunk(way: Way, problem: Problem, draw: Draw) -> Thunk:
     x, kernels = draw
-    spacer = torch.empty(4096 + 64 * (block * 37 % 61), dtype=torch.uint8, device=x.device)
-    copies = tuple(Kernel(k.weight.clone(), None if k.bias is None else k.bias.clone()) for k in kernels)
-    fresh = x.clone()
-    del spacer
-    return fresh, copies
-
-
-def _thunk(way: Way, problem: Problem, kernels: Sequence[Kernel], x: torch.Tensor) -> Callable[[], torch.Tensor]:
     call = way.prepare(problem, kernels)
     return lambda: call(x)
-
-
-@contextmanager
-def failing(cell: Cell) -> Iterator[None]:
-    """Whatever a way raises is its own cell's result, with the reason in one line, never the trial's end."""
-    try:
-        yield
-    except Exception as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else "no message"
-        cell.fail(reason if isinstance(error, ArithmeticError) else f"{type(error).__name__}: {reason}")

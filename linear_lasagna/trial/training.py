@@ -7,18 +7,22 @@ and calls it collapsing: Bhardwaj et al., arXiv 2103.09404, section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.merging import merged_layer, not_mergeable
-from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
+from linear_lasagna.problems import ExpandedLayer, Problem, Signs
 from linear_lasagna.rounding import layer_bound, merging_bound
 from linear_lasagna.switches import full_precision
+from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
 from linear_lasagna.trial.record import BASELINE, CONTROL, Trial
-from linear_lasagna.trial.running import Draw, Stage, begin, copied, failing, time_together
+from linear_lasagna.trial.running import begin
+from linear_lasagna.trial.timed import Stage, Turn, failing, time_together
+from linear_lasagna.validation import at_home
 from linear_lasagna.ways import way_named
 
 MERGED = "merged_per_call"
@@ -34,11 +38,13 @@ def run_training(
     budget_s: float = 1.0,
     seed: int = 0,
     stage: Stage = lambda what, way: None,
+    turn: Turn = lambda name: None,
 ) -> Trial:
     """A trial whose ways are one step of the stack ("direct", "control") and one that merges first ("merged_per_call").
 
     A step is one forward and one backward call for a given gradient of the output. Before it counts, its gradients
-    must lie within a bound of the stack's in float64, on positive numbers, where the bound is tight.
+    must lie within a bound of the stack's in float64, on positive numbers, where the bound is tight. They are
+    checked once more after timing.
     Raises ValueError for unknown names and a budget that is not positive.
     """
     for name in ways:
@@ -52,11 +58,9 @@ def run_training(
     trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
     with full_precision():
         if trial.named("ok"):
-            stage("computing the gradients in float64", "")
             _check(trial, stage)
         if trial.named("ok"):
-            stage("timing the steps together", "")
-            time_together(trial, partial(_calls, trial))
+            _time(trial, stage, turn)
     return finish(trial)
 
 
@@ -68,11 +72,9 @@ def check_step(name: str) -> None:
 
 def step(name: str, problem: Problem, draw: Draw, upstream: torch.Tensor) -> list[torch.Tensor]:
     """Gradients of sum(upstream * y) in the input, then in every layer's weight and bias. upstream: of y's shape."""
-    x, kernels = draw
-    leaves = [t.detach().requires_grad_() for t in (x, *(t for kernel in kernels for t in kernel if t is not None))]
-    rest = iter(leaves[1:])
-    fresh = [Kernel(next(rest), None if kernel.bias is None else next(rest)) for kernel in kernels]
-    y = way_named(STEPS[name]).prepare(problem, fresh)(leaves[0])
+    leaves = [number.detach().requires_grad_() for number in flat(draw)]
+    x, kernels = refilled(leaves, draw[1])
+    y = way_named(STEPS[name]).prepare(problem, kernels)(x)
     return list(torch.autograd.grad(y, leaves, upstream))
 
 
@@ -83,29 +85,89 @@ def upstream_of(problem: Problem, draw: Draw, seed: int) -> torch.Tensor:
     return values.to(draw[0].dtype).to(draw[0].device)
 
 
+@dataclass(frozen=True)
+class _Case:
+    """Numbers of one step, its gradients in float64, and the sums of |a||b| in each."""
+
+    draw: Draw
+    upstream: torch.Tensor
+    exact: list[torch.Tensor]
+    magnitudes: list[torch.Tensor]
+
+    @classmethod
+    def of(cls, trial: Trial, offset: int, signs: Signs) -> _Case:
+        """Drawn with the trial's seed and the offset."""
+        problem, seed = trial.problem, trial.seed + offset
+        draw = problem.draw(dtype_named(trial.dtype), trial.device, seed, signs)
+        upstream, wide = upstream_of(problem, draw, seed), _wide(draw)
+        numbers, above = flat(wide), upstream.to(wide[0].device).double()
+        sizes = refilled([number.abs() for number in numbers], wide[1])
+        return cls(draw, upstream, *(step(BASELINE, problem, each, above) for each in (wide, sizes)))
+
+    @property
+    def numbers(self) -> tuple[torch.Tensor, ...]:
+        return (*flat(self.draw), self.upstream)
+
+    def check(self, found: Sequence[torch.Tensor], bound: float) -> None:
+        """Raise ArithmeticError where a gradient misses the bound on its error relative to its magnitude."""
+        for gradient, right, size in zip(found, self.exact, self.magnitudes, strict=True):
+            error = (gradient.to(right.device).double() - right).abs()
+            if not bool((error <= bound * size).all()):
+                worst = float((error / size).nan_to_num(nan=math.inf).max())
+                raise ArithmeticError(f"a gradient's relative error is {worst:.3g}, above the bound {bound:.2g}")
+
+
+def _sitting(trial: Trial, name: str, case: _Case, number: int = 0) -> Sitting:
+    """A step, prepared for copies of the case's numbers."""
+
+    def prepare(own: tuple[torch.Tensor, ...]) -> Thunk:
+        *numbers, upstream = own
+        return partial(step, name, trial.problem, refilled(numbers, case.draw[1]), upstream)
+
+    return Sitting(case.numbers, prepare, number)
+
+
+def _ask(trial: Trial, name: str, sitting: Sitting, cases: Sequence[_Case]) -> None:
+    """Raise ArithmeticError where a step misses its bound on one of the cases, each in the other's place in memory."""
+    bound = gradient_bound(trial.problem, name, dtype_named(trial.dtype))
+    bound += 2 * gradient_bound(trial.problem, BASELINE, torch.float64)
+    for case in cases:
+        sitting.pose(case.numbers)
+        forms = [Form("gradient", tuple(n.shape), n.dtype, n.device, anyhow=True) for n in flat(case.draw)]
+        case.check(sitting.ask(forms), bound)
+    sitting.settle()
+
+
 def _check(trial: Trial, stage: Stage) -> None:
     """Fail every step whose gradients miss the bound: all numbers are positive, so that it is relative."""
-    problem, dtype = trial.problem, dtype_named(trial.dtype)
-    draw = problem.draw(dtype, trial.device, trial.seed, "positive")
-    upstream = upstream_of(problem, draw, trial.seed)
-    place = "cpu" if trial.device.startswith("mps") else trial.device
-    exact = step(BASELINE, problem, _wide(draw, place), upstream.to(place).double())
+    stage("computing the gradients in float64", "")
+    cases = [_Case.of(trial, offset, "positive") for offset in range(2)]
     for name in trial.named("ok"):
         stage(f"checking the gradients of {name}", name)
         with failing(trial.cells[name]):
-            bound = gradient_bound(problem, name, dtype) + 2 * gradient_bound(problem, BASELINE, torch.float64)
-            for found, right in zip(step(name, problem, draw, upstream), exact, strict=True):
-                error = (found.to(place).double() - right).abs()
-                if not bool((error <= bound * right).all()):
-                    worst = float((error / right).nan_to_num(nan=math.inf).max())
-                    raise ArithmeticError(f"a gradient's relative error is {worst:.3g}, above the bound {bound:.2g}")
+            _ask(trial, name, _sitting(trial, name, cases[0]), cases)
 
 
-def _wide(draw: Draw, place: str) -> Draw:
-    x, kernels = draw
-    weights = (kernel.weight.to(place).double() for kernel in kernels)
-    biases = (None if kernel.bias is None else kernel.bias.to(place).double() for kernel in kernels)
-    return x.to(place).double(), tuple(map(Kernel, weights, biases))
+def _time(trial: Trial, stage: Stage, turn: Turn) -> None:
+    """Time the steps; then check what was timed, on the timed numbers and on others in their place."""
+    stage("computing the gradients in float64", "")
+    cases = [_Case.of(trial, offset, "random") for offset in range(2)]
+
+    def build(number: int, name: str) -> Sitting:
+        return _sitting(trial, name, cases[0], number)
+
+    def after(name: str, sitting: Sitting) -> None:
+        stage(f"checking the gradients of {name} after timing", name)
+        sitting.check()
+        _ask(trial, name, sitting, cases)
+
+    time_together(trial, build, after, stage, turn)
+
+
+def _wide(draw: Draw) -> Draw:
+    """In float64, where there is one."""
+    home = at_home(draw)
+    return refilled([number.double() for number in flat(home)], home[1])
 
 
 def gradient_bound(problem: Problem, name: str, dtype: torch.dtype) -> float:
@@ -132,9 +194,3 @@ def _transpose_log(problem: Problem, dtype: torch.dtype) -> float:
     whole: ExpandedLayer = merged_layer(problem.expanded)
     widest = max(problem.channels) * whole.taps
     return (problem.depth - 1) * math.log1p(layer_bound(widest + 1, 2, dtype))
-
-
-def _calls(trial: Trial, draw: Draw, block: int) -> dict[str, Callable[[], object]]:
-    fresh = copied(draw, block)
-    upstream = upstream_of(trial.problem, fresh, trial.seed)
-    return {name: partial(step, name, trial.problem, fresh, upstream) for name in trial.named("ok")}

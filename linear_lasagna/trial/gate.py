@@ -1,0 +1,160 @@
+"""What every call must keep to, whatever it computes: its results' form, its inputs, its memory, torch's settings.
+
+A call gets copies of its own to compute on, so that none can spoil another's numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+
+from linear_lasagna.devices import synchronise
+from linear_lasagna.metrics import bit_pattern
+from linear_lasagna.problems import Kernel
+from linear_lasagna.switches import SWITCHES
+
+Draw: TypeAlias = tuple[torch.Tensor, tuple[Kernel, ...]]
+Thunk: TypeAlias = Callable[[], Any]
+Prepare: TypeAlias = Callable[[tuple[torch.Tensor, ...]], Thunk]
+
+PAUSE_S = 2e-3  # what still writes after a call has returned, is given this long to show itself
+
+
+def _switch(path: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    owner, _, name = path.rpartition(".")
+    holder = attrgetter(owner)(torch.backends)
+    return partial(getattr, holder, name), partial(setattr, holder, name)
+
+
+def _subnormal_numbers() -> str:
+    return "kept" if float(torch.full((1,), 1e-40) * 0.5) else "flushed"
+
+
+# What a call could change for all that run after it: how it is read, and how it is put back.
+SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "the number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "recording of gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "float32 precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "subnormal numbers": (_subnormal_numbers, lambda how: torch.set_flush_denormal(how == "flushed")),
+    **{path: _switch(path) for paths in SWITCHES.values() for path in paths},
+}
+
+
+class Form(NamedTuple):
+    """What a result must look like. channels: axis 1 may lie innermost in memory (channels_last); anyhow: any may."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    channels: bool = False
+    anyhow: bool = False
+
+    def check(self, y: Any) -> None:
+        """Raise ArithmeticError where y is no plain tensor of this form, or holds what is not finite."""
+        if type(y) is not torch.Tensor:
+            raise ArithmeticError(f"gives a {type(y).__name__} as its {self.name}, not a plain tensor")
+        found = (tuple(y.shape), y.dtype, y.device)
+        for what, has, needs in zip(("shape", "dtype", "device"), found, self[1:4], strict=True):
+            if has != needs:
+                raise ArithmeticError(f"gives {what} {has} instead of {needs} as its {self.name}")
+        ordered = y.is_contiguous() or (self.channels and y.movedim(1, -1).is_contiguous())
+        if not (ordered or self.anyhow):
+            raise ArithmeticError(
+                f"gives a {self.name} with strides {y.stride()}, neither contiguous nor channels_last"
+            )
+        lost = int((~y.isfinite()).sum())
+        if lost:
+            raise ArithmeticError(f"its {self.name} is not finite: {lost} of {y.numel()} numbers")
+
+
+class Sitting:
+    """One prepared call, and the tensors that it computes on: copies of its own, which it may not change.
+
+    numbers: what to copy; prepare(copies) -> call. step: copies of other steps lie at other addresses, which bias what
+    runs on them. Whatever is asked raises ArithmeticError with the reason where the call breaks a rule.
+    """
+
+    def __init__(self, numbers: Sequence[torch.Tensor], prepare: Prepare, step: int = 0) -> None:
+        self._settings = {name: get() for name, (get, _) in SETTINGS.items()}
+        self._numbers = tuple(numbers)
+        spacer = torch.empty(4096 + 64 * (step * 37 % 61), dtype=torch.uint8, device=numbers[0].device)
+        self._own = tuple(map(torch.clone, self._numbers))
+        del spacer
+        self._returned: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.call = prepare(self._own)
+
+    def ask(self, forms: Sequence[Form], through: Callable[[Thunk], Any] = lambda call: call()) -> list[torch.Tensor]:
+        """Copies of what one call returns, one for each form. through: what makes the call."""
+        device = str(self._own[0].device)
+        found = through(self.call)
+        found = list(found) if isinstance(found, (list, tuple)) else [found]
+        if len(found) != len(forms):
+            raise ArithmeticError(f"gives {len(found)} results instead of {len(forms)}")
+        for form, y in zip(forms, found, strict=True):
+            if type(y) is not torch.Tensor:
+                form.check(y)
+        early = [y.clone() for y in found]  # in the order of the stream, before anything else is waited for
+        synchronise(device)
+        for form, y in zip(forms, found, strict=True):
+            form.check(y)
+        self._returned += zip(found, early, strict=True)
+        self.check()
+        return early
+
+    def pose(self, numbers: Sequence[torch.Tensor]) -> None:
+        """Other numbers, at the same place in memory."""
+        for own, new, old in zip(self._own, numbers, self._numbers, strict=True):
+            if new is not old:
+                own.copy_(new)
+        self._numbers = tuple(numbers)
+
+    def check(self) -> None:
+        """Raise where the call has changed its inputs, an earlier result or torch's settings; those are put back."""
+        changed = _put_back(self._settings)
+        if changed:
+            raise ArithmeticError(f"changes a setting of torch: {changed}")
+        if not all(map(_same, self._own, self._numbers)):
+            raise ArithmeticError("changes its input or its kernels")
+        if not all(_same(y, before) for y, before in self._returned):
+            raise ArithmeticError("its result changes after the call has returned it, or with the next call")
+
+    def settle(self) -> None:
+        """`check` a moment later, for what still writes."""
+        time.sleep(PAUSE_S)
+        synchronise(str(self._own[0].device))
+        self.check()
+
+
+def _put_back(settings: dict[str, object]) -> str:
+    """Put torch's settings back; what had changed, in words."""
+    changed = []
+    for name, (get, put) in SETTINGS.items():
+        if (now := get()) != settings[name]:
+            put(settings[name])
+            changed.append(f"{name} from {settings[name]} to {now}")
+    return ", ".join(changed)
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Bit by bit: a NaN equals itself, -0 is not 0."""
+    return torch.equal(bit_pattern(first), bit_pattern(second))
+
+
+def flat(draw: Draw) -> tuple[torch.Tensor, ...]:
+    """The input, then every kernel's weight and bias."""
+    x, kernels = draw
+    return (x, *(number for kernel in kernels for number in kernel if number is not None))
+
+
+def refilled(numbers: Sequence[torch.Tensor], kernels: Sequence[Kernel]) -> Draw:
+    """The draw whose `flat` the numbers are, its kernels with and without bias like the given ones."""
+    x, *rest = numbers
+    left: Iterator[torch.Tensor] = iter(rest)
+    return x, tuple(Kernel(next(left), None if kernel.bias is None else next(left)) for kernel in kernels)
