@@ -75,10 +75,14 @@ def validity(findings: Findings) -> Section:
     intro = (
         "Before its time counts, a way that only adds and multiplies must be exact on small integers, and every way "
     )
-    intro += "must stay within a bound on positive numbers, where the bound is tight. A wrong way is a failed cell."
+    intro += "must stay within a bound on positive numbers and on kernels with one non-zero tap, where it is tight. "
+    intro += "A transform, inexact on integers, is marked. After timing the same call is checked again, on the timed "
+    intro += "numbers and on others in their place. A wrong way is a failed cell."
     tables = [other_tables.validity(findings)] if len(findings.cells) else []
     lost = other_tables.reasons(findings.cells)
     tables += [other_tables.reasons_table(lost)] if len(lost) else []
+    odd = other_tables.oddities(findings.cells)
+    tables += [other_tables.oddities_table(odd)] if len(odd) else []
     tables += [other_tables.missing(findings.missing)] if len(findings.missing) else []
     return Section("validity", title, intro if tables else "", (), tuple(tables), "There is no cell yet.")
 

@@ -41,6 +41,29 @@ def reasons(cells: Frame) -> Frame:
     return frame.sort_values(["status", "cells", "reason"], ascending=[True, False, True], kind="stable")
 
 
+def oddities(cells: Frame) -> Frame:
+    """Cells that passed with a finding, like `reasons`: one row per way, dtype and device, with the first finding."""
+    odd = cells[(cells["status"] == "ok") & (cells["finding"] != "")]
+    rows = []
+    for names, group in odd.groupby(["way", "dtype", "device"], sort=True):
+        problems = ", ".join(sorted(set(group["problem"])))
+        rows.append((*names, len(group), problems, group["finding"].iloc[0]))
+    return framed(rows, ["way", "dtype", "device", "cells", "problems", "finding"])
+
+
+def oddities_table(rows: Frame) -> Table:
+    columns = {
+        "way": lambda row: row.way,
+        "dtype": lambda row: row.dtype,
+        "device": lambda row: row.device,
+        "cells": lambda row: str(row.cells),
+        "problems": lambda row: _few(row.problems),
+        "finding": lambda row: Text(row.finding, kind="prose"),
+    }
+    caption = "Cells that passed with a finding, and were timed: the first finding of each. All names are in the CSV."
+    return table("findings", caption, rows, columns, "oddities", (0, 1, 2, 4, 5))
+
+
 def reasons_table(rows: Frame) -> Table:
     columns = {
         "status": lambda row: Text(row.status, kind=row.status),

@@ -24,6 +24,7 @@ CELLS = [
     "control",
     "status",
     "reason",
+    "finding",
     "error_u",
     "peak_bytes",
     "first_call_s",
@@ -144,7 +145,9 @@ def cells(records: Records) -> Frame:
             counts = (len(cell.samples), sum(map(len, cell.samples)))
             flags = (way == trial.baseline, way == trial.control)
             measured = (cell.error_u, cell.peak_bytes, cell.first_call_s)
-            rows.append((*record.place.values(), way, *flags, cell.status, cell.reason, *measured, *counts))
+            rows.append(
+                (*record.place.values(), way, *flags, cell.status, cell.reason, cell.finding, *measured, *counts)
+            )
     frame = framed(rows, CELLS)
     floats = ["error_u", "peak_bytes", "first_call_s"]
     return frame.astype(dict.fromkeys(floats, float) | dict.fromkeys(["baseline", "control"], bool))

@@ -90,6 +90,7 @@ def frames(findings: Findings) -> dict[str, Frame]:
         **accounts.frames(findings.experiments),
         "probes": findings.probes,
         "reasons": other_tables.reasons(findings.cells),
+        "oddities": other_tables.oddities(findings.cells),
         "missing": findings.missing,
         "problems": findings.problems,
         "environment": machine_tables.environment(findings),

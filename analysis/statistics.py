@@ -216,7 +216,9 @@ def costs(records: Records) -> Frame:
     """
     times = _times(records)
     found = cells(records)
-    found = found[(found["status"] == "ok") & ~found["control"]].drop(columns=["control", "status", "reason"])
+    found = found[(found["status"] == "ok") & ~found["control"]].drop(
+        columns=["control", "status", "reason", "finding"]
+    )
     merged = found.merge(times, on=[*PLACE, "way"], how="left")
     baselines = merged[merged["baseline"]].set_index(PLACE)["peak_bytes"].rename("baseline_peak_bytes")
     merged = merged.join(baselines, on=PLACE)

@@ -82,7 +82,10 @@ class _Replay:
         from linear_lasagna.timing import compare
 
         baseline = self.trial.baseline
-        return 1.0 if way == baseline else compare(self.trial.timing(), baseline)[way].ratio
+        timing = self.trial.timing()
+        if way == baseline or baseline not in timing.samples:  # without its baseline a trial has times, and no ratios
+            return 1.0 if way == baseline else float("nan")
+        return compare(timing, baseline)[way].ratio
 
     track_ratio.unit = "time / baseline's"  # type: ignore[attr-defined]
 

@@ -315,6 +315,17 @@ def test_one_way_without_control_renders(tmp_path):
     assert "No control was timed." in rendered(Records((Record(trial, "networks", "m"),)), None, tmp_path)
 
 
+def test_a_trial_without_its_baseline_renders_and_findings_are_shown(tmp_path):
+    """Times, and no ratio: its baseline failed. What is odd about a way that passed stands in a table of its own."""
+    trial = synthetic.trial("resnet50/conv1", {"unfold_matmul": 1.5, "strided_matmul": 2.0})
+    for name in ("direct", "control"):
+        trial.cells[name].fail("its result is wrong")
+    trial.cells["strided_matmul"].finding = "inexact on integers, say"
+    text = rendered(Records((Record(trial, "networks", "m"),)), None, tmp_path)
+    assert "its result is wrong" in text
+    assert "inexact on integers, say" in text
+
+
 def test_failed_and_skipped_trials_alone_render(tmp_path):
     trial = synthetic.trial("resnet50/conv1", {})
     for cell in trial.cells.values():

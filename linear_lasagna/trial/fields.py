@@ -82,6 +82,7 @@ CELL: Rules = {
     "error_u": _or_none(SIZE),
     "peak_bytes": _or_none(COUNT),
     "runs": _or_none(Rule("pairs of layers [start, stop]", lambda value: _all(value, _run))),
+    "finding": TEXT,
 }
 TRIAL: Rules = {
     "dtype": NAME,

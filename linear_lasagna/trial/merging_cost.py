@@ -90,8 +90,9 @@ def _applied(bench: Bench, sitting: Sitting, x: torch.Tensor) -> torch.Tensor:
             raise ArithmeticError(f"merges into {found} instead of {layer}")
         return [number for number in kernel if number is not None]
 
-    home, (kernel,) = at_home((x, [Kernel(*sitting.ask(forms, numbers))]))
-    return direct(home.double(), Kernel(*(None if n is None else n.double() for n in kernel)), layer)
+    home = at_home((x, (Kernel(*sitting.ask(forms, numbers)),)))
+    wide, (kernel,) = refilled([number.double() for number in flat(home)], home[1])
+    return direct(wide, kernel, layer)
 
 
 def _check_integers(bench: Bench) -> None:

@@ -42,7 +42,7 @@ class Cell:
     def fail(self, reason: str) -> None:
         """Mark the cell failed. What was measured of a wrong way is dropped: it is never a fast one."""
         self.status, self.reason = "failed", reason
-        self.samples, self.error_u, self.peak_bytes = [], None, None
+        self.samples, self.error_u, self.peak_bytes, self.finding = [], None, None, ""
 
 
 @dataclass

@@ -164,7 +164,8 @@ def _check_integers(bench: Bench) -> None:
             for x, expected in ((case.x, case.expected), (-case.x, case.negated)):
                 bench.stage(f"checking {name} on integers", name)
                 sitting.pose(flat((x, case.kernels)))
-                finding = check_integers(case, way, *sitting.ask([bench.form]), expected)
+                (y,) = sitting.ask([bench.form])
+                finding = check_integers(case, way, y, expected)
                 for cell in cells:
                     cell.finding = cell.finding or finding
             sitting.settle()
