@@ -85,7 +85,8 @@ def _among(rows: Frame) -> str:
         return ""
     counts = rows.explode("among")["among"].value_counts()
     ways = sorted(counts.index, key=lambda way: (-counts[way], ways_in_order([way]), way))[:2]
-    return f"; not slower by verdict than the way with the least time are {_and([f'`{way}` on {counts[way]}' for way in ways])}"
+    said = _and([f"`{way}` on {counts[way]}" for way in ways])
+    return f"; not slower by verdict than the way with the least time are {said}"
 
 
 def _networks(findings: Findings, scope: Scope) -> Iterator[Headline]:
