@@ -219,7 +219,7 @@ def test_bordered_layers_that_would_run_on_small_images_are_looked_at_too():
     assert "overflows float16" in report.runs[0].left
 
 
-def test_a_border_in_a_model_is_rescaled():
+def test_a_border_in_a_model_is_rescaled(counting_machine):
     model, x = pair(2.0**-8, padding=1, channels=2), drawn(1, 2, 320, 320).mul(2.0**8).half()
     merged, _ = merge_model(model, x)
     assert isinstance(merged.merged, BorderExact)

@@ -400,9 +400,12 @@ def test_beyond_the_bound_is_caught(wrong, dtype, monkeypatch):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", STACKS)
 def test_bounds_are_ordered(name, dtype):
-    """Merging in float64 adds less than in the working dtype; and bounds say something."""
+    """Merging in float64 adds less than in the working dtype; and bounds say something.
+
+    Planned by time is some cut, whose bound `test_planning` checks.
+    """
     problem = STACKS[name]
-    relative = {s: way_bound(problem, way_named(f"{s}/direct"), dtype) for s in SCHEDULES}
+    relative = {s: way_bound(problem, way_named(f"{s}/direct"), dtype) for s in SCHEDULES if s != "planned"}
     assert all(0 < absolute < 0.1 for _, absolute in relative.values())
     assert 0 < relative["merged"][0] <= relative["merged_working"][0] == relative["merged_per_call"][0]
     assert relative["stacked"][0] < {8: 0.3, 11: 0.05, 24: 0.01, 53: 1e-8}[SIGNIFICAND_BITS[dtype]]
