@@ -13,7 +13,7 @@ from torch import nn
 
 from linear_lasagna import Kernel, Layer
 from linear_lasagna.exact import convolve
-from linear_lasagna.merging import merge, merge_kernels, merge_stack, merged_layer, not_mergeable, regroup
+from linear_lasagna.merging import merge, merge_kernels, merge_stack, merged_layer, not_mergeable, order, regroup
 from linear_lasagna.merging.order import merge_order, multiply_adds
 from linear_lasagna.merging.pairs import pair
 from linear_lasagna.rounding import layer_bound
@@ -145,6 +145,22 @@ def test_no_order_of_merging_is_cheaper(problem):
     found = merge_order(problem.expanded, problem.in_channels)
     costs = [cost_of(order, problem.expanded, problem.channels)[0] for order in every_order(0, problem.depth)]
     assert cost_of(found, problem.expanded, problem.channels)[0] == min(costs)
+
+
+def test_order_of_numbers_beyond_64_bits():
+    layers = [Layer(8 * size, 1).expand(1) for size in (2**40, 1, 2**40, 1)]
+    small = [Layer(8 * size, 1).expand(1) for size in (2**4, 1, 2**4, 1)]
+    assert merge_order(tuple(layers), 8) == merge_order(tuple(small), 8) == ((0, 1), (2, 3))
+
+
+def test_a_deep_stack_is_merged_with_as_few_steps_as_it_has_runs(monkeypatch):
+    """Finding an order merges layers, which is the slow part, once per run: depth squared / 2 times, not cubed."""
+    steps = []
+    monkeypatch.setattr(order, "pair", lambda first, second: steps.append(1) or pair(first, second))
+    for depth in (10, 20, 40):
+        steps.clear()
+        merge_order.__wrapped__(tuple([Layer(8, 3).expand(2)] * depth), 8)
+        assert len(steps) == depth * (depth - 1) / 2
 
 
 def test_orders_of_known_stacks():

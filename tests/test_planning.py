@@ -17,6 +17,7 @@ from strategies import DTYPES, SEEDS, integer_numbers, mergeable_problems, probl
 from linear_lasagna import METHODS, SCHEDULES, Layer, Problem, calibration, remembered
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.merging import border_operations, not_mergeable
+from linear_lasagna.merging.chain import Link
 from linear_lasagna.planning import Plan, plan, planner
 from linear_lasagna.planning import measure as measure_module
 from linear_lasagna.planning.compute import prepare_runs, unsupported_run
@@ -521,3 +522,14 @@ def test_a_budget_must_be_a_positive_number_of_seconds(monkeypatch, text):
         plan(SMALL, cost="measured")
     with pytest.raises(ValueError, match="budget_s must be a positive number of seconds, not 0"):
         plan(SMALL, cost="measured", budget_s=0)
+
+
+def test_planning_a_deep_stack_folds_every_run_once(monkeypatch):
+    """Merged layers are found once per run, from the run before it: depth squared / 2 steps."""
+    steps = []
+    followed_by = Link.followed_by
+    monkeypatch.setattr(Link, "followed_by", lambda self, other: steps.append(1) or followed_by(self, other))
+    for depth in (8, 16, 32):
+        steps.clear()
+        plan(Problem(f"deep{depth}", 1, 4, (9, 9), (Layer(4, 1),) * depth))
+        assert depth * (depth - 1) / 2 <= len(steps) <= depth * (depth - 1) / 2 + depth

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
+
+import numpy
 
 from linear_lasagna.merging.pairs import Pair, pair
 from linear_lasagna.problems import ExpandedLayer
@@ -26,22 +28,48 @@ def merge_order(layers: tuple[ExpandedLayer, ...], in_channels: int) -> Order:
     Dynamic programming over contiguous runs of layers, as for a chain of matrix products.
     Source: Cormen, Leiserson, Rivest, Stein, Introduction to Algorithms, "Matrix-chain multiplication".
     """
-    depth = len(layers)
+    depth, (groups, taps) = len(layers), _merged(layers)
     channels = (in_channels, *(layer.out_channels for layer in layers))
-    merged = {(i, i): layer for i, layer in enumerate(layers)}
-    best: dict[tuple[int, int], tuple[int, Order]] = {(i, i): (0, i) for i in range(depth)}
+    # Whole numbers that fit; else Python's own, which take longer.
+    fits = depth * max(channels) ** 3 * int(taps.max()) ** 2 < 2**63
+    groups, taps, wide = (numpy.array(each, dtype=numpy.int64 if fits else object) for each in (groups, taps, channels))
+    best, cuts = numpy.zeros_like(groups), {}
     for length in range(1, depth):
         for start in range(depth - length):
             stop = start + length
-            choices: list[tuple[int, int]] = []
-            for last in range(start, stop):
-                both = pair(merged[start, last], merged[last + 1, stop])
-                cost = multiply_adds(both, channels[start]) + best[start, last][0] + best[last + 1, stop][0]
-                choices.append((cost, -last))
-                merged[start, stop] = both.merged
-            cost, last = min(choices)
-            best[start, stop] = cost, (best[start, -last][1], best[1 - last, stop][1])
-    return best[0, depth - 1][1]
+            early, late = (start, slice(start, stop)), (slice(start + 1, stop + 1), stop)
+            products = _products(groups[early], groups[late], wide[start], wide[start + 1 : stop + 1], wide[stop + 1])
+            costs = products * taps[early] * taps[late] + best[early] + best[late]
+            cuts[start, stop] = stop - 1 - int(costs[::-1].argmin())
+            best[start, stop] = costs[cuts[start, stop] - start]
+    return _cut(cuts, 0, depth - 1)
+
+
+def _merged(layers: Sequence[ExpandedLayer]) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Groups and taps of what every run merges into, by its first and last layer. It is one layer in any order."""
+    groups, taps = (numpy.ones((len(layers), len(layers)), dtype=object) for _ in range(2))
+    for start, layer in enumerate(layers):
+        groups[start, start], taps[start, start] = layer.groups, layer.taps
+        for stop in range(start + 1, len(layers)):
+            layer = pair(layer, layers[stop]).merged
+            groups[start, stop], taps[start, stop] = layer.groups, layer.taps
+    return groups, taps
+
+
+def _products(
+    early: numpy.ndarray, late: numpy.ndarray, in_channels: int, channels: numpy.ndarray, out_channels: int
+) -> numpy.ndarray:
+    """`multiply_adds` per pair of taps, of every cut of a run at once. early, late: groups."""
+    parts = early // numpy.gcd(early, late)
+    return in_channels // early * out_channels * parts * (channels // numpy.where(parts == 1, late, early))
+
+
+def _cut(cuts: Mapping[tuple[int, int], int], start: int, stop: int) -> Order:
+    """The order of a run. cuts: (first, last layer) -> the last layer of its first part."""
+    if start == stop:
+        return start
+    last = cuts[start, stop]
+    return _cut(cuts, start, last), _cut(cuts, last + 1, stop)
 
 
 def fold(layers: Sequence[ExpandedLayer]) -> ExpandedLayer:

@@ -12,11 +12,11 @@ import torch
 
 from linear_lasagna import groupings
 from linear_lasagna.groupings import Grouping
-from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
+from linear_lasagna.merging import border_exact, merge_stack, not_mergeable
 from linear_lasagna.merging.order import fold
 from linear_lasagna.merging.stack import finite
 from linear_lasagna.methods import Call, Method
-from linear_lasagna.planning.runs import Run, Runs, part
+from linear_lasagna.planning.runs import Run, Runs, merged_runs, part
 from linear_lasagna.problems import Kernel, Problem
 
 
@@ -65,10 +65,8 @@ def cut_groupings(problem: Problem, runs: Runs) -> tuple[Grouping, ...]:
 
 def unsupported_run(problem: Problem, run: Run, method: Method, dtype: torch.dtype, device: str) -> str | None:
     """Why the run cannot be computed as one with the method, or None where it can."""
-    layers, kind = part(problem, run).expanded, device.partition(":")[0]
-    if len(layers) > 1 and not_mergeable(layers) is not None:
-        reason = not_border_mergeable(layers)
-        if reason is not None:
-            return reason
+    kind, merged = device.partition(":")[0], merged_runs(problem).get(run)
+    if merged is not None or run[1] == run[0] + 1:
+        return method.unsupported(merged or problem.expanded[run[0]], dtype, kind)
     folded = (fold(each) for grouping in run_groupings(problem, run) for each in grouping)
     return next(filter(None, (method.unsupported(layer, dtype, kind) for layer in folded)), None)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TypeAlias
 
-from linear_lasagna.problems import Problem
+from linear_lasagna.merging.chain import border_changes, chained
+from linear_lasagna.problems import ExpandedLayer, Problem
 
 Run: TypeAlias = tuple[int, int]
 Runs: TypeAlias = tuple[Run, ...]
@@ -40,6 +42,19 @@ def part(problem: Problem, run: Run) -> Problem:
         size=problem.sizes[start],
         layers=problem.layers[start:stop],
     )
+
+
+@lru_cache(maxsize=64)
+def merged_runs(problem: Problem) -> dict[Run, ExpandedLayer]:
+    """What each run merges into, of all runs of several layers that one convolution computes right everywhere."""
+    found, chain = {}, chained(problem.expanded)
+    for start, merged in enumerate(chain):
+        for stop in range(start + 1, len(chain)):
+            if border_changes(merged, chain[stop]):
+                break
+            merged = merged.followed_by(chain[stop])
+            found[start, stop + 1] = merged.layer
+    return found
 
 
 def cheapest(depth: int, cost: Callable[[Run], float | None]) -> Runs:
