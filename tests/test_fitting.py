@@ -203,7 +203,7 @@ def test_merge_model_merges_beside_what_it_leaves():
     assert type(merged.get_submodule("2.merged")) is nn.Conv2d
 
 
-def test_bordered_layers_that_would_run_on_small_images_are_looked_at_too():
+def test_bordered_layers_that_would_run_on_small_images_are_looked_at_too(counting_machine):
     """Folded into the first layer, BatchNorm makes it overflow, though all of it merged does not."""
     wide, narrow = nn.Conv2d(2, 32, 3, padding=1, bias=False), nn.Conv2d(32, 2, 3, padding=1, bias=False)
     model = trained(nn.Sequential(wide, nn.BatchNorm2d(32), narrow), dtype=HALF)
