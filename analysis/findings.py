@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from analysis import growth, machines, networks, planned, probe_tables, statistics
@@ -65,8 +66,15 @@ class Findings:
 
     def label(self, scope: Scope) -> str:
         """The device, and the machine where a device has several."""
-        return f"{scope.machine}, {scope.device}" if machines.mixed(self.scopes) else scope.device
+        return f"{scope.machine}, {scope.device}" if machines.mixed(self.places) else scope.device
 
+    def within(self, scope: Scope) -> Findings:
+        """The records, speedups and controls of one scope alone; the rest as it is."""
+        records = tuple(r for r in self.records if (r.machine, r.trial.device) == scope)
+        own = {"noise": scope.of(self.noise), "speedups": scope.of(self.speedups)}
+        return replace(self, records=replace(self.records, found=records), **own)
+
+    @cached_property
     def places(self) -> set[tuple[str, str]]:
         """Machine and device of everything that was found, without a trial too."""
         frames = [f for f in (self.experiments, self.probes) if f is not None and {"machine", "device"} <= set(f)]

@@ -43,7 +43,8 @@ def headlines(findings: Findings) -> list[Headline]:
         for answer in write(findings, scope)
     ]
     precision = [*_growth(findings), *_merge_ratio(findings), *accounts.headlines(findings.experiments)]
-    return [*per_scope, *precision, *_noise(findings)]
+    noise = [headline for scope in findings.scopes[:MOST_SCOPES] for headline in _noise(findings, scope)]
+    return [*per_scope, *precision, *noise]
 
 
 def _main_dtypes(dtypes: Any, most: int = 2) -> list[str]:
@@ -182,7 +183,7 @@ def _growth(findings: Findings) -> Iterator[Headline]:
         text = f"The error of a plain stack of 3×3 layers with {PLAIN_CHANNELS} channels and weights drawn uniformly, "
         text += f"computed layer by layer (`direct`), grows as depth^e: {'; '.join(parts)} ({reach}, over which the "
         text += "intervals are). Other weights have other exponents."
-        yield Headline("Error by depth", text, "depth")
+        yield Headline(f"Error by depth{_where(findings, _first_scope(rows))}", text, "depth")
 
 
 def _seeds(rows: Frame) -> str:
@@ -206,15 +207,26 @@ def _merge_ratio(findings: Findings) -> Iterator[Headline]:
     )
     text += f"result of the weights as the dtype has rounded them ({PLAIN_CHANNELS} channels, random signs, "
     text += f"{_seeds(here)}); averages over outputs, or another reference, compare otherwise."
-    yield Headline("Error of merging", text, "depth")
+    yield Headline(f"Error of merging{_where(findings, _first_scope(rows))}", text, "depth")
 
 
-def _noise(findings: Findings) -> Iterator[Headline]:
+def _noise(findings: Findings, scope: Scope) -> Iterator[Headline]:
     """How far two timings of the same call lie apart."""
+    where = _where(findings, scope)
+    findings = findings.within(scope)
     if not len(findings.noise):
         return
     rows = statistics.noise_floor(findings.noise.assign(all=0), ["all"]).iloc[0]
     text = f"Two timings of the same call in one process differ by {show.percent(rows['median'])} in the median and by "
     text += f"{show.percent(rows['p90'])} at the 90th percentile of {show.plural(int(rows['controls']), 'control')}; "
     text += noise_sentences.false_verdicts(findings)
-    yield Headline("Noise floor", text, "noise")
+    yield Headline(f"Noise floor{where}", text, "noise")
+
+
+def _where(findings: Findings, scope: Scope) -> str:
+    """The scope's label for a title, where there are several places."""
+    return f", {findings.label(scope)}" if len(findings.places) > 1 else ""
+
+
+def _first_scope(rows: Frame) -> Scope:
+    return min(Scope(row.machine, row.device) for row in rows.itertuples(index=False))

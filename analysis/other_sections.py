@@ -17,7 +17,7 @@ from analysis import (
 from analysis import formatting as show
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
-from analysis.parts import Plot, Section, plot
+from analysis.parts import Plot, Section, plot, with_rows
 from analysis.tables import slug
 from linear_lasagna.timing import MARGIN
 
@@ -31,7 +31,7 @@ def depth(findings: Findings) -> Section:
     exponents, ratios = growth.exponents(rows), growth.merge_ratios(rows)
     tables = [depth_tables.exponents(exponents)] if len(exponents) else []
     tables += [depth_tables.merge_ratios(ratios)] if len(ratios) else []
-    plots = [plot for scope in _scopes(rows) for plot in _depth_plots(scope, rows, ratios)]
+    plots = [plot for scope in _scopes(rows) for plot in _depth_plots(findings.label(scope), scope, rows, ratios)]
     lost = depth_tables.lost_observations(rows)
     tables += [depth_tables.precision_statuses(lost)] if len(lost) else []
     return Section("depth", title, intro, tuple(plots), tuple(tables))
@@ -42,7 +42,7 @@ def _scopes(rows: Frame) -> list[Scope]:
     return sorted(Scope(place.machine, place.device) for place in places)
 
 
-def _depth_plots(scope: Scope, rows: Frame, ratios: Frame) -> Iterator[Plot]:
+def _depth_plots(label: str, scope: Scope, rows: Frame, ratios: Frame) -> Iterator[Plot]:
     here, ratios = scope.of(rows), scope.of(ratios)
     if not len(growth.observed(here)):
         return
@@ -51,9 +51,7 @@ def _depth_plots(scope: Scope, rows: Frame, ratios: Frame) -> Iterator[Plot]:
     interval += "." if seeds >= 6 else ", too few for an interval."
     summary = growth.by_depth(here)
     worst = summary.loc[summary["median"].idxmax()]
-    caption = (
-        f"Relative L2 error in units of u against depth ({scope.device}), both axes logarithmic. Mark: median over "
-    )
+    caption = f"Relative L2 error in units of u against depth ({label}), both axes logarithmic. Mark: median over "
     caption += f"seeds. {interval} Solid: random signs; dashed: positive numbers; dotted: a guide ∝ √depth."
     alt = "Lines on two logarithmic axes, one panel per dtype. The largest median error is "
     alt += f"{show.significant(worst['median'])} u, {worst['way']}, {worst['dtype']}, {worst['signs']} signs, "
@@ -62,7 +60,7 @@ def _depth_plots(scope: Scope, rows: Frame, ratios: Frame) -> Iterator[Plot]:
     yield plot(name, caption, alt, "depth", depth_figures.error_by_depth(here))
     if len(ratios):
         least, most = ratios["median"].min(), ratios["median"].max()
-        caption = f"Error merged / error stacked on the same seed, against depth ({scope.device}). Below 1 the merged "
+        caption = f"Error merged / error stacked on the same seed, against depth ({label}). Below 1 the merged "
         caption += f"stack is more accurate. Mark: median over seeds. {interval} Solid: random signs; dashed: positive."
         alt = "Lines on two logarithmic axes, one panel per dtype. The median ratios lie between "
         alt += f"{show.significant(least)} and {show.significant(most)}."
@@ -93,18 +91,27 @@ def noise(findings: Findings) -> Section:
     intro += "What differs from one process to the next is in no number here."
     if not len(findings.noise):
         return Section("noise", title, "", empty="No control was timed.")
-    rows = findings.noise
+    scopes = with_rows(findings, findings.noise)
+    plots = tuple(_noise_plot(findings.label(scope), scope.of(findings.noise)) for scope in scopes)
+    notes = []
+    for scope in scopes:
+        place = f"{findings.label(scope)}: " if len(scopes) > 1 else ""
+        notes += [place + note for note in noise_sentences.notes(findings.within(scope)) if note]
+    return Section("noise", title, intro, plots, (other_tables.noise_floor(findings),), notes=tuple(notes))
+
+
+def _noise_plot(label: str, rows: Frame) -> Plot:
     false = int(rows["verdict"].isin(figures.DECIDED).sum())
-    caption = f"The control's time against the baseline's, n = {len(rows)} trials. Mark: median over blocks; line: "
+    caption = (
+        f"The control's time against the baseline's, {label}; n = {len(rows)} trials. Mark: median over blocks; line: "
+    )
     caption += (
         f"95 % interval for it. Band: the margin of {100 * MARGIN:g} %, within which no difference counts. Diamonds: "
     )
     caption += f"controls that the interval and the margin alone would call different ({false}). Linear up to 1 %."
     largest = show.significant(100 * abs(rows["ratio"] - 1).max(), 2)
     alt = f"Dots with intervals around zero, in order of size. The largest difference is {largest} %."
-    figure = plot("fig-noise", caption, alt, "noise", figures.noise(rows, MARGIN))
-    notes = tuple(note for note in noise_sentences.notes(findings) if note)
-    return Section("noise", title, intro, (figure,), (other_tables.noise_floor(findings),), notes=notes)
+    return plot("fig-noise", caption, alt, "noise", figures.noise(rows, MARGIN))
 
 
 def probes(findings: Findings) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from analysis import formatting as show
@@ -17,27 +18,33 @@ SHOWN_NAMES = 4
 
 def validity(findings: Findings) -> Table:
     """How many cells passed, were skipped or failed."""
-    counts = findings.cells.groupby(["group", "dtype", "device", "status"], sort=True).size()
+    counts = findings.cells.groupby(["machine", "group", "dtype", "device", "status"], sort=True).size()
     counts = counts.unstack("status", fill_value=0).reindex(columns=list(STATUSES), fill_value=0).reset_index()
     counts["way"] = ""
     columns = {
+        **_machine(counts),
         "group": lambda row: row.group,
         "dtype": lambda row: row.dtype,
         "device": lambda row: row.device,
         **{status: count_of(status) for status in STATUSES},
     }
     caption = "Cells that passed, were skipped, and failed. Only cells that passed were timed."
-    return table("validity", caption, ordered(counts), columns, "cells", (0, 1, 2))
+    return table("validity", caption, ordered(counts), columns, "cells", range(len(columns) - len(STATUSES)))
+
+
+def _machine(rows: Frame) -> dict[str, Any]:
+    """The column that names the machine, where there are several."""
+    return {"machine": lambda row: row.machine} if rows["machine"].nunique() > 1 else {}
 
 
 def reasons(cells: Frame) -> Frame:
     """Skipped and failed cells by reason: their number, and which ways, dtypes and problems they belong to."""
     lost = cells[cells["status"] != "ok"]
     rows = []
-    for (status, reason), group in lost.groupby(["status", "reason"], sort=True):
+    for (machine, status, reason), group in lost.groupby(["machine", "status", "reason"], sort=True):
         names = [", ".join(sorted(set(group[column]))) for column in ("way", "dtype", "device", "problem")]
-        rows.append((status, reason, len(group), *names))
-    frame = framed(rows, ["status", "reason", "cells", "ways", "dtypes", "devices", "problems"])
+        rows.append((machine, status, reason, len(group), *names))
+    frame = framed(rows, ["machine", "status", "reason", "cells", "ways", "dtypes", "devices", "problems"])
     return frame.sort_values(["status", "cells", "reason"], ascending=[True, False, True], kind="stable")
 
 
@@ -45,14 +52,15 @@ def oddities(cells: Frame) -> Frame:
     """Cells that passed with a finding, like `reasons`: one row per way, dtype and device, with the first finding."""
     odd = cells[(cells["status"] == "ok") & (cells["finding"] != "")]
     rows = []
-    for names, group in odd.groupby(["way", "dtype", "device"], sort=True):
+    for names, group in odd.groupby(["machine", "way", "dtype", "device"], sort=True):
         problems = ", ".join(sorted(set(group["problem"])))
         rows.append((*names, len(group), problems, group["finding"].iloc[0]))
-    return framed(rows, ["way", "dtype", "device", "cells", "problems", "finding"])
+    return framed(rows, ["machine", "way", "dtype", "device", "cells", "problems", "finding"])
 
 
 def oddities_table(rows: Frame) -> Table:
     columns = {
+        **_machine(rows),
         "way": lambda row: row.way,
         "dtype": lambda row: row.dtype,
         "device": lambda row: row.device,
@@ -61,11 +69,12 @@ def oddities_table(rows: Frame) -> Table:
         "finding": lambda row: Text(row.finding, kind="prose"),
     }
     caption = "Cells that passed with a finding, and were timed: the first finding of each. All names are in the CSV."
-    return table("findings", caption, rows, columns, "oddities", (0, 1, 2, 4, 5))
+    return table("findings", caption, rows, columns, "oddities", _wide(columns, "cells"))
 
 
 def reasons_table(rows: Frame) -> Table:
     columns = {
+        **_machine(rows),
         "status": lambda row: Text(row.status, kind=row.status),
         "reason": lambda row: Text(row.reason, kind="prose"),
         "cells": lambda row: str(row.cells),
@@ -75,7 +84,12 @@ def reasons_table(rows: Frame) -> Table:
     }
     caption = "Cells that were not timed, by reason. Skipped: the way cannot compute the problem there. Failed: it "
     caption += "raised an error, or its result was wrong. All names are in the CSV."
-    return table("reasons", caption, rows, columns, "reasons", (0, 1, 3, 4, 5))
+    return table("reasons", caption, rows, columns, "reasons", _wide(columns, "cells"))
+
+
+def _wide(columns: Mapping[str, Any], number: str) -> list[int]:
+    """The places of all columns but one, which holds numbers."""
+    return [place for place, name in enumerate(columns) if name != number]
 
 
 def _few(names: str) -> Text:

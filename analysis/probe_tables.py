@@ -155,5 +155,7 @@ def _keys(answers: Frame) -> list[Any]:
 def tf32(answers: Frame) -> str:
     """One sentence on TF32, per place where places differ."""
     rows = answers[answers["probe"] == "tf32"].drop_duplicates(["machine", "device", "result"])
-    said = [f"{row.result} on {row.device} ({row.note})" for row in rows.itertuples(index=False)]
+    several = len(rows[["machine", "device"]].drop_duplicates()) > 1
+    where = {row: f"{row.machine}, {row.device}" if several else row.device for row in rows.itertuples(index=False)}
+    said = [f"{row.result} on {where[row]} ({row.note})" for row in rows.itertuples(index=False)]
     return f"TF32 for float32 operands: {'; '.join(said)}." if said else ""

@@ -172,7 +172,7 @@ def conditions(findings: Findings) -> list[str]:
 
 def warnings(findings: Findings, context: Context) -> list[str]:
     """What a reader must know before believing a number."""
-    found = [line for line in (machines.warning(findings.records.found, findings.places()),) if line]
+    found = [line for line in (machines.warning(findings.records.found, findings.places),) if line]
     found += probe_tables.warnings(findings.probes)
     if context.dirty:
         found.append("The working tree differed from the commit: these numbers belong to no commit.")

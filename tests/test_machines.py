@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
 
 from analysis import machines, records, report, study
 from analysis.findings import Scope, find
+from analysis.headlines import headlines
 from analysis.machines import adopted, mixed, told
+from analysis.records import Record, Records
+from analysis.sections import sections
 from linear_lasagna.environment import (
     FINGERPRINT,
     environment,
@@ -60,15 +65,58 @@ def test_two_machines_of_one_host_name_never_blend(tmp_path, changes):
 
 
 @pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))
-def test_the_page_says_so_first(tmp_path, changes):
-    loaded = two_machines(tmp_path / "records", **changes)
-    [line] = report.warnings(find(loaded, None), report.Context(version="0"))
+def test_in_what_machines_differ_is_told(tmp_path, changes):
+    loaded = two_machines(tmp_path, **changes)
+    line = machines.warning(loaded.found, [(record.machine, "cpu") for record in loaded])
     assert line.startswith("These results are of 2 machines, each shown apart and never compared: ")
     assert all(record.machine in line for record in loaded)
     differing = {"cpu_capability": "instruction sets"}.get(next(iter(changes)), next(iter(changes)).replace("_", " "))
     assert line.endswith(f"differ: {differing}.")
+
+
+def test_the_page_says_so_first(tmp_path):
+    loaded = two_machines(tmp_path / "records", threads=1)
     page = report.render(loaded, None, tmp_path / "out", report.Context(version="0")).read_text(encoding="utf-8")
     assert page.index('class="banner bad"') < page.index("These results are of 2 machines") < page.index("The answer")
+
+
+SHARED = ("problems", "missing")  # of no machine: the catalogue's numbers, and what nobody has run
+
+
+def test_what_is_said_of_a_machine_is_the_same_beside_another(tmp_path):
+    """Every CSV: a machine's rows are those that a report of it alone has."""
+    synthetic.study(tmp_path)
+    first = records.load(tmp_path)
+    environment = synthetic.ENVIRONMENT | {"cores": 64}
+    second = [replace(r.trial, environment=environment) for r in first if r.trial.dtype == "float32"]
+    made = [replace(r, machine=told(HOST, r.trial.environment)) for r in first]
+    made += [Record(trial, "stacks", told(HOST, environment)) for trial in second]
+    rows = [
+        synthetic.precision(seeds).assign(machine=m)
+        for seeds, m in zip((8, 6), dict.fromkeys(r.machine for r in made), strict=True)
+    ]
+    both = report.frames(find(Records(tuple(made)), pandas.concat(rows)))
+    assert {name for name, frame in both.items() if "machine" not in frame} <= set(SHARED)
+    for machine, own in zip(dict.fromkeys(r.machine for r in made), rows, strict=True):
+        alone = report.frames(find(Records(tuple(r for r in made if r.machine == machine)), own))
+        for name in alone.keys() - set(SHARED):
+            here = both[name][both[name]["machine"] == machine].reset_index(drop=True)
+            pandas.testing.assert_frame_equal(here, alone[name].reset_index(drop=True), check_dtype=False, obj=name)
+
+
+def test_sentences_are_of_one_machine_each(tmp_path):
+    """Two titles, each with its machine; the control of one is not counted with the other's."""
+    loaded = two_machines(tmp_path, cores=64)
+    rows = [synthetic.precision(6).assign(machine=record.machine) for record in loaded]
+    found = find(loaded, pandas.concat(rows))
+    said = headlines(found)
+    assert len({(line.title, line.anchor) for line in said}) == len(said)
+    noise = [line for line in said if line.title.startswith("Noise floor")]
+    assert [line.title for line in noise] == [f"Noise floor, {found.label(scope)}" for scope in found.scopes]
+    assert all("of 1 control" in line.text for line in noise)
+    assert all(any(record.machine in line.title for record in loaded) for line in said)
+    captions = [part.caption for section in sections(found) for part in (*section.plots, *section.tables)]
+    assert len(captions) == len(set(captions))
 
 
 def test_one_machine_has_no_banner_and_no_name_in_captions(tmp_path):
