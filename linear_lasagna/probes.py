@@ -26,6 +26,7 @@ Answer: TypeAlias = tuple[str, bool | None, str]  # result, ok, note
 Probe: TypeAlias = Callable[[str, torch.dtype, str], Answer]
 
 CHANNELS, QUESTIONS, OUTPUTS = 64, 48, 10  # of the 3x3 layer whose sums are examined: fan-in 576
+UNKNOWN = "no order of plain roundings, to nearest or toward zero, gives its bits"
 WIDE = 64  # positions per axis of an image that is large enough for every thread to get a part
 
 
@@ -151,16 +152,17 @@ def accumulator_width(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: significand bits of the running sum, and whether it is rounded to the storage dtype on its way."""
     how = _examined(method, dtype, device)
     if how.order is None:
-        return "unknown", None, "it does not add up in the order of a tree"
-    note = f"rounded to {dtype_name(dtype)} {len(how.stored)} times before the end" if how.stored else ""
-    return f"{how.bits} bits", None, note
+        return "unknown", None, UNKNOWN
+    notes = [f"rounded to {dtype_name(dtype)} {len(how.stored)} times before the end"] * bool(how.stored)
+    notes += ["rounded toward zero"] * how.truncated
+    return f"{how.bits} bits", None, ", ".join(notes)
 
 
 def summation_order(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: in how many running sums 576 products are added, and how many the longest takes up."""
     order = _examined(method, dtype, device).order
     if order is None:
-        return "unknown", None, "it does not add up in the order of a tree"
+        return "unknown", None, UNKNOWN
     fused = sum(each.fused for each in order.sums())
     longest = len(order.longest.single)
     result = "one after another" if longest == order.length else f"{order.chains} running sums of up to {longest}"
@@ -171,7 +173,7 @@ def fused_products(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: is a product rounded before it is added?"""
     how = _examined(method, dtype, device)
     if how.order is None:
-        return "unknown", None, "it does not add up in the order of a tree"
+        return "unknown", None, UNKNOWN
     if how.bits >= 2 * SIGNIFICAND_BITS[dtype]:
         return "exact", None, "the accumulator holds any product"
     return ("fused" if how.fused else "rounded"), None, ""

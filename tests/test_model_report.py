@@ -13,11 +13,15 @@ from torch import nn
 import linear_lasagna.models.deciding
 import linear_lasagna.models.measuring
 import linear_lasagna.models.predicting
-from linear_lasagna import calibration
+from linear_lasagna import Kernel, Layer, calibration
 from linear_lasagna.calibration import Costs, Curve
+from linear_lasagna.merging import merge_stack
+from linear_lasagna.methods.direct import direct
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models import Report, merge_model
 from linear_lasagna.planning import Plan
+from linear_lasagna.rounding.order import Accumulation, Sum, blocked
+from linear_lasagna.rounding.variance import layer_error
 from linear_lasagna.timing import Timing
 
 
@@ -94,6 +98,52 @@ def test_predicted_error(monkeypatch, block, channels, dtype):
         exact = copy.deepcopy(model).double()(x.double())
         error = relative_l2(merged(x).double() - exact, exact)
     assert least / 1.2 < error < most * 1.08
+
+
+def test_predicted_error_of_weights_that_underflow():
+    """What merged weights below the least normal number lose is known, and no variance (float16)."""
+    small = [
+        0.0002 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        for shape in ((128, 16, 1, 1), (16, 128, 3, 3))
+    ]
+    kernel, layer = merge_stack(
+        [Kernel(w.half().double()) for w in small], [Layer(128, 1).expand(2), Layer(16, 3).expand(2)]
+    )
+    x = 1000 * torch.randn(1, 16, 20, 20, generator=torch.Generator().manual_seed(1)).half()
+    exact = nn.functional.conv2d(x.double(), kernel.weight)
+    error = relative_l2(nn.functional.conv2d(x, kernel.weight.half()).double() - exact, exact)
+    least, most = linear_lasagna.models.predicting.predicted(x, kernel, layer)
+    assert error > 0.01
+    assert least * 0.9 < error < most * 1.1
+
+
+def test_predicted_error_of_a_constant_image():
+    """Sums of 3844 equal terms: what their order makes of them lies in the range, 28 times above independent errors."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 62, bias=False), nn.BatchNorm2d(1)).eval()
+    model[0].weight.data.fill_(1.0)
+    x = (torch.ones(1, 1, 62, 62) * 242 / 62 / 62).pow(2)
+    merged, report = merge_model(model, x)
+    with torch.no_grad():
+        exact = copy.deepcopy(model).double()(x.double())
+        error = relative_l2(merged(x).double() - exact, exact)
+    least, most = report.runs[0].predicted_error
+    assert least * (1 - 1e-6) <= error <= most * (1 + 1e-6)
+
+
+BLOCKED = {"8": blocked(37, 8), "16": blocked(37, 16), "from the bias": Sum((36, blocked(36, 9)))}
+
+
+@pytest.mark.parametrize("order", BLOCKED.values(), ids=BLOCKED)
+def test_predicted_range_covers_other_orders(order):
+    """Those that libraries use lie between the shortest running sums and the longest, but for chance."""
+    draw = torch.Generator().manual_seed(3)
+    kernel = Kernel(torch.randn(8, 4, 3, 3, generator=draw), 5 * torch.randn(8, generator=draw))
+    x, layer = torch.randn(1, 4, 12, 12, generator=draw), Layer(8, 3, bias=True).expand(2)
+    how = Accumulation(order, 24)
+    y = direct(x.double(), Kernel(*(part.double() for part in kernel)), layer)
+    own = layer_error(x.double(), Kernel(*(part.double() for part in kernel)), layer, torch.float32, how)
+    least, most = linear_lasagna.models.predicting.predicted(x, kernel, layer)
+    assert least / 1.1 < relative_l2(own.bias, y) < most * 1.1
 
 
 def seconds(before, after):

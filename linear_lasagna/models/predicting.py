@@ -1,35 +1,33 @@
 """The rounding error to expect of what was merged, from a few outputs of every convolution, without timing or probing.
 
 `rounding.predict_error` asks the library how it adds up, which takes seconds for a large layer. Here the order of
-summation is left open: pairwise, sequential, and sequential from the bias on, as libraries differ, give a range.
+summation is left open: one running sum, from the bias on or up to it, blocks and pairs give a range. The kernel's own
+rounding is known, and so is what the terms that are looked at lose in each of these orders.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy
 import torch
 from torch import fx
-from torch.nn import functional
 
-from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator
+from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
 from linear_lasagna.merging import merge_stack
 from linear_lasagna.methods.views import windows
 from linear_lasagna.metrics import relative_l2
-from linear_lasagna.models.layers import MODULES
 from linear_lasagna.models.steps import Step
 from linear_lasagna.models.values import wide
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.roundings import Roundings
-from linear_lasagna.rounding.variance import rounding_error, storage_error
+from linear_lasagna.rounding.order import ORDERS, Accumulation, Sum
+from linear_lasagna.rounding.replay import Terms, replay
+from linear_lasagna.rounding.variance import Error, product_terms, storage_error, stored
 
-Sums: TypeAlias = Callable[[torch.Tensor], list[Roundings]]
-
-POSITIONS, CHANNELS = 8, 8  # of the outputs that are looked at
+POSITIONS, CHANNELS = 64, 16  # of the outputs that are looked at
 
 
 class Range(NamedTuple):
@@ -70,12 +68,10 @@ class _Predicting(fx.Interpreter):
 
 
 def _computed(module: Any, steps: Sequence[Step]) -> tuple[Kernel, ExpandedLayer]:
-    """The steps as one convolution, right inside the border, in the module's dtype where it is this convolution.
+    """The steps as one convolution, right inside the border, as it was before its numbers were rounded.
 
     Where the module rescales its outputs, they are meant before that.
     """
-    if len(steps) == 1 and type(module) in MODULES.values():
-        return Kernel(module.weight, module.bias), steps[0].layer
     none = (0,) * len(steps[0].layer.kernel_size)
     layers = [steps[0].layer, *(replace(step.layer, padding=none) for step in steps[1:])]
     kernel, layer = merge_stack([step.kernel() for step in steps], layers, torch.float64)
@@ -93,17 +89,32 @@ def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> Range:
     """
     channels = _spread(layer.out_channels, CHANNELS)
     weight = wide(kernel.weight[channels]).flatten(1)
+    bias = None if kernel.bias is None else wide(kernel.bias[channels])
     seen = _seen(x, layer, channels)
-    products = seen * weight
-    variance = (seen.square() * storage_error(weight, x.dtype).variance).sum(-1)
-    if kernel.bias is not None:
-        bias = wide(kernel.bias[channels])
-        products = torch.cat([products, bias.expand(len(products), -1).unsqueeze(-1)], -1)
-        variance = variance + storage_error(bias, x.dtype).variance
-    found = [_relative(products, variance, x.dtype, sums) for sums in (_pairwise, _sequential)]
-    if kernel.bias is not None:  # oneDNN's kernels for AVX2 start from it
-        found.append(_relative(products.roll(1, -1), variance, x.dtype, _sequential))
+    y = (seen * weight).sum(-1) + (0.0 if bias is None else bias)
+    numbers = carried(seen, storage_error(weight, x.dtype), None if bias is None else storage_error(bias, x.dtype))
+    terms = product_terms(seen, stored(weight, x.dtype), None if bias is None else stored(bias, x.dtype))
+    n = weight.shape[1] + (bias is not None)
+    errors = [summed(terms, order(n, bias is not None), y, numbers, x.dtype) for order in ORDERS.values()]
+    found = [relative_l2(torch.stack([error.bias, error.variance.sqrt()]), y) for error in errors]
     return Range(min(found), max(found))
+
+
+def carried(seen: torch.Tensor, weight: Error, bias: Error | None) -> Error:
+    """What errors of the weight and the bias make of what is seen: (outputs, channels)."""
+    mean, variance = (seen * weight.bias).sum(-1), (seen.square() * weight.variance).sum(-1)
+    return Error(mean, variance) if bias is None else Error(mean + bias.bias, variance + bias.variance)
+
+
+def summed(terms: Terms, order: Sum, y: torch.Tensor, numbers: Error, dtype: torch.dtype) -> Error:
+    """The errors of outputs whose terms are added in an order. numbers: what the terms' own errors make of y."""
+    running = accumulator(dtype)
+    errors = replay(terms, Accumulation(order, SIGNIFICAND_BITS[running]), dtype).errors
+    mean = numbers.bias + torch.from_numpy(errors)
+    if running is dtype:
+        return Error(mean, numbers.variance)
+    last = storage_error(y + mean, dtype, numbers.variance)
+    return Error(mean + last.bias, numbers.variance + last.variance)
 
 
 def _spread(number: int, most: int) -> list[int]:
@@ -120,29 +131,3 @@ def _seen(x: torch.Tensor, layer: ExpandedLayer, channels: Sequence[int]) -> tor
     per_group = x.shape[1] // layer.groups
     starts = [channel * layer.groups // layer.out_channels * per_group for channel in channels]
     return torch.stack([patches[:, start : start + per_group].flatten(1) for start in starts], 1)
-
-
-def _relative(products: torch.Tensor, variance: torch.Tensor, dtype: torch.dtype, sums: Sums) -> float:
-    """products: (outputs, channels, n); variance: of the errors from elsewhere, (outputs, channels)."""
-    running = accumulator(dtype)
-    errors = [rounding_error(each, SIGNIFICAND_BITS[running], LEAST_EXPONENT[running]) for each in sums(products)]
-    y = products.sum(-1)
-    if running is not dtype:
-        errors.append(storage_error(y.unsqueeze(-1), dtype))
-    bias = torch.stack([error.bias.sum(-1) for error in errors]).sum(0)
-    return relative_l2(torch.stack([bias, (sum(error.variance.sum(-1) for error in errors) + variance).sqrt()]), y)
-
-
-def _sequential(products: torch.Tensor) -> list[Roundings]:
-    """One running sum; its first product is rounded by itself, all others with the sum."""
-    return [Roundings(products.cumsum(-1), products)]
-
-
-def _pairwise(products: torch.Tensor) -> list[Roundings]:
-    """Halves, each summed likewise: neighbours first, level by level."""
-    found = [Roundings(products[..., ::2], products[..., ::2])]
-    while products.shape[-1] > 1:
-        left, right = products[..., ::2], functional.pad(products[..., 1::2], (0, products.shape[-1] % 2))
-        products = left + right
-        found.append(Roundings(products, right))
-    return found

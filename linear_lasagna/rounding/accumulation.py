@@ -6,7 +6,9 @@ one question. A bias is numbered as the last term; it may be added first, last o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -14,8 +16,13 @@ import torch
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import ExpandedLayer, Kernel
+from linear_lasagna.rounding.asking import Adder, Questions
+from linear_lasagna.rounding.order import Accumulation, Order, Sum
 from linear_lasagna.rounding.parts import asked_shapes, unpadded
-from linear_lasagna.rounding.questions import Accumulation, Questions, confirmed, examine
+from linear_lasagna.rounding.questions import examine
+from linear_lasagna.rounding.rows import factor, fits, random_rows
+
+ALIKE = 4  # random sums by which channels are compared
 
 
 def accumulation(
@@ -50,7 +57,7 @@ def _accumulation(
         found = _asked(method, layer, part, dtype, device, conditions) or found
         if found is not None and (part == shape or _holds(found, method, layer, shape, dtype, device)):
             break
-    return found or declared(method, layer, shape, dtype)
+    return found or Accumulation(None, SIGNIFICAND_BITS[accumulator(dtype)])
 
 
 @lru_cache(maxsize=1024)
@@ -71,15 +78,20 @@ def _holds(
 ) -> bool:
     """Whether the whole image answers as the part did."""
     questions = method_questions(method, layer, shape, dtype, device)
-    return questions is not None and found.order is not None and confirmed(questions, found.order)
+    return questions is not None and fits(questions, found)
 
 
-def declared(method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype) -> Accumulation:
-    """What is believed without asking: the usual accumulator; roundings to storage as the method declares them."""
-    n = layer.fan_in(shape[1]) + layer.bias
+def assumed(method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torch.dtype, order: Order) -> Accumulation:
+    """What is believed without asking, but for the order: the usual accumulator, and the roundings that are declared.
+
+    What a method rounds to storage on its way is taken to be the sums over the channels, one per tap.
+    """
+    n, bits = layer.fan_in(shape[1]), SIGNIFICAND_BITS[accumulator(dtype)]
     parts = METHODS[method].roundings(layer) - layer.bias
-    stored = tuple(n * part // parts - 1 for part in range(1, parts)) if accumulator(dtype) is not dtype else ()
-    return Accumulation(None, SIGNIFICAND_BITS[accumulator(dtype)], True, stored)
+    if parts == 1 or accumulator(dtype) is dtype:
+        return Accumulation(order(n + layer.bias, layer.bias), bits)
+    sums = [order(n // parts, False).renumbered(range(part, n, parts)) for part in range(parts)]
+    return Accumulation(Sum((*[n] * layer.bias, *sums)), bits, stored=tuple(range(layer.bias, layer.bias + parts - 1)))
 
 
 def method_questions(
@@ -92,13 +104,28 @@ def method_questions(
     if not inside.any():
         return None
 
-    def adder(terms: torch.Tensor, value: float) -> torch.Tensor:
-        table = torch.zeros(layer.out_channels, terms.shape[1], dtype=dtype)
-        table[: len(terms)] = terms
-        table = table.to(device)
+    def outputs(table: torch.Tensor, value: float) -> torch.Tensor:
+        """What most positions of each channel answer: (out,)."""
+        table = table.to(device, dtype)
         kernel = Kernel(table[:, :n].reshape(weight_shape), table[:, n] if layer.bias else None)
         x = torch.full(shape, value, dtype=dtype, device=device)
         y = METHODS[method](x, kernel, layer).cpu().to(torch.float64)
-        return y.transpose(0, 1).flatten(1)[: len(terms), inside].median(1).values
+        return y.transpose(0, 1).flatten(1)[:, inside].median(1).values
 
-    return Questions(adder, n + layer.bias, layer.out_channels, dtype, layer.bias)
+    def adder(terms: torch.Tensor, value: float) -> torch.Tensor:
+        table = torch.zeros(layer.out_channels, n + layer.bias, dtype=torch.float64)
+        table[asked[: len(terms)]] = terms
+        return outputs(table, value)[asked[: len(terms)]]
+
+    questions = Questions(adder, n + layer.bias, layer.out_channels, dtype, layer.bias)
+    asked = alike(outputs, questions)
+    return None if 2 * len(asked) <= layer.out_channels else replace(questions, rows=len(asked))
+
+
+def alike(outputs: Adder, questions: Questions) -> list[int]:
+    """The channels, the most that there are, which answer as one: libraries may add the last few in another order."""
+    rows = random_rows(questions, SIGNIFICAND_BITS[accumulator(questions.dtype)], ALIKE)[:ALIKE]
+    value = factor(questions.dtype)
+    answers = torch.stack([outputs(row.expand(questions.rows, -1), value) for row in rows], 1).tolist()
+    ((common, _),) = Counter(map(tuple, answers)).most_common(1)
+    return [channel for channel, answer in enumerate(answers) if tuple(answer) == common]

@@ -10,6 +10,7 @@ import torch
 
 from linear_lasagna.merging.order import Order, fold, merge_order
 from linear_lasagna.merging.pairs import Pair, pair, through
+from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.spread import KernelErrors, Setting, Spread, exactly, layer_spread
 from linear_lasagna.rounding.variance import storage_error
@@ -30,17 +31,22 @@ def merged_kernel(
     kernels: float64. The result is rounded to the setting's dtype at the end. Whether the merged convolution is right
     at the border is not asked.
     """
-    order = merge_order(tuple(layers), kernels[0].weight.shape[1] * layers[0].groups)
-    found = _merge(order, kernels, layers, replace(setting, dtype=merge_dtype, method="direct"))
-    if merge_dtype is not setting.dtype:
-        found = Numbers(_rounded(found.weight, setting.dtype), found.bias and _rounded(found.bias, setting.dtype))
+    if merge_dtype is not setting.dtype:  # the suite merges in float64 else, next to which its errors are none
+        merged = summed_kernel(kernels, layers, merge_dtype)
+        bias = None if merged.bias is None else _rounded(exactly(merged.bias), setting.dtype)
+        found = Numbers(_rounded(exactly(merged.weight), setting.dtype), bias)
+    else:
+        order = merge_order(tuple(layers), kernels[0].weight.shape[1] * layers[0].groups)
+        found = _merge(order, kernels, layers, replace(setting, method="direct"))
     values, mean, variance = (Kernel(*part) for part in zip(found.weight, found.bias or (None,) * 3, strict=True))
     return values, KernelErrors(mean, variance)
 
 
 def _rounded(numbers: Spread, dtype: torch.dtype) -> Spread:
-    last = storage_error(numbers.values, dtype)
-    return Spread(numbers.values, numbers.bias + last.bias, numbers.variance + last.variance)
+    """The numbers and what rounding them once more adds to their errors."""
+    values, bias, variance = numbers
+    last = storage_error(values + bias, dtype, variance)
+    return Spread(values, bias + last.bias, variance + last.variance)
 
 
 def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], merging: Setting) -> Numbers:
@@ -75,12 +81,10 @@ def merged_bias(both: Pair, first: Numbers, second: Numbers, merge_dtype: torch.
     def seen(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
         return through(matrix, vector, both.second.groups)
 
-    matrix, matrix_mean, matrix_variance = (part.flatten(2).sum(2) for part in second.weight)
-    matrix_variance = matrix_variance + storage_error(matrix, merge_dtype).variance
+    matrix = _rounded(Spread(*(part.flatten(2).sum(2) for part in second.weight)), merge_dtype)
     values, mean, variance = first.bias
-    product = seen(matrix, values)
-    added = second.bias or exactly(torch.zeros_like(product))
-    bias = product + added.values
-    carried = seen(matrix.square(), variance) + seen(matrix_variance, values.square()) + added.variance
-    own = sum(storage_error(part, merge_dtype).variance for part in (product, bias))
-    return Spread(bias, seen(matrix, mean) + seen(matrix_mean, values + mean) + added.bias, carried + own)
+    mean_seen = seen(matrix.values, mean) + seen(matrix.bias, values + mean)
+    variance_seen = seen(matrix.values.square(), variance) + seen(matrix.variance, values.square())
+    product = _rounded(Spread(seen(matrix.values, values), mean_seen, variance_seen), merge_dtype)
+    added = second.bias or exactly(torch.zeros_like(product.values))
+    return _rounded(Spread(*(a + b for a, b in zip(product, added, strict=True))), merge_dtype)

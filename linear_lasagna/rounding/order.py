@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -33,6 +34,18 @@ class Sum:
                 yield from term.numbers()
             else:
                 yield term
+
+    def renumbered(self, numbers: Sequence[int]) -> Sum:
+        """The same order of terms with other numbers: numbers[i] for i."""
+        found = (term.renumbered(numbers) if isinstance(term, Sum) else numbers[term] for term in self.terms)
+        return Sum(tuple(found), self.fused)
+
+    def started(self, swapped: Callable[[Term, Term], bool]) -> Sum:
+        """The same tree, in which a running sum's first number and what is added to it are swapped where asked for."""
+        terms = tuple(term.started(swapped) if isinstance(term, Sum) else term for term in self.terms)
+        if len(terms) > 1 and isinstance(terms[0], int) and swapped(*terms[:2]):
+            terms = (terms[1], terms[0], *terms[2:])
+        return Sum(terms, self.fused)
 
     @property
     def length(self) -> int:
@@ -68,6 +81,23 @@ class Sum:
         return self.length
 
 
+@dataclass(frozen=True)
+class Accumulation:
+    """How one output is added up.
+
+    order: of the products, numbered as weight[o].flatten() is, and of the bias; None where it could not be found.
+    bits: of the running sum's significand. fused: whether a product is added without being rounded first.
+    stored: after which terms of the outermost sum the running sum is rounded to the storage dtype.
+    truncated: whether the running sum is rounded toward zero, as tensor cores do, instead of to nearest.
+    """
+
+    order: Sum | None
+    bits: int
+    fused: bool = True
+    stored: tuple[int, ...] = ()
+    truncated: bool = False
+
+
 def sequential(n: int) -> Sum:
     """n terms, one after another."""
     return Sum(tuple(range(n)))
@@ -86,3 +116,19 @@ def pairwise(n: int, start: int = 0) -> Sum:
     half = (n + 1) // 2
     right = pairwise(n - half, start + half) if n > 3 else start + half
     return Sum((pairwise(half, start), right))
+
+
+def bias_first(n: int, bias: bool) -> Sum:
+    """One after another, from the bias on: it is the last of the n numbers."""
+    return Sum((n - 1, *range(n - 1))) if bias else sequential(n)
+
+
+Order: TypeAlias = Callable[[int, bool], Sum]  # of n terms, of which the last may be a bias
+
+# What libraries do lies between these: one running sum, and many short ones.
+ORDERS: dict[str, Order] = {
+    "bias first": bias_first,
+    "bias last": lambda n, bias: sequential(n),
+    "blocked": lambda n, bias: blocked(n, max(2, math.isqrt(n))),
+    "pairwise": lambda n, bias: pairwise(n),
+}

@@ -1,15 +1,17 @@
 """The error that rounding will make in a convolution, a stack or a merged stack, predicted before it is computed.
 
-Rounding errors are taken as independent, of mean zero and uniform over one ulp, so that their variances add up:
+What is rounded is known before it is rounded, but for what earlier roundings made of it. So sums are formed again,
+rounding by rounding, in the order and to the bits that the method was found to use (`accumulation`); of large layers
+some outputs' sums. Errors b that are known are carried on as they are, and variances V of those that are not add up:
 
-    V_l = (W_l o W_l) * V_{l-1} + R_l,        predicted error = sqrt(sum V_L) / ||y||_2
+    b_l = W_l * b_{l-1} + mean of R_l,    V_l = (W_l o W_l) * V_{l-1} + variance of R_l
+    predicted error = sqrt(sum b_L**2 + V_L) / ||y||_2
 
-R_l is the variance that layer l's own roundings add to an output: ulp(s)**2 / 12 for every number s that is rounded on
-its way. The numbers come from a float64 forward pass; which partial sums are rounded, and to how many bits, is found by
-calling the method (`accumulation`). Nothing is fitted. Overflow is not predicted.
+R_l is what layer l's own roundings add to an output. Nothing is fitted. Overflow is not predicted, and in float64, in
+which the exact values are computed too, later layers' roundings are like those that are predicted, not the same.
 
-Sources: rounding errors as independent random variables, Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815; their
-variances, Fang and Chen, arXiv 2405.07537; the recursion over layers is this suite's own.
+Sources: variances of rounding errors, Fang and Chen, arXiv 2405.07537, Higham and Mary, SIAM J. Sci. Comput. 41 (2019),
+A2815; the order of summation, FPRev, arXiv 2411.00442; the recursion over layers is this suite's own.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from linear_lasagna.methods.direct import direct
 from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
-from linear_lasagna.rounding.order import pairwise, sequential
+from linear_lasagna.rounding.order import ORDERS
 from linear_lasagna.rounding.spread import Setting, Spread, exactly, layer_spread, stack_spread
 from linear_lasagna.schedules import SCHEDULES, everywhere, inside
 
@@ -42,8 +44,11 @@ def predict_error(
     """The relative L2 error to expect of the layers applied to x, dimensionless.
 
     x: (batch, channels, *size) in float16, bfloat16, float32 or float64, the kernels likewise: their dtype and device
-    are what is computed in. It is the root of the expected square; a measured error scatters around it, the less the
-    more outputs there are. Where an order of summation cannot be found, sums are taken to run one after another.
+    are what is computed in. It is the root of the expected square. For small layers, and in 16 bits, the measured error
+    hardly differs; else it scatters around it, widely where few outputs make up the norm, as with heavy-tailed inputs,
+    and where errors have few independent parts, as in deep narrow stacks, however many outputs there are. Where the way
+    of adding up cannot be found, sums are taken to run one after another from the bias on, rounded to nearest:
+    `predict_error_range` tells whether that is so, and what other orders would make of it.
     Raises ValueError for an unknown schedule, method or dtype, kernels that do not fit and a stack that cannot be
     merged, NotImplementedError where the method cannot compute a layer.
     """
@@ -60,12 +65,13 @@ def predict_error_range(
 ) -> tuple[float, float]:
     """(least, most): `predict_error` for the best and the worst order of those sums whose order cannot be found.
 
-    The best is pairwise, the worst sequential; both ends are equal where all orders were found. Raises as it does.
+    The orders are pairwise, blocked and sequential, from the bias on or up to it; both ends are equal where all orders
+    were found. An adder that was not understood, as one that compensates, may leave the range. Raises as it does.
     """
     setting = Setting(x.dtype, str(x.device), method)
-    ends = (replace(setting, unknown=order) for order in (pairwise, sequential))
-    least, most = sorted(_spread(x, kernels, layers, end, schedule).relative_l2() for end in ends)
-    return least, most
+    ends = [replace(setting, unknown=order) for order in ORDERS.values()]
+    found = [_spread(x, kernels, layers, end, schedule).relative_l2() for end in ends]
+    return min(found), max(found)
 
 
 @torch.no_grad()

@@ -5,87 +5,23 @@ Each question is a row of terms, of which most are zero or units. Masks: FPRev (
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
-from linear_lasagna.rounding.order import Sum
+from linear_lasagna.rounding.asking import HUGE, UNITS, Questions
+from linear_lasagna.rounding.order import Accumulation, Sum
 from linear_lasagna.rounding.reveal import reveal
+from linear_lasagna.rounding.rows import fitting
 
-# adder(terms, value): (questions, n) -> (questions,), both float64: sums of value * term, the bias's not multiplied.
-Adder: TypeAlias = Callable[[torch.Tensor, float], torch.Tensor]
-
-# Unit terms, and terms that absorb any number of them in every accumulator and overflow in none.
-UNITS = {torch.float16: 2.0**-24, torch.bfloat16: 1.0, torch.float32: 1.0, torch.float64: 1.0}
-HUGE = {torch.float16: 2.0**15, torch.bfloat16: 2.0**100, torch.float32: 2.0**100, torch.float64: 2.0**300}
 WIDEST = 64  # significands of this many bits and more are not told apart
 
 PAIRS = 32  # on which a revealed order is checked
 
 
-@dataclass(frozen=True)
-class Accumulation:
-    """How one output is added up.
-
-    order: of the products, numbered as weight[o].flatten() is, and of the bias; None where it could not be found.
-    bits: of the running sum's significand. fused: whether a product is added without being rounded first.
-    stored: after which terms of the outermost sum the running sum is rounded to the storage dtype.
-    """
-
-    order: Sum | None
-    bits: int
-    fused: bool = True
-    stored: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What is asked: an adder of n terms of `dtype`, `rows` questions a call. bias: whether the last term is one."""
-
-    adder: Adder
-    n: int
-    rows: int
-    dtype: torch.dtype
-    bias: bool = False
-
-    def ask(self, questions: Sequence[dict[int, float]], units: range = range(0)) -> list[float]:
-        """The sums, in units, of terms given by number; of the others those in `units` are units, the rest zero."""
-        unit, found = UNITS[self.dtype], []
-        for start in range(0, len(questions), self.rows):
-            part = questions[start : start + self.rows]
-            table = torch.zeros(len(part), self.n, dtype=torch.float64)
-            table[:, units.start : units.stop] = unit
-            given = [(row, number, value) for row, each in enumerate(part) for number, value in each.items()]
-            if given:
-                rows, numbers, values = (list(column) for column in zip(*given, strict=True))
-                table[rows, numbers] = torch.tensor(values, dtype=torch.float64)
-            found += (self.adder(table, 1.0) / unit).tolist()
-        return found
-
-    def lost(self, questions: Sequence[dict[int, float]]) -> list[int]:
-        """How many of n units do not survive, for each question; -1 where a sum is not finite.
-
-        No more units are given at a time than the storage dtype can count.
-        """
-        kept, step = [0.0] * len(questions), 2 ** SIGNIFICAND_BITS[self.dtype]
-        for start in range(0, self.n, step):
-            found = self.ask(questions, range(start, min(start + step, self.n)))
-            kept = [a + b for a, b in zip(kept, found, strict=True)]
-        return [self.n - round(count) if math.isfinite(count) else -1 for count in kept]
-
-    def subtree_sizes(self, i: int, others: Sequence[int]) -> list[int]:
-        """For each j of others the number of terms in the least subtree with i and j; -1 where there is no telling."""
-        huge = HUGE[self.dtype]
-        return self.lost([{i: huge, j: -huge} for j in others])
-
-
 def examine(questions: Questions) -> Accumulation | None:
-    """How the adder adds; None where it does not add in the order of a tree, or loses units by themselves."""
+    """How the adder adds; None where no sums in the order of a tree have its bits, or where it loses units as such."""
     n, precision = questions.n, SIGNIFICAND_BITS[questions.dtype]
     if questions.lost([{}]) != [0]:
         return None
@@ -95,7 +31,7 @@ def examine(questions: Questions) -> Accumulation | None:
     bits = running_bits(questions, order) if n > 2 else SIGNIFICAND_BITS[accumulator(questions.dtype)]
     stored = stored_after(questions, order) if bits > precision else ()
     fused = bits >= 2 * precision or n - questions.bias < 2 or multiplies_fused(questions, order)
-    return Accumulation(order, bits, fused, stored)
+    return fitting(questions, Accumulation(order, bits, fused, stored))
 
 
 def confirmed(questions: Questions, order: Sum) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
+from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.accumulation import accumulation
-from linear_lasagna.rounding.order import Sum, sequential
-from linear_lasagna.rounding.variance import layer_error
-
-Order: TypeAlias = Callable[[int], Sum]
+from linear_lasagna.rounding.accumulation import accumulation, assumed
+from linear_lasagna.rounding.order import Order, bias_first
+from linear_lasagna.rounding.variance import layer_error, storage_error
 
 
 class KernelErrors(NamedTuple):
@@ -49,7 +48,7 @@ class Setting:
     dtype: torch.dtype
     device: str
     method: str
-    unknown: Order = sequential
+    unknown: Order = bias_first
 
 
 def stack_spread(x: Spread, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], setting: Setting) -> Spread:
@@ -63,14 +62,22 @@ def layer_spread(
     x: Spread, kernel: Kernel, layer: ExpandedLayer, setting: Setting, errors: KernelErrors | None = None
 ) -> Spread:
     """What a layer makes of x and its errors. kernel: float64; errors: of the numbers that are used instead of it."""
-    how = accumulation(setting.method, layer, x.values.shape, setting.dtype, setting.device)
+    shape = x.values.shape
+    how = accumulation(setting.method, layer, shape, setting.dtype, setting.device)
     if how.order is None:
-        how = replace(how, order=setting.unknown(layer.fan_in(x.values.shape[1]) + layer.bias))
+        how = assumed(setting.method, layer, shape, setting.dtype, setting.unknown)
     y, bias = direct(x.values, kernel, layer), direct(x.bias, Kernel(kernel.weight), layer)
     variance = direct(x.variance, Kernel(kernel.weight.square()), layer)
+    used = kernel
     if errors is not None:
+        weight, shift = errors.bias
+        used = Kernel(kernel.weight + weight, None if kernel.bias is None or shift is None else kernel.bias + shift)
         bias = bias + direct(x.values + x.bias, errors.bias, layer)
         variance = variance + direct(x.values.square(), errors.variance, layer)
     # What is rounded is not the exact result but what is left of it.
-    own = layer_error(x.values + x.bias, y + bias, kernel, layer, setting.dtype, how)
-    return Spread(y, bias + own.bias, variance + own.variance)
+    own = layer_error(x.values + x.bias, used, layer, setting.dtype, how)
+    bias, variance = bias + own.bias, variance + own.variance
+    if how.bits > SIGNIFICAND_BITS[setting.dtype]:
+        last = storage_error(y + bias, setting.dtype, variance)
+        bias, variance = bias + last.bias, variance + last.variance
+    return Spread(y, bias, variance)

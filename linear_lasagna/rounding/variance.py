@@ -1,9 +1,9 @@
 """Bias and variance of the errors that a layer's own roundings add to its outputs.
 
-A number s that is rounded to nearest gets an error that is taken as uniform over one ulp: variance ulp(s)**2 / 12.
-Where s was made by adding a term of few ulps, the error is known instead: a term below half an ulp is lost, one above
-becomes a whole ulp. For terms of one sign such errors do not average out (stagnation: Higham, SIAM J. Sci. Comput. 14
-(1993), 783), so they are a bias. Adding zero costs nothing.
+What is rounded is known before, and so is what rounding it loses: the sums of some outputs are formed again, rounding
+by rounding. Errors are not taken to be independent, so that terms which repeat, as those of constant images, and terms
+of one sign, whose errors lean to one side, are predicted like any others. Where all outputs were looked at, each one's
+error is known; where some were, a channel's errors have the mean and the variance of those.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from typing import NamedTuple
 import numpy
 import torch
 
-from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator, spacing
+from linear_lasagna.formats import ulp
 from linear_lasagna.methods.views import windows
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.order import sequential
-from linear_lasagna.rounding.questions import Accumulation
-from linear_lasagna.rounding.roundings import Roundings, outer_sums, roundings
+from linear_lasagna.rounding.order import Accumulation
+from linear_lasagna.rounding.replay import Factors, Terms, replay, storage_format
 
-SMALL = 16  # ulps; how larger terms are rounded depends on digits that no prediction knows
-SAMPLED_PRODUCTS = 2**21
-SAMPLED_OUTPUTS = 256
-SAMPLED_POSITIONS = (8, 256)  # at least and at most, whatever the number of channels
+OUTPUTS = 2**13  # that are formed again, about
+POSITIONS = (8, 2**11)  # at least and at most, whatever the number of channels
+SHARP = 1 / 8  # ulps: a number whose standard deviation is less is rounded as if it were known
 
 
 class Error(NamedTuple):
@@ -34,64 +32,73 @@ class Error(NamedTuple):
     variance: torch.Tensor
 
 
-def rounding_error(found: Roundings, bits: int, least: int) -> Error:
-    """The errors of rounding to a significand of `bits` bits and least exponent `least`: the shape of found.sums."""
-    unit = spacing(found.sums, bits, least)
-    known = found.added.abs() < SMALL * unit
-    bias, few, units = torch.zeros_like(unit), found.added[known], unit[known]
-    bias[known] = (few / units).round() * units - few
-    return Error(bias, unit.square().div_(12).masked_fill_(known, 0.0))
+def stored(y: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Float64 y rounded to `dtype`, whose exponent is taken to have no upper limit: float64."""
+    return torch.from_numpy(storage_format(dtype).round(y.cpu().numpy())).to(y.device)
 
 
-def storage_error(y: torch.Tensor, dtype: torch.dtype) -> Error:
-    """The errors of rounding float64 y to `dtype` once: y's shape."""
-    return rounding_error(Roundings(y, y), SIGNIFICAND_BITS[dtype], LEAST_EXPONENT[dtype])
+def storage_error(y: torch.Tensor, dtype: torch.dtype, variance: torch.Tensor | float = 0.0) -> Error:
+    """The errors of rounding float64 y, itself known with this variance, to `dtype` once: y's shape.
 
-
-def layer_error(
-    x: torch.Tensor, y: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, dtype: torch.dtype, how: Accumulation
-) -> Error:
-    """What computing y = layer(x) in `dtype` adds to y's errors: y's shape.
-
-    x, y, kernel: float64. Running sums are those of some 256 outputs; their errors are averaged per
-    channel, and what their biases scatter around the average is variance.
+    The error of a number that is known is known. Else, and in float64, in which y is not known better, it is taken as
+    uniform over one ulp: variance ulp**2 / 12.
     """
-    errors = summing_error(sampled_products(x, kernel, layer), dtype, how)
-    bias = errors.bias.mean(0)
-    variance = errors.variance.mean(0) + errors.bias.var(0, correction=0)
-    bias, variance = (part.view(-1, *(1,) * (y.ndim - 2)).expand_as(y) for part in (bias, variance))
-    if how.bits <= SIGNIFICAND_BITS[dtype]:
-        return Error(bias, variance)
-    last = storage_error(y, dtype)
-    return Error(bias + last.bias, variance + last.variance)
+    unit = ulp(y, dtype)
+    known = (torch.zeros_like(y) + variance < (SHARP * unit).square()) & (dtype is not torch.float64)
+    return Error(torch.where(known, stored(y, dtype) - y, 0.0), (unit.square() / 12).masked_fill_(known, 0.0))
 
 
-def summing_error(products: torch.Tensor, dtype: torch.dtype, how: Accumulation) -> Error:
-    """The errors of sums of `products` before the last rounding to storage: (positions, out, n) -> (positions, out)."""
-    order = how.order or sequential(products.shape[-1])
-    narrow = how.bits <= SIGNIFICAND_BITS[dtype]
-    least = LEAST_EXPONENT[dtype if narrow else accumulator(dtype)]
-    bias, variance = (part.sum(-1) for part in rounding_error(roundings(products, order, how.fused), how.bits, least))
-    if how.stored:
-        stored = storage_error(outer_sums(products, order)[..., how.stored], dtype)
-        bias, variance = bias + stored.bias.sum(-1), variance + stored.variance.sum(-1)
-    return Error(bias, variance)
+def layer_error(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, dtype: torch.dtype, how: Accumulation) -> Error:
+    """What adding up the outputs of layer(x) in `dtype` adds to their errors: (batch, out, *output_size).
 
-
-def sampled_products(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> torch.Tensor:
-    """The terms of some outputs: (positions, out, fan-in), and the bias as one more where there is one.
-
-    x: (batch, in, *size), kernel: both float64. Terms are numbered as weight[o].flatten() is.
+    x: (batch, in, *size), kernel: both float64, rounded to `dtype` here. The last rounding to storage is left out.
     """
-    weight = kernel.weight.reshape(layer.groups, -1, math.prod(kernel.weight.shape[1:]))
-    least, most = SAMPLED_POSITIONS
-    wanted = min(max(least, SAMPLED_OUTPUTS // len(kernel.weight)), most)
-    most = max(1, min(wanted, SAMPLED_PRODUCTS // weight.numel()))
-    patches = sampled_windows(x, layer, most).reshape(-1, layer.groups, 1, weight.shape[2])
-    products = (patches * weight).flatten(1, 2)
-    if kernel.bias is None:
-        return products
-    return torch.cat([products, kernel.bias.view(1, -1, 1).expand(len(products), -1, 1)], -1)
+    batch, size = x.shape[0], layer.output_size(tuple(x.shape[2:]))
+    kernel = Kernel(stored(kernel.weight, dtype), None if kernel.bias is None else stored(kernel.bias, dtype))
+    errors = sampled_errors(stored(x, dtype), kernel, layer, dtype, how)
+    if len(errors) == batch * math.prod(size):
+        known = errors.unflatten(0, (batch, *size)).movedim(-1, 1)
+        return Error(known, torch.zeros_like(known))
+    shape = (-1, *(1,) * len(size))
+    return Error(*(part.view(shape).expand(batch, -1, *size) for part in moments(errors)))
+
+
+def moments(errors: torch.Tensor) -> Error:
+    """Mean and variance of each channel's errors, (positions, out) -> (out,): together their mean square.
+
+    A mean of a few errors would be off zero if they were independent. What independence explains of the channels' means
+    is variance.
+    """
+    mean, square = errors.mean(0), errors.square().mean(0)
+    if len(errors) == 1:
+        return Error(torch.zeros_like(mean), square)
+    chance = float(errors.var(0).mean()) / len(errors)
+    size = float(mean.square().mean())
+    mean = mean * math.sqrt(max(0.0, 1 - chance / size)) if size else mean
+    return Error(mean, (square - mean.square()).clamp(min=0))
+
+
+def sampled_errors(
+    x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, dtype: torch.dtype, how: Accumulation
+) -> torch.Tensor:
+    """Errors of the sums of some outputs, or of all in their order: (positions, out). x, kernel: numbers of `dtype`."""
+    groups, out = layer.groups, len(kernel.weight)
+    least, most = POSITIONS
+    weight = kernel.weight.reshape(1, groups, out // groups, -1)
+    patches = sampled_windows(x, layer, min(max(least, OUTPUTS // out), most)).reshape(-1, groups, 1, weight.shape[-1])
+    bias = None if kernel.bias is None else kernel.bias.view(groups, -1)
+    errors = replay(product_terms(patches, weight, bias), how, dtype).errors
+    return torch.from_numpy(errors).expand(len(patches), groups, -1).reshape(-1, out).to(x.device)
+
+
+def product_terms(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Terms:
+    """The products along the last axis of two tensors that broadcast, and the bias, if there is one, as the last term.
+
+    bias: of the shape of their sums, or one that broadcasts with it.
+    """
+    first, second = (part.movedim(-1, 0).contiguous().cpu().numpy() for part in (x, weight))
+    last = [] if bias is None else [Factors(bias.cpu().numpy())]
+    return [*map(Factors, first, second), *last].__getitem__
 
 
 def sampled_windows(x: torch.Tensor, layer: ExpandedLayer, most: int) -> torch.Tensor:
