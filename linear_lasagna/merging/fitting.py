@@ -31,6 +31,11 @@ class Scaled(nn.Module):
         self.convolution = convolution
         self.register_buffer("scale", scale)
 
+    @property
+    def weight(self) -> Any:
+        """The weights as they are stored: those that it stands for, divided by `scale`."""
+        return self.convolution.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.convolution(x) * self.scale
 
