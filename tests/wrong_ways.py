@@ -21,7 +21,8 @@ class Wrong(NamedTuple):
 
 
 INTEGERS = "wrong on integers"
-LATE = 2  # calls of one prepared call that are right, where it goes wrong later: it is tried twice before timing
+OTHER = "other numbers in the place of the timed ones"
+LATE = 2  # calls of one prepared call that are right, where it goes wrong later: it is tried once before timing
 
 
 def outcome(change):
@@ -141,7 +142,7 @@ def spoils_earlier(kernel, layer):
 
 
 def in_background(kernel, layer):
-    """Returns before it has computed."""
+    """Returns before it has computed. Which check sees it first is a race."""
     call = direct.prepare(kernel, layer)
 
     def start(x):
@@ -159,9 +160,25 @@ def in_background(kernel, layer):
 
 
 def still_writing(y, x):
-    """Right at first; a thread spoils it a moment later."""
+    """Right at first; a thread spoils it a moment later. Which check sees it first is a race."""
     threading.Timer(5e-4, y.zero_).start()
     return y
+
+
+def still_writing_later(kernel, layer):
+    """A thread spoils the results of all inputs but the first."""
+    call, first = direct.prepare(kernel, layer), []
+
+    def write(x):
+        first[:] = first or [x.clone()]
+        return call(x) if torch.equal(x, first[0]) else still_writing(call(x), x)
+
+    return write
+
+
+def slightly_narrower(tensor):
+    """Fewer bits than the dtype has, and enough for small integers."""
+    return narrower({24: 21, 11: 9, 8: 6}[SIGNIFICAND_BITS[tensor.dtype]])(tensor)
 
 
 def narrower(bits=None):
@@ -289,12 +306,12 @@ WRONG = {
     "gives columns first": Wrong(outcome(lambda y, x: y.mT.contiguous().mT), "strides"),
     "gives a cut-out": Wrong(outcome(lambda y, x: functional.pad(y, (0, 1))[..., :-1]), "strides"),
     # What it remembers
-    "remembers the first result": Wrong(remembering(lambda x: 0), INTEGERS),
-    "remembers by address": Wrong(remembering(torch.Tensor.data_ptr), INTEGERS),
-    "remembers by shape": Wrong(remembering(lambda x: x.shape), INTEGERS),
-    "computes one channel anew": Wrong(partly_stale, INTEGERS),
-    "is one call behind": Wrong(lagging, INTEGERS),
-    "is wrong every other time": Wrong(alternating, INTEGERS),
+    "remembers the first result": Wrong(remembering(lambda x: 0), OTHER),
+    "remembers by address": Wrong(remembering(torch.Tensor.data_ptr), OTHER),
+    "remembers by shape": Wrong(remembering(lambda x: x.shape), OTHER),
+    "computes one channel anew": Wrong(partly_stale, OTHER),
+    "is one call behind": Wrong(lagging, OTHER),
+    "is wrong every other time": Wrong(alternating, "after timing|in the place"),
     # What it does later
     "doubles later": Wrong(late(lambda y, x: 2 * y), "the timed numbers, after timing,"),
     "gives its input later": Wrong(late(lambda y, x: x.clone()), "the timed numbers, after timing,"),
@@ -313,17 +330,20 @@ WRONG = {
     "enlarges its bias": Wrong(after(lambda x, kernel: kernel.bias.add_(1)), "changes its input or its kernels"),
     "has one buffer for all results": Wrong(one_buffer, "with the next call"),
     "spoils earlier results": Wrong(spoils_earlier, "with the next call"),
-    "computes in the background": Wrong(in_background, f"{INTEGERS}|after the call has returned"),
-    "still writes": Wrong(outcome(still_writing), f"{INTEGERS}|after the call has returned"),
+    "computes in the background": Wrong(in_background, "."),
+    "still writes": Wrong(outcome(still_writing), "."),
+    "still writes on a second input": Wrong(still_writing_later, f"{OTHER}|after the call has returned"),
     "takes all threads but one": Wrong(setting(lambda: torch.set_num_threads(1)), "the number of threads from"),
     "changes the default dtype": Wrong(setting(lambda: torch.set_default_dtype(torch.float64)), "the default dtype"),
     "records gradients": Wrong(setting(lambda: torch.set_grad_enabled(True)), "recording of gradients"),
     "allows TF32": Wrong(setting(lambda: torch.set_float32_matmul_precision("medium")), "float32 precision"),
     # How it computes
     "narrower numbers": Wrong(numbers(x=narrower(), weight=narrower()), f"{INTEGERS}|one non-zero tap"),
+    "slightly narrower numbers": Wrong(numbers(x=slightly_narrower, weight=slightly_narrower), "one non-zero tap"),
     "narrower weights": Wrong(numbers(weight=narrower()), "one non-zero tap"),
     "narrower inputs": Wrong(numbers(x=narrower()), f"{INTEGERS}|one non-zero tap"),
     "narrower sums": Wrong(narrow_sums, f"{INTEGERS}|one non-zero tap|positive numbers"),
+    "knows what is no integer": Wrong(only_where(lambda x: not whole(x), lambda y: 1.05 * y), INTEGERS),
     "knows integers": Wrong(only_where(whole, lambda y: 1.05 * y), "one non-zero tap"),
     "knows what is positive": Wrong(
         only_where(lambda x: whole(x) or x.min() >= 0, lambda y: narrower(4)(y)), "one non-zero tap"
