@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 from analysis import growth, machines, networks, planned, probe_tables, statistics
 from analysis.frames import Frame, framed
+from analysis.gaps import STRICT, Gaps, reason
 from analysis.records import Records, cells, problems
 from analysis.style import dtypes_in_order
 
@@ -85,30 +86,24 @@ class Findings:
         return dtypes_in_order(frame["dtype"])
 
 
-def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[str]] = ()) -> Findings:
-    """Analyse the newest record of every trial. precision: rows as `growth` takes them; unusable ones are named."""
-    records = records.latest()
-    answers, precision = probe_tables.parted(machines.adopted(precision, records))
+def find(
+    records: Records, precision: Frame | None, expected: Sequence[Sequence[str]] = (), gaps: Gaps = STRICT
+) -> Findings:
+    """Analyse the newest record of every trial. precision: rows as `growth` takes them; unusable ones are named.
+
+    gaps: takes what raises; a record that does so on its own is left out, and named.
+    """
+    records, found = _analysed(records.latest(), gaps)
+    nothing = probe_tables.parted(None)
+    parted = lambda: probe_tables.parted(machines.adopted(precision, records))  # noqa: E731
+    answers, precision = gaps.attempt("The data of the precision rows", parted, nothing)
     rows, messages = _usable(precision)
-    judged = Records(tuple(r for r in records if r.group not in APART))
-    everything = statistics.speedups(records)
-    found = cells(records)
     order = {group: place for place, group in enumerate(GROUPS)}
     return Findings(
         records=records,
         scopes=tuple(sorted({Scope(r.machine, r.trial.device) for r in records})),
-        groups=tuple(sorted({r.group for r in judged}, key=lambda group: (order.get(group, 9), group))),
-        cells=found,
-        problems=problems(records),
-        speedups=everything[~everything["group"].isin(APART)].reset_index(drop=True),
-        winners=statistics.winners(judged),
-        costs=statistics.costs(judged),
-        noise=statistics.noise(records),
-        totals=networks.totals(records),
-        merging=_merging(everything),
-        plans=planned.plans(judged),
-        pairs=planned.pairs(records, everything),
-        training=_training(everything),
+        groups=tuple(sorted({r.group for r in _judged(records)}, key=lambda group: (order.get(group, 9), group))),
+        **found,
         precision=rows,
         experiments=precision,
         probes=answers,
@@ -116,6 +111,53 @@ def find(records: Records, precision: Frame | None, expected: Sequence[Sequence[
         messages=(*records.messages, *messages),
         notes=records.notes,
     )
+
+
+def _analysed(records: Records, gaps: Gaps) -> tuple[Records, dict[str, Frame]]:
+    """The records, without those whose own frames cannot be made, and their frames by the names that Findings has."""
+    if gaps.strict:
+        return records, _frames(records, gaps)
+    try:
+        return records, _frames(records, STRICT)
+    except Exception:
+        kept, messages = [], list(records.messages)
+        for record in records:
+            try:
+                _frames(Records((record,)), STRICT)
+                kept.append(record)
+            except Exception as error:
+                messages.append(f"{record.source or record.trial.problem.name}: cannot be analysed: {reason(error)}")
+        if kept:  # else it is no record's fault
+            records = Records(tuple(kept), tuple(messages), records.notes)
+        return records, _frames(records, gaps)
+
+
+def _frames(records: Records, gaps: Gaps) -> dict[str, Frame]:
+    """The frames of trials, by the names that Findings has."""
+
+    def made(name: str, make: Callable[..., Frame], *of: Any) -> Frame:
+        nothing = (Records() if isinstance(each, Records) else each[:0] for each in of)
+        return gaps.attempt(f"The data of {name}", partial(make, *of), make(*nothing))
+
+    judged = _judged(records)
+    everything = made("speedups", statistics.speedups, records)
+    return {
+        "cells": made("cells", cells, records),
+        "problems": made("problems", problems, records),
+        "speedups": everything[~everything["group"].isin(APART)].reset_index(drop=True),
+        "winners": made("winners", statistics.winners, judged),
+        "costs": made("costs", statistics.costs, judged),
+        "noise": made("noise", statistics.noise, records),
+        "totals": made("totals", networks.totals, records),
+        "merging": made("merging", _merging, everything),
+        "plans": made("plans", planned.plans, judged),
+        "pairs": made("pairs", planned.pairs, records, everything),
+        "training": made("training", _training, everything),
+    }
+
+
+def _judged(records: Records) -> Records:
+    return Records(tuple(record for record in records if record.group not in APART))
 
 
 def _usable(precision: Frame | None) -> tuple[Frame | None, tuple[str, ...]]:

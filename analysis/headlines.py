@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from analysis import accounts, extremes, growth, noise_sentences, planned_headli
 from analysis import formatting as show
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
+from analysis.gaps import STRICT, Gaps
 from analysis.precision.unit import PLAIN_CHANNELS
 from analysis.style import dtypes_in_order, ways_in_order
 
@@ -28,23 +29,17 @@ class Headline:
     anchor: str
 
 
-def headlines(findings: Findings) -> list[Headline]:
-    """The sentences for which there is data, in a fixed order."""
-    per_scope = [
-        headline
-        for write in (_layers, _networks, _unfold, _merging)
-        for scope in findings.scopes[:MOST_SCOPES]
-        for headline in write(findings, scope)
-    ]
-    per_scope += [
-        Headline(*answer)
-        for write in (planned_headlines.plans, planned_headlines.break_even, planned_headlines.training)
-        for scope in findings.scopes[:MOST_SCOPES]
-        for answer in write(findings, scope)
-    ]
-    precision = [*_growth(findings), *_merge_ratio(findings), *accounts.headlines(findings.experiments)]
-    noise = [headline for scope in findings.scopes[:MOST_SCOPES] for headline in _noise(findings, scope)]
-    return [*per_scope, *precision, *noise]
+def headlines(findings: Findings, gaps: Gaps = STRICT) -> list[Headline]:
+    """The sentences for which there is data, in a fixed order; gaps takes those that raise."""
+
+    def said(write: Callable[..., Iterable[Any]], *about: Any) -> list[Any]:
+        return gaps.attempt(f"The headline of {write.__name__.strip('_')}", lambda: list(write(*about)), [])
+
+    scopes = findings.scopes[:MOST_SCOPES]
+    found = [line for write in PER_SCOPE for scope in scopes for line in said(write, findings, scope)]
+    found += [Headline(*line) for write in PLANNED for scope in scopes for line in said(write, findings, scope)]
+    found += [*said(_growth, findings), *said(_merge_ratio, findings), *accounts.headlines(findings.experiments, gaps)]
+    return found + [line for scope in scopes for line in said(_noise, findings, scope)]
 
 
 def _main_dtypes(dtypes: Any, most: int = 2) -> list[str]:
@@ -230,3 +225,7 @@ def _where(findings: Findings, scope: Scope) -> str:
 
 def _first_scope(rows: Frame) -> Scope:
     return min(Scope(row.machine, row.device) for row in rows.itertuples(index=False))
+
+
+PER_SCOPE = (_layers, _networks, _unfold, _merging)
+PLANNED = (planned_headlines.plans, planned_headlines.break_even, planned_headlines.training)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis import svg
 from analysis.findings import Findings, Scope
 from analysis.frames import Frame
+from analysis.gaps import Gaps
 from analysis.tables import Table
 
 if TYPE_CHECKING:
@@ -60,3 +62,9 @@ def plot(name: str, caption: str, alt: str, data: str, figure: Figure) -> Plot:
 def with_rows(findings: Findings, frame: Frame) -> list[Scope]:
     """The scopes that the frame has rows of."""
     return [scope for scope in findings.scopes if len(scope.of(frame))]
+
+
+def attempted(gaps: Gaps, anchor: str, title: str, make: Callable[[], Section]) -> Section:
+    """The section, or one of that title that says where to read why there is none."""
+    gap = Section(anchor, title, "", empty="This section could not be made; the top of the page says why.")
+    return gaps.attempt(f"The section “{title}”", make, gap)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from analysis import machines
 from analysis.frames import Frame, framed
+from analysis.gaps import MOST
 from linear_lasagna.trial import Trial, fields
 
 PLACE = ["machine", "commit", "group", "problem", "dtype", "device"]
@@ -120,8 +121,9 @@ def read(text: str) -> Record:
 
 
 def _one_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return "not JSON, perhaps cut short: " + text if isinstance(error, json.JSONDecodeError) else text
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "not JSON, perhaps cut short: " + text if isinstance(error, json.JSONDecodeError) else text
+    return text if len(text) <= MOST else text[: MOST - 1] + "…"
 
 
 def samples(records: Records) -> Frame:

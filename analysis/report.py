@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from analysis import formatting as show
 from analysis.accounts import dictionary as accounts_dictionary
 from analysis.findings import Findings, find
 from analysis.frames import Frame, ordered
+from analysis.gaps import STRICT, Gaps
 from analysis.headlines import headlines
 from analysis.parts import Section
 from analysis.records import Records
@@ -25,6 +27,29 @@ from analysis.sections import sections
 from analysis.tables import MARKS, latex
 
 TEMPLATES = Path(__file__).parent / "templates"
+DOCUMENTED = dictionary.FILES | accounts_dictionary.FILES
+PLACES = ["machine", "device", "group", "dtype"]
+FRAMES: dict[str, Callable[[Findings], Frame]] = {
+    "cells": lambda f: f.cells,
+    "speedups": lambda f: f.speedups,
+    "summary": lambda f: statistics.over_problems(f.speedups, [*PLACES, "way"]) if len(f.speedups) else [],
+    "totals": lambda f: f.totals,
+    "winners": lambda f: f.winners.assign(among=f.winners["among"].map(", ".join)),
+    "wins": lambda f: statistics.wins(f.winners, PLACES) if len(f.winners) else [],
+    "costs": lambda f: f.costs,
+    "merging": lambda f: f.merging,
+    "plans": lambda f: f.plans,
+    "pairs": lambda f: f.pairs,
+    "training": lambda f: f.training,
+    "noise": lambda f: f.noise,
+    "noise_floor": lambda f: statistics.noise_floor(f.noise, ["machine", "device", "dtype"]) if len(f.noise) else [],
+    "probes": lambda f: f.probes,
+    "reasons": lambda f: other_tables.reasons(f.cells),
+    "oddities": lambda f: other_tables.oddities(f.cells),
+    "missing": lambda f: f.missing,
+    "problems": lambda f: f.problems,
+    "environment": machine_tables.environment,
+}
 
 
 @dataclass(frozen=True)
@@ -50,56 +75,39 @@ class Context:
 
 
 def render(records: Records, precision: Frame | None, out: Path, context: Context) -> Path:
-    """Write report.html, data/ and figures/ below out; return the page's path. precision: as `growth` takes it."""
-    findings = find(records, precision, context.expected)
-    found = sections(findings)
-    data = frames(findings)
+    """Write report.html, data/ and figures/ below out; return the page's path. precision: as `growth` takes it.
+
+    What cannot be made leaves a gap, which the page and a line on stderr name.
+    """
+    gaps = Gaps()
+    findings = find(records, precision, context.expected, gaps)
+    found = sections(findings, gaps)
+    data = frames(findings, gaps)
     for name, frame in data.items():
         _write(out / "data" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     for section in found:
         for table in section.tables:
-            _write(out / "data" / f"{table.name}.tex", latex(table))
+            text = gaps.attempt(f"{table.name}.tex", partial(latex, table), "% could not be made\n")
+            _write(out / "data" / f"{table.name}.tex", text)
         for plot in section.plots:
             _write(out / "figures" / f"{plot.name}.svg", plot.standalone)
     page = out / "report.html"
-    _write(page, _page(findings, found, data, context))
+    _write(page, _page(findings, found, data, context, gaps))
+    for line in gaps.lines:
+        print(line, file=sys.stderr)
     return page
 
 
-def frames(findings: Findings) -> dict[str, Frame]:
-    """Every CSV by name, as documented in `dictionary`; those without rows are left out."""
-    places = ["machine", "device", "group", "dtype"]
-    winners = findings.winners.assign(among=findings.winners["among"].map(", ".join))
-    found = {
-        "cells": findings.cells,
-        "speedups": findings.speedups,
-        "summary": _unless_empty(findings.speedups, lambda f: statistics.over_problems(f, [*places, "way"])),
-        "totals": findings.totals,
-        "winners": winners,
-        "wins": _unless_empty(findings.winners, lambda f: statistics.wins(f, places)),
-        "costs": findings.costs,
-        "merging": findings.merging,
-        "plans": findings.plans,
-        "pairs": findings.pairs,
-        "training": findings.training,
-        "noise": findings.noise,
-        "noise_floor": _unless_empty(
-            findings.noise, lambda f: statistics.noise_floor(f, ["machine", "device", "dtype"])
-        ),
-        **_precision_frames(findings.precision),
-        **accounts.frames(findings.experiments),
-        "probes": findings.probes,
-        "reasons": other_tables.reasons(findings.cells),
-        "oddities": other_tables.oddities(findings.cells),
-        "missing": findings.missing,
-        "problems": findings.problems,
-        "environment": machine_tables.environment(findings),
+def frames(findings: Findings, gaps: Gaps = STRICT) -> dict[str, Frame]:
+    """Every CSV by name, as documented in `dictionary`; those without rows are left out, and those that raise."""
+    found = {name: gaps.attempt(f"{name}.csv", partial(make, findings), []) for name, make in FRAMES.items()}
+    found |= gaps.attempt("The data of the experiment depth", partial(_precision_frames, findings.precision), {})
+    found |= accounts.frames(findings.experiments, gaps)
+    return {
+        name: ordered(found[name]) if {"dtype", "way"} <= set(found[name]) else found[name]
+        for name in DOCUMENTED
+        if name in found and len(found[name])
     }
-    return {name: ordered(f) if {"dtype", "way"} <= set(f) else f for name, f in found.items() if len(f)}
-
-
-def _unless_empty(frame: Frame, derive: Any) -> Frame:
-    return derive(frame) if len(frame) else frame
 
 
 def _precision_frames(rows: Frame | None) -> dict[str, Frame]:
@@ -116,7 +124,9 @@ def _precision_frames(rows: Frame | None) -> dict[str, Frame]:
     }
 
 
-def _page(findings: Findings, found: list[Section], data: dict[str, Frame], context: Context) -> str:
+def _page(
+    findings: Findings, found: list[Section], data: dict[str, Frame], context: Context, gaps: Gaps = STRICT
+) -> str:
     import jinja2
 
     loader = jinja2.FileSystemLoader(TEMPLATES)
@@ -124,18 +134,17 @@ def _page(findings: Findings, found: list[Section], data: dict[str, Frame], cont
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["code"] = _code
-    documented = dictionary.FILES | accounts_dictionary.FILES
     environment.filters["breakable"] = _breakable
     return environment.get_template("report.html").render(
         context=context,
         findings=findings,
         sections=found,
-        headlines=headlines(findings),
-        conditions=conditions(findings),
-        warnings=warnings(findings, context),
-        partial=partial(findings, context),
+        headlines=headlines(findings, gaps),
+        conditions=gaps.attempt("The conditions", partial(conditions, findings), []),
+        warnings=warnings(findings, context, gaps),
+        partial=missing(findings, context),
         marks=MARKS,
-        files={name: (documented[name], list(frame.columns), len(frame)) for name, frame in data.items()},
+        files={name: (DOCUMENTED[name], list(frame.columns), len(frame)) for name, frame in data.items()},
         columns=dictionary.COLUMNS | accounts_dictionary.COLUMNS,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
     )
@@ -170,10 +179,10 @@ def conditions(findings: Findings) -> list[str]:
     return lines
 
 
-def warnings(findings: Findings, context: Context) -> list[str]:
+def warnings(findings: Findings, context: Context, gaps: Gaps) -> list[str]:
     """What a reader must know before believing a number."""
     found = [line for line in (machines.warning(findings.records.found, findings.places),) if line]
-    found += probe_tables.warnings(findings.probes)
+    found += gaps.attempt("The probes' warnings", lambda: list(probe_tables.warnings(findings.probes)), [])
     if context.dirty:
         found.append("The working tree differed from the commit: these numbers belong to no commit.")
     dirty = sum(record.dirty for record in findings.records)
@@ -186,10 +195,10 @@ def warnings(findings: Findings, context: Context) -> list[str]:
     codes = {r.trial.environment["code"] for r in findings.records if "code" in r.trial.environment}
     if len(codes) > len(commits):
         found.append(f"The trials were computed by {len(codes)} versions of the code.")
-    return found + [f"Left out: {message}" for message in findings.messages]
+    return [*gaps.lines, *found, *(f"Left out: {message}" for message in findings.messages)]
 
 
-def partial(findings: Findings, context: Context) -> list[str]:
+def missing(findings: Findings, context: Context) -> list[str]:
     """What is missing."""
     found = []
     if not len(findings.records):
@@ -205,8 +214,9 @@ def partial(findings: Findings, context: Context) -> list[str]:
 def _write(path: Path, text: str) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
+    part = path.with_name(f".{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

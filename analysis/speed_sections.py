@@ -20,8 +20,16 @@ TITLES = {
 }
 
 
+def title(group: str) -> str:
+    return TITLES.get(group, f"Speed: {group}")
+
+
+def anchor(group: str) -> str:
+    return group if group in GROUPS else slug("group", group)
+
+
 def speed(findings: Findings, group: str) -> Section:
-    title, empty = TITLES.get(group, f"Speed: {group}"), f"No trial of the group {group} was timed."
+    empty = f"No trial of the group {group} was timed."
     rows = findings.speedups[findings.speedups["group"] == group]
     plots, tables = [], []
     for scope in findings.scopes:
@@ -34,8 +42,7 @@ def speed(findings: Findings, group: str) -> Section:
             tables.append(speed_tables.totals(findings, scope))
         tables += speed_tables.speedups(findings, group, scope)
     intro = "A speedup is the baseline's time / the way's time: above 1 the way is faster."
-    anchor = group if group in GROUPS else slug("group", group)
-    return Section(anchor, title, intro if tables else "", tuple(plots), tuple(tables), empty)
+    return Section(anchor(group), title(group), intro if tables else "", tuple(plots), tuple(tables), empty)
 
 
 def _span(values: Frame) -> str:

@@ -122,6 +122,7 @@ def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Pa
     """
     from analysis import report
     from analysis.findings import find
+    from analysis.gaps import Gaps
     from analysis.headlines import headlines
 
     preset = preset_named(preset_name)
@@ -134,7 +135,8 @@ def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Pa
         raise ValueError(f"no results yet: {known}; run `make study` first")
     expected = trials(preset, devices_here()) if records is None else ()
     page = report.render(found, rows, out, context(where, preset, found, expected))
-    for headline in headlines(find(found, rows, expected)):
+    told = Gaps()  # by the report already
+    for headline in headlines(find(found, rows, expected, told), told):
         print(f"{headline.title}: {headline.text}".replace("`", ""))
     return page
 

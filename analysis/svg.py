@@ -6,7 +6,8 @@ import html
 import io
 import re
 import warnings
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from analysis.style import FAINT, INK
 
@@ -21,11 +22,53 @@ def raw(figure: Figure, name: str) -> str:
     """matplotlib's SVG without its date. name: seeds the ids, so that they are the same in every run."""
     import matplotlib
 
+    plain_text(figure)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's fonts have it, or not
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     return text.getvalue()
+
+
+def plain_text(figure: Figure) -> None:
+    """Let names be shown as they are, dollar signs too, of which matplotlib makes mathematics and which it may refuse.
+
+    Only the labels of logarithmic axes are mathematics.
+    """
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter
+
+    labels = set()
+    for panel in figure.axes:
+        for axis in (panel.xaxis, panel.yaxis):
+            labels |= {id(label) for tick in (*axis.majorTicks, *axis.minorTicks) for label in tick.findobj(Text)}
+            formatter = axis.get_major_formatter()
+            if not isinstance(formatter, (LogFormatter, _escaped())):
+                axis.set_major_formatter(_escaped()(formatter))
+    for text in figure.findobj(Text):
+        if id(text) not in labels:
+            text.set_parse_math(False)
+
+
+@cache
+def _escaped() -> Any:
+    """A formatter that gives what another gives, without mathematics. Made late: importing matplotlib takes long."""
+    from matplotlib.ticker import Formatter
+
+    class Escaped(Formatter):
+        def __init__(self, inner: Formatter) -> None:
+            self.inner = inner
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return self.inner(x, pos).replace("$", r"\$")
+
+        def set_locs(self, locs: Any) -> None:
+            self.inner.set_locs(locs)
+
+        def get_offset(self) -> str:
+            return self.inner.get_offset()
+
+    return Escaped
 
 
 def inline(text: str, name: str, alt: str) -> str:

@@ -65,8 +65,8 @@ class Account:
         return EXPERIMENTS[self.experiment].question
 
     def rows(self, rows: Frame) -> Frame:
-        """The experiment's own of all precision rows, in a fixed order."""
-        return in_fixed_order(rows[rows["experiment"] == self.experiment])
+        """The experiment's own of all precision rows, in a fixed order, with all columns that its rows have."""
+        return in_fixed_order(whole(rows[rows["experiment"] == self.experiment]))
 
     def section(self, rows: Frame) -> Section:
         """The question, the answer, and per place a figure, a table and details. rows: of any experiments."""
@@ -100,6 +100,12 @@ def places(rows: Frame) -> list[Place]:
 def in_fixed_order(rows: Frame) -> Frame:
     """The rows sorted by what they are about, so that sums over them have the same bits whatever order they came in."""
     return rows.sort_values([name for name in ORDER if name in rows.columns], kind="stable", ignore_index=True)
+
+
+def whole(rows: Frame) -> Frame:
+    """The rows with all columns that their experiments have: those of failures alone may lack some."""
+    wanted = [column for name in EXPERIMENTS for column in EXPERIMENTS[name].columns if name in set(rows["experiment"])]
+    return rows.reindex(columns=list(dict.fromkeys([*rows.columns, *wanted])))
 
 
 def usable(rows: Frame) -> Frame:

@@ -46,7 +46,7 @@ def growths(rows: Frame) -> Frame:
         for reach, fan_ins in (("whole", lower + upper), ("lower", lower), ("upper", upper)):
             some = group[group["fan_in"].isin(fan_ins)]
             found.append(exponents(some, "fan_in", KEYS).assign(reach=reach))
-    return pandas.concat(found, ignore_index=True) if found else exponents(usable_rows, "fan_in", KEYS)
+    return pandas.concat(found, ignore_index=True) if found else exponents(usable_rows, "fan_in", KEYS).assign(reach="")
 
 
 @styled

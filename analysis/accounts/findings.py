@@ -16,7 +16,7 @@ from typing import Any
 
 from analysis import formatting as show
 from analysis.accounts import wording
-from analysis.accounts.account import in_fixed_order, missing_columns, places
+from analysis.accounts.account import in_fixed_order, missing_columns, places, whole
 from analysis.accounts.claims import ABSOLUTE, ANY, CLAIMS, LEADS, RELATIVE, Claim
 from analysis.accounts.measured import BASELINE, measured
 from analysis.frames import Frame, framed
@@ -53,7 +53,7 @@ def leads(rows: Frame | None) -> Frame:
     """
     if rows is None or not len(rows) or missing_columns(rows):
         return framed([], [*COLUMNS, *FOUND, "outcome"])
-    rows, found = in_fixed_order(rows), []
+    rows, found = in_fixed_order(whole(rows)), []
     for place in places(rows):
         here = measured(place.of(rows))
         for claim in CLAIMS:

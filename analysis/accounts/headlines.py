@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from analysis.accounts import fan_in_growth, merging, methods, predictions
 from analysis.accounts.account import Account, Frames, Place, places
 from analysis.frames import Frame
+from analysis.gaps import Gaps
 
 if TYPE_CHECKING:
     from analysis.headlines import Headline
@@ -19,7 +21,7 @@ def _bitwise(found: Frames) -> str:
 
 
 def _fan_in(found: Frames) -> str:
-    return fan_in_growth.answer(found["fan_in_exponents"])
+    return fan_in_growth.answer(found["fan_in_exponents"]) if len(found["fan_in_exponents"]) else ""
 
 
 def _merging(found: Frames) -> str:
@@ -38,13 +40,14 @@ WRITERS: dict[str, tuple[str, Callable[[Frames], str]]] = {
 }
 
 
-def headlines(accounts: Mapping[str, Account], rows: Frame) -> Iterator[Headline]:
+def headlines(accounts: Mapping[str, Account], rows: Frame, gaps: Gaps) -> Iterator[Headline]:
     """One headline per experiment of WRITERS that has rows, about the first place that gives one."""
     from analysis.headlines import Headline  # here, so that analysis.headlines may import the accounts
 
     for name, (title, write) in WRITERS.items():
         if name in accounts:
-            place, text = _first(accounts[name], rows, write)
+            first = partial(_first, accounts[name], rows, write)
+            place, text = gaps.attempt(f"The headline “{title}”", first, (None, ""))
             if text:
                 where = f", {place.label}" if place is not None and place.several else ""
                 yield Headline(title + where, text, accounts[name].anchor)

@@ -86,7 +86,8 @@ def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None)
         "torch": stamp.torch,
         "elapsed_s": elapsed_s,
     }
-    return {name: _plain(value) for name, value in (first | row | last).items()}
+    own = dict.fromkeys(task.experiment.columns) | row  # a way that failed lacks some
+    return {name: _plain(value) for name, value in (first | own | last).items()}
 
 
 def _plain(value: Any) -> Any:

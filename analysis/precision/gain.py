@@ -52,4 +52,5 @@ GAIN = Experiment(
         "full": grid(30, *range(-12, 13)),
     },
     rows=rows,
+    columns=("not_finite", "subnormal", "flushed"),
 )

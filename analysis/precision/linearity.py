@@ -30,4 +30,5 @@ LINEARITY = Experiment(
     ways=WAYS,
     presets={"smoke": grid(2, 2), "default": grid(10, 1, 4, 8), "full": grid(30, 1, 2, 4, 8, 16)},
     rows=rows,
+    columns=("property", "equal"),
 )

@@ -43,4 +43,5 @@ MERGING = Experiment(
     ways=("direct", *MERGE_DTYPES),
     presets={"smoke": grid(2, 2), "default": grid(10, 2, 4, 8), "full": grid(30, 2, 3, 4, 6, 8, 12, 16)},
     rows=rows,
+    columns=("part",),
 )

@@ -59,4 +59,5 @@ METHODS_APART = Experiment(
         "full": (Grid((UNFOLD, RESNET_FIRST, RESNET_3X3, plain(4), plain(16)), 30),),
     },
     rows=rows,
+    columns=("equal", "largest_ulps", "largest_difference", "distance_u"),
 )

@@ -54,4 +54,5 @@ ORDER = Experiment(
         "full": grid(20, *(plain(depth, CHANNELS, output=4) for depth in (3, 4, 8, 16)), SESR, EXPANDNET),
     },
     rows=rows,
+    columns=("order", "merge_macs", "kernel_relative_l2", "kernel_error_u"),
 )

@@ -43,6 +43,7 @@ PROBES = Experiment(
     ways=("",),
     presets={PRESET: (Grid((PROBED,), 1, signs=("random",)),)},
     rows=rows,
+    columns=COLUMNS,
 )
 
 

@@ -40,4 +40,5 @@ SWITCHED = Experiment(
     ways=WAYS,
     presets={"smoke": grid(2, 16), "default": grid(10, 16), "full": grid(20, 16, 64)},
     rows=rows,
+    columns=("switches",),
 )

@@ -1,0 +1,175 @@
+"""One bad record, or one part that fails, costs itself alone: the rest of the report is made, and the gap is named."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from analysis import accounts, findings, report, speed_sections, statistics
+from analysis.accounts import gain
+from analysis.gaps import Gaps
+from analysis.headlines import headlines
+from analysis.precision import EXPERIMENTS
+from analysis.precision.compute import Stamp, Task, compute, lost
+from analysis.precision.probing import PROBES
+from analysis.records import Record, Records, load
+from analysis.sections import CLOSING, COSTS
+from analysis.store import Store, read
+from tests import synthetic
+from tests.broken import broken
+
+CONTEXT = report.Context(version="0.0")
+STAMP = Stamp("m", "code", "version", "torch")
+
+
+def raising(*arguments: Any) -> list[Any]:
+    """Fails, but for records and rows of nothing."""
+    if hasattr(arguments[0], "__len__") and not len(arguments[0]):
+        return []
+    raise KeyError("not_finite")
+
+
+def page(records: Records, rows: object, folder: Path) -> str:
+    return report.render(records, rows, folder, CONTEXT).read_text(encoding="utf-8")
+
+
+def lost_rows(name: str, store: Path) -> pandas.DataFrame:
+    """What a store holds of a unit of the experiment that left no row."""
+    experiment = EXPERIMENTS[name]
+    with Store(store) as opened:
+        for unit in experiment.units("smoke", "cpu")[:2]:
+            opened.put(name, unit.key, "v", "m", lost(Task(experiment, unit, STAMP), "killed"))
+    return read(store)
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, "probes"])
+def test_rows_have_the_columns_that_their_experiment_names(name):
+    experiment = EXPERIMENTS.get(name, PROBES)
+    unit = experiment.units("smoke" if name in EXPERIMENTS else "default", "cpu")[0]
+    task = Task(experiment, unit, STAMP)
+    failed = set(lost(task, "killed")[0])
+    assert all(set(row) == failed for row in compute(task))
+
+
+@pytest.mark.parametrize("name", accounts.ACCOUNTS)
+def test_an_experiment_of_which_every_unit_failed_leaves_no_gap(name, tmp_path):
+    rows = lost_rows(name, tmp_path / "store.sqlite")
+    for frame in (rows, rows.drop(columns=[*EXPERIMENTS[name].columns])):  # as stores of older versions have it
+        [section, *_] = accounts.sections(frame)
+        assert section.empty == f"No observation of the experiment {name} gave a result."
+        assert f"{name}_rows" in accounts.frames(frame)
+        assert accounts.headlines(frame) == []
+
+
+def test_an_account_that_fails_leaves_a_named_gap(tmp_path, monkeypatch, capsys):
+    rows = lost_rows("gain", tmp_path / "store.sqlite")
+    everything = pandas.concat([rows, lost_rows("order", tmp_path / "store.sqlite")])
+    monkeypatch.setattr("analysis.accounts.gain.ranges", raising)
+    text = page(Records(), everything, tmp_path)
+    line = f"The section “{gain.ACCOUNT.title}” could not be made: KeyError: &#39;not_finite&#39;"
+    assert line in text
+    assert text.index(line) < text.index("The answer")
+    assert "This section could not be made" in text
+    assert "No observation of the experiment order gave a result." in text
+    assert line.replace("&#39;", "'") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("analysis.speed_sections.speed_tables.wins", "The section “Where each way wins”"),
+        ("analysis.statistics.noise_floor", "noise_floor.csv"),
+        ("analysis.report.machine_tables.environment", "The section “The machine”"),
+        ("analysis.report.conditions", "The conditions"),
+        ("analysis.report.latex", ".tex"),
+        ("analysis.findings.statistics.costs", "The data of costs"),
+    ],
+)
+def test_a_part_that_fails_leaves_a_named_gap(function, said, tmp_path, monkeypatch):
+    trials = Records((Record(synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0}), "networks", "m"),))
+    nothing = statistics.costs(Records())
+    monkeypatch.setattr(function, lambda *of: raising(*of) or nothing)
+    text = page(trials, None, tmp_path)
+    assert f"{said} could not be made: KeyError: &#39;not_finite&#39;" in text
+
+
+def test_a_record_that_cannot_be_analysed_is_named_and_the_others_are(tmp_path, monkeypatch):
+    real = statistics.speedups
+
+    def picky(records: Records) -> object:
+        assert all(record.trial.dtype != "bfloat16" for record in records), "no bfloat16"
+        return real(records)
+
+    monkeypatch.setattr(statistics, "speedups", picky)
+    trials = load(synthetic.study(tmp_path))
+    gaps = Gaps()
+    found = findings.find(trials, None, (), gaps)
+    assert len(found.records) == len(trials) / 2
+    assert gaps.lines == []
+    assert len(found.messages) == len(trials) / 2
+    assert found.messages[0].endswith(".bfloat16.json: cannot be analysed: AssertionError: no bfloat16")
+
+
+def test_a_gap_has_the_place_and_title_of_its_section():
+    nothing = findings.find(Records(), None)
+    for anchor, (title, write) in (COSTS | CLOSING).items():
+        section = write(nothing)
+        assert (section.anchor, section.title) == (anchor, title)
+
+
+def test_asked_for_alone_a_part_raises_as_it_should(monkeypatch):
+    monkeypatch.setattr(speed_sections, "statistics", None)
+    trials = Records((Record(synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0}), "networks", "m"),))
+    with pytest.raises(AttributeError):
+        speed_sections.wins(findings.find(trials, None))
+
+
+def test_any_name_can_be_drawn(tmp_path):
+    """matplotlib takes what stands between dollar signs for mathematics, and refuses most of it."""
+    name = r"a$\frac{$b^"
+    for file in synthetic.study(tmp_path / "trials").rglob("*.json"):
+        text = file.read_text()
+        for old in ("resnet50/conv2_3x3", "unfold_matmul", '"synthetic"', '"networks"'):
+            text = text.replace(old, json.dumps(name)[1:-1] if old[0] != '"' else json.dumps(name))
+        file.write_text(text)
+    trials = load(tmp_path / "trials")
+    assert trials.messages == ()
+    text = page(trials, None, tmp_path)
+    assert "could not be made" not in text
+    drawings = [file.read_text() for file in (tmp_path / "figures").iterdir()]
+    assert any(f">{name}</text>" in drawing for drawing in drawings)  # as a label, and as a tick's below
+    assert any(rf">{name}</tspan>" in drawing or name in drawing for drawing in drawings)
+
+
+def test_broken_records_never_end_a_report(tmp_path):
+    """120 changed records, one at a time beside good ones; then several of those that were read at once, to a page."""
+    good = sorted(synthetic.study(tmp_path / "trials").rglob("*.json"))
+    texts = [file.read_text() for file in good]
+    changed = tmp_path / "trials" / "changed.json"
+    kept = []
+    for number in range(120):
+        rng = random.Random(number)
+        data = broken(rng.choice(texts), rng)
+        changed.write_bytes(data)
+        loaded = load(changed.parent)
+        assert len(loaded) + len(loaded.messages) == len(good) + 1
+        assert all(len(message) < 250 and "\n" not in message for message in loaded.messages)
+        if not loaded.messages:
+            gaps = Gaps()
+            found = findings.find(Records(loaded.found[:2]), None, (), gaps)
+            headlines(found, gaps)
+            assert (gaps.lines, found.messages) == ([], ()), number
+            kept.append(data)
+    assert 12 < len(kept) < 100
+    for number, data in enumerate(kept[:12]):
+        (changed.parent / f"{number}.json").write_bytes(data)
+    changed.write_bytes(b"{")
+    text = page(load(changed.parent), None, tmp_path / "report")
+    assert "Left out: changed.json: not JSON" in text
+    assert "could not be made" not in text
+    assert not list((tmp_path / "report").rglob("*.part"))
