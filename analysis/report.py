@@ -179,7 +179,7 @@ def conditions(findings: Findings) -> list[str]:
     return lines
 
 
-def warnings(findings: Findings, context: Context, gaps: Gaps) -> list[str]:
+def warnings(findings: Findings, context: Context, gaps: Gaps = STRICT) -> list[str]:
     """What a reader must know before believing a number."""
     found = [line for line in (machines.warning(findings.records.found, findings.places),) if line]
     found += gaps.attempt("The probes' warnings", lambda: list(probe_tables.warnings(findings.probes)), [])

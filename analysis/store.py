@@ -32,6 +32,10 @@ CREATE TABLE units (
     PRIMARY KEY (experiment, unit, version, machine)
 )"""
 
+# Rows are a list of objects, or an empty one. What another program has put there is not.
+SOUND = "CASE WHEN json_valid(rows) THEN json_type(rows) = 'array' AND coalesce(json_type(rows, '$[0]'), 'object') = "
+SOUND += "'object' ELSE 0 END"
+
 
 class StoreError(RuntimeError):
     """A store that cannot be opened, read or written; the message is one line, for the user."""
@@ -84,8 +88,9 @@ class Store:
             self.connection.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def done(self, experiment: str, version: str, machine: str, *, retry_failed: bool = False) -> set[str]:
-        """The units that have rows; with retry_failed, only those of which none failed."""
+        """The units that have rows; with retry_failed, only those of which none failed. Spoilt rows are none."""
         query = "SELECT unit FROM units WHERE experiment = ? AND version = ? AND machine = ? AND failed <= ?"
+        query += f" AND {SOUND}"
         with _told(self.path, "read"):
             found = self.connection.execute(query, (experiment, version, machine, not retry_failed))
             return {unit for (unit,) in found}
@@ -143,8 +148,14 @@ def _units(path: Path) -> list[tuple[str, str, str, str, list[dict[str, Any]]]]:
         _, schema = _header(connection)
         if schema != SCHEMA:
             raise StoreError(f"{path}: a store of schema {schema}; this version reads {SCHEMA}. It is left as it is")
-        found = connection.execute("SELECT experiment, unit, version, machine, rows FROM units ORDER BY rowid")
-        return [(*names, json.loads(rows)) for *names, rows in found]
+        query = f"SELECT experiment, unit, version, machine, rows FROM units WHERE {SOUND} ORDER BY rowid"
+        return [(*names, json.loads(rows)) for *names, rows in connection.execute(query)]
+
+
+def spoilt(path: str | Path) -> int:
+    """How many units have rows that cannot be read; `read` leaves them out, and a study computes them again."""
+    with _told(Path(path), "read"), contextlib.closing(_connect(Path(path), "rw")) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM units WHERE NOT {SOUND}").fetchone()[0])
 
 
 def _series(item: tuple[str, str, str, str, list[dict[str, Any]]]) -> tuple[str, str, str]:

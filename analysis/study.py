@@ -153,11 +153,13 @@ def load_records(folder: Path) -> Records:
 
 def load_rows(store: Path) -> pandas.DataFrame | None:
     """The precision rows, or None where nothing has been stored."""
-    from analysis.store import read
+    from analysis.store import read, spoilt
 
     if not store.exists():
         return None
     rows = read(store)
+    if lost := spoilt(store):
+        print(f"{store}: the rows of {lost} units cannot be read; the next study computes them again", file=sys.stderr)
     return rows if len(rows) else None
 
 

@@ -31,9 +31,13 @@ def unavailable(device: str, dtype: str | torch.dtype | None = None) -> str | No
 
     Raises ValueError for a device or dtype that the suite does not know.
     """
-    kind, _, index = device.partition(":")
+    kind, colon, index = device.partition(":")
     if kind not in DEVICES:
         raise ValueError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
+    if colon and not (index.isascii() and index.isdigit()):
+        raise ValueError(f"device {device!r}: after the colon stands a number, as in {kind}:0")
+    if kind != "cuda" and int(index or 0):
+        return f"{kind} is one device: {kind} or {kind}:0"
     if kind == "cuda":
         if not torch.cuda.is_available():
             return "this machine has no CUDA device that torch can use"

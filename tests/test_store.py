@@ -70,6 +70,20 @@ def test_units_with_failed_rows_are_done_unless_they_are_to_be_retried(path):
         assert opened.done("depth", "v", "m", retry_failed=True) == {"good"}
 
 
+@pytest.mark.parametrize("text", ["null", "[1]", "{}", "3", "[[]]", "[{", ""])
+def test_spoilt_rows_cost_their_own_unit_alone_and_are_computed_again(path, text):
+    filled(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE units SET rows = ? WHERE unit = 'u1'", (text,))
+    assert len(read(path)) == 4
+    assert store.spoilt(path) == 1
+    with Store(path) as opened:
+        assert opened.done("depth", "v1", "m") == {"u0", "u2"}
+        opened.put("depth", "u1", "v1", "m", [])
+        assert opened.done("depth", "v1", "m") == {"u0", "u1", "u2"}
+    assert store.spoilt(path) == 0
+
+
 def test_read_gives_the_version_that_computed_last_for_each_machine_and_device(path):
     with Store(path) as opened:
         opened.put("depth", "a", "new", "m", rows(1.0, device="cuda"))
