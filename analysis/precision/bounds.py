@@ -73,5 +73,5 @@ BOUNDS = Experiment(
         "full": grid(30, (1, 2, 4, 8, 12, 16), (1, 2, 4)),
     },
     rows=rows,
-    columns=("predicted", "condition", "certain", "chain", "likely"),
+    columns=("predicted", "condition", "certain", "chain", "likely", "underflow"),
 )
