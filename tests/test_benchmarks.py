@@ -16,6 +16,7 @@ from asv_runner.discovery import disc_benchmarks
 
 import benchmarks._records as records_module
 import benchmarks._replay as replay_module
+import linear_lasagna.environment as environment_module
 from analysis.machines import DIGEST
 from benchmarks._replay import ReplayClock
 from benchmarks.sources import Sources
@@ -239,3 +240,14 @@ def test_asv_saves_the_samples_of_the_record_bit_for_bit(asv_home: tuple[Path, d
     samples = [s for s in row[result["result_columns"].index("samples")] if s]
     expected = [[s for block in cells[way]["samples"] for s in block] for way in ("direct", "merged/direct")]
     assert samples == expected
+
+
+def test_another_machine_s_record_is_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One folder may be shared by machines of one host name: none may take the other's record for its own."""
+    ways = ("sources", "sources/merge", "cpu", ["direct"], "run", 1.0)
+    key, folder = records_module._key(*ways), records_module._folder()
+    found = environment_module.fingerprint()
+    for change in ({"threads": 99}, {"instruction_sets": {"aten": "DEFAULT"}}, {"cpu_model": "another"}):
+        monkeypatch.setattr(environment_module, "fingerprint", lambda *_, changed=found | change: changed)
+        assert records_module._key(*ways) != key
+        assert records_module._folder() != folder

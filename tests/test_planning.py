@@ -533,3 +533,13 @@ def test_planning_a_deep_stack_folds_every_run_once(monkeypatch):
         steps.clear()
         plan(Problem(f"deep{depth}", 1, 4, (9, 9), (Layer(4, 1),) * depth))
         assert depth * (depth - 1) / 2 <= len(steps) <= depth * (depth - 1) / 2 + depth
+
+
+def test_a_remembered_plan_is_one_machine_s(monkeypatch):
+    """Of one processor's name with other instructions, the times are others."""
+    bench = Bench(CATALOG["stacks/plain_x2"], "cpu", torch.float32, "direct")
+    key = planner._key(bench, 1.0, 2)
+    changed = planner.fingerprint("cpu") | {"instruction_sets": {"aten": "DEFAULT"}}
+    monkeypatch.setattr(planner, "fingerprint", lambda device: changed)
+    assert planner._key(bench, 1.0, 2) == key | {"machine": changed}
+    assert remembered._path("plans", key) != remembered._path("plans", planner._key(bench, 1.0, 2))
