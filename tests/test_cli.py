@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import synthetic
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -58,6 +60,90 @@ def test_bad_input_is_one_clear_line_and_an_exit_code(arguments: list[str], said
     assert done.returncode != 0
     assert said in output
     assert "Traceback" not in output
+
+
+def script(code: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+    line = [sys.executable, "-c", code, "precision"]
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_report_of_given_records_needs_no_git_no_installation_and_no_unicode(tmp_path: Path) -> None:
+    synthetic.write(tmp_path / "trials", synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0}))
+    code = """
+import importlib.metadata, sys
+from analysis.__main__ import main
+real = importlib.metadata.version
+def version(name):
+    if name == "linear-lasagna":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+importlib.metadata.version = version
+sys.argv = ["analysis", "report", "--records", {records!r}, "--out", {out!r}]
+sys.exit(main())
+"""
+    code = code.format(records=str(tmp_path / "trials"), out=str(tmp_path / "out"))
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = script(code, PATH=str(tmp_path), HOME=str(tmp_path), **plain)
+    assert done.returncode == 0, done.stderr
+    assert "c0ffee" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "?" in done.stdout  # what ASCII lacks
+
+
+STUB = "import os, signal, sys; from analysis import stopping, study; from analysis.__main__ import main; "
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    code = f"{STUB}study.measure_precision = lambda *a: print('x' * 10**6); sys.exit(main())"
+    line = [sys.executable, "-c", code, "precision"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
+    process.stderr.close()
+
+
+def test_a_missing_package_is_named_with_what_installs_it() -> None:
+    done = script(f"{STUB}study.measure_precision = lambda *a: __import__('no_such_package'); sys.exit(main())")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no_such_package is not installed; `make study` installs all that is needed")
+
+
+SWALLOWED = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    print("went on")
+except BaseException:
+    pass
+"""
+
+
+@pytest.mark.parametrize("where", ["in an import", "elsewhere"])
+def test_an_interrupt_that_a_library_swallows_ends_the_command_all_the_same(where: str, tmp_path: Path) -> None:
+    (tmp_path / "swallower.py").write_text(SWALLOWED)
+    action = "import swallower" if where == "in an import" else SWALLOWED
+    work = f"""
+{STUB}
+from analysis.progress import progress_bar
+sys.path.append({str(tmp_path)!r})
+def work(*arguments):
+    exec({action!r})
+    print("imported")
+    with progress_bar("x", 1) as advance_to:
+        advance_to(1)
+    print("went on")
+study.measure_precision = work
+stopping.install()
+sys.exit(main())
+"""
+    done = script(work)
+    assert done.returncode == 130
+    assert "stopped; rounding errors that were finished are kept" in done.stderr
+    assert "went on" not in done.stdout
+    assert ("imported" in done.stdout) == (where == "elsewhere")  # what is half imported is not used
 
 
 def test_help_names_the_verbs_without_importing_what_is_slow() -> None:
