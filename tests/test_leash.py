@@ -82,7 +82,8 @@ def test_what_a_study_started_ends_with_it_and_another_may_run_then(name: str, t
     said = parent.communicate(timeout=20)[1]
     if name == "SIGKILL":
         assert parent.returncode == -signal.SIGKILL
-        wait_until(lambda: not alive(tmp_path))
+        wait_until(lambda: not locked(tmp_path / "lock"))
+        assert not alive(tmp_path)  # nobody may begin before that
     else:
         assert parent.returncode == 128 + getattr(signal, name)
         assert said.strip().startswith("stopped; trials and rounding errors that were finished are kept")
@@ -104,6 +105,21 @@ def test_a_command_that_ends_gives_its_code_and_leaves_nothing(tmp_path: Path) -
         command = [sys.executable, "-c", f"{left}; sys.exit(3)"]
         assert leash.run(command, ROOT, log, os.environ, lambda: None) == 3
     assert not lives(int((tmp_path / "log").read_text()))
+
+
+def test_a_leash_that_is_killed_itself_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "command.py").write_text(COMMAND)
+    files = [tmp_path / name for name in ("child", "grandchild")]
+
+    def progress() -> None:
+        if all(file.exists() and file.read_text() for file in files):
+            for leash_itself in psutil.Process().children():
+                leash_itself.kill()
+
+    with (tmp_path / "log").open("w") as log:
+        command = [sys.executable, str(tmp_path / "command.py"), str(tmp_path)]
+        assert leash.run(command, ROOT, log, os.environ, progress) == -signal.SIGKILL
+    assert not alive(tmp_path)
 
 
 def test_a_lock_that_was_left_behind_locks_nothing(tmp_path: Path) -> None:
