@@ -1,6 +1,6 @@
 # make study [PRESET=smoke|default|full]   time, measure error, render the report
 # make test                                all tests
-# make test-isa                            the numerical tests under lesser instruction sets, on one thread and on all
+# make test-isa                            the numerical tests under SSE4.1 on one thread, and under AVX2 on all
 # make lint                                ruff and pyright
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,8 +24,6 @@ NUMERICAL = $(VENV)/bin/python -m pytest --quiet --numprocesses 2 --dist loadfil
 
 test-isa: $(VENV)/.test
 	$(SSE41) OMP_NUM_THREADS=1 $(NUMERICAL)
-	$(SSE41) $(NUMERICAL)
-	$(AVX2) OMP_NUM_THREADS=1 $(NUMERICAL)
 	$(AVX2) $(NUMERICAL)
 
 lint: $(VENV)/.test

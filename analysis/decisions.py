@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 LOSS = 0.05  # of the median process: more is a wrong decision
 LARGE_LOSS = 0.2  # in every process
-BUDGET_S = 0.08  # in timed calls of one case in one process
+BUDGET_S = 0.05  # in timed calls of one case in one process
 BLOCKS = 4
 COLUMNS = ("process", "stack", "dtype", "size", "batch", "merges", "layers_s", "merged_s")
 
@@ -89,51 +90,54 @@ def rows(processes: int, tick: Callable[[], None]) -> pandas.DataFrame:
 
 
 def _calibrate() -> None:
-    for _, dtype, problem in cases():
-        _modules(problem, dtype)
+    for stack, dtype, _ in cases():
+        _modules(stack, dtype)
 
 
 def _timed(process: int) -> list[dict[str, Any]]:
-    return [
-        {"process": process, "stack": str(stack), "dtype": dtype, "size": problem.size[0], "batch": problem.batch}
-        | _times(problem, dtype)
-        for stack, dtype, problem in cases()
-    ]
+    from linear_lasagna.timing import no_garbage_collection
+
+    with no_garbage_collection():
+        return [
+            {"process": process, "stack": str(stack), "dtype": dtype, "size": problem.size[0], "batch": problem.batch}
+            | _times(stack, dtype, problem)
+            for stack, dtype, problem in cases()
+        ]
 
 
-def _times(problem: Problem, dtype: str) -> dict[str, Any]:
+def _times(stack: Stack, dtype: str, problem: Problem) -> dict[str, Any]:
     """What `merge` decides, and the seconds of the layers and of the merged kernels, timed together."""
     import torch
 
     from linear_lasagna.timing import measure
 
-    layers, merged = _modules(problem, dtype)
-    merges = merged.plan(problem.size, problem.batch) is not None
-    merged.settle(problem.size, problem.batch)
+    layers, merged, forced = _modules(stack, dtype)
+    forced.settle(problem.size, problem.batch)
     x = torch.randn(problem.shapes[0]).to(getattr(torch, dtype))
 
     def build(block: int) -> dict[str, Callable[[], Any]]:
         fresh = x.clone()
-        return {"layers": lambda: layers(fresh), "merged": lambda: merged(fresh)}
+        return {"layers": lambda: layers(fresh), "merged": lambda: forced(fresh)}
 
     with torch.no_grad():
         timing = measure(build, budget_s=BUDGET_S, blocks=BLOCKS, least_blocks=BLOCKS)
+    merges = merged.plan(problem.size, problem.batch) is not None
     return {"merges": merges, "layers_s": timing.seconds("layers"), "merged_s": timing.seconds("merged")}
 
 
-def _modules(problem: Problem, dtype: str) -> tuple[Any, Any]:
-    """The layers, and what `merge` makes of them."""
+@cache
+def _modules(stack: Stack, dtype: str) -> tuple[Any, Any, Any]:
+    """The layers, what `merge` makes of them, and the same to be told to merge."""
     import torch
     from torch import nn
 
     from linear_lasagna.merging import merge
 
     torch.manual_seed(0)
-    pairs: Any = zip(problem.channels, problem.expanded, strict=False)
-    layers = nn.Sequential(
-        *(nn.Conv2d(c, of.out_channels, of.kernel_size, padding=of.padding, groups=of.groups) for c, of in pairs)
-    ).to(getattr(torch, dtype))
-    return layers, merge(layers)
+    axes: Any = zip(stack.channels, stack.channels[1:], stack.kernel_sizes, strict=False)
+    layers = nn.Sequential(*(nn.Conv2d(c, out, k, padding=k // 2, groups=stack.groups) for c, out, k in axes))
+    layers = layers.to(getattr(torch, dtype))
+    return layers, merge(layers), merge(layers)
 
 
 def losses(frame: pandas.DataFrame) -> pandas.DataFrame:

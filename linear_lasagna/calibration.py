@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from statistics import median
+from statistics import median, stdev
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -41,11 +41,11 @@ BATCHES: dict[Images, int] = {"one": 1, "several": 4}  # libraries choose otherw
 BUDGET = "LASAGNA_CALIBRATION_S"
 BUDGET_S = 5.0
 EXTENTS = (8, 16, 32, 64, 128, 256)  # of the images that are timed, on every axis
-POINT_S = 0.01  # in timed calls at one size
+POINT_S = 0.015  # in timed calls at one size
 ENOUGH_S = 0.005  # no larger image is timed once a call takes this long, in proportion to its work
 MOST_S = 0.05  # nor, whatever the proportion, once it takes this long
 IN_PROPORTION = 0.6  # the least exponent of time by work that counts as proportion
-BLOCKS = 2
+BLOCKS = 3
 VISIT_S = 2e-4
 
 log = logging.getLogger(__name__)
@@ -73,8 +73,8 @@ class Curve:
 class Costs:
     """Seconds per call of a stack's layers in turn, and of its merged convolution and its faces.
 
-    layers, merged: by multiply-accumulates; faces: by numbers in their windows. doubt: of log(merged / layers), what
-    two timings of one image differ by, the median over sizes.
+    layers, merged: by multiply-accumulates; faces: by numbers in their windows. doubt: the standard error of
+    log(merged / layers) at one size, the median over sizes.
     """
 
     layers: Curve
@@ -302,21 +302,21 @@ def _seconds(timing: Timing, name: str) -> float:
 
 
 def _rising(points: Sequence[tuple[int, float]]) -> Curve:
-    """Of points with equal work the last; what took less than a smaller image takes as long as that."""
+    """What took longer than a larger image takes as long as that: disturbances add time. Equal work counts once."""
     rising: dict[int, float] = {}
-    for work, seconds in sorted(points):
-        rising[work] = max([seconds, *rising.values()])
-    return Curve(tuple(rising), tuple(rising.values()))
+    for work, seconds in sorted(points, reverse=True):
+        rising[work] = min([seconds, *rising.values()])
+    return Curve(tuple(sorted(rising)), tuple(sorted(rising.values())))
 
 
 def _doubt(timings: Sequence[Timing]) -> float:
-    """By how much two blocks of a point differ in log(merged / layers), the median over the points."""
-    differences = []
+    """The standard error of log(merged / layers) over the blocks of a point, the median over the points."""
+    errors = []
     for timing in timings:
         layers, merged, faces = ([min(block) for block in timing.samples[name] if block] for name in PARTS)
         logs = [math.log((m + f) / each) for each, m, f in zip(layers, merged, faces, strict=False)]
-        differences += [abs(logs[0] - other) for other in logs[1:]]
-    return median(differences) if differences else 0.0
+        errors += [stdev(logs) / math.sqrt(len(logs))] if len(logs) > 1 else []
+    return median(errors) if errors else 0.0
 
 
 def _kernels(chain: Chain, in_channels: int, dtype: torch.dtype, device: str) -> list[Kernel]:

@@ -71,6 +71,21 @@ def test_a_channel_that_needs_it_is_rescaled_alone():
     assert relative_l2(found - exact, exact) < 2.0**-9  # its outputs are near the least normal number themselves
 
 
+def test_the_error_of_channels_rescaled_each_by_its_own_power_is_predicted():
+    """Four channels are loud and exact; the others must not count as if they were as loud as their weights now are."""
+    model = pair(1.0)
+    model[0].weight.data[:] = 0.75 * torch.eye(8).repeat(16, 1)[..., None, None]
+    model[1].weight.data[:4] = 2.0**-3
+    model[1].weight.data[4:] *= 2.0**-13
+    x = torch.ones(1, 8, 12, 12, dtype=HALF)
+    merged, report = merge_model(model, x)
+    assert isinstance(merged.get_submodule(report.runs[0].modules[0]), Scaled)
+    measured = errors(model, merged, x)[1]
+    low, high = report.runs[0].predicted_error
+    assert 0 < low / 2 <= measured <= high * 2
+    assert high < 2.0**-20
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("bias", [False, True])
 def test_scales_are_powers_of_two_and_keep_every_output_finite(bias):

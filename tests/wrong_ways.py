@@ -264,6 +264,10 @@ def out_of_memory(*_):
     raise MemoryError
 
 
+def another_number_of_threads():
+    torch.set_num_threads(1 + torch.get_num_threads() % 2)
+
+
 def setting(change):
     return after(lambda x, kernel: change())
 
@@ -333,7 +337,7 @@ WRONG = {
     "computes in the background": Wrong(in_background, "."),
     "still writes": Wrong(outcome(still_writing), "."),
     "still writes on a second input": Wrong(still_writing_later, f"{OTHER}|after the call has returned"),
-    "takes all threads but one": Wrong(setting(lambda: torch.set_num_threads(1)), "the number of threads from"),
+    "changes the threads": Wrong(setting(another_number_of_threads), "the number of threads from"),
     "changes the default dtype": Wrong(setting(lambda: torch.set_default_dtype(torch.float64)), "the default dtype"),
     "records gradients": Wrong(setting(lambda: torch.set_grad_enabled(True)), "recording of gradients"),
     "allows TF32": Wrong(setting(lambda: torch.set_float32_matmul_precision("medium")), "float32 precision"),

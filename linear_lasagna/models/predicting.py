@@ -67,25 +67,26 @@ class _Predicting(fx.Interpreter):
         return super().run_node(n)
 
 
-def _computed(module: Any, steps: Sequence[Step]) -> tuple[Kernel, ExpandedLayer]:
+def _computed(module: Any, steps: Sequence[Step]) -> tuple[Kernel, ExpandedLayer, torch.Tensor | None]:
     """The steps as one convolution, right inside the border, as it was before its numbers were rounded.
 
-    Where the module rescales its outputs, they are meant before that.
+    And the powers of two, (out,), by which the module multiplies its outputs afterwards, or None.
     """
     none = (0,) * len(steps[0].layer.kernel_size)
     layers = [steps[0].layer, *(replace(step.layer, padding=none) for step in steps[1:])]
     kernel, layer = merge_stack([step.kernel() for step in steps], layers, torch.float64)
     if getattr(module, "scale", None) is None:
-        return kernel, layer
-    larger = 1 / wide(module.scale).flatten()
-    weight = kernel.weight * larger.view(-1, *(1,) * (kernel.weight.ndim - 1))
-    return Kernel(weight, None if kernel.bias is None else kernel.bias * larger), layer
+        return kernel, layer, None
+    scale = wide(module.scale).flatten()
+    weight = kernel.weight / scale.view(-1, *(1,) * (kernel.weight.ndim - 1))
+    return Kernel(weight, None if kernel.bias is None else kernel.bias / scale), layer, scale
 
 
-def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> Range:
+def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, scale: torch.Tensor | None = None) -> Range:
     """The error of one convolution of x whose kernel, of any numbers, was rounded to x's dtype.
 
     x: (batch, in, *size), of which some outputs' terms are looked at, evenly spread over positions and channels.
+    scale: (out,), by what the outputs are multiplied afterwards, exactly.
     """
     channels = _spread(layer.out_channels, CHANNELS)
     weight = wide(kernel.weight[channels]).flatten(1)
@@ -96,7 +97,8 @@ def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> Range:
     terms = product_terms(seen, stored(weight, x.dtype), None if bias is None else stored(bias, x.dtype))
     n = weight.shape[1] + (bias is not None)
     errors = [summed(terms, order(n, bias is not None), y, numbers, x.dtype) for order in ORDERS.values()]
-    found = [relative_l2(torch.stack([error.bias, error.variance.sqrt()]), y) for error in errors]
+    weights = torch.ones(()) if scale is None else scale[channels]
+    found = [relative_l2(torch.stack([error.bias, error.variance.sqrt()]) * weights, y * weights) for error in errors]
     return Range(min(found), max(found))
 
 
