@@ -60,7 +60,7 @@ def _escaped() -> Any:
             self.inner = inner
 
         def __call__(self, x: float, pos: int | None = None) -> str:
-            return self.inner(x, pos).replace("$", r"\$")
+            return str(self.inner(x, pos)).replace("$", r"\$")  # some formatters give numbers
 
         def set_locs(self, locs: Any) -> None:
             self.inner.set_locs(locs)

@@ -1,13 +1,19 @@
 """Settings for all tests."""
 
 import os
+import signal
 import tempfile
+import threading
 
 import pytest
 from hypothesis import settings
 
 # Read by OpenMP when torch is imported: idle threads that spin make a shared machine many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that tests start and interrupt.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Plans that tests measure are quick and rough, none is remembered beyond the run, and no stack is timed unasked.
 os.environ["LASAGNA_PLANNING_S"] = "0.002"
