@@ -158,7 +158,7 @@ def decisions(*, processes: Whole = 4, out: Path | None = None) -> None:
     Parameters
     ----------
     processes
-        Fresh processes in which every case is timed, about a minute each.
+        Fresh processes in which every case is timed, half a minute each or so.
     out
         A CSV file for the rows.
     """
