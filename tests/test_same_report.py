@@ -1,0 +1,80 @@
+"""A fixed small study gives the same report as before: what changes it must mean to, and say so.
+
+`python -m tests.test_same_report` writes the digests anew. Figures are left out, and floats keep 9 digits: their last
+bits differ between processors.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas
+import pytest
+
+from analysis import records, report, svg
+
+STUDY = Path(__file__).parent / "fixed_study"
+DIGESTS = STUDY / "digests.json"
+CONTEXT = report.Context(
+    version="1.2.3",
+    commit="c0ffee" * 6,
+    date="2026-11-22",
+    selection="fixed",
+    expected=[("networks", "vgg16/conv5", "float32", "cpu"), ("networks", "resnet50/conv5_3x3", "float32", "cpu")],
+    commands=("make study",),
+    citation="Somebody (2026).",
+    bibtex="@software{somebody}",
+)
+SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
+
+
+def lines(name: str) -> list[str]:
+    return gzip.decompress((STUDY / f"{name}.jsonl.gz").read_bytes()).decode().splitlines()
+
+
+def study() -> tuple[records.Records, pandas.DataFrame]:
+    """Some trials and rows of one machine, as they were measured."""
+    trials = records.Records(tuple(records.read(line) for line in lines("trials")))
+    return trials, pandas.DataFrame([json.loads(line) for line in lines("rows")])
+
+
+def rounded(text: str) -> str:
+    """The CSV with 9 significant digits."""
+    return "\n".join(",".join(map(_shown, row)) for row in csv.reader(io.StringIO(text)))
+
+
+def _shown(value: str) -> str:
+    try:
+        return f"{float(value):.9g}"
+    except ValueError:
+        return value
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The first 16 hex digits of every file's digest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(svg, "raw", lambda figure, name: '<svg viewBox="0 0 1 1"></svg>')
+        report.render(*study(), folder, CONTEXT)
+    kinds = {".csv": rounded, ".html": lambda text: SVG.sub("", text), ".tex": str}
+    files = sorted(path for path in folder.rglob("*") if path.suffix in kinds)
+    texts = {path.relative_to(folder).as_posix(): kinds[path.suffix](path.read_text("utf-8")) for path in files}
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
+
+
+def test_the_report_is_the_same(tmp_path: Path) -> None:
+    found, expected = digests(tmp_path), json.loads(DIGESTS.read_text())
+    assert {name for name in found | expected if found.get(name) != expected.get(name)} == set()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        DIGESTS.write_text(json.dumps(digests(Path(folder)), indent=1) + "\n")
+    print(f"wrote {DIGESTS}", file=sys.stderr)
