@@ -45,9 +45,10 @@ def load(folder: Path) -> Records:
 
 def _records(results: Any, machine: str, source: str, messages: list[str]) -> Iterator[Record]:
     for key in sorted(results.get_all_result_keys()):
-        group, _, benchmark = key.partition(".")
+        name, _, benchmark = key.rpartition(".")
+        group = name.rpartition(".")[2].lower()  # the class's, once also the module's: trials.Sources, sources.Sources
         params = results.get_result_params(key)
-        if benchmark.rpartition(".")[2] != BENCHMARK or len(params or ()) != PARAMETERS:
+        if benchmark != BENCHMARK or len(params or ()) != PARAMETERS:
             continue
         unknown = sorted({_text(name) for name in params[0]} - CATALOG.keys())
         if unknown:

@@ -12,10 +12,11 @@ from analysis.frames import Frame, framed
 from analysis.gaps import STRICT, Gaps, reason
 from analysis.records import Records, cells, problems
 from analysis.style import dtypes_in_order
+from linear_lasagna import catalog
 
-GROUPS = ("sources", "networks", "stacks", "borders")
+GROUPS = tuple(name for name, group in catalog.GROUPS.items() if not group.own_section)
 MERGING = "merging"
-APART = (MERGING, planned.TRAINING, planned.BREAK_EVEN)  # groups that compute something else, or have a map to tell it
+APART = tuple(name for name in catalog.GROUPS if name not in GROUPS)
 
 
 class Scope(NamedTuple):

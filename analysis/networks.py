@@ -53,7 +53,7 @@ def totals(records: Records) -> Frame:
 
 
 def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[tuple[Any, ...]]:
-    catalogued = sum(problem.name.partition("/")[0] == key[3] for problem in GROUPS[GROUP])
+    catalogued = sum(problem.name.partition("/")[0] == key[3] for problem in GROUPS[GROUP].problems)
     layers = sorted(layers, key=lambda layer: layer.trial.problem.name)
     timings = [(layer.trial.problem.occurrences, layer.trial.timing()) for layer in layers]
     baseline, control = layers[0].trial.baseline, layers[0].trial.control

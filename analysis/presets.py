@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from linear_lasagna.catalog import GROUPS
+from linear_lasagna.vocabulary import DTYPES
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")
-BENCHMARKS = {
-    group: f"{group}.{group.capitalize()}"
-    for group in ("sources", "networks", "stacks", "borders", "merging", "training", "breakeven")
-}
+BENCHMARKS = {group: f"trials.{group.capitalize()}" for group in GROUPS}
 
 FEW_STACKS = ("stacks/sesr_x1", "stacks/sesr_x3", "stacks/expandnet", "stacks/plain_x4")
 FEW_PAIRS = ("breakeven/k3_16_8", "breakeven/k3_16_128", "breakeven/k5_16_16", "breakeven/k5_16_128")
@@ -48,7 +45,13 @@ class Key(NamedTuple):
 
 
 def _all(group: str) -> tuple[str, ...]:
-    return tuple(problem.name for problem in GROUPS[group])
+    return tuple(problem.name for problem in GROUPS[group].problems)
+
+
+def _complete(named: tuple[Selection, ...], dtypes: tuple[str, ...]) -> tuple[Selection, ...]:
+    """And all problems of the groups that are not named, in the catalogue's order."""
+    rest = [Selection(group, _all(group), dtypes) for group in GROUPS if group not in {each.group for each in named}]
+    return tuple(sorted((*named, *rest), key=lambda selection: list(GROUPS).index(selection.group)))
 
 
 SMOKE = Preset(
@@ -67,30 +70,18 @@ SMOKE = Preset(
 DEFAULT = Preset(
     "default",
     3.25,
-    (
-        Selection("sources", _all("sources"), DTYPES),
-        Selection("networks", _all("networks"), ("bfloat16", "float32")),
-        Selection("stacks", _all("stacks"), ("bfloat16", "float32")),
-        Selection("stacks", FEW_STACKS, ("float16", "float64")),
-        Selection("borders", _all("borders"), ("float32",)),
-        Selection("merging", _all("stacks"), ("float32",)),
-        Selection("training", FEW_STACKS, ("float32",)),
-        Selection("breakeven", _all("breakeven"), ("float32",)),
+    _complete(
+        (
+            Selection("sources", _all("sources"), DTYPES),
+            Selection("networks", _all("networks"), ("bfloat16", "float32")),
+            Selection("stacks", _all("stacks"), ("bfloat16", "float32")),
+            Selection("stacks", FEW_STACKS, ("float16", "float64")),
+            Selection("training", FEW_STACKS, ("float32",)),
+        ),
+        ("float32",),
     ),
 )
-FULL = Preset(
-    "full",
-    10.0,
-    (
-        Selection("sources", _all("sources"), DTYPES),
-        Selection("networks", _all("networks"), DTYPES),
-        Selection("stacks", _all("stacks"), DTYPES),
-        Selection("borders", _all("borders"), DTYPES),
-        Selection("merging", _all("stacks"), DTYPES),
-        Selection("training", _all("stacks"), ("bfloat16", "float32")),
-        Selection("breakeven", _all("breakeven"), DTYPES),
-    ),
-)
+FULL = Preset("full", 10.0, _complete((Selection("training", _all("stacks"), ("bfloat16", "float32")),), DTYPES))
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (SMOKE, DEFAULT, FULL)}
 

@@ -10,18 +10,13 @@ from analysis.findings import GROUPS, Findings, Scope
 from analysis.frames import Frame
 from analysis.parts import Plot, Section, plot, with_rows
 from analysis.tables import slug
+from linear_lasagna import catalog
 
 FEW = 3  # problems; so few need no summary
-TITLES = {
-    "sources": "Speed: the problems of the two articles",
-    "networks": "Speed: layers of published networks",
-    "stacks": "Speed: stacks, merged and not",
-    "borders": "Speed: padded stacks, merged with their border computed apart",
-}
 
 
 def title(group: str) -> str:
-    return TITLES.get(group, f"Speed: {group}")
+    return f"Speed: {catalog.GROUPS[group].title if group in GROUPS else group}"
 
 
 def anchor(group: str) -> str:

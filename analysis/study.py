@@ -54,7 +54,8 @@ class Place:
 
 def devices_here() -> tuple[str, ...]:
     """The devices of this machine, the CPU first."""
-    from linear_lasagna.devices import DEVICES, unavailable
+    from linear_lasagna.devices import unavailable
+    from linear_lasagna.vocabulary import DEVICES
 
     return tuple(device for device in DEVICES if unavailable(device) is None)
 

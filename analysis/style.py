@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
+from linear_lasagna.vocabulary import DTYPES
+
 INK = "#010203"  # stands for the page's text colour; svg.inline makes it currentColor
 FAINT = "#010204"  # the same, faint: grids and guides
 
@@ -53,7 +55,6 @@ WAYS: dict[str, tuple[str, str]] = {
     "merge_float64": (VERMILION, "h"),
     "merge_working": (PINK, "p"),
 }
-DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 RC: dict[str, Any] = {
     "font.size": 9.0,

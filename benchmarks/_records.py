@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from linear_lasagna.catalog import GROUPS
+
 if TYPE_CHECKING:
     from linear_lasagna.trial import Trial
 
@@ -23,18 +25,12 @@ BUDGET_S = 2.0
 STEP_TIMEOUT_S = 6.0  # some library kernels never end; what is done with one way takes seconds at most
 
 
-def fetch(
-    group: str, problem: str, dtype: str, device: str, ways: Sequence[str], work: str, share: float = 1.0
-) -> Trial:
-    """The trial of this commit and machine: read where it was finished before, else run now in a child process.
-
-    share: of the budget.
-    """
-    digest = _key(group, problem, device, ways, work, share)
-    path = _folder() / f"{problem.replace('/', '-')}.{dtype}.{device}.{digest}.json"
-    trial = _finished(path, (problem, dtype, device), ways)
+def fetch(group: str, problem: str, dtype: str, device: str) -> Trial:
+    """The trial of this commit and machine: read where it was finished before, else run now in a child process."""
+    path = _folder() / f"{problem.replace('/', '-')}.{dtype}.{device}.{_key(group, problem, device)}.json"
+    trial = _finished(path, (problem, dtype, device), GROUPS[group].ways)
     if trial is None:
-        trial = _run(problem, dtype, device, ways, work, share)
+        trial = _run(group, problem, dtype, device)
         _write(path, group, trial)
     return trial
 
@@ -82,7 +78,7 @@ def budget_s() -> float:
     return seconds
 
 
-def _key(group: str, problem: str, device: str, ways: Sequence[str], work: str, share: float) -> str:
+def _key(group: str, problem: str, device: str) -> str:
     """Digest of all that shapes a trial, but for its dtype."""
     import numpy
 
@@ -90,8 +86,9 @@ def _key(group: str, problem: str, device: str, ways: Sequence[str], work: str, 
 
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")}
     machine = [fingerprint(), [] if device == "cpu" else accelerator_names()]
-    parts = [group, problem, list(ways), work, share * budget_s(), code_digest(), machine, sys.version]
-    parts += [numpy.__version__, threads]
+    settings = GROUPS[group]
+    parts = [group, problem, settings.ways, settings.work, settings.share * budget_s(), code_digest(), machine]
+    parts += [sys.version, numpy.__version__, threads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -119,7 +116,7 @@ def _git(*arguments: str) -> str:
     return result.stdout.strip()
 
 
-def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str, share: float) -> Trial:
+def _run(group: str, problem: str, dtype: str, device: str) -> Trial:
     import torch
 
     from linear_lasagna.catalog import problem_named
@@ -131,13 +128,13 @@ def _run(problem: str, dtype: str, device: str, ways: Sequence[str], work: str, 
     forkable = "run_server" in sys.argv and sys.platform == "linux" and not torch.cuda.is_initialized()
     return run_isolated(
         problem_named(problem),
-        ways,
+        GROUPS[group].ways,
         dtype=dtype,
         device=device,
-        budget_s=share * budget_s(),
+        budget_s=GROUPS[group].share * budget_s(),
         timeout_s=STEP_TIMEOUT_S + OVER_BUDGET / SHARED_STEPS * budget_s(),  # timing all together takes no longer
         start_method="fork" if forkable else "spawn",
-        work=work,
+        work=GROUPS[group].work,
     )
 
 

@@ -10,20 +10,10 @@ from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from ._records import fetch
+from linear_lasagna.catalog import GROUPS
+from linear_lasagna.vocabulary import DEVICES, DTYPES
 
-DTYPES = ["float16", "bfloat16", "float32", "float64"]
-DEVICES = ["cpu", "cuda", "mps"]
-LAYER_WAYS = [
-    "direct",
-    "control",
-    "direct_channels_last",
-    "unfold_matmul",
-    "strided_matmul",
-    "shifted_matmul",
-    "im2col_numpy",
-]
-PLANNED_WAYS = ["planned/direct", "planned_operations/direct"]
+from ._records import fetch
 
 
 class ReplayClock:
@@ -43,17 +33,14 @@ class ReplayClock:
 
 
 class _Replay:
-    """A group of trials: problems × dtypes × devices, each with all its ways. Subclasses give params and group.
+    """The trials of a group of the catalogue: problems × dtypes × devices × ways. Subclasses name the group.
 
-    asv runs setup again before every sample, so it loads a cell only once. share: of the budget, which trials that are
-    many and alike can do with.
+    asv runs setup again before every sample, so it loads a cell only once.
     """
 
     param_names = ["problem", "dtype", "device", "way"]
     params: list[list[str]]
     group = ""
-    work = "run"
-    share = 1.0
     number = 1
     rounds = 1
     warmup_time = 0
@@ -61,10 +48,16 @@ class _Replay:
     version = "1"
     cell: Any = None
 
+    def __init_subclass__(cls) -> None:
+        if cls.group:
+            group = GROUPS[cls.group]
+            names = [problem.name for problem in group.problems]
+            cls.params = [names, list(DTYPES), list(DEVICES), list(group.ways)]
+
     def setup(self, problem: str, dtype: str, device: str, way: str) -> None:
         if self.cell is not None:
             return
-        trial = fetch(self.group, problem, dtype, device, self.params[3], self.work, self.share)
+        trial = fetch(self.group, problem, dtype, device)
         cell = trial.cells[way]
         if cell.status == "skipped":
             raise SkipNotImplemented(cell.reason)

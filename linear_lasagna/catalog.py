@@ -7,7 +7,10 @@ images and on small ones of 32×32. `Problem.source` says where each entry's num
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from linear_lasagna.problems import Layer, Problem
+from linear_lasagna.vocabulary import BASELINE, CONTROL, LAYER_WAYS, PLANNED_WAYS
 
 MERGING_ARTICLE = "“How to merge 2D convolutions in PyTorch?”"
 UNFOLD_ARTICLE = "“The unfold function”"
@@ -171,15 +174,73 @@ def _borders() -> list[Problem]:
     ]
 
 
-GROUPS: dict[str, tuple[Problem, ...]] = {
-    "sources": tuple(_sources()),
-    "networks": (*_resnet50(), *_vgg16()),
-    "stacks": tuple(_stacks()),
-    "borders": tuple(_borders()),
-    "breakeven": tuple(_break_even()),
+@dataclass(frozen=True)
+class Group:
+    """Problems that are timed with the same ways.
+
+    title: what they are, in a report's heading; work: what a trial of them does, a key of `trial.isolation.WORKS`;
+    share: of a trial's budget, for trials that are many and alike. own_section: a report tells of them apart, and
+    counts them in none of its figures over all trials.
+    """
+
+    title: str
+    problems: tuple[Problem, ...]
+    ways: tuple[str, ...]
+    work: str = "forward"
+    share: float = 1.0
+    own_section: bool = False
+
+
+STACKS = tuple(_stacks())
+MERGED_WAYS = ("merged_working/direct", "merged_per_call/direct")
+
+GROUPS: dict[str, Group] = {
+    "sources": Group(
+        "the problems of the two articles",
+        tuple(_sources()),
+        (*LAYER_WAYS, "merged/direct", "merged/unfold_matmul", *MERGED_WAYS),
+    ),
+    "networks": Group("layers of published networks", (*_resnet50(), *_vgg16()), LAYER_WAYS[:-1]),
+    "stacks": Group(
+        "stacks, merged and not",
+        STACKS,
+        (
+            *(BASELINE, CONTROL, "direct_channels_last", "unfold_matmul"),
+            *("merged/direct", "merged/direct_channels_last", "merged/unfold_matmul"),
+            *MERGED_WAYS,
+            *PLANNED_WAYS,
+        ),
+    ),
+    # merged_summed is wrong at the border, and there to show what computing the border apart costs.
+    "borders": Group(
+        "padded stacks, merged with their border computed apart",
+        tuple(_borders()),
+        (BASELINE, CONTROL, "border_exact/direct", "merged_summed/direct", *PLANNED_WAYS),
+    ),
+    "merging": Group(
+        "what merging itself costs, beside one call of the unmerged stack",
+        STACKS,
+        (BASELINE, CONTROL, "merge_float64", "merge_working"),
+        work="merge",
+        own_section=True,
+    ),
+    "training": Group(
+        "training steps, forward and backward, of stacks that merge for it or not",
+        STACKS,
+        (BASELINE, CONTROL, "merged_per_call"),
+        work="training_step",
+        own_section=True,
+    ),
+    "breakeven": Group(
+        "pairs C → C_mid → C, to see from which C_mid on merging pays",
+        tuple(_break_even()),
+        (BASELINE, CONTROL, "merged/direct"),
+        share=0.15,
+        own_section=True,
+    ),
 }
 
-CATALOG: dict[str, Problem] = {problem.name: problem for group in GROUPS.values() for problem in group}
+CATALOG: dict[str, Problem] = {problem.name: problem for group in GROUPS.values() for problem in group.problems}
 
 
 def problem_named(name: str) -> Problem:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-DTYPES: dict[str, torch.dtype] = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
-DEVICES: tuple[str, ...] = ("cpu", "cuda", "mps")
+from linear_lasagna.vocabulary import DEVICES, DTYPES
+
+if TYPE_CHECKING:
+    import torch
 
 
 def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
@@ -18,7 +15,9 @@ def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
     name = dtype_name(dtype)
     if name not in DTYPES:
         raise ValueError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
-    return DTYPES[name]
+    import torch
+
+    return getattr(torch, name)
 
 
 def dtype_name(dtype: str | torch.dtype) -> str:
@@ -31,6 +30,8 @@ def unavailable(device: str, dtype: str | torch.dtype | None = None) -> str | No
 
     Raises ValueError for a device or dtype that the suite does not know.
     """
+    import torch
+
     kind, colon, index = device.partition(":")
     if kind not in DEVICES:
         raise ValueError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
@@ -53,6 +54,8 @@ def unavailable(device: str, dtype: str | torch.dtype | None = None) -> str | No
 
 def synchronise(device: str) -> None:
     """Wait until all work queued on the device is done; returns at once on the CPU."""
+    import torch
+
     kind = device.partition(":")[0]
     if kind == "cuda":
         torch.cuda.synchronize(device)

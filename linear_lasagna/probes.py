@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 
 import torch
 
-from linear_lasagna.devices import DTYPES, dtype_name, dtype_named, unavailable
+from linear_lasagna.devices import dtype_name, dtype_named, unavailable
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import bit_pattern
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 from linear_lasagna.rounding.accumulation import accumulation
 from linear_lasagna.rounding.questions import Accumulation
+from linear_lasagna.vocabulary import DTYPES
 
 Row: TypeAlias = dict[str, Any]
 Answer: TypeAlias = tuple[str, bool | None, str]  # result, ok, note
@@ -31,7 +32,7 @@ WIDE = 64  # positions per axis of an image that is large enough for every threa
 
 
 def run_probes(
-    device: str = "cpu", dtypes: Iterable[str | torch.dtype] = tuple(DTYPES), methods: Iterable[str] = tuple(METHODS)
+    device: str = "cpu", dtypes: Iterable[str | torch.dtype] = DTYPES, methods: Iterable[str] = tuple(METHODS)
 ) -> list[Row]:
     """One row per probe, method and dtype that can be computed here: probe, method, dtype, device, result, ok, note.
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from linear_lasagna.vocabulary import SIGNS, Signs
 
 if TYPE_CHECKING:
     import torch
 
 Extent: TypeAlias = int | tuple[int, ...]
-Signs: TypeAlias = Literal["random", "positive"]
 
-SIGNS: tuple[Signs, ...] = ("random", "positive")
 MAX_RANK = 3
 REDUCED_OUTPUTS = 4
 

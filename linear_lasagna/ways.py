@@ -13,7 +13,7 @@ from linear_lasagna.merging.order import fold
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 from linear_lasagna.schedules import SCHEDULES, Schedule
-from linear_lasagna.trial.record import BASELINE, CONTROL
+from linear_lasagna.vocabulary import BASELINE, CONTROL
 
 
 class Computed(NamedTuple):

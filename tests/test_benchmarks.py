@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ import benchmarks._replay as replay_module
 import linear_lasagna.environment as environment_module
 from analysis.machines import DIGEST
 from benchmarks._replay import ReplayClock
-from benchmarks.sources import Sources
-from linear_lasagna.catalog import CATALOG
+from benchmarks.trials import Sources
+from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.trial import Cell, Trial
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +48,7 @@ def test_canary_asv_runner_hands_the_samples_on_bit_for_bit(monkeypatch: pytest.
     """Fails when a new asv_runner times, warms up or batches in a way that breaks the replay."""
     handed(monkeypatch, made_trial(direct=Cell(samples=SAMPLES, error_u=1.0)))
     suite = Sources()
-    benchmark = TimeBenchmark("sources.Sources.time_forward", suite.time_forward, [suite])
+    benchmark = TimeBenchmark("trials.Sources.time_forward", suite.time_forward, [suite])
     benchmark._current_params = CELL
     assert not benchmark.do_setup()
     result = benchmark.run(*CELL)
@@ -82,10 +83,14 @@ def test_every_group_is_discovered_once_and_none_shares_a_setup_cache() -> None:
     """asv keys a setup_cache by file and line, so that heirs of one class would share it: there is none here."""
     names = [benchmark.name for benchmark in discovered()]
     assert len(names) == len(set(names))
-    for group in ("sources", "networks", "stacks", "borders", "merging", "training", "breakeven"):
-        assert f"{group}.{group.capitalize()}.time_forward" in names
+    assert {f"trials.{group.capitalize()}.time_forward" for group in GROUPS} <= set(names)
     shared = [b.setup_cache_key for b in discovered() if b.setup_cache_key is not None]
     assert len(shared) == len(set(shared))
+
+
+def test_the_readme_names_every_group() -> None:
+    [line] = [line for line in (ROOT / "README.md").read_text().splitlines() if "--bench trials." in line]
+    assert all(group.capitalize() in line for group in GROUPS)
 
 
 def test_parameters_are_static_strings() -> None:
@@ -115,7 +120,8 @@ def fetch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     monkeypatch.setenv("ASV_CONF_DIR", str(folder))
     monkeypatch.setenv("ASV_COMMIT", "0" * 40)
     monkeypatch.setenv("LASAGNA_BUDGET_S", "0.05")
-    return records_module.fetch("sources", "sources/merge", "float32", "cpu", ["direct", "control"], "run")
+    monkeypatch.setitem(GROUPS, "sources", replace(GROUPS["sources"], ways=("direct", "control")))
+    return records_module.fetch("sources", "sources/merge", "float32", "cpu")
 
 
 def test_a_finished_trial_is_reused_and_a_part_of_a_record_is_not(
@@ -196,11 +202,12 @@ def test_failed_cells_are_tried_again_once_where_that_is_asked_for(
 
 def test_a_group_s_share_of_the_budget_shapes_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASAGNA_BUDGET_S", "2")
-    keys = {records_module._key("sources", "sources/merge", "cpu", ["direct"], "run", share) for share in (1.0, 0.15)}
-    assert len(keys) == 2
+    whole = records_module._key("sources", "sources/merge", "cpu")
+    monkeypatch.setitem(GROUPS, "sources", replace(GROUPS["sources"], share=0.15))
+    assert records_module._key("sources", "sources/merge", "cpu") != whole
     given = {}
     monkeypatch.setattr("linear_lasagna.trial.run_isolated", lambda *_, **settings: given.update(settings))
-    records_module._run("sources/merge", "float32", "cpu", ["direct"], "run", 0.15)
+    records_module._run("sources", "sources/merge", "float32", "cpu")
     assert given["budget_s"] == pytest.approx(0.3)
 
 
@@ -236,7 +243,7 @@ def test_asv_saves_the_samples_of_the_record_bit_for_bit(asv_home: tuple[Path, d
     cells = json.loads(record.read_text())["trial"]["cells"]
     [saved] = (folder / ".asv/results/tested").glob("*-existing-*.json")
     result = json.loads(saved.read_text())
-    row = result["results"]["sources.Sources.time_forward"]
+    row = result["results"]["trials.Sources.time_forward"]
     samples = [s for s in row[result["result_columns"].index("samples")] if s]
     expected = [[s for block in cells[way]["samples"] for s in block] for way in ("direct", "merged/direct")]
     assert samples == expected
@@ -244,10 +251,10 @@ def test_asv_saves_the_samples_of_the_record_bit_for_bit(asv_home: tuple[Path, d
 
 def test_another_machine_s_record_is_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """One folder may be shared by machines of one host name: none may take the other's record for its own."""
-    ways = ("sources", "sources/merge", "cpu", ["direct"], "run", 1.0)
-    key, folder = records_module._key(*ways), records_module._folder()
+    trial = ("sources", "sources/merge", "cpu")
+    key, folder = records_module._key(*trial), records_module._folder()
     found = environment_module.fingerprint()
     for change in ({"threads": 99}, {"instruction_sets": {"aten": "DEFAULT"}}, {"cpu_model": "another"}):
         monkeypatch.setattr(environment_module, "fingerprint", lambda *_, changed=found | change: changed)
-        assert records_module._key(*ways) != key
+        assert records_module._key(*trial) != key
         assert records_module._folder() != folder

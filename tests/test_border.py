@@ -234,7 +234,7 @@ def test_reasons_of_the_schedules():
 
 @pytest.mark.parametrize("name", ["border_exact", "merged"])
 def test_groupings_hold_every_layer_once(name):
-    for problem in (*GROUPS["borders"], *GROUPS["stacks"]):
+    for problem in (*GROUPS["borders"].problems, *GROUPS["stacks"].problems):
         for grouping in SCHEDULES[name].groupings(problem):
             assert tuple(itertools.chain(*grouping)) == problem.expanded
 

@@ -2,9 +2,11 @@
 
 import pytest
 
+from linear_lasagna import METHODS, SCHEDULES, vocabulary
 from linear_lasagna.catalog import CATALOG, GROUPS, problem_named
 from linear_lasagna.merging import not_border_mergeable
 from linear_lasagna.schedules import inside
+from linear_lasagna.trial.isolation import WORKS
 
 
 def network(name):
@@ -31,17 +33,36 @@ def test_vgg16():
 
 def test_network_layers_differ():
     """What is equal stands once, with its occurrences."""
-    shapes = [(p.batch, p.in_channels, p.size, p.layers) for p in GROUPS["networks"]]
+    shapes = [(p.batch, p.in_channels, p.size, p.layers) for p in GROUPS["networks"].problems]
     assert len(set(shapes)) == len(shapes)
 
 
 def test_names_are_unique_and_sorted_into_groups():
-    names = [problem.name for group in GROUPS.values() for problem in group]
+    groups = {group.problems: name for name, group in reversed(GROUPS.items())}  # some have the problems of another
+    names = [problem.name for problems in groups for problem in problems]
     assert len(set(names)) == len(names) == len(CATALOG)
     assert all(CATALOG[name].name == name for name in names)
-    prefixes = {group: {problem.name.split("/")[0] for problem in rows} for group, rows in GROUPS.items()}
-    own = ("sources", "stacks", "borders", "breakeven")
-    assert prefixes == {"networks": {"resnet50", "vgg16"}} | {group: {group} for group in own}
+    for problems, group in groups.items():
+        prefixes = {problem.name.split("/")[0] for problem in problems}
+        assert prefixes == ({"resnet50", "vgg16"} if group == "networks" else {group})
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_way_of_a_group_is_known_to_its_work(group):
+    ways = GROUPS[group].ways
+    assert (*ways[:2], len(set(ways))) == ("direct", "control", len(ways))
+    for way in ways:
+        WORKS[GROUPS[group].work].check(way)
+
+
+def test_whatever_has_a_sentence_has_code_and_the_reverse():
+    assert list(METHODS) == list(vocabulary.METHODS)
+    assert set(SCHEDULES) == set(vocabulary.SCHEDULES)
+
+
+def test_every_method_is_timed():
+    """A method that is added is timed without being named anywhere else."""
+    assert {way for group in GROUPS.values() for way in group.ways} >= set(METHODS)
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -49,7 +70,7 @@ def test_every_entry_has_a_source(name):
     assert len(CATALOG[name].source) > 20
 
 
-@pytest.mark.parametrize("problem", GROUPS["stacks"], ids=lambda problem: problem.name)
+@pytest.mark.parametrize("problem", GROUPS["stacks"].problems, ids=lambda problem: problem.name)
 def test_stacks_can_be_merged(problem):
     """Unpadded, stride 1: the merged convolution equals the stack everywhere."""
     assert problem.depth > 1
@@ -60,14 +81,19 @@ def test_stacks_can_be_merged(problem):
 
 def test_break_even_pairs():
     """C → C_mid → C, all of one output size, C_mid from C / 2 to 16 C but 512 at most."""
-    for problem in GROUPS["breakeven"]:
+    pairs = GROUPS["breakeven"].problems
+    for problem in pairs:
         outer, middle, last = problem.channels
         assert (outer, problem.sizes[-1]) == (last, (56, 56))
         assert outer / 2 <= middle <= min(16 * outer, 512)
-    assert len({(p.layers, p.in_channels) for p in GROUPS["breakeven"]}) == len(GROUPS["breakeven"]) == 2 * 29
+    assert (
+        len({(p.layers, p.in_channels) for p in GROUPS["breakeven"].problems})
+        == len(GROUPS["breakeven"].problems)
+        == 2 * 29
+    )
 
 
-@pytest.mark.parametrize("problem", GROUPS["borders"], ids=lambda problem: problem.name)
+@pytest.mark.parametrize("problem", GROUPS["borders"].problems, ids=lambda problem: problem.name)
 def test_borders_cannot_be_merged_whole(problem):
     """Padded between the layers, as large out as in: the merged convolution differs at the border and only there."""
     assert problem.sizes[0] == problem.sizes[-1]

@@ -19,7 +19,7 @@ from linear_lasagna.planning import plan
 from linear_lasagna.trial import Cell
 from tests import synthetic
 
-PAIRS = [p for p in GROUPS["breakeven"] if p.channels[0] in (8, 16)]
+PAIRS = [p for p in GROUPS["breakeven"].problems if p.channels[0] in (8, 16)]
 STACK = "stacks/sesr_x3"
 BLOCKS = [[0, 2], [2, 4], [4, 6]]
 
@@ -106,7 +106,7 @@ def test_pairs_know_their_break_even(findings):
 
 @pytest.mark.parametrize(("k", "factor"), [(3, 25 / 18), (5, 81 / 50)])
 def test_break_even_of_large_images_is_the_rule(k, factor):
-    problem = next(p for p in GROUPS["breakeven"] if p.name == f"breakeven/k{k}_16_16")
+    problem = next(p for p in GROUPS["breakeven"].problems if p.name == f"breakeven/k{k}_16_16")
     large = replace(problem, size=(10**6, 10**6))
     assert planned.break_even_middle(large) == pytest.approx(16 * factor, rel=1e-4)
 

@@ -10,7 +10,7 @@ import pytest
 from asv_runner.discovery import disc_benchmarks
 
 from analysis.presets import PRESETS, Key, bench_patterns, preset_named, trials
-from linear_lasagna.catalog import CATALOG
+from linear_lasagna.catalog import CATALOG, GROUPS
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,7 +23,7 @@ def selected(patterns: list[str]) -> set[Key]:
             continue
         for params in itertools.product(*benchmark.params):
             if any(re.search(pattern, f"{benchmark.name}({', '.join(params)})") for pattern in patterns):
-                found.add(Key(benchmark.name.partition(".")[0], *(p.strip("'") for p in params[:3])))
+                found.add(Key(benchmark.name.split(".")[1].lower(), *(p.strip("'") for p in params[:3])))
     return found
 
 
@@ -44,6 +44,11 @@ def test_presets_name_problems_of_the_catalogue(preset) -> None:
 def test_a_larger_preset_runs_whatever_a_smaller_one_runs() -> None:
     smoke, default, full = (set(trials(PRESETS[name], ("cpu",))) for name in ("smoke", "default", "full"))
     assert smoke < default < full
+
+
+@pytest.mark.parametrize("name", ["default", "full"])
+def test_every_group_is_run(name: str) -> None:
+    assert {selection.group for selection in preset_named(name).selections} == set(GROUPS)
 
 
 def test_an_unknown_preset_is_named_with_the_known_ones() -> None:

@@ -184,7 +184,7 @@ def said(trials: list[Trial], group: str, title: str, precision: Any = None) -> 
 def vgg16(ratio: float, spread: float, way: str = "unfold_matmul") -> list[Trial]:
     """All its layers; the way takes `ratio` times the baseline's time, its blocks `spread` apart."""
     deviations = tuple(math.exp(spread * (block - 5.5)) for block in (0, 11, 1, 10, 2, 9, 3, 8, 4, 7, 5, 6))
-    names = [problem.name for problem in GROUPS["networks"] if problem.name.startswith("vgg16/")]
+    names = [problem.name for problem in GROUPS["networks"].problems if problem.name.startswith("vgg16/")]
     return [synthetic.trial(name, {way: synthetic.cell(1e-3 * ratio, deviations)}) for name in names]
 
 

@@ -179,7 +179,7 @@ def network(seed: int, noise: float, ratio: float = 1.25, blocks: int = 12, rest
     """All layers of VGG-16: every block of every way is off by `noise` at random, and the control by `restless`."""
     generator = numpy.random.default_rng(seed)
     trials = []
-    for problem in (problem for problem in GROUPS["networks"] if problem.name.startswith("vgg16/")):
+    for problem in (problem for problem in GROUPS["networks"].problems if problem.name.startswith("vgg16/")):
         seconds = float(10 ** generator.uniform(-3, -1))
         trial = synthetic.trial(problem.name, {}, seconds=seconds)
         for way, factor in (("direct", 1.0), ("control", math.exp(restless)), ("unfold_matmul", ratio)):

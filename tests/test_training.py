@@ -103,11 +103,11 @@ def test_what_cannot_be_merged_is_skipped(problem, skipped, reason):
 
 def test_unknown_ways_are_named():
     with pytest.raises(ValueError, match="unknown way 'merged/direct' of a training step; known: direct, control"):
-        run_isolated(STACK, ["merged/direct"], work="run_training")
+        run_isolated(STACK, ["merged/direct"], work="training_step")
     with pytest.raises(ValueError, match="budget_s must be positive"):
         run_training(STACK, budget_s=0)
 
 
 def test_a_child_runs_training_steps():
-    trial = run_isolated(CATALOG["stacks/plain_x2"].reduced(), list(STEPS), budget_s=BUDGET_S, work="run_training")
+    trial = run_isolated(CATALOG["stacks/plain_x2"].reduced(), list(STEPS), budget_s=BUDGET_S, work="training_step")
     assert trial.named("ok") == list(STEPS)

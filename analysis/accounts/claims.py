@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from analysis.style import DTYPES
+from linear_lasagna.vocabulary import DTYPES
 
 LEADS = {
     1: "At depth 8, merging in float64 makes errors smaller in 16 bits and larger in float32 and float64.",

@@ -8,9 +8,9 @@ import itertools
 import json
 from dataclasses import dataclass
 
-from linear_lasagna.problems import SIGNS, Layer, Problem, Signs
+from linear_lasagna.problems import Layer, Problem
+from linear_lasagna.vocabulary import DTYPES, SIGNS, Signs
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")
 PLAIN_CHANNELS = 16
 
 

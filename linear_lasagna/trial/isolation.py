@@ -33,9 +33,9 @@ class Work(NamedTuple):
 
 
 WORKS: dict[str, Work] = {
-    "run": Work(run, way_named),
-    "run_merging": Work(run_merging, check_way),
-    "run_training": Work(run_training, check_step),
+    "forward": Work(run, way_named),
+    "merge": Work(run_merging, check_way),
+    "training_step": Work(run_training, check_step),
 }
 
 
@@ -49,9 +49,9 @@ def run_isolated(
     seed: int = 0,
     timeout_s: float = TIMEOUT_S,
     start_method: str = "spawn",
-    work: str = "run",
+    work: str = "forward",
 ) -> Trial:
-    """`run`, `run_merging` or `run_training` (named by work) in a child process.
+    """`run` in a child process; work: what a trial does, one of `WORKS`.
 
     A way with which the child dies, or spends over timeout_s on one step (checking it on integers, one visit while
     timed), fails with the reason, and the others are tried again without it. Steps for all ways together may take 6

@@ -15,10 +15,11 @@ from linear_lasagna.rounding import layer_bound, merging_bound, unit_roundoff
 from linear_lasagna.rounding.bounds import chained
 from linear_lasagna.switches import full_precision
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
-from linear_lasagna.trial.record import BASELINE, CONTROL, Trial
+from linear_lasagna.trial.record import Trial
 from linear_lasagna.trial.running import Bench, ForwardGate, begin, check_forward
 from linear_lasagna.trial.timed import Stage, Turn, failing, time_together
 from linear_lasagna.validation import Bound, Known, at_home, integer_case, way_bound
+from linear_lasagna.vocabulary import BASELINE, CONTROL
 from linear_lasagna.ways import way_named
 
 MERGES: dict[str, torch.dtype | None] = {"merge_float64": torch.float64, "merge_working": None}

@@ -10,12 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 from linear_lasagna.problems import Layer, Problem
 from linear_lasagna.timing import Timing
+from linear_lasagna.vocabulary import BASELINE, CONTROL
 
 Status: TypeAlias = Literal["ok", "skipped", "failed"]
 
 SCHEMA = 1
-BASELINE = "direct"
-CONTROL = "control"
 
 
 @dataclass

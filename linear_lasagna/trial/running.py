@@ -16,7 +16,7 @@ from linear_lasagna.memory import with_peak_bytes
 from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.planning import plan
-from linear_lasagna.problems import Problem, Signs
+from linear_lasagna.problems import Problem
 from linear_lasagna.rounding import unit_roundoff
 from linear_lasagna.switches import full_precision
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
@@ -32,6 +32,7 @@ from linear_lasagna.validation import (
     integer_case,
     single_bound,
 )
+from linear_lasagna.vocabulary import Signs
 from linear_lasagna.ways import Way, way_named
 
 

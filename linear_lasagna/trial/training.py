@@ -15,14 +15,15 @@ import torch
 
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.merging import merged_layer, not_mergeable
-from linear_lasagna.problems import ExpandedLayer, Problem, Signs
+from linear_lasagna.problems import ExpandedLayer, Problem
 from linear_lasagna.rounding import layer_bound, merging_bound
 from linear_lasagna.switches import full_precision
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
-from linear_lasagna.trial.record import BASELINE, CONTROL, Trial
+from linear_lasagna.trial.record import Trial
 from linear_lasagna.trial.running import begin
 from linear_lasagna.trial.timed import Stage, Turn, failing, time_together
 from linear_lasagna.validation import at_home
+from linear_lasagna.vocabulary import BASELINE, CONTROL, Signs
 from linear_lasagna.ways import way_named
 
 MERGED = "merged_per_call"

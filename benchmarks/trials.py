@@ -1,0 +1,31 @@
+"""One class per group of the catalogue, which says what is timed in it: `asv run --bench trials.Sources`."""
+
+from ._replay import _Replay, _Trials
+
+
+class Sources(_Trials):
+    group = "sources"
+
+
+class Networks(_Trials):
+    group = "networks"
+
+
+class Stacks(_Trials):
+    group = "stacks"
+
+
+class Borders(_Trials):
+    group = "borders"
+
+
+class Merging(_Replay):
+    group = "merging"
+
+
+class Training(_Replay):
+    group = "training"
+
+
+class Breakeven(_Replay):
+    group = "breakeven"

@@ -1,0 +1,44 @@
+"""The suite's names, their order, and a sentence about each that readers see. Needs no torch.
+
+A registry of code and its sentences have equal keys: `methods.METHODS` and `METHODS` here, `schedules.SCHEDULES` and
+`SCHEDULES` here. A method that has a sentence is timed wherever all methods are.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Signs: TypeAlias = Literal["random", "positive"]
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")  # from the narrowest to the widest
+DEVICES = ("cpu", "cuda", "mps")
+SIGNS: tuple[Signs, ...] = ("random", "positive")
+
+BASELINE = "direct"  # what every way is compared with
+CONTROL = "control"  # the baseline a second time
+
+METHODS: dict[str, str] = {
+    "direct": "the library’s own convolution, the baseline.",
+    "direct_channels_last": "the same, channels beside each other in memory.",
+    "unfold_matmul": "unfold, then one matrix product.",
+    "strided_matmul": "the same patches through strides.",
+    "shifted_matmul": "one matrix product for each position of the kernel, summed.",
+    "im2col_numpy": "the same as unfold and product, in NumPy.",
+    "patch_matmul": "reshape instead of unfold, where kernel size equals stride.",
+}
+SCHEDULES: dict[str, str] = {
+    "stacked": "layer after layer; a bare method is computed so.",
+    "merged": "one kernel, merged in float64 beforehand, then rounded.",
+    "merged_working": "merged beforehand in the working dtype.",
+    "merged_per_call": "merged anew in every call.",
+    "border_exact": "one merged kernel, and others for the outputs that need zeros padded between the layers.",
+    "planned": "cut into runs, each merged where that was measured to pay.",
+    "planned_operations": "the same by operation count, with an estimate of what a border costs beside its operations.",
+    "merged_summed": (
+        "one kernel with the sum of the paddings. It is wrong at the border; it is compared with the exact result "
+        "inside only, and never counts as the fastest way."
+    ),
+}
+
+LAYER_WAYS = (BASELINE, CONTROL, *(method for method in METHODS if method != BASELINE))
+PLANNED_WAYS = ("planned/direct", "planned_operations/direct")
