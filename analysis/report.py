@@ -25,6 +25,7 @@ from analysis.parts import Section
 from analysis.records import Records
 from analysis.sections import sections
 from analysis.tables import MARKS, latex
+from linear_lasagna import vocabulary
 
 TEMPLATES = Path(__file__).parent / "templates"
 DOCUMENTED = dictionary.FILES | accounts_dictionary.FILES
@@ -144,6 +145,8 @@ def _page(
         warnings=warnings(findings, context, gaps),
         partial=missing(findings, context),
         marks=MARKS,
+        methods=vocabulary.METHODS,
+        schedules=vocabulary.SCHEDULES,
         files={name: (DOCUMENTED[name], list(frame.columns), len(frame)) for name, frame in data.items()},
         columns=dictionary.COLUMNS | accounts_dictionary.COLUMNS,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
