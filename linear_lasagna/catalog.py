@@ -200,7 +200,7 @@ GROUPS: dict[str, Group] = {
         tuple(_sources()),
         (*LAYER_WAYS, "merged/direct", "merged/unfold_matmul", *MERGED_WAYS),
     ),
-    "networks": Group("layers of published networks", (*_resnet50(), *_vgg16()), LAYER_WAYS[:-1]),
+    "networks": Group("layers of published networks", (*_resnet50(), *_vgg16()), LAYER_WAYS),
     "stacks": Group(
         "stacks, merged and not",
         STACKS,
