@@ -51,6 +51,12 @@ def test_every_group_is_run(name: str) -> None:
     assert {selection.group for selection in preset_named(name).selections} == set(GROUPS)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_stacks_are_timed_in_16_bits_too(name: str) -> None:
+    dtypes = {key.dtype for key in trials(preset_named(name), ("cpu",)) if key.group == "stacks"}
+    assert dtypes >= {"bfloat16", "float32"}
+
+
 def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown preset 'tiny'; known: smoke, default, full"):
         preset_named("tiny")
