@@ -89,8 +89,7 @@ def magnitudes(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Laye
     """
     result = x.abs().to(torch.float64)
     for kernel, layer in zip(kernels, layers, strict=True):
-        bias = None if kernel.bias is None else kernel.bias.abs().to(torch.float64)
-        result = direct(result, Kernel(kernel.weight.abs().to(torch.float64), bias), layer)
+        result = direct(result, kernel.map(lambda numbers: numbers.abs().to(torch.float64)), layer)
     return result
 
 

@@ -7,6 +7,7 @@ validated; neither knows how it will be computed. Convolution is PyTorch's: a cr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -27,6 +28,10 @@ class Kernel(NamedTuple):
 
     weight: torch.Tensor
     bias: torch.Tensor | None = None
+
+    def map(self, f: Callable[[torch.Tensor], torch.Tensor]) -> Kernel:
+        """The kernel of f(weight), and of f(bias) where there is a bias."""
+        return Kernel(f(self.weight), None if self.bias is None else f(self.bias))
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,7 @@ def at_home(draw: Draw) -> Draw:
     """The draw where its reference is computed."""
     x, kernels = draw
     place = _reference_place(str(x.device))
-    moved = (Kernel(k.weight.to(place), None if k.bias is None else k.bias.to(place)) for k in kernels)
-    return x.to(place), tuple(moved)
+    return x.to(place), tuple(kernel.map(lambda numbers: numbers.to(place)) for kernel in kernels)
 
 
 def check_integers(case: IntegerCase, way: Way, y: torch.Tensor) -> str:
@@ -152,7 +151,7 @@ class TileReference:
 
 def _absolute(draw: Draw) -> Draw:
     x, kernels = draw
-    return x.abs(), tuple(Kernel(k.weight.abs(), None if k.bias is None else k.bias.abs()) for k in kernels)
+    return x.abs(), tuple(kernel.map(torch.abs) for kernel in kernels)
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,7 @@ class WideReference:
         home, moved = at_home((x, tuple(kernels)))
         values = home.double()
         for kernel, layer in zip(moved, problem.expanded, strict=True):
-            bias = None if kernel.bias is None else kernel.bias.double()
-            values = direct(values, Kernel(kernel.weight.double(), bias), layer)
+            values = direct(values, kernel.map(torch.Tensor.double), layer)
         relative = usual_bound(problem, way_named("direct"), torch.float64)
         return cls(values, magnitudes(home, moved, problem.expanded), relative)
 

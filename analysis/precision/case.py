@@ -44,7 +44,7 @@ class Case:
         """Draw the unit and compute its reference."""
         x, kernels = draw(unit)
         exact = convolve(x[:1], kernels, unit.problem.layers)
-        moved = tuple(moved_kernel(kernel, unit.device) for kernel in kernels)
+        moved = tuple(kernel.map(lambda numbers: numbers.to(unit.device)) for kernel in kernels)
         return cls(unit, x.to(unit.device), moved, exact, exact.to(torch.float64))
 
     @property
@@ -77,16 +77,8 @@ def draw(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...]]:
     """The unit's input and kernels, on the CPU and in its dtype; the same numbers for every device."""
     dtype = dtype_named(unit.dtype)
     x, kernels = unit.problem.draw(torch.float64, seed=unit.seed, signs=unit.signs)
-    scaled = (Kernel((kernel.weight * unit.gain).to(dtype), _rounded(kernel.bias, dtype)) for kernel in kernels)
-    return x.to(dtype), tuple(scaled)
-
-
-def _rounded(bias: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    return None if bias is None else bias.to(dtype)
-
-
-def moved_kernel(kernel: Kernel, device: str) -> Kernel:
-    return Kernel(kernel.weight.to(device), None if kernel.bias is None else kernel.bias.to(device))
+    scaled = (Kernel(kernel.weight * unit.gain, kernel.bias) for kernel in kernels)
+    return x.to(dtype), tuple(kernel.map(lambda numbers: numbers.to(dtype)) for kernel in scaled)
 
 
 def judged(error: torch.Tensor, values: torch.Tensor, dtype: torch.dtype) -> Row:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from analysis.precision.case import draw, judged, moved_kernel
+from analysis.precision.case import draw, judged
 from analysis.precision.experiment import Row
 from analysis.precision.unit import Unit
 from linear_lasagna.devices import dtype_named
@@ -35,7 +35,7 @@ def inputs(unit: Unit) -> tuple[dict[str, torch.Tensor], tuple[Kernel, ...]]:
 
 def computed(unit: Unit, way: str, images: dict[str, torch.Tensor], kernels: tuple[Kernel, ...]):
     """f of each input, by name, on the CPU; f is the way on the unit's device, one input at a time."""
-    moved = [moved_kernel(kernel, unit.device) for kernel in kernels]
+    moved = [kernel.map(lambda numbers: numbers.to(unit.device)) for kernel in kernels]
     f: Callable[[torch.Tensor], torch.Tensor] = way_named(way).prepare(unit.problem, moved)
     return {name: f(image.to(unit.device)).cpu() for name, image in images.items()}
 

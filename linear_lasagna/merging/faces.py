@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from linear_lasagna.merging.chain import Chain, as_few, joined, runs
 from linear_lasagna.merging.regions import Shape
-from linear_lasagna.merging.stack import moved, summed_kernel, working_place
+from linear_lasagna.merging.stack import summed_kernel, working_place
 from linear_lasagna.problems import Kernel
 
 TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -68,8 +68,10 @@ def face_kernels(
     """One kernel per shape, merged in `merge_dtype`, in the dtype and on the device of the given ones."""
     weight = kernels[0].weight
     place = working_place(weight.device, merge_dtype)
-    parts = run_kernels([moved(kernel, place, merge_dtype) for kernel in kernels], runs(chain), merge_dtype)
-    return [moved(face_kernel(as_few(chain), parts, shape), weight.device, weight.dtype) for shape in shapes]
+    working = [kernel.map(lambda numbers: numbers.to(place, merge_dtype)) for kernel in kernels]
+    parts = run_kernels(working, runs(chain), merge_dtype)
+    merged = (face_kernel(as_few(chain), parts, shape) for shape in shapes)
+    return [kernel.map(lambda numbers: numbers.to(weight)) for kernel in merged]
 
 
 def run_kernels(kernels: Sequence[Kernel], grouping: Sequence[Chain], merge_dtype: torch.dtype) -> list[Kernel]:

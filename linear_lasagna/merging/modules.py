@@ -13,7 +13,7 @@ from linear_lasagna.merging.chain import Link, joined, runs
 from linear_lasagna.merging.fitting import fitted
 from linear_lasagna.merging.module import BorderExact
 from linear_lasagna.merging.plain import not_its_class, not_plain
-from linear_lasagna.merging.stack import moved, summed_kernel, working_place
+from linear_lasagna.merging.stack import summed_kernel, working_place
 from linear_lasagna.problems import Kernel, Layer
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -74,8 +74,8 @@ def _merged(modules: Sequence[Convolution], merge_dtype: torch.dtype, border: st
     """The merged module in `merge_dtype`."""
     chain = tuple(_link_of(module) for module in modules)
     place = working_place(modules[0].weight.device, merge_dtype)
-    given = [Kernel(m.weight.detach(), None if m.bias is None else m.bias.detach()) for m in modules]
-    kernels = [moved(kernel, place, merge_dtype) for kernel in given]
+    given = [Kernel(module.weight, module.bias) for module in modules]
+    kernels = [kernel.map(lambda numbers: numbers.detach().to(place, merge_dtype)) for kernel in given]
     together, in_channels = joined(chain), modules[0].in_channels
     padding = _padding_for(together)
     if padding is not None and (border == "summed" or len(runs(chain)) == 1):

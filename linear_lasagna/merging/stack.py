@@ -67,9 +67,9 @@ def summed_kernel(
     """The merged kernel, whatever the layers pad: right wherever no output needs a padded position between layers."""
     dtype, device = kernels[0].weight.dtype, kernels[0].weight.device
     place = working_place(device, merge_dtype)
-    parts = [moved(kernel, place, merge_dtype or dtype) for kernel in kernels]
+    parts = [kernel.map(lambda numbers: numbers.to(place, merge_dtype or dtype)) for kernel in kernels]
     order = merge_order(tuple(layers), kernels[0].weight.shape[1] * layers[0].groups)
-    return moved(_merge(order, parts, layers)[0], device, dtype)
+    return _merge(order, parts, layers)[0].map(lambda numbers: numbers.to(device, dtype))
 
 
 def finite(kernel: Kernel) -> Kernel:
@@ -92,8 +92,3 @@ def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLay
 def working_place(device: torch.device, merge_dtype: torch.dtype | None) -> torch.device:
     """Where to merge: on the kernels' device, if it has the dtype. MPS has no float64."""
     return torch.device("cpu") if device.type == "mps" and merge_dtype is torch.float64 else device
-
-
-def moved(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Kernel:
-    """The kernel on that device, rounded to that dtype."""
-    return Kernel(kernel.weight.to(device, dtype), None if kernel.bias is None else kernel.bias.to(device, dtype))

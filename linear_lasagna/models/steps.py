@@ -55,7 +55,7 @@ def convolution_step(module: nn.Module, layer: ExpandedLayer, target: str, size:
 
 
 def _kernel_of(module: nn.Module) -> Kernel:
-    return Kernel(wide(module.weight), None if module.bias is None else wide(module.bias))  # type: ignore[arg-type]
+    return Kernel(module.weight, module.bias).map(wide)  # type: ignore[arg-type]
 
 
 def normalised(step: Step, module: nn.Module, target: str, size: tuple[int, ...]) -> Step:

@@ -86,7 +86,7 @@ def _spread(
         raise ValueError(f"no error is predicted in {x.dtype}; known: {', '.join(map(str, SIGNIFICAND_BITS))}")
     expanded = [layer.expand(x.ndim - 2) for layer in layers]
     start = exactly(_wide(x))
-    wide = [Kernel(_wide(k.weight), None if k.bias is None else _wide(k.bias)) for k in kernels]
+    wide = [kernel.map(_wide) for kernel in kernels]
     batch, channels, *size = x.shape
     problem = Problem("predicted", batch, channels, tuple(size), tuple(layers))
     check_kernels(problem, kernels, x)

@@ -97,10 +97,8 @@ class Sized(NamedTuple):
 
 def read_kernel(kernel: Kernel, loss: Losses) -> Sized:
     """The kernel, some of whose numbers may be taken for zero."""
-    weight = kernel.weight.abs().to(torch.float64)
-    bias = None if kernel.bias is None else kernel.bias.abs().to(torch.float64)
-    lost = Kernel(torch.full_like(weight, loss.read), None if bias is None else torch.full_like(bias, loss.read))
-    return Sized(Kernel(weight, bias), lost)
+    numbers = kernel.map(lambda numbers: numbers.abs().to(torch.float64))
+    return Sized(numbers, numbers.map(lambda numbers: torch.full_like(numbers, loss.read)))
 
 
 def merged_kernel(kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], loss: Losses, merging: Losses) -> Sized:
@@ -127,4 +125,4 @@ def _merge(
 
 
 def _plus(kernel: Kernel, number: float) -> Kernel:
-    return Kernel(kernel.weight + number, None if kernel.bias is None else kernel.bias + number)
+    return kernel.map(lambda numbers: numbers + number)

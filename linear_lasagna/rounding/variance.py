@@ -54,7 +54,7 @@ def layer_error(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, dtype: to
     x: (batch, in, *size), kernel: both float64, rounded to `dtype` here. The last rounding to storage is left out.
     """
     batch, size = x.shape[0], layer.output_size(tuple(x.shape[2:]))
-    kernel = Kernel(stored(kernel.weight, dtype), None if kernel.bias is None else stored(kernel.bias, dtype))
+    kernel = kernel.map(lambda numbers: stored(numbers, dtype))
     errors = sampled_errors(stored(x, dtype), kernel, layer, dtype, how)
     if len(errors) == batch * math.prod(size):
         known = errors.unflatten(0, (batch, *size)).movedim(-1, 1)
