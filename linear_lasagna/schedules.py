@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from linear_lasagna import groupings
-from linear_lasagna.exact.regions import Box
+from linear_lasagna.geometry import Box
 from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
 from linear_lasagna.merging.chain import chained

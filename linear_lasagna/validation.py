@@ -17,7 +17,7 @@ import numpy
 import torch
 
 from linear_lasagna.exact import convolve
-from linear_lasagna.exact.regions import Box
+from linear_lasagna.geometry import Box
 from linear_lasagna.methods import METHODS
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.metrics import magnitudes

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from linear_lasagna.exact.regions import Crop
 from linear_lasagna.exact.residues import Buffers
+from linear_lasagna.geometry import Crop
 from linear_lasagna.problems import ExpandedLayer
 
 # Positions that flat views compute, per position needed: beyond these, columns are gathered, images copied.

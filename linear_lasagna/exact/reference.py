@@ -12,10 +12,10 @@ import torch
 from linear_lasagna.exact.bits import format_of
 from linear_lasagna.exact.plan import plan
 from linear_lasagna.exact.reconstruct import exponents, integers, rounded
-from linear_lasagna.exact.regions import Box, crops
 from linear_lasagna.exact.scaling import LIMB
 from linear_lasagna.exact.stack import digits
 from linear_lasagna.formats import power_of_two
+from linear_lasagna.geometry import Box, crops
 from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import Kernel, Layer, Problem
 

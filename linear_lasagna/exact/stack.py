@@ -12,9 +12,9 @@ import torch
 from linear_lasagna.exact import primes as system
 from linear_lasagna.exact.plan import Plan, Step
 from linear_lasagna.exact.products import Pattern, arrange, multiply
-from linear_lasagna.exact.regions import Box, Crop, crops, size_of
 from linear_lasagna.exact.residues import Buffers, extend, powers, reduce, residues
 from linear_lasagna.exact.scaling import limbs
+from linear_lasagna.geometry import Box, Crop, crops, size_of
 
 CHUNK_BYTES = 2**26
 GROUP_BYTES = 2**23

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from linear_lasagna.exact.regions import Box, Crop
+from linear_lasagna.geometry import Box, Crop
 from linear_lasagna.merging.border_plan import Plan
 from linear_lasagna.merging.product import product
 from linear_lasagna.methods import Call

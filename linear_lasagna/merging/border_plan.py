@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from linear_lasagna.exact.regions import Crop
+from linear_lasagna.geometry import Crop
 from linear_lasagna.merging.chain import Chain, as_few, chained, joined, sizes_of
 from linear_lasagna.merging.product import Layout, layout_of
 from linear_lasagna.merging.regions import Face, Shape, extents, faces, interior, places, whole

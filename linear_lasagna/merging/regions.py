@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from linear_lasagna.exact.regions import Box, Crop, crop, size_of
+from linear_lasagna.geometry import Box, Crop, crop, size_of
 from linear_lasagna.merging.chain import Link, joined, sizes_of
 from linear_lasagna.problems import ExpandedLayer
 

@@ -1,4 +1,4 @@
-"""Which input positions a block of output positions needs, through a stack of layers."""
+"""Which input positions a block of output positions needs: boxes, crops with the zeros around them. Integers only."""
 
 from __future__ import annotations
 
