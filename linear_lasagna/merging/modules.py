@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Literal, TypeAlias, TypeGuard
+from typing import Literal, TypeGuard
 
 import torch
 from torch import nn
@@ -14,11 +14,8 @@ from linear_lasagna.merging.fitting import fitted
 from linear_lasagna.merging.module import BorderExact
 from linear_lasagna.merging.plain import not_its_class, not_plain
 from linear_lasagna.merging.stack import summed_kernel, working_place
-from linear_lasagna.problems import Kernel, Layer
+from linear_lasagna.modules import CONVOLUTIONS, Convolution, convolution, kernel_of, link_of
 
-Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
-
-MODULES: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 BORDERS = ("exact", "summed")
 
 
@@ -72,14 +69,15 @@ def merged_module(
 
 def _merged(modules: Sequence[Convolution], merge_dtype: torch.dtype, border: str) -> nn.Module:
     """The merged module in `merge_dtype`."""
-    chain = tuple(_link_of(module) for module in modules)
+    chain = tuple(map(link_of, modules))
     place = working_place(modules[0].weight.device, merge_dtype)
-    given = [Kernel(module.weight, module.bias) for module in modules]
-    kernels = [kernel.map(lambda numbers: numbers.detach().to(place, merge_dtype)) for kernel in given]
+    kernels = [kernel_of(module).map(lambda numbers: numbers.detach().to(place, merge_dtype)) for module in modules]
     together, in_channels = joined(chain), modules[0].in_channels
     padding = _padding_for(together)
     if padding is not None and (border == "summed" or len(runs(chain)) == 1):
-        return _module_of(summed_kernel(kernels, [k.layer for k in chain]), together, padding, in_channels)
+        # Where nothing had to be merged or rounded, these are still the given modules' own tensors.
+        kernel = summed_kernel(kernels, [link.layer for link in chain]).map(torch.clone)
+        return convolution(kernel, together.layer, in_channels, padding)
     if border == "summed":
         raise ValueError(
             f"border='summed' needs as many zeros before as after an axis, not {together.layer.padding} and "
@@ -99,13 +97,13 @@ def _listed(convolutions: Iterable[nn.Module]) -> Iterable[nn.Module]:
 
 
 def _is_convolution(module: nn.Module) -> TypeGuard[Convolution]:
-    return isinstance(module, tuple(MODULES.values()))
+    return isinstance(module, tuple(CONVOLUTIONS.values()))
 
 
 def _checked(index: int, module: nn.Module) -> Convolution:
     if not _is_convolution(module):
         raise ValueError(f"layer {index} is a {type(module).__name__}; merge takes nn.Conv1d, nn.Conv2d, nn.Conv3d")
-    reason = not_plain(module, MODULES.values())
+    reason = not_plain(module, CONVOLUTIONS.values())
     if reason is not None:
         raise ValueError(f"layer {index}, a {type(module).__name__}, cannot be merged: {reason}")
     if module.padding_mode != "zeros":
@@ -130,32 +128,6 @@ def _check_follows(index: int, module: Convolution, following: Convolution) -> N
         raise ValueError(f"{pair} differ in dtype or device")
 
 
-def _link_of(module: Convolution) -> Link:
-    before, after = _zeros_of(module)
-    layer = Layer(
-        module.out_channels,
-        tuple(module.kernel_size),
-        tuple(module.stride),
-        before,
-        tuple(module.dilation),
-        module.groups,
-        module.bias is not None,
-    )
-    return Link(layer.expand(len(module.kernel_size)), after)
-
-
-def _zeros_of(module: Convolution) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Zeros before and after every axis; of an odd number, 'same' puts one more after."""
-    if module.padding == "valid":
-        none = (0,) * len(module.kernel_size)
-        return none, none
-    if module.padding == "same":
-        sums = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
-        return tuple(total // 2 for total in sums), tuple(total - total // 2 for total in sums)
-    padding = tuple(int(p) for p in module.padding)
-    return padding, padding
-
-
 def _padding_for(link: Link) -> tuple[int, ...] | str | None:
     """The argument with which a module pads as the link does, or None where there is none."""
     layer = link.layer
@@ -164,23 +136,3 @@ def _padding_for(link: Link) -> tuple[int, ...] | str | None:
     halves = tuple((reach - 1) // 2 for reach in layer.reach)
     rest = tuple(reach - 1 - half for reach, half in zip(layer.reach, halves, strict=True))
     return "same" if (layer.padding, link.after, set(layer.stride)) == (halves, rest, {1}) else None
-
-
-def _module_of(kernel: Kernel, link: Link, padding: Sequence[int] | str, in_channels: int) -> Convolution:
-    layer = link.layer
-    module = MODULES[len(layer.kernel_size)](
-        in_channels,
-        layer.out_channels,
-        layer.kernel_size,  # type: ignore[arg-type]
-        layer.stride,  # type: ignore[arg-type]
-        padding,  # type: ignore[arg-type]
-        layer.dilation,  # type: ignore[arg-type]
-        groups=layer.groups,
-        bias=layer.bias,
-        dtype=kernel.weight.dtype,
-        device="meta",
-    )
-    # Where nothing had to be merged or rounded, these are still the given modules' own tensors.
-    module.weight = nn.Parameter(kernel.weight.clone())
-    module.bias = None if kernel.bias is None else nn.Parameter(kernel.bias.clone())
-    return module

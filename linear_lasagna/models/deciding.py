@@ -15,9 +15,10 @@ from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.module import BorderExact
 from linear_lasagna.merging.modules import merged_module
 from linear_lasagna.models.finding import Found, size_of
-from linear_lasagna.models.layers import as_given, module_of
+from linear_lasagna.models.layers import as_given
 from linear_lasagna.models.report import count_text
 from linear_lasagna.models.steps import Chain, Step, macs, names_of, problem_of
+from linear_lasagna.modules import convolution
 from linear_lasagna.planning import Plan, plan
 from linear_lasagna.problems import Problem
 
@@ -146,7 +147,7 @@ def _built(decision: Decision, place: int, model: nn.Module) -> nn.Module:
     own = unchanged(group)
     if own is not None:
         return model.get_submodule(own)
-    modules = [module_of(step.kernel(), step.layer, step.in_channels) for step in group]
+    modules = [convolution(step.kernel(), step.layer, step.in_channels) for step in group]
     merged = merged_module(modules, torch.float64) if len(modules) > 1 else modules[0]
     merged = as_given(merged, [model.get_submodule(name) for name in names_of(group)])
     if isinstance(merged, BorderExact):

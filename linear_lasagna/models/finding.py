@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import fx, nn
 
@@ -99,7 +99,8 @@ class _Finder:
 
     def _convolution(self, node: fx.Node) -> Chain | None:
         source = operand(node)
-        layer = layer_of(self.modules[node], source.meta["tensor"].ndim)
+        module: Any = self.modules[node]
+        layer = layer_of(module, source.meta["tensor"].ndim)
         if isinstance(layer, str):
             self._note(node, layer)
             return None
@@ -107,7 +108,7 @@ class _Finder:
         # BatchNorm before zero padding: its shift would need a border of its own.
         if chain.steps and chain.steps[-1].lone and any(layer.padding):
             chain = Chain(source)
-        step = convolution_step(self.modules[node], layer, str(node.target), size_of(source))
+        step = convolution_step(module, layer, str(node.target), size_of(source))
         return chain.then(step, node)
 
     def _normalisation(self, node: fx.Node) -> Chain | None:

@@ -12,6 +12,7 @@ from torch import fx, nn
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.models.algebra import diagonal, fold, joined_kernel, joined_layer, pointwise
 from linear_lasagna.models.values import Value, home, wide
+from linear_lasagna.modules import Convolution, kernel_of
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 
 
@@ -47,15 +48,11 @@ class Chain:
         return replace(self, steps=(*self.steps, step), nodes=self.nodes.union(nodes))
 
 
-def convolution_step(module: nn.Module, layer: ExpandedLayer, target: str, size: tuple[int, ...]) -> Step:
+def convolution_step(module: Convolution, layer: ExpandedLayer, target: str, size: tuple[int, ...]) -> Step:
     """A convolution module as a step, for an input of `size`."""
-    channels = int(module.in_channels)  # type: ignore[arg-type]
+    channels = module.in_channels
     operations = macs(layer, channels, size)
-    return Step(layer, channels, lambda: _kernel_of(module), (target,), operations, target)
-
-
-def _kernel_of(module: nn.Module) -> Kernel:
-    return Kernel(module.weight, module.bias).map(wide)  # type: ignore[arg-type]
+    return Step(layer, channels, lambda: kernel_of(module).map(wide), (target,), operations, target)
 
 
 def normalised(step: Step, module: nn.Module, target: str, size: tuple[int, ...]) -> Step:
