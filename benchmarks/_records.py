@@ -82,7 +82,8 @@ def _key(group: str, problem: str, device: str) -> str:
     """Digest of all that shapes a trial, but for its dtype."""
     import numpy
 
-    from linear_lasagna.environment import accelerator_names, code_digest, fingerprint
+    from linear_lasagna.devices import accelerator_names
+    from linear_lasagna.environment import code_digest, fingerprint
 
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")}
     machine = [fingerprint(), [] if device == "cpu" else accelerator_names()]

@@ -1,13 +1,28 @@
-"""Which device and dtype can do what, and how to wait for a device."""
+"""What each kind of device can do, and how its work is waited for, timed, watched and described.
+
+One class per kind; what they have in common, and what holds for kinds that the suite does not know, is in `Device`.
+torch is imported inside functions only, so that records are read and benchmarks discovered without it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from linear_lasagna.vocabulary import DEVICES, DTYPES
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
+
+_PYTHON_NOISE = 1 << 18  # Python's own objects and the profiler's, not arrays
 
 
 def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
@@ -25,39 +40,251 @@ def dtype_name(dtype: str | torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def unavailable(device: str, dtype: str | torch.dtype | None = None) -> str | None:
-    """Why this machine cannot compute in `dtype` on `device`, or None where it can.
+@dataclass(frozen=True)
+class Device:
+    """A device by its name: "cpu", "cuda", "cuda:1", "mps". Nothing is asked of it before a method is called."""
 
-    Raises ValueError for a device or dtype that the suite does not know.
-    """
-    import torch
+    name: str
 
-    kind, colon, index = device.partition(":")
-    if kind not in DEVICES:
-        raise ValueError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
-    if colon and not (index.isascii() and index.isdigit()):
-        raise ValueError(f"device {device!r}: after the colon stands a number, as in {kind}:0")
-    if kind != "cuda" and int(index or 0):
-        return f"{kind} is one device: {kind} or {kind}:0"
-    if kind == "cuda":
+    @property
+    def kind(self) -> str:
+        """The name without the number."""
+        return self.name.partition(":")[0]
+
+    @property
+    def numbered(self) -> str:
+        """The one name of the device, where it has several."""
+        return self.name
+
+    def absent(self) -> str | None:
+        """Why torch cannot use the device here, or None where it can; its name is well-formed."""
+        return None
+
+    def lacks(self, dtype: str | torch.dtype) -> str | None:
+        """Why no device of this kind computes in the dtype, or None."""
+        return None
+
+    def unavailable(self, dtype: str | torch.dtype | None = None) -> str | None:
+        """Why this machine cannot compute in `dtype` on the device, or None where it can.
+
+        Raises ValueError for a device or dtype that the suite does not know.
+        """
+        kind, colon, index = self.name.partition(":")
+        if kind not in DEVICES:
+            raise ValueError(f"unknown device {self.name!r}; known: {', '.join(DEVICES)}")
+        if colon and not (index.isascii() and index.isdigit()):
+            raise ValueError(f"device {self.name!r}: after the colon stands a number, as in {kind}:0")
+        return self.absent() or (None if dtype is None else self.lacks(dtype_named(dtype)))
+
+    def home(self, dtype: str | torch.dtype = "float64") -> str:
+        """Where what is computed in `dtype` has to be: the device itself, or the CPU where it lacks the dtype."""
+        return "cpu" if self.lacks(dtype) else self.name
+
+    def synchronise(self) -> None:
+        """Wait until all work queued on the device is done."""
+
+    def seconds(self, call: Callable[[], object], number: int) -> float:
+        """Seconds per call of so many calls, by the wall clock."""
+        self.synchronise()
+        start = time.perf_counter()
+        for _ in range(number):
+            call()
+        self.synchronise()
+        return (time.perf_counter() - start) / number
+
+    def with_peak_bytes(self, call: Callable[[], T]) -> tuple[T, int | None]:
+        """The call's result, and the most bytes that were allocated at once during it, the result included.
+
+        None where that cannot be found out.
+        """
+        return call(), None
+
+    def describe(self, start: bool) -> dict[str, Any]:
+        """The accelerator as plain data. start: whether it may be started in this process to be asked."""
+        return {"accelerator": None}
+
+
+class Cpu(Device):
+    """The processor that torch itself runs on."""
+
+    def absent(self) -> str | None:
+        return _only_one(self.name)
+
+    def with_peak_bytes(self, call: Callable[[], T]) -> tuple[T, int | None]:
+        """The running total of torch's allocator, plus NumPy's allocations.
+
+        What a library takes from the operating system by itself (scratch space of some GEMMs) is not seen.
+        """
+        import torch
+
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            with _quiet_stderr(), torch.autograd.profiler.profile(profile_memory=True) as profile:
+                result = call()
+            numpy_peak = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        total = peak = 0
+        events = [event for event in cast(Any, profile).kineto_results.events() if event.name() == "[memory]"]
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            total += event.nbytes()
+            peak = max(peak, total)
+        return result, peak + (numpy_peak if numpy_peak > _PYTHON_NOISE else 0)
+
+
+class Cuda(Device):
+    """A card that torch reaches through CUDA."""
+
+    @property
+    def numbered(self) -> str:
+        import torch
+
+        return f"cuda:{torch.cuda.current_device()}" if self.name == "cuda" else self.name
+
+    def absent(self) -> str | None:
+        import torch
+
+        index = self.name.partition(":")[2]
         if not torch.cuda.is_available():
             return "this machine has no CUDA device that torch can use"
         if index and int(index) >= torch.cuda.device_count():
             return f"this machine has {torch.cuda.device_count()} CUDA devices, numbered from 0"
-    if kind == "mps":
-        if not torch.backends.mps.is_available():
-            return "this machine has no MPS device that torch can use"
-        if dtype is not None and dtype_named(dtype) is torch.float64:
-            return "MPS has no float64"
-    return None
+        return None
+
+    def synchronise(self) -> None:
+        import torch
+
+        torch.cuda.synchronize(self.name)
+
+    def seconds(self, call: Callable[[], object], number: int) -> float:
+        """Seconds per call, between two events of the device."""
+        import torch
+
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(self.name)
+        start.record()
+        for _ in range(number):
+            call()
+        stop.record()
+        stop.synchronize()
+        return start.elapsed_time(stop) / 1e3 / number
+
+    def with_peak_bytes(self, call: Callable[[], T]) -> tuple[T, int | None]:
+        """By torch's caching allocator."""
+        import torch
+
+        torch.cuda.synchronize(self.name)
+        before = torch.cuda.memory_allocated(self.name)
+        torch.cuda.reset_peak_memory_stats(self.name)
+        result = call()
+        torch.cuda.synchronize(self.name)
+        return result, torch.cuda.max_memory_allocated(self.name) - before
+
+    def describe(self, start: bool) -> dict[str, Any]:
+        import torch
+
+        if not start:
+            names = set(accelerator_names())
+            return {"accelerator": names.pop() if len(names) == 1 else None}
+        if not torch.cuda.is_available():
+            return {"accelerator": None}
+        properties = torch.cuda.get_device_properties(self.name)
+        return {
+            "accelerator": properties.name,
+            "accelerator_memory_gib": round(properties.total_memory / 2**30, 1),
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "driver": _nvidia_driver(),
+            "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "reduced_precision_reduction": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
+        }
 
 
-def synchronise(device: str) -> None:
-    """Wait until all work queued on the device is done; returns at once on the CPU."""
+class Mps(Device):
+    """Apple's graphics processor."""
+
+    def absent(self) -> str | None:
+        import torch
+
+        there = torch.backends.mps.is_available()
+        return _only_one(self.name) or (None if there else "this machine has no MPS device that torch can use")
+
+    def lacks(self, dtype: str | torch.dtype) -> str | None:
+        return "MPS has no float64" if dtype_name(dtype) == "float64" else None
+
+    def synchronise(self) -> None:
+        import torch
+
+        torch.mps.synchronize()
+
+    def describe(self, start: bool) -> dict[str, Any]:
+        return {"accelerator": "Apple MPS"}
+
+
+KINDS: dict[str, type[Device]] = {"cpu": Cpu, "cuda": Cuda, "mps": Mps}
+
+
+def device_named(device: str | torch.device) -> Device:
+    """The device. One of another kind is taken to have every dtype, and its work is not waited for."""
+    name = str(device)
+    return KINDS.get(name.partition(":")[0], Device)(name)
+
+
+def unavailable(device: str, dtype: str | torch.dtype | None = None) -> str | None:
+    """`Device.unavailable` of the device with this name."""
+    return device_named(device).unavailable(dtype)
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers in float64, without gradients: on the tensor's own device, if it has float64, else on the CPU."""
     import torch
 
-    kind = device.partition(":")[0]
-    if kind == "cuda":
-        torch.cuda.synchronize(device)
-    elif kind == "mps":
-        torch.mps.synchronize()
+    return tensor.detach().to(device_named(tensor.device).home()).to(torch.float64)
+
+
+def _only_one(name: str) -> str | None:
+    kind, _, index = name.partition(":")
+    return f"{kind} is one device: {kind} or {kind}:0" if int(index or 0) else None
+
+
+def accelerator_names() -> list[str]:
+    """The names of all NVIDIA cards, without starting CUDA; empty where nvidia-ml-py is not installed."""
+    return _nvml(lambda nvml: [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(i)) for i in _cards(nvml)]) or []
+
+
+def _cards(nvml: Any) -> range:
+    return range(nvml.nvmlDeviceGetCount())
+
+
+def _nvidia_driver() -> str | None:
+    return _nvml(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
+
+
+def _nvml(ask: Callable[[Any], Any]) -> Any:
+    """What NVIDIA's management library answers; None where it is not there."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return ask(pynvml)
+    except pynvml.NVMLError:
+        return None
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what the profiler's C++ side writes at every start and stop; no variable turns it off."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -7,10 +7,12 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from linear_lasagna.devices import device_named
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 MACHINE = "LASAGNA_MACHINE"
@@ -191,7 +193,7 @@ def _machine(device: str, start: bool = True) -> dict[str, Any]:
         "instruction_sets": instruction_sets(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
-        **_accelerator(device, start),
+        **device_named(device).describe(start),
     }
 
 
@@ -262,53 +264,3 @@ def _numpy_kernels() -> list[str]:
     pools = [pool for pool in threadpool_info() if "architecture" in pool]
     own = [p for p in pools if any(part.startswith("numpy") for part in Path(p["filepath"]).parts[-3:])]
     return sorted({pool["architecture"] for pool in own or pools})
-
-
-def _accelerator(device: str, start: bool) -> dict[str, Any]:
-    import torch
-
-    if device.partition(":")[0] == "cuda" and not start:
-        names = set(accelerator_names())
-        return {"accelerator": names.pop() if len(names) == 1 else None}
-    if device.partition(":")[0] == "mps":
-        return {"accelerator": "Apple MPS"}
-    if device.partition(":")[0] != "cuda" or not torch.cuda.is_available():
-        return {"accelerator": None}
-    properties = torch.cuda.get_device_properties(device)
-    return {
-        "accelerator": properties.name,
-        "accelerator_memory_gib": round(properties.total_memory / 2**30, 1),
-        "compute_capability": f"{properties.major}.{properties.minor}",
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "driver": _nvidia_driver(),
-        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "reduced_precision_reduction": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
-    }
-
-
-def accelerator_names() -> list[str]:
-    """The names of all NVIDIA cards, without starting CUDA; empty where nvidia-ml-py is not installed."""
-    return _nvml(lambda nvml: [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(i)) for i in _cards(nvml)]) or []
-
-
-def _cards(nvml: Any) -> range:
-    return range(nvml.nvmlDeviceGetCount())
-
-
-def _nvidia_driver() -> str | None:
-    return _nvml(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
-
-
-def _nvml(ask: Callable[[Any], Any]) -> Any:
-    """What NVIDIA's management library answers; None where it is not there."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        return ask(pynvml)
-    except pynvml.NVMLError:
-        return None

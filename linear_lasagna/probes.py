@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from linear_lasagna.devices import dtype_name, dtype_named, unavailable
+from linear_lasagna.devices import device_named, dtype_name, dtype_named, unavailable
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import bit_pattern
@@ -45,7 +45,7 @@ def run_probes(
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
         for dtype in usable:
-            if METHODS[method].unsupported(layer_for(method, 1, 1), dtype, device.partition(":")[0]) is None:
+            if METHODS[method].unsupported(layer_for(method, 1, 1), dtype, device) is None:
                 rows += [_row(name, probe, method, dtype, device) for name, probe in PROBES.items()]
     return rows
 
@@ -184,7 +184,7 @@ def tf32(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: may float32 operands be rounded to TF32 or bfloat16 in this process?"""
     precision = torch.get_float32_matmul_precision()
     note = f"float32 matmul precision {precision}"
-    if device.partition(":")[0] != "cuda":
+    if device_named(device).kind != "cuda":
         return ("off" if precision == "highest" else "allowed"), None, note
     on = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
     return ("allowed" if on else "off"), None, f"{note}, cuDNN TF32 {torch.backends.cudnn.allow_tf32}"

@@ -5,7 +5,7 @@ whatever is timed at them; in a block, rounds; in a round every call once, in a 
 outweigh the clock. How far two timings of the same call then lie apart is the machine's own: `python -m analysis noise`
 measures it, beside timing one call after the other. Every sample is kept. The block is the unit of the statistics,
 because rounds are correlated; an interval over blocks speaks of one process, and does not contain what differs from one
-process to the next. Comparing needs no torch, and timing imports it only for a device that has to be waited for.
+process to the next. Comparing needs no torch, and timing imports it only for a device that is no CPU.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal, TypeAlias
+
+from linear_lasagna.devices import device_named
 
 Thunk: TypeAlias = Callable[[], Any]
 Build: TypeAlias = Callable[[int], Mapping[str, Thunk]]
@@ -119,7 +121,7 @@ def measure(
     calls = build(0)
     if not calls:
         raise ValueError("build(0) returned no calls to time")
-    visit = _announced(_clock(device), turn)
+    visit = _announced(device_named(device).seconds, turn)
     first_call_s = {name: visit(name, call, 1) for name, call in calls.items()}
     outlasting = {name for name in calls if _outlasts(name, calls[name], first_call_s[name], visit, budget_s)}
     rest = {name: call for name, call in calls.items() if name not in outlasting}
@@ -227,46 +229,6 @@ def _block(
         if (block * plan.rounds + r) % plan.every[name] == 0:
             times[name].append(visit(name, calls[name], plan.number[name]))
     return times
-
-
-def _clock(device: str) -> _Clock:
-    """A function (call, number) -> seconds per call: CUDA events on CUDA, else the wall clock, synchronised."""
-    if device == "cpu":
-        return _wall_seconds
-    if device.partition(":")[0] == "cuda":
-        return lambda call, number: _cuda_seconds(call, number, device)
-
-    from linear_lasagna.devices import synchronise
-
-    def seconds(call: Thunk, number: int) -> float:
-        synchronise(device)
-        start = time.perf_counter()
-        for _ in range(number):
-            call()
-        synchronise(device)
-        return (time.perf_counter() - start) / number
-
-    return seconds
-
-
-def _wall_seconds(call: Thunk, number: int) -> float:
-    start = time.perf_counter()
-    for _ in range(number):
-        call()
-    return (time.perf_counter() - start) / number
-
-
-def _cuda_seconds(call: Thunk, number: int, device: str) -> float:
-    import torch
-
-    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize(device)
-    start.record()
-    for _ in range(number):
-        call()
-    stop.record()
-    stop.synchronize()
-    return start.elapsed_time(stop) / 1e3 / number
 
 
 @contextmanager

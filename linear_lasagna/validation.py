@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy
 import torch
 
+from linear_lasagna.devices import device_named
 from linear_lasagna.exact import convolve
 from linear_lasagna.geometry import Box
 from linear_lasagna.methods import METHODS
@@ -60,15 +61,10 @@ def integer_case(problem: Problem, dtype: torch.dtype, device: str = "cpu", seed
     return IntegerCase(problem, x, kernels, expected)
 
 
-def _reference_place(device: str) -> str:
-    """Where the exact reference is computed: the device itself, if it has float64."""
-    return "cpu" if device.partition(":")[0] == "mps" else device
-
-
 def at_home(draw: Draw) -> Draw:
     """The draw where its reference is computed."""
     x, kernels = draw
-    place = _reference_place(str(x.device))
+    place = device_named(x.device).home()
     return x.to(place), tuple(kernel.map(lambda numbers: numbers.to(place)) for kernel in kernels)
 
 

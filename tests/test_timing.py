@@ -16,7 +16,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linear_lasagna import timing
+from linear_lasagna import devices, timing
 from linear_lasagna.timing import Timing, block_log_ratios, compare, measure, median_interval
 
 MS = 1e-3
@@ -28,7 +28,8 @@ class VirtualClock:
 
     def __init__(self, monkeypatch, **seconds):
         self.now, self.seconds, self.first, self.built, self.calls = 0.0, seconds, {}, [], []
-        monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        for module in (timing, devices):
+            monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: self.now))
 
     def build(self, block):
         self.built.append(block)

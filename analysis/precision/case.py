@@ -53,8 +53,7 @@ class Case:
 
     def supports(self, way: str) -> bool:
         """Whether the way can compute the unit's problem in its dtype on its device."""
-        kind = self.unit.device.partition(":")[0]
-        return way_named(way).unsupported(self.problem, dtype_named(self.unit.dtype), kind) is None
+        return way_named(way).unsupported(self.problem, dtype_named(self.unit.dtype), self.unit.device) is None
 
     def compute(self, way: str) -> torch.Tensor:
         """The way's result, on the unit's device."""

@@ -46,10 +46,9 @@ def defects(unit: Unit, ways: tuple[str, ...]) -> list[Row]:
     """
     images, kernels = inputs(unit)
     exact = convolve(torch.cat([images[name] for name in REFERENCED]), kernels, unit.problem.layers)
-    kind = unit.device.partition(":")[0]
     rows = []
     for way in ways:
-        if way_named(way).unsupported(unit.problem, dtype_named(unit.dtype), kind) is None:
+        if way_named(way).unsupported(unit.problem, dtype_named(unit.dtype), unit.device) is None:
             rows += _rows(way, computed(unit, way, images, kernels), exact)
     return rows
 

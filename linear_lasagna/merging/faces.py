@@ -14,9 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from linear_lasagna.devices import device_named
 from linear_lasagna.merging.chain import Chain, as_few, joined, runs
 from linear_lasagna.merging.regions import Shape
-from linear_lasagna.merging.stack import summed_kernel, working_place
+from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.problems import Kernel
 
 TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
@@ -67,7 +68,7 @@ def face_kernels(
 ) -> list[Kernel]:
     """One kernel per shape, merged in `merge_dtype`, in the dtype and on the device of the given ones."""
     weight = kernels[0].weight
-    place = working_place(weight.device, merge_dtype)
+    place = device_named(weight.device).home(merge_dtype)
     working = [kernel.map(lambda numbers: numbers.to(place, merge_dtype)) for kernel in kernels]
     parts = run_kernels(working, runs(chain), merge_dtype)
     merged = (face_kernel(as_few(chain), parts, shape) for shape in shapes)

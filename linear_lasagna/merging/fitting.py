@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from linear_lasagna.devices import wide
 from linear_lasagna.formats import LEAST_EXPONENT, power_of_two, unit_roundoff
 from linear_lasagna.merging.module import BorderExact
-from linear_lasagna.merging.stack import working_place
 
 
 class Scaled(nn.Module):
@@ -79,10 +79,9 @@ def fitted(module: Any, dtype: torch.dtype, device: torch.device) -> nn.Module:
 
 
 def _rows(part: Any, channels: int) -> Rows:
-    place = working_place(part.weight.device, torch.float64)
-    weight = part.weight.to(place, torch.float64).reshape(channels, len(part.weight) // channels, -1)
+    weight = wide(part.weight).reshape(channels, len(part.weight) // channels, -1)
     bias = weight.new_zeros(weight.shape[:2])
-    return Rows(weight, bias if part.bias is None else part.bias.to(place, torch.float64).view_as(bias))
+    return Rows(weight, bias if part.bias is None else wide(part.bias).view_as(bias))
 
 
 def _exponents(rows: Sequence[Rows], dtype: torch.dtype) -> torch.Tensor:

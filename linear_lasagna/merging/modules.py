@@ -9,11 +9,12 @@ from typing import Literal, TypeGuard
 import torch
 from torch import nn
 
+from linear_lasagna.devices import device_named
 from linear_lasagna.merging.chain import Link, joined, runs
 from linear_lasagna.merging.fitting import fitted
 from linear_lasagna.merging.module import BorderExact
 from linear_lasagna.merging.plain import not_its_class, not_plain
-from linear_lasagna.merging.stack import summed_kernel, working_place
+from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.modules import CONVOLUTIONS, Convolution, convolution, kernel_of, link_of
 
 BORDERS = ("exact", "summed")
@@ -70,7 +71,7 @@ def merged_module(
 def _merged(modules: Sequence[Convolution], merge_dtype: torch.dtype, border: str) -> nn.Module:
     """The merged module in `merge_dtype`."""
     chain = tuple(map(link_of, modules))
-    place = working_place(modules[0].weight.device, merge_dtype)
+    place = device_named(modules[0].weight.device).home(merge_dtype)
     kernels = [kernel_of(module).map(lambda numbers: numbers.detach().to(place, merge_dtype)) for module in modules]
     together, in_channels = joined(chain), modules[0].in_channels
     padding = _padding_for(together)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
+from linear_lasagna.devices import device_named
 from linear_lasagna.merging.chain import border_changes, chained
 from linear_lasagna.merging.order import Order, fold, merge_order
 from linear_lasagna.merging.pairs import pair
@@ -66,7 +67,7 @@ def summed_kernel(
 ) -> Kernel:
     """The merged kernel, whatever the layers pad: right wherever no output needs a padded position between layers."""
     dtype, device = kernels[0].weight.dtype, kernels[0].weight.device
-    place = working_place(device, merge_dtype)
+    place = device_named(device).home(merge_dtype or dtype)
     parts = [kernel.map(lambda numbers: numbers.to(place, merge_dtype or dtype)) for kernel in kernels]
     order = merge_order(tuple(layers), kernels[0].weight.shape[1] * layers[0].groups)
     return _merge(order, parts, layers)[0].map(lambda numbers: numbers.to(device, dtype))
@@ -87,8 +88,3 @@ def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLay
     (first, early), (second, late) = (_merge(part, kernels, layers) for part in order)
     both = pair(early, late)
     return both.merge_biased(first, second), both.merged
-
-
-def working_place(device: torch.device, merge_dtype: torch.dtype | None) -> torch.device:
-    """Where to merge: on the kernels' device, if it has the dtype. MPS has no float64."""
-    return torch.device("cpu") if device.type == "mps" and merge_dtype is torch.float64 else device

@@ -11,13 +11,14 @@ from __future__ import annotations
 import numpy
 import torch
 
+from linear_lasagna.devices import device_named
 from linear_lasagna.methods.method import Call, Method
 from linear_lasagna.methods.views import grouped_rows
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 
 
 def unsupported(layer: Layer, dtype: torch.dtype, device: str) -> str | None:
-    if device != "cpu":
+    if device_named(device).kind != "cpu":
         return "NumPy computes on the CPU only"
     if dtype is torch.bfloat16:
         return "NumPy has no bfloat16"

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from linear_lasagna.devices import wide
 from linear_lasagna.formats import SIGNIFICAND_BITS, unit_roundoff
 from linear_lasagna.metrics import relative_l2
-from linear_lasagna.models.values import wide
 
 PLAIN = (bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from linear_lasagna.devices import device_named, wide
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.deciding import Decision, Run
 from linear_lasagna.models.report import Measured
-from linear_lasagna.models.values import home, wide
 from linear_lasagna.timing import compare, measure
 
 BUDGET_S = 1.0  # for one run, spent on both and the control
@@ -71,4 +71,4 @@ def original(model: fx.GraphModule, run: Run, dtype: torch.dtype | None = None) 
     module = fx.GraphModule(model, part)
     if dtype is None:
         return module
-    return copy.deepcopy(module).to(device=home(run.output.meta["tensor"].device), dtype=dtype)
+    return copy.deepcopy(module).to(device=device_named(run.output.meta["tensor"].device).home(), dtype=dtype)

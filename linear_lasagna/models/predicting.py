@@ -16,12 +16,12 @@ import numpy
 import torch
 from torch import fx
 
+from linear_lasagna.devices import wide
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
 from linear_lasagna.merging import merge_stack
 from linear_lasagna.methods.views import windows
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.steps import Step
-from linear_lasagna.models.values import wide
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.order import ORDERS, Accumulation, Sum
 from linear_lasagna.rounding.replay import Terms, replay

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import fx, nn
 
+from linear_lasagna.devices import device_named, wide
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.models.algebra import diagonal, fold, joined_kernel, joined_layer, pointwise
-from linear_lasagna.models.values import Value, home, wide
+from linear_lasagna.models.values import Value
 from linear_lasagna.modules import Convolution, kernel_of
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 
@@ -113,7 +114,7 @@ def collapsed_step(chain: Chain) -> Step | str:
 def _identity_step(value: Value) -> Step:
     """A value as a convolution of itself."""
     channels, rank = value.shape[1], value.ndim - 2
-    ones = torch.ones(channels, dtype=torch.float64, device=home(value.device))
+    ones = torch.ones(channels, dtype=torch.float64, device=device_named(value.device).home())
     return Step(pointwise(channels, rank, bias=False), channels, lambda: diagonal(ones, None, rank), (), 0)
 
 

@@ -65,8 +65,8 @@ def cut_groupings(problem: Problem, runs: Runs) -> tuple[Grouping, ...]:
 
 def unsupported_run(problem: Problem, run: Run, method: Method, dtype: torch.dtype, device: str) -> str | None:
     """Why the run cannot be computed as one with the method, or None where it can."""
-    kind, merged = device.partition(":")[0], merged_runs(problem).get(run)
+    merged = merged_runs(problem).get(run)
     if merged is not None or run[1] == run[0] + 1:
-        return method.unsupported(merged or problem.expanded[run[0]], dtype, kind)
+        return method.unsupported(merged or problem.expanded[run[0]], dtype, device)
     folded = (fold(each) for grouping in run_groupings(problem, run) for each in grouping)
-    return next(filter(None, (method.unsupported(layer, dtype, kind) for layer in folded)), None)
+    return next(filter(None, (method.unsupported(layer, dtype, device) for layer in folded)), None)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from linear_lasagna import calibration, remembered
-from linear_lasagna.devices import dtype_name, dtype_named, unavailable
+from linear_lasagna.devices import device_named, dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import code_digest, fingerprint
 from linear_lasagna.methods import METHODS
 from linear_lasagna.planning.compute import unsupported_run
@@ -91,7 +91,7 @@ def plan(
     absent = unavailable(device, dtype_named(dtype))
     if absent:
         raise ValueError(f"cannot plan for {device}: {absent}")
-    bench = Bench(problem, _indexed(device), dtype_named(dtype), method)
+    bench = Bench(problem, device_named(device).numbered, dtype_named(dtype), method)
     for run in separate(problem.depth):
         reason = unsupported_run(problem, run, METHODS[method], bench.dtype, bench.device)
         if reason is not None:
@@ -108,11 +108,6 @@ def _counted(bench: Bench, calibrated: tuple[int, bool]) -> Plan:
     runs = cheapest(problem.depth, bench.price)
     merged = run_operations(problem, (0, problem.depth)) if problem.depth > 1 else None
     return Plan(problem, "operations", runs, operations(problem, runs), problem.macs, merged)
-
-
-def _indexed(device: str) -> str:
-    """ "cuda" and "cuda:0" are one device, and must have one plan."""
-    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
 
 
 def _budget(seconds: float | None) -> float:

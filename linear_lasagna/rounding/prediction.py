@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import torch
 
+from linear_lasagna.devices import wide
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.groupings import apart
 from linear_lasagna.merging.order import fold
@@ -85,8 +86,7 @@ def _spread(
     if x.dtype not in SIGNIFICAND_BITS:
         raise ValueError(f"no error is predicted in {x.dtype}; known: {', '.join(map(str, SIGNIFICAND_BITS))}")
     expanded = [layer.expand(x.ndim - 2) for layer in layers]
-    start = exactly(_wide(x))
-    wide = [kernel.map(_wide) for kernel in kernels]
+    start, exact = exactly(wide(x)), [kernel.map(wide) for kernel in kernels]
     batch, channels, *size = x.shape
     problem = Problem("predicted", batch, channels, tuple(size), tuple(layers))
     check_kernels(problem, kernels, x)
@@ -98,10 +98,10 @@ def _spread(
     SCHEDULES[schedule].layers(problem)
     (grouping,) = SCHEDULES[schedule].groupings(problem)
     if merges is None or grouping == apart(problem):
-        return stack_spread(start, wide, expanded, setting)
-    exact, errors = merged_kernel(wide, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
-    found = layer_spread(start, exact, fold(expanded), setting, errors)
-    return found if inside(problem) == everywhere(problem) else found._replace(values=_in_turn(start, wide, expanded))
+        return stack_spread(start, exact, expanded, setting)
+    whole, errors = merged_kernel(exact, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
+    found = layer_spread(start, whole, fold(expanded), setting, errors)
+    return found if inside(problem) == everywhere(problem) else found._replace(values=_in_turn(start, exact, expanded))
 
 
 def _in_turn(x: Spread, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer]) -> torch.Tensor:
@@ -113,8 +113,3 @@ def _in_turn(x: Spread, kernels: Sequence[Kernel], layers: Sequence[ExpandedLaye
     for kernel, layer in zip(kernels, layers, strict=True):
         y = direct(y, kernel, layer)
     return y
-
-
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
-    """The numbers in float64, where the device has it."""
-    return (tensor.cpu() if tensor.device.type == "mps" else tensor).to(torch.float64)

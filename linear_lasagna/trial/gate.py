@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from linear_lasagna.devices import synchronise
+from linear_lasagna.devices import device_named
 from linear_lasagna.metrics import bit_pattern
 from linear_lasagna.problems import Kernel
 from linear_lasagna.switches import SWITCHES
@@ -92,7 +92,6 @@ class Sitting:
 
     def ask(self, forms: Sequence[Form], through: Callable[[Thunk], Any] = lambda call: call()) -> list[torch.Tensor]:
         """Copies of what one call returns, one for each form. through: what makes the call."""
-        device = str(self._own[0].device)
         found = through(self.call)
         found = list(found) if isinstance(found, (list, tuple)) else [found]
         if len(found) != len(forms):
@@ -101,7 +100,7 @@ class Sitting:
             if type(y) is not torch.Tensor:
                 form.check(y)
         early = [y.clone() for y in found]  # in the order of the stream, before anything else is waited for
-        synchronise(device)
+        device_named(self._own[0].device).synchronise()
         for form, y in zip(forms, found, strict=True):
             form.check(y)
         self._returned += zip(found, early, strict=True)
@@ -128,7 +127,7 @@ class Sitting:
     def settle(self) -> None:
         """`check` a moment later, for what still writes."""
         time.sleep(PAUSE_S)
-        synchronise(str(self._own[0].device))
+        device_named(self._own[0].device).synchronise()
         self.check()
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from linear_lasagna.devices import dtype_named
+from linear_lasagna.devices import device_named, dtype_named
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Problem
@@ -47,9 +47,8 @@ def run_merging(
     def unsupported(name: str) -> str | None:
         if name in MERGES and problem.depth == 1:
             return "a single layer has nothing to merge"
-        if MERGES.get(name) is torch.float64 and device.startswith("mps"):
-            return "MPS has no float64"
-        return not_mergeable(problem.expanded) if name in MERGES else None
+        lacks = device_named(device).lacks(MERGES.get(name) or dtype)
+        return lacks or (not_mergeable(problem.expanded) if name in MERGES else None)
 
     trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
     forward = {name: way_named(name) for name in ways if name not in MERGES}

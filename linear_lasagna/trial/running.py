@@ -10,9 +10,8 @@ from functools import cached_property
 
 import torch
 
-from linear_lasagna.devices import dtype_name, dtype_named, unavailable
+from linear_lasagna.devices import device_named, dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import environment
-from linear_lasagna.memory import with_peak_bytes
 from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.planning import plan
@@ -98,7 +97,7 @@ def run(
     parsed = {name: way_named(name) for name in ways}
 
     def unsupported(name: str) -> str | None:
-        return parsed[name].unsupported(problem, dtype_named(dtype), device.partition(":")[0])
+        return parsed[name].unsupported(problem, dtype_named(dtype), device)
 
     trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
     with torch.no_grad(), full_precision():
@@ -224,7 +223,7 @@ class ForwardGate:
         bench = self.bench
 
         def profiled(call: Thunk) -> object:
-            y, cell.peak_bytes = with_peak_bytes(call, bench.trial.device)
+            y, cell.peak_bytes = device_named(bench.trial.device).with_peak_bytes(call)
             return y
 
         (y,) = sitting.ask([bench.form], profiled)
