@@ -52,7 +52,7 @@ def test_every_way_of_a_group_is_known_to_its_work(group):
     ways = GROUPS[group].ways
     assert (*ways[:2], len(set(ways))) == ("direct", "control", len(ways))
     for way in ways:
-        WORKS[GROUPS[group].work].check(way)
+        WORKS[GROUPS[group].work].way(way)
 
 
 def test_whatever_has_a_sentence_has_code_and_the_reverse():

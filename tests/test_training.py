@@ -9,7 +9,8 @@ import linear_lasagna.schedules as schedules_module
 from linear_lasagna import SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.trial import run_isolated
-from linear_lasagna.trial.training import STEPS, gradient_bound, run_training, step
+from linear_lasagna.trial.training import STEPS, TRAINING_STEP, gradient_bound, step
+from linear_lasagna.trial.workload import run
 
 STACK = Problem("stack", 2, 4, (9, 9), (Layer(8, 3), Layer(4, 3, bias=True), Layer(4, 1)))
 BUDGET_S = 0.01
@@ -46,7 +47,7 @@ def test_gradients_are_exact_on_integers(problem, seed):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_steps_are_checked_and_timed(dtype):
-    trial = run_training(STACK, dtype=dtype, budget_s=BUDGET_S)
+    trial = run(TRAINING_STEP, STACK, list(STEPS), dtype=dtype, budget_s=BUDGET_S)
     assert trial.named("ok") == list(STEPS), {name: cell.reason for name, cell in trial.cells.items()}
     for cell in trial.cells.values():
         assert cell.samples
@@ -80,7 +81,7 @@ REAL = schedules_module.merge_stack
 @pytest.mark.parametrize("wrong", [scaled, detached])
 def test_a_wrong_gradient_is_a_failed_cell(wrong, monkeypatch):
     monkeypatch.setattr(schedules_module, "merge_stack", wrong)
-    trial = run_training(STACK, budget_s=BUDGET_S)
+    trial = run(TRAINING_STEP, STACK, list(STEPS), budget_s=BUDGET_S)
     assert trial.named("ok") == ["direct", "control"]
     assert trial.cells["merged_per_call"].status == "failed"
     assert "above the bound" in trial.cells["merged_per_call"].reason
@@ -96,7 +97,7 @@ def test_a_wrong_gradient_is_a_failed_cell(wrong, monkeypatch):
     ids=lambda value: getattr(value, "name", None),
 )
 def test_what_cannot_be_merged_is_skipped(problem, skipped, reason):
-    trial = run_training(problem, budget_s=BUDGET_S)
+    trial = run(TRAINING_STEP, problem, list(STEPS), budget_s=BUDGET_S)
     assert trial.named("skipped") == skipped
     assert all(reason in trial.cells[name].reason for name in skipped)
 
@@ -105,7 +106,7 @@ def test_unknown_ways_are_named():
     with pytest.raises(ValueError, match="unknown way 'merged/direct' of a training step; known: direct, control"):
         run_isolated(STACK, ["merged/direct"], work="training_step")
     with pytest.raises(ValueError, match="budget_s must be positive"):
-        run_training(STACK, budget_s=0)
+        run(TRAINING_STEP, STACK, list(STEPS), budget_s=0)
 
 
 def test_a_child_runs_training_steps():

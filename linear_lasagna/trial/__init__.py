@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from linear_lasagna.trial.record import Cell, Trial
 
 if TYPE_CHECKING:
+    from linear_lasagna.trial.forward import run
     from linear_lasagna.trial.isolation import run_isolated
-    from linear_lasagna.trial.running import run
 
 __all__ = ["Cell", "Trial", "run", "run_isolated"]
 
@@ -17,7 +17,7 @@ __all__ = ["Cell", "Trial", "run", "run_isolated"]
 def __getattr__(name: str) -> Any:
     # Reading a record needs no torch; running a trial does.
     if name == "run":
-        from linear_lasagna.trial.running import run
+        from linear_lasagna.trial.forward import run
 
         return run
     if name == "run_isolated":

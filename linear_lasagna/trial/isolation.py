@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -14,29 +14,18 @@ import torch
 from linear_lasagna.devices import dtype_name, dtype_named
 from linear_lasagna.environment import environment
 from linear_lasagna.problems import Problem
-from linear_lasagna.trial.merging_cost import check_way, run_merging
+from linear_lasagna.trial.forward import FORWARD
+from linear_lasagna.trial.merge_cost import MERGE
 from linear_lasagna.trial.record import Cell, Trial
-from linear_lasagna.trial.running import run
-from linear_lasagna.trial.training import check_step, run_training
-from linear_lasagna.ways import way_named
+from linear_lasagna.trial.training import TRAINING_STEP
+from linear_lasagna.trial.workload import Workload, run
 
 TIMEOUT_S = 30.0
 JOIN_S = 5.0  # what has sent its trial gets this long to end
 SHARED_STEPS = 6.0  # times as long may a step take that is about no single way: starting, exact results, timing
 
 
-class Work(NamedTuple):
-    """What a child can do, and what raises ValueError for a way that it does not know."""
-
-    run: Callable[..., Trial]
-    check: Callable[[str], object]
-
-
-WORKS: dict[str, Work] = {
-    "forward": Work(run, way_named),
-    "merge": Work(run_merging, check_way),
-    "training_step": Work(run_training, check_step),
-}
+WORKS: dict[str, Workload] = {"forward": FORWARD, "merge": MERGE, "training_step": TRAINING_STEP}
 
 
 def run_isolated(
@@ -62,7 +51,7 @@ def run_isolated(
     if work not in WORKS:
         raise ValueError(f"unknown work {work!r}; known: {', '.join(WORKS)}")
     for name in ways:
-        WORKS[work].check(name)
+        WORKS[work].way(name)
     settings = {"dtype": dtype_name(dtype_named(dtype)), "device": device, "budget_s": budget_s, "seed": seed}
     context: Any = multiprocessing.get_context(start_method)
     start = time.perf_counter()
@@ -130,7 +119,7 @@ def _work(
     """The child: tells what it does, then sends its trial, or why there is none."""
     try:
         told = {"stage": lambda *what: sender.send(("stage", what)), "turn": watch.turn}
-        trial = WORKS[work].run(problem, ways, **settings, **told)
+        trial = run(WORKS[work], problem, ways, **settings, **told)
         sender.send(("trial", trial.to_json()))
     except Exception as error:
         sender.send(("error", f"{type(error).__name__}: {error}"))

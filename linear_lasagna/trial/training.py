@@ -1,7 +1,9 @@
 """What a training step costs, forward and backward: the stack, or its kernels merged anew in every step.
 
-Gradients of the input and of all kernels: in the merged step they flow through the merge. SESR trains in this way
-and calls it collapsing: Bhardwaj et al., arXiv 2103.09404, section 3.
+A step is one forward and one backward call for a given gradient of the output. Before it counts, its gradients of the
+input and of all kernels must lie within a bound of the stack's in float64, on positive numbers, where the bound is
+tight. In the merged step they flow through the merge. SESR trains in this way and calls it collapsing: Bhardwaj et al.,
+arXiv 2103.09404, section 3.
 """
 
 from __future__ import annotations
@@ -17,11 +19,10 @@ from linear_lasagna.devices import dtype_named
 from linear_lasagna.merging import merged_layer, not_mergeable
 from linear_lasagna.problems import ExpandedLayer, Problem
 from linear_lasagna.rounding import layer_bound, merging_bound
-from linear_lasagna.switches import full_precision
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
 from linear_lasagna.trial.record import Trial
-from linear_lasagna.trial.running import begin
-from linear_lasagna.trial.timed import Stage, Turn, failing, time_together
+from linear_lasagna.trial.timed import failing
+from linear_lasagna.trial.workload import Bench, Workload
 from linear_lasagna.validation import at_home
 from linear_lasagna.vocabulary import BASELINE, CONTROL, Signs
 from linear_lasagna.ways import way_named
@@ -30,45 +31,16 @@ MERGED = "merged_per_call"
 STEPS: dict[str, str] = {BASELINE: BASELINE, CONTROL: BASELINE, MERGED: "merged_per_call/direct"}
 
 
-def run_training(
-    problem: Problem,
-    ways: Sequence[str] = tuple(STEPS),
-    *,
-    dtype: str | torch.dtype = "float32",
-    device: str = "cpu",
-    budget_s: float = 1.0,
-    seed: int = 0,
-    stage: Stage = lambda what, way: None,
-    turn: Turn = lambda name: None,
-) -> Trial:
-    """A trial whose ways are one step of the stack ("direct", "control") and one that merges first ("merged_per_call").
-
-    A step is one forward and one backward call for a given gradient of the output. Before it counts, its gradients
-    must lie within a bound of the stack's in float64, on positive numbers, where the bound is tight. They are
-    checked once more after timing.
-    Raises ValueError for unknown names and a budget that is not positive.
-    """
-    for name in ways:
-        check_step(name)
-
-    def unsupported(name: str) -> str | None:
-        if problem.depth == 1:
-            return "a single layer has nothing to merge"
-        return not_mergeable(problem.expanded) if name == MERGED else None
-
-    trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
-    with full_precision():
-        if trial.named("ok"):
-            _check(trial, stage)
-        if trial.named("ok"):
-            _time(trial, stage, turn)
-    return finish(trial)
-
-
-def check_step(name: str) -> None:
-    """Raises ValueError for a name that `run_training` does not know."""
+def _way(name: str) -> None:
+    """Raises ValueError for a name of no step; none of them only computes the stack forward."""
     if name not in STEPS:
         raise ValueError(f"unknown way {name!r} of a training step; known: {', '.join(STEPS)}")
+
+
+def _unsupported(problem: Problem, name: str, dtype: torch.dtype, device: str) -> str | None:
+    if problem.depth == 1:
+        return "a single layer has nothing to merge"
+    return not_mergeable(problem.expanded) if name == MERGED else None
 
 
 def step(name: str, problem: Problem, draw: Draw, upstream: torch.Tensor) -> list[torch.Tensor]:
@@ -139,30 +111,31 @@ def _ask(trial: Trial, name: str, sitting: Sitting, cases: Sequence[_Case]) -> N
     sitting.settle()
 
 
-def _check(trial: Trial, stage: Stage) -> None:
+def _check(bench: Bench) -> None:
     """Fail every step whose gradients miss the bound: all numbers are positive, so that it is relative."""
-    stage("computing the gradients in float64", "")
+    trial = bench.trial
+    bench.stage("computing the gradients in float64", "")
     cases = [_Case.of(trial, offset, "positive") for offset in range(2)]
     for name in trial.named("ok"):
-        stage(f"checking the gradients of {name}", name)
+        bench.stage(f"checking the gradients of {name}", name)
         with failing(trial.cells[name]):
             _ask(trial, name, _sitting(trial, name, cases[0]), cases)
 
 
-def _time(trial: Trial, stage: Stage, turn: Turn) -> None:
-    """Time the steps; then check what was timed, on the timed numbers and on others in their place."""
-    stage("computing the gradients in float64", "")
-    cases = [_Case.of(trial, offset, "random") for offset in range(2)]
+class _Gate:
+    """The steps; they are checked on the timed numbers and on others in their place."""
 
-    def build(number: int, name: str) -> Sitting:
-        return _sitting(trial, name, cases[0], number)
+    def __init__(self, bench: Bench) -> None:
+        bench.stage("computing the gradients in float64", "")
+        self.bench, self.cases = bench, [_Case.of(bench.trial, offset, "random") for offset in range(2)]
 
-    def after(name: str, sitting: Sitting) -> None:
-        stage(f"checking the gradients of {name} after timing", name)
+    def build(self, step: int, name: str) -> Sitting:
+        return _sitting(self.bench.trial, name, self.cases[0], step)
+
+    def after(self, name: str, sitting: Sitting) -> None:
+        self.bench.stage(f"checking the gradients of {name} after timing", name)
         sitting.check()
-        _ask(trial, name, sitting, cases)
-
-    time_together(trial, build, after, stage, turn)
+        _ask(self.bench.trial, name, sitting, self.cases)
 
 
 def _wide(draw: Draw) -> Draw:
@@ -195,3 +168,6 @@ def _transpose_log(problem: Problem, dtype: torch.dtype) -> float:
     whole: ExpandedLayer = merged_layer(problem.expanded)
     widest = max(problem.channels) * whole.taps
     return (problem.depth - 1) * math.log1p(layer_bound(widest + 1, 2, dtype))
+
+
+TRAINING_STEP = Workload(_way, _unsupported, _check, _Gate, gradients=True)

@@ -1,26 +1,22 @@
-"""Runs a trial in this process: unsupported ways are skipped, wrong ones failed, the rest timed together."""
+"""The usual trial: each way computes the stack once per call, and is checked against the exact result."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 
 import torch
 
-from linear_lasagna.devices import device_named, dtype_name, dtype_named, unavailable
-from linear_lasagna.environment import environment
-from linear_lasagna.methods import METHODS
+from linear_lasagna.devices import device_named
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
 from linear_lasagna.rounding import unit_roundoff
-from linear_lasagna.switches import full_precision
-from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
+from linear_lasagna.trial import workload
+from linear_lasagna.trial.gate import Draw, Sitting, Thunk, flat
 from linear_lasagna.trial.record import Cell, Trial
-from linear_lasagna.trial.timed import Stage, Turn, failing, time_together
+from linear_lasagna.trial.timed import Stage, Turn, failing
+from linear_lasagna.trial.workload import Bench, Workload
 from linear_lasagna.validation import (
     Bound,
     Known,
@@ -31,48 +27,7 @@ from linear_lasagna.validation import (
     integer_case,
     single_bound,
 )
-from linear_lasagna.vocabulary import Signs
 from linear_lasagna.ways import Way, way_named
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every step of one trial needs. ways: those of the trial that compute the stack forward."""
-
-    trial: Trial
-    ways: Mapping[str, Way]
-    dtype: torch.dtype
-    stage: Stage
-
-    def live(self) -> list[tuple[str, Cell, Way]]:
-        """The ways that are neither skipped nor failed so far."""
-        return [(name, self.trial.cells[name], self.ways[name]) for name in self.trial.named("ok") if name in self.ways]
-
-    def distinct(self) -> list[tuple[str, list[Cell], Way]]:
-        """The live ways, each once with all its cells: before timing the control is the baseline itself."""
-        found: dict[Way, tuple[str, list[Cell]]] = {}
-        for name, cell, way in self.live():
-            found.setdefault(way, (name, []))[1].append(cell)
-        return [(name, cells, way) for way, (name, cells) in found.items()]
-
-    def draw(self, offset: int = 0, signs: Signs = "random") -> Draw:
-        trial = self.trial
-        return trial.problem.draw(self.dtype, trial.device, trial.seed + offset, signs)
-
-    def sitting(self, way: Way, draw: Draw, step: int = 0) -> Sitting:
-        """The way, prepared for copies of these numbers."""
-        return Sitting(flat(draw), lambda own: _thunk(way, self.trial.problem, refilled(own, draw[1])), step)
-
-    @cached_property
-    def form(self) -> Form:
-        """What every way must give."""
-        home = torch.empty(0, device=self.trial.device).device
-        return Form("result", self.trial.problem.shapes[-1], self.dtype, home, channels=True)
-
-    def bound(self, kind: Callable[..., Bound], cell: Cell, way: Way) -> Bound:
-        """The bound of this kind that the cell's way must meet, as a transform where it was found to be one."""
-        transform = bool(cell.finding) or not METHODS[way.method].exact_on_integers
-        return kind(self.trial.problem, way, self.dtype, self.trial.device, transform)
 
 
 def run(
@@ -94,52 +49,20 @@ def run(
     told what is being done, and with which way, "" where with none alone; turn(name) whose turn it is to be timed.
     Raises ValueError for unknown names and a budget that is not positive.
     """
-    parsed = {name: way_named(name) for name in ways}
-
-    def unsupported(name: str) -> str | None:
-        return parsed[name].unsupported(problem, dtype_named(dtype), device)
-
-    trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
-    with torch.no_grad(), full_precision():
-        bench = Bench(trial, parsed, dtype_named(dtype), stage)
-        check_forward(bench)
-        if bench.live():
-            gate = ForwardGate(bench)
-            time_together(trial, gate.build, gate.after, stage, turn)
-    return finish(trial)
+    return workload.run(
+        FORWARD, problem, ways, dtype=dtype, device=device, budget_s=budget_s, seed=seed, stage=stage, turn=turn
+    )
 
 
-def check_forward(bench: Bench) -> None:
+def _unsupported(problem: Problem, name: str, dtype: torch.dtype, device: str) -> str | None:
+    return way_named(name).unsupported(problem, dtype, device)
+
+
+def check(bench: Bench) -> None:
     """Let the ways plan, and fail those that are wrong before anything is timed."""
     for step in (_plan, _check_integers, _check_single_taps, _check_positive):
         if bench.live():
             step(bench)
-
-
-def begin(
-    problem: Problem,
-    ways: Sequence[str],
-    unsupported: Callable[[str], str | None],
-    dtype: str | torch.dtype,
-    device: str,
-    budget_s: float,
-    seed: int,
-) -> tuple[Trial, Callable[[Trial], Trial]]:
-    """A trial whose impossible cells are skipped, with the reason, and what ends it by setting its wall time."""
-    if not budget_s > 0:
-        raise ValueError(f"budget_s must be positive, not {budget_s}")
-    start, started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    name = dtype_name(dtype_named(dtype))
-    absent = unavailable(device, dtype)
-    reasons = {way: absent or unsupported(way) for way in ways}
-    cells = {way: Cell("skipped", reason) if reason else Cell() for way, reason in reasons.items()}
-    described = environment("cpu" if absent else device)
-
-    def finish(trial: Trial) -> Trial:
-        trial.elapsed_s = time.perf_counter() - start
-        return trial
-
-    return Trial(problem, name, device, budget_s, seed, cells, described, started=started), finish
 
 
 def _plan(bench: Bench) -> None:
@@ -236,7 +159,4 @@ class ForwardGate:
         cell.error_u = error / unit_roundoff(bench.dtype)
 
 
-def _thunk(way: Way, problem: Problem, draw: Draw) -> Thunk:
-    x, kernels = draw
-    call = way.prepare(problem, kernels)
-    return lambda: call(x)
+FORWARD = Workload(way_named, _unsupported, check, ForwardGate)

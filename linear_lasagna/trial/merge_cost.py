@@ -2,69 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
 
-from linear_lasagna.devices import device_named, dtype_named
+from linear_lasagna.devices import device_named
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Problem
 from linear_lasagna.rounding import layer_bound, merging_bound, unit_roundoff
 from linear_lasagna.rounding.bounds import chained
-from linear_lasagna.switches import full_precision
+from linear_lasagna.trial import forward
+from linear_lasagna.trial.forward import ForwardGate
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
-from linear_lasagna.trial.record import Trial
-from linear_lasagna.trial.running import Bench, ForwardGate, begin, check_forward
-from linear_lasagna.trial.timed import Stage, Turn, failing, time_together
+from linear_lasagna.trial.timed import failing
+from linear_lasagna.trial.workload import Bench, Workload
 from linear_lasagna.validation import Bound, Known, at_home, integer_case, way_bound
 from linear_lasagna.vocabulary import BASELINE, CONTROL
-from linear_lasagna.ways import way_named
+from linear_lasagna.ways import Way, way_named
 
 MERGES: dict[str, torch.dtype | None] = {"merge_float64": torch.float64, "merge_working": None}
 WAYS = (BASELINE, CONTROL, *MERGES)
 
 
-def run_merging(
-    problem: Problem,
-    ways: Sequence[str] = WAYS,
-    *,
-    dtype: str | torch.dtype = "float32",
-    device: str = "cpu",
-    budget_s: float = 1.0,
-    seed: int = 0,
-    stage: Stage = lambda what, way: None,
-    turn: Turn = lambda name: None,
-) -> Trial:
-    """A trial whose ways are one call of the stack ("direct", "control") and one merge of all its kernels, in float64
-    or in the working dtype, timed together. The merged kernels must be exact on small integers before they count,
-    and right on what was timed. Raises ValueError for unknown names and a budget that is not positive.
-    """
-    for name in ways:
-        check_way(name)
-
-    def unsupported(name: str) -> str | None:
-        if name in MERGES and problem.depth == 1:
-            return "a single layer has nothing to merge"
-        lacks = device_named(device).lacks(MERGES.get(name) or dtype)
-        return lacks or (not_mergeable(problem.expanded) if name in MERGES else None)
-
-    trial, finish = begin(problem, ways, unsupported, dtype, device, budget_s, seed)
-    forward = {name: way_named(name) for name in ways if name not in MERGES}
-    with torch.no_grad(), full_precision():
-        bench = Bench(trial, forward, dtype_named(dtype), stage)
-        check_forward(bench)
-        _check_integers(bench)
-        if trial.named("ok"):
-            _time(bench, turn)
-    return finish(trial)
-
-
-def check_way(name: str) -> None:
-    """Raises ValueError for a name that `run_merging` does not know."""
+def _way(name: str) -> Way | None:
+    """None for a merge. Raises ValueError for a name that is neither one nor the baseline."""
     if name not in WAYS:
         raise ValueError(f"unknown way {name!r} of merging; known: {', '.join(WAYS)}")
+    return None if name in MERGES else way_named(name)
+
+
+def _unsupported(problem: Problem, name: str, dtype: torch.dtype, device: str) -> str | None:
+    if name not in MERGES:
+        return None
+    if problem.depth == 1:
+        return "a single layer has nothing to merge"
+    return device_named(device).lacks(MERGES[name] or dtype) or not_mergeable(problem.expanded)
+
+
+def _check(bench: Bench) -> None:
+    """What is wrong before it is timed: a call of the stack, or a merge on integers."""
+    forward.check(bench)
+    _check_integers(bench)
 
 
 def _sitting(bench: Bench, name: str, draw: Draw, step: int = 0) -> Sitting:
@@ -117,27 +96,28 @@ def _check_integers(bench: Bench) -> None:
             sitting.settle()
 
 
-def _time(bench: Bench, turn: Turn) -> None:
-    """Time the merges and the stack; then check what was timed, on the timed kernels and on others in their place."""
-    gate, problem = ForwardGate(bench), bench.trial.problem
-    draws = [gate.draw, bench.draw(1)]
-    known = [Known.of(problem, *draw) for draw in draws]
+class _Gate(ForwardGate):
+    """The merges beside the stack; they are checked on the timed kernels and on others in their place."""
 
-    def build(step: int, name: str) -> Sitting:
-        return _sitting(bench, name, gate.draw, step) if name in MERGES else gate.build(step, name)
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self.draws = [self.draw, bench.draw(1)]
+        self.kernels_known = [Known.of(bench.trial.problem, *draw) for draw in self.draws]
 
-    def after(name: str, sitting: Sitting) -> None:
+    def build(self, step: int, name: str) -> Sitting:
+        return _sitting(self.bench, name, self.draw, step) if name in MERGES else super().build(step, name)
+
+    def after(self, name: str, sitting: Sitting) -> None:
         if name not in MERGES:
-            return gate.after(name, sitting)
+            return super().after(name, sitting)
+        bench = self.bench
         bench.stage(f"checking {name} after timing", name)
         sitting.check()
-        bound = _bound(problem, name, bench.dtype)
-        for draw, right in zip(draws, known, strict=True):
+        bound = _bound(bench.trial.problem, name, bench.dtype)
+        for draw, right in zip(self.draws, self.kernels_known, strict=True):
             sitting.pose(flat(draw))
             right.check(way_named(BASELINE), _applied(bench, sitting, draw[0]), bound, "kernels of both signs")
         return sitting.settle()
-
-    time_together(bench.trial, build, after, bench.stage, turn)
 
 
 def _bound(problem: Problem, name: str, dtype: torch.dtype) -> Bound:
@@ -147,3 +127,6 @@ def _bound(problem: Problem, name: str, dtype: torch.dtype) -> Bound:
     applying = layer_bound(layer.fan_in(problem.in_channels) + layer.bias, 1, torch.float64)
     _, underflow = way_bound(problem, way_named("merged/direct"), dtype)
     return Bound(chained([merging, unit_roundoff(dtype), applying]), underflow)
+
+
+MERGE = Workload(_way, _unsupported, _check, _Gate)

@@ -1,0 +1,144 @@
+"""What a trial does with its problem: which ways there are, what is checked of them, which calls are timed.
+
+One `run` for all kinds of trial: skip what is impossible, check, time together, check again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+
+from linear_lasagna.devices import dtype_name, dtype_named, unavailable
+from linear_lasagna.environment import environment
+from linear_lasagna.methods import METHODS
+from linear_lasagna.problems import Problem
+from linear_lasagna.switches import full_precision
+from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
+from linear_lasagna.trial.record import Cell, Trial
+from linear_lasagna.trial.timed import Stage, Turn, time_together
+from linear_lasagna.validation import Bound
+from linear_lasagna.vocabulary import Signs
+from linear_lasagna.ways import Way
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every step of one trial needs. ways: those of the trial that compute the stack forward."""
+
+    trial: Trial
+    ways: Mapping[str, Way]
+    dtype: torch.dtype
+    stage: Stage
+
+    def live(self) -> list[tuple[str, Cell, Way]]:
+        """The ways that are neither skipped nor failed so far."""
+        return [(name, self.trial.cells[name], self.ways[name]) for name in self.trial.named("ok") if name in self.ways]
+
+    def distinct(self) -> list[tuple[str, list[Cell], Way]]:
+        """The live ways, each once with all its cells: before timing the control is the baseline itself."""
+        found: dict[Way, tuple[str, list[Cell]]] = {}
+        for name, cell, way in self.live():
+            found.setdefault(way, (name, []))[1].append(cell)
+        return [(name, cells, way) for way, (name, cells) in found.items()]
+
+    def draw(self, offset: int = 0, signs: Signs = "random") -> Draw:
+        trial = self.trial
+        return trial.problem.draw(self.dtype, trial.device, trial.seed + offset, signs)
+
+    def sitting(self, way: Way, draw: Draw, step: int = 0) -> Sitting:
+        """The way, prepared for copies of these numbers."""
+        return Sitting(flat(draw), lambda own: _thunk(way, self.trial.problem, refilled(own, draw[1])), step)
+
+    @cached_property
+    def form(self) -> Form:
+        """What every way must give."""
+        home = torch.empty(0, device=self.trial.device).device
+        return Form("result", self.trial.problem.shapes[-1], self.dtype, home, channels=True)
+
+    def bound(self, kind: Callable[..., Bound], cell: Cell, way: Way) -> Bound:
+        """The bound of this kind that the cell's way must meet, as a transform where it was found to be one."""
+        transform = bool(cell.finding) or not METHODS[way.method].exact_on_integers
+        return kind(self.trial.problem, way, self.dtype, self.trial.device, transform)
+
+
+class Gate(Protocol):
+    """What is timed: build(step, name) prepares a call; after(name, sitting) checks the one that was timed last."""
+
+    def build(self, step: int, name: str) -> Sitting: ...
+
+    def after(self, name: str, sitting: Sitting) -> None: ...
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of trial.
+
+    way(name): the way that computes the stack forward, None for a name that does something else; it raises ValueError
+    for a name that the workload does not know. unsupported(problem, name, dtype, device): why it cannot be done, or
+    None. check(bench): fails the cells that are wrong, before anything is timed. gate(bench): what is timed then.
+    gradients: whether they are recorded.
+    """
+
+    way: Callable[[str], Way | None]
+    unsupported: Callable[[Problem, str, torch.dtype, str], str | None]
+    check: Callable[[Bench], None]
+    gate: Callable[[Bench], Gate]
+    gradients: bool = False
+
+
+def run(
+    workload: Workload,
+    problem: Problem,
+    ways: Sequence[str],
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str = "cpu",
+    budget_s: float = 1.0,
+    seed: int = 0,
+    stage: Stage = lambda what, way: None,
+    turn: Turn = lambda name: None,
+) -> Trial:
+    """A trial of the workload; `trial.run` says what the arguments are."""
+    start, numbers = time.perf_counter(), dtype_named(dtype)
+    forward = {name: way for name in ways if (way := workload.way(name)) is not None}
+    trial = _begun(workload, problem, ways, numbers, device, budget_s, seed)
+    with torch.set_grad_enabled(workload.gradients), full_precision():
+        bench = Bench(trial, forward, numbers, stage)
+        if trial.named("ok"):
+            workload.check(bench)
+        if trial.named("ok"):
+            gate = workload.gate(bench)
+            time_together(trial, gate.build, gate.after, stage, turn)
+    trial.elapsed_s = time.perf_counter() - start
+    return trial
+
+
+def _begun(
+    workload: Workload,
+    problem: Problem,
+    ways: Sequence[str],
+    dtype: torch.dtype,
+    device: str,
+    budget_s: float,
+    seed: int,
+) -> Trial:
+    """A trial whose impossible cells are skipped, with the reason."""
+    if not budget_s > 0:
+        raise ValueError(f"budget_s must be positive, not {budget_s}")
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    absent = unavailable(device, dtype)
+    reasons = {way: absent or workload.unsupported(problem, way, dtype, device) for way in ways}
+    cells = {way: Cell("skipped", reason) if reason else Cell() for way, reason in reasons.items()}
+    described = environment("cpu" if absent else device)
+    return Trial(problem, dtype_name(dtype), device, budget_s, seed, cells, described, started=started)
+
+
+def _thunk(way: Way, problem: Problem, draw: Draw) -> Thunk:
+    x, kernels = draw
+    call = way.prepare(problem, kernels)
+    return lambda: call(x)
