@@ -1,5 +1,7 @@
 """One way against one check of the gate: prepared, called once, judged."""
 
+import functools
+
 from linear_lasagna import validation
 from linear_lasagna.trial.gate import Form
 
@@ -21,9 +23,16 @@ def check_bound(problem, way, dtype, draw, reference):
     bound.check(claimed.errors(way.prepare(problem, kernels)(x)), claimed.magnitudes, "positive numbers")
 
 
+@functools.lru_cache(maxsize=1)
+def _single_taps(problem, dtype):
+    """The draw and its exact result, once for all ways of a test."""
+    draw = validation.draw_single_taps(problem, dtype)
+    return draw, validation.TileReference.of(problem, *draw)
+
+
 def check_single_taps(problem, way, dtype):
     """Raises ArithmeticError where the way misses its bound on kernels with one non-zero tap."""
-    x, kernels = validation.draw_single_taps(problem, dtype)
-    claimed = validation.TileReference.of(problem, x, kernels).claimed(problem, way)
+    (x, kernels), reference = _single_taps(problem, dtype)
+    claimed = reference.claimed(problem, way)
     bound = validation.single_bound(problem, way, dtype)
     bound.check(claimed.errors(way.prepare(problem, kernels)(x)), claimed.magnitudes, "kernels with one non-zero tap")

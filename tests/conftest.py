@@ -1,5 +1,6 @@
 """Settings for all tests."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -64,6 +65,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in NUMERICAL and item.originalname not in ONCE:
             item.add_marker("numerical")
+
+
+def pytest_collection_finish():
+    """Whatever is timed collects garbage first, and a test process holds much that is none."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

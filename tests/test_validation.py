@@ -10,7 +10,7 @@ from checks import check_bound, check_integers, check_single_taps
 from exactly import CONVOLUTIONS, magnitudes, stack
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, SEEDS, problems
+from strategies import DTYPES, REDUCED, SEEDS, problems
 
 from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG
@@ -27,10 +27,6 @@ from linear_lasagna.validation import (
 )
 from linear_lasagna.ways import Way, way_named
 
-# Of the many pairs of the break-even map one stands for all.
-REDUCED = {
-    name: CATALOG[name].reduced() for name in CATALOG if not name.startswith("breakeven/") or name.endswith("_8_8")
-}
 SINGLE = {name: problem for name, problem in REDUCED.items() if problem.depth == 1}
 STACKS = {name: problem for name, problem in REDUCED.items() if problem.depth > 1}
 # Enough to see every kind of layer and stack in all ways and dtypes.
