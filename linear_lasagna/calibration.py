@@ -26,10 +26,10 @@ from torch.nn import functional
 from linear_lasagna import remembered
 from linear_lasagna.devices import dtype_name, unavailable
 from linear_lasagna.environment import code_digest, fingerprint
-from linear_lasagna.merging.assembly import in_turn, take, write_faces
-from linear_lasagna.merging.border_plan import Plan, plan, shapes, stack_operations
+from linear_lasagna.merging.border.assembly import in_turn, take, write_faces
+from linear_lasagna.merging.border.kernels import face_kernels
+from linear_lasagna.merging.border.plan import Plan, plan, shapes, stack_operations
 from linear_lasagna.merging.chain import Chain, Link
-from linear_lasagna.merging.faces import face_kernels
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.problems import Kernel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from linear_lasagna.merging.border_plan import plan
+from linear_lasagna.merging.border.plan import plan
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.problems import ExpandedLayer, Problem
 

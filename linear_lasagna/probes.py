@@ -19,7 +19,7 @@ from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import bit_pattern
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 from linear_lasagna.rounding.accumulation import accumulation
-from linear_lasagna.rounding.questions import Accumulation
+from linear_lasagna.rounding.summation_probe import Accumulation
 from linear_lasagna.vocabulary import DTYPES
 
 Row: TypeAlias = dict[str, Any]

@@ -13,9 +13,9 @@ from linear_lasagna import groupings
 from linear_lasagna.geometry import Box
 from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
+from linear_lasagna.merging.border.regions import interior
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.order import fold
-from linear_lasagna.merging.regions import interior
 from linear_lasagna.merging.stack import finite, summed_kernel
 from linear_lasagna.methods import METHODS, Call, Method
 from linear_lasagna.planning.compute import compose, cut_groupings, prepare_runs

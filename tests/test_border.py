@@ -16,11 +16,12 @@ from torch.nn import functional
 from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.exact import convolve
-from linear_lasagna.merging import assembly, border_exact, border_operations, not_border_mergeable
-from linear_lasagna.merging.border_plan import plan
+from linear_lasagna.merging import border_exact, border_operations, not_border_mergeable
+from linear_lasagna.merging.border import assembly
+from linear_lasagna.merging.border.plan import plan
+from linear_lasagna.merging.border.regions import extents, interior
+from linear_lasagna.merging.border.window_matmul import FEW, product
 from linear_lasagna.merging.chain import as_few, chained
-from linear_lasagna.merging.product import FEW, product
-from linear_lasagna.merging.regions import extents, interior
 from linear_lasagna.methods import Method
 from linear_lasagna.rounding import predict_error
 from linear_lasagna.validation import TileReference, integer_case, way_bound

@@ -13,9 +13,9 @@ from torch import nn
 from linear_lasagna import Layer, Problem, calibration
 from linear_lasagna.calibration import Costs, Curve, budget, costs, measured, pays
 from linear_lasagna.merging import merge
-from linear_lasagna.merging.border_plan import plan, stack_operations
+from linear_lasagna.merging.border.module import BorderExact
+from linear_lasagna.merging.border.plan import plan, stack_operations
 from linear_lasagna.merging.chain import Link, chained
-from linear_lasagna.merging.module import BorderExact
 from linear_lasagna.timing import Timing
 
 PAIR = chained(Problem("pair", 1, 2, (8, 8), (Layer(16, 3, padding=1), Layer(2, 3, padding=1))).expanded)

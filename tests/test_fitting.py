@@ -11,8 +11,8 @@ from torch import nn
 
 from linear_lasagna.formats import LEAST_EXPONENT, unit_roundoff
 from linear_lasagna.merging import merge
+from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.fitting import Scaled
-from linear_lasagna.merging.module import BorderExact
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models import merge_model
 

@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 
 from linear_lasagna import SCHEDULES, Layer, Problem
 from linear_lasagna.merging import merge
-from linear_lasagna.merging.module import BorderExact
+from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.rounding import layer_bound
 from linear_lasagna.validation import way_bound
 from linear_lasagna.ways import Way

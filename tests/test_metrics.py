@@ -16,7 +16,7 @@ from strategies import DTYPES, SEEDS, integer_numbers, problems
 from linear_lasagna import Kernel, Layer, metrics
 from linear_lasagna.exact import convolve
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, power_of_two, smallest_subnormal, ulp
-from linear_lasagna.rounding.spread import Spread
+from linear_lasagna.rounding.propagation import Spread
 
 NUMPY = {torch.float16: numpy.float16, torch.float32: numpy.float32, torch.float64: numpy.float64}
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -20,7 +20,7 @@ from linear_lasagna.methods.direct import direct
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models import Report, merge_model
 from linear_lasagna.planning import Plan
-from linear_lasagna.rounding.order import Accumulation, Sum, blocked
+from linear_lasagna.rounding.summation_tree import Accumulation, Sum, blocked
 from linear_lasagna.rounding.variance import layer_error
 from linear_lasagna.timing import Timing
 

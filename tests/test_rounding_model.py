@@ -30,16 +30,16 @@ from linear_lasagna.rounding import (
     predict_error,
     predict_error_range,
     probable_bound,
-    spread,
+    propagation,
     sum_bound,
 )
 from linear_lasagna.rounding.accumulation import assumed
 from linear_lasagna.rounding.merged import merged_kernel
-from linear_lasagna.rounding.order import ORDERS, Sum, blocked, pairwise, sequential
-from linear_lasagna.rounding.questions import Accumulation, Questions, examine
+from linear_lasagna.rounding.propagation import Setting
 from linear_lasagna.rounding.replay import Factors, replay
 from linear_lasagna.rounding.reveal import reveal
-from linear_lasagna.rounding.spread import Setting
+from linear_lasagna.rounding.summation_probe import Accumulation, Questions, examine
+from linear_lasagna.rounding.summation_tree import ORDERS, Sum, blocked, pairwise, sequential
 from linear_lasagna.rounding.variance import layer_error, sampled_windows
 
 WIDE, NARROW = numpy.float32, numpy.float16
@@ -359,12 +359,12 @@ def test_error_of_a_truncating_adder_is_predicted(monkeypatch, signs):
     problem = Problem("wide", 1, 512, (6, 6), (Layer(3, 1),))
     x, kernels = problem.draw(torch.float32, seed=4, signs=signs)
     how = Accumulation(sequential(512), 24, truncated=True)
-    monkeypatch.setattr(spread, "accumulation", lambda *_: how)
+    monkeypatch.setattr(propagation, "accumulation", lambda *_: how)
     products = (kernels[0].weight.double().flatten(1)[:, None] * x.double().flatten(2)[0].T).flatten(0, 1)
     step = running_adder(lambda total, product: truncated(total + product).astype(numpy.float64))
     measured = relative_l2(step(products, 1.0) - products.sum(1), products.sum(1))
     assert predict_error(x, kernels, problem.layers) == pytest.approx(measured, rel=1e-6)
-    monkeypatch.setattr(spread, "accumulation", lambda *_: Accumulation(sequential(512), 24))
+    monkeypatch.setattr(propagation, "accumulation", lambda *_: Accumulation(sequential(512), 24))
     assert predict_error(x, kernels, problem.layers) < measured / (1.5 if signs == "random" else 5)
 
 
@@ -671,7 +671,7 @@ def test_range_where_the_order_is_unknown(monkeypatch):
     x, kernels = problem.draw(torch.float32, seed=3)
     known = predict_error(x, kernels, problem.layers)
     assert predict_error_range(x, kernels, problem.layers) == (known, known)
-    monkeypatch.setattr(spread, "accumulation", lambda *_: Accumulation(None, 24))
+    monkeypatch.setattr(propagation, "accumulation", lambda *_: Accumulation(None, 24))
     least, most = predict_error_range(x, kernels, problem.layers)
     assert least < 0.6 * most
     assert least <= known <= most * 1.05

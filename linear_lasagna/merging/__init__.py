@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from linear_lasagna.merging.border import border_exact, not_border_mergeable
-from linear_lasagna.merging.border_plan import border_operations
+from linear_lasagna.merging.border.plan import border_operations
 from linear_lasagna.merging.pairs import merge_kernels, regroup
 from linear_lasagna.merging.stack import merge_stack, merged_layer, not_mergeable
 
 if TYPE_CHECKING:
-    from linear_lasagna.merging.modules import Convolution, merge
+    from linear_lasagna.merging.convolutions import Convolution, merge
 
 __all__ = [
     "Convolution",
@@ -27,7 +27,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # What is said to torch's compiler there imports the compiler: over a second, for each of asv's cells.
     if name in ("Convolution", "merge"):
-        from linear_lasagna.merging import modules
+        from linear_lasagna.merging import convolutions
 
-        return getattr(modules, name)
+        return getattr(convolutions, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

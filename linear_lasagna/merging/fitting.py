@@ -14,7 +14,7 @@ from torch import nn
 
 from linear_lasagna.devices import wide
 from linear_lasagna.formats import LEAST_EXPONENT, power_of_two, unit_roundoff
-from linear_lasagna.merging.module import BorderExact
+from linear_lasagna.merging.border.module import BorderExact
 
 
 class Scaled(nn.Module):

@@ -11,9 +11,9 @@ from torch import fx, nn
 from linear_lasagna import calibration
 from linear_lasagna.calibration import images_of
 from linear_lasagna.merging import border_operations
+from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.chain import chained
-from linear_lasagna.merging.module import BorderExact
-from linear_lasagna.merging.modules import merged_module
+from linear_lasagna.merging.convolutions import merged_module
 from linear_lasagna.models.finding import Found, size_of
 from linear_lasagna.models.layers import as_given
 from linear_lasagna.models.report import count_text

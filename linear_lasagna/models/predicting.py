@@ -23,8 +23,8 @@ from linear_lasagna.methods.views import windows
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.steps import Step
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.order import ORDERS, Accumulation, Sum
 from linear_lasagna.rounding.replay import Terms, replay
+from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation, Sum
 from linear_lasagna.rounding.variance import Error, product_terms, storage_error, stored
 
 POSITIONS, CHANNELS = 64, 16  # of the outputs that are looked at

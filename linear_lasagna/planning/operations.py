@@ -6,7 +6,7 @@ import torch
 
 from linear_lasagna import calibration
 from linear_lasagna.merging import border_operations
-from linear_lasagna.merging.border_plan import layer_operations
+from linear_lasagna.merging.border.plan import layer_operations
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.planning.runs import Run, Runs, merged_runs, part
 from linear_lasagna.problems import Problem

@@ -22,8 +22,8 @@ from linear_lasagna.rounding.bounds import (
     probable_bound,
     sum_bound,
 )
-from linear_lasagna.rounding.order import Accumulation, Sum
 from linear_lasagna.rounding.prediction import predict_error, predict_error_range
+from linear_lasagna.rounding.summation_tree import Accumulation, Sum
 
 __all__ = [
     "SIGNIFICAND_BITS",

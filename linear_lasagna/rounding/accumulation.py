@@ -16,11 +16,11 @@ import torch
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.asking import Adder, Questions
-from linear_lasagna.rounding.order import Accumulation, Order, Sum
+from linear_lasagna.rounding.adder_probe import Adder, Questions
 from linear_lasagna.rounding.parts import asked_shapes, unpadded
-from linear_lasagna.rounding.questions import examine
-from linear_lasagna.rounding.rows import factor, fits, random_rows
+from linear_lasagna.rounding.random_sums import factor, fits, random_rows
+from linear_lasagna.rounding.summation_probe import examine
+from linear_lasagna.rounding.summation_tree import Accumulation, Order, Sum
 
 ALIKE = 4  # random sums by which channels are compared
 

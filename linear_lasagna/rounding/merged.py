@@ -12,7 +12,7 @@ from linear_lasagna.merging.order import Order, fold, merge_order
 from linear_lasagna.merging.pairs import Pair, pair, through
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.spread import KernelErrors, Setting, Spread, exactly, layer_spread
+from linear_lasagna.rounding.propagation import KernelErrors, Setting, Spread, exactly, layer_spread
 from linear_lasagna.rounding.variance import storage_error
 
 

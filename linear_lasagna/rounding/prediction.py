@@ -30,8 +30,8 @@ from linear_lasagna.methods.direct import direct
 from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
-from linear_lasagna.rounding.order import ORDERS
-from linear_lasagna.rounding.spread import Setting, Spread, exactly, layer_spread, stack_spread
+from linear_lasagna.rounding.propagation import Setting, Spread, exactly, layer_spread, stack_spread
+from linear_lasagna.rounding.summation_tree import ORDERS
 from linear_lasagna.schedules import SCHEDULES, everywhere, inside
 
 

@@ -14,7 +14,7 @@ import numpy
 import torch
 
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator, spacing
-from linear_lasagna.rounding.order import Accumulation, Sum
+from linear_lasagna.rounding.summation_tree import Accumulation, Sum
 
 Array: TypeAlias = "numpy.ndarray[Any, numpy.dtype[numpy.float64]]"
 Small: TypeAlias = "Array | float"  # errors and what is left over: 0 where there is none

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from linear_lasagna.rounding.order import Sum, Term
+from linear_lasagna.rounding.summation_tree import Sum, Term
 
 Sizes: TypeAlias = Callable[[int, Sequence[int]], list[int]]
 

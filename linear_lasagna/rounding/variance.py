@@ -17,8 +17,8 @@ import torch
 from linear_lasagna.formats import ulp
 from linear_lasagna.methods.views import windows
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.order import Accumulation
 from linear_lasagna.rounding.replay import Factors, Terms, replay, storage_format
+from linear_lasagna.rounding.summation_tree import Accumulation
 
 OUTPUTS = 2**13  # that are formed again, about
 POSITIONS = (8, 2**11)  # at least and at most, whatever the number of channels

@@ -1,7 +1,7 @@
 """Merging that is right at the border too: one merged convolution, then the outputs that it gets wrong anew.
 
 These are the `regions.faces` around the interior. Each is computed from the input alone, by windows and one matrix
-product with a merged kernel of its own (`faces`). Every output equals the stack's up to rounding.
+product with a merged kernel of its own (`kernels`). Every output equals the stack's up to rounding.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
-from linear_lasagna.merging.assembly import compute, in_turn
-from linear_lasagna.merging.border_plan import plan
+from linear_lasagna.merging.border.assembly import compute, in_turn
+from linear_lasagna.merging.border.kernels import face_kernels
+from linear_lasagna.merging.border.plan import plan
 from linear_lasagna.merging.chain import chained
-from linear_lasagna.merging.faces import face_kernels
 from linear_lasagna.merging.stack import finite, not_mergeable, summed_kernel, unlike
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.problems import ExpandedLayer, Kernel

@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 
 from linear_lasagna.devices import device_named
+from linear_lasagna.merging.border.regions import Shape
 from linear_lasagna.merging.chain import Chain, as_few, joined, runs
-from linear_lasagna.merging.regions import Shape
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.problems import Kernel
 

@@ -13,7 +13,7 @@ from linear_lasagna.methods.direct import direct
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.accumulation import accumulation, assumed
-from linear_lasagna.rounding.order import Order, bias_first
+from linear_lasagna.rounding.summation_tree import Order, bias_first
 from linear_lasagna.rounding.variance import layer_error, storage_error
 
 

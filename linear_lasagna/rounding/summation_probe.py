@@ -10,10 +10,10 @@ import random
 import torch
 
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
-from linear_lasagna.rounding.asking import HUGE, UNITS, Questions
-from linear_lasagna.rounding.order import Accumulation, Sum
+from linear_lasagna.rounding.adder_probe import HUGE, UNITS, Questions
+from linear_lasagna.rounding.random_sums import fitting
 from linear_lasagna.rounding.reveal import reveal
-from linear_lasagna.rounding.rows import fitting
+from linear_lasagna.rounding.summation_tree import Accumulation, Sum
 
 WIDEST = 64  # significands of this many bits and more are not told apart
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from linear_lasagna import calibration
 from linear_lasagna.calibration import BATCHES, Costs, Images, images_of
-from linear_lasagna.merging.assembly import compute, in_turn
-from linear_lasagna.merging.border_plan import Plan, plan, shapes
+from linear_lasagna.merging.border.assembly import compute, in_turn
+from linear_lasagna.merging.border.kernels import face_kernels
+from linear_lasagna.merging.border.plan import Plan, plan, shapes
 from linear_lasagna.merging.chain import Chain, joined
-from linear_lasagna.merging.faces import face_kernels
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import Kernel

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from linear_lasagna.merging.regions import Shape, counted, sliding
+from linear_lasagna.merging.border.regions import Shape, counted, sliding
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
 FEW = 8  # groups
@@ -50,7 +50,7 @@ def layout_of(shape: Shape, merged: ExpandedLayer) -> Layout:
 def product(x: torch.Tensor, kernel: Kernel, layout: Layout) -> torch.Tensor:
     """A face's outputs, (batch, out, *size), from what it needs of the input, (batch, in, *size).
 
-    kernel: `faces.face_kernel`.
+    kernel: `kernels.face_kernel`.
     """
     for axis, stride, span, gap in layout.slides:
         x = x.unfold(2 + axis, span, stride)

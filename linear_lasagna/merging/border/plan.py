@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from linear_lasagna.geometry import Crop
+from linear_lasagna.merging.border.regions import Face, Shape, extents, faces, interior, places, whole
+from linear_lasagna.merging.border.window_matmul import Layout, layout_of
 from linear_lasagna.merging.chain import Chain, as_few, chained, joined, sizes_of
-from linear_lasagna.merging.product import Layout, layout_of
-from linear_lasagna.merging.regions import Face, Shape, extents, faces, interior, places, whole
 from linear_lasagna.problems import ExpandedLayer
 
 # Numbers in the kernels of all faces: 64 MiB in float32. Beyond that (corners of deep stacks in three dimensions) they

@@ -10,9 +10,9 @@ import numpy
 import torch
 
 from linear_lasagna.formats import SIGNIFICAND_BITS
-from linear_lasagna.rounding.asking import Questions
-from linear_lasagna.rounding.order import Accumulation, Sum, Term
+from linear_lasagna.rounding.adder_probe import Questions
 from linear_lasagna.rounding.replay import Factors, replay, storage_format
+from linear_lasagna.rounding.summation_tree import Accumulation, Sum, Term
 
 ROWS = 64  # of terms of both signs, and as many of one sign
 FACTOR = 1.3712345678912345  # that all terms but a bias are multiplied by, rounded: products then have 2 p bits

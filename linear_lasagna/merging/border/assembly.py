@@ -1,4 +1,4 @@
-"""Computes what `border_plan.plan` says: one convolution for all outputs, then each face over it."""
+"""Computes what `plan.plan` says: one convolution for all outputs, then each face over it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from linear_lasagna.geometry import Box, Crop
-from linear_lasagna.merging.border_plan import Plan
-from linear_lasagna.merging.product import product
+from linear_lasagna.merging.border.plan import Plan
+from linear_lasagna.merging.border.window_matmul import product
 from linear_lasagna.methods import Call
 from linear_lasagna.problems import Kernel
 

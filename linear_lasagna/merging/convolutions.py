@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from linear_lasagna.devices import device_named
+from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.chain import Link, joined, runs
 from linear_lasagna.merging.fitting import fitted
-from linear_lasagna.merging.module import BorderExact
 from linear_lasagna.merging.plain import not_its_class, not_plain
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.modules import CONVOLUTIONS, Convolution, convolution, kernel_of, link_of
