@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from linear_lasagna import vocabulary
+
 FILES: dict[str, str] = {
     "cells": "One row per cell: one way of one trial.",
     "speedups": "One row per timed cell other than the baseline.",
@@ -42,8 +44,7 @@ COLUMNS: dict[str, str] = {
     "status": "ok, skipped or failed; overflow: an output is not finite",
     "reason": "why the cell was skipped or failed",
     "finding": "what is odd about a way that passed: a transform (Winograd, FFT) is inexact on integers",
-    "error_u": "relative L2 error against the exact result, in units of u",
-    "relative_l2": "‖computed − exact‖₂ / ‖exact‖₂",
+    **vocabulary.METRICS,
     "peak_bytes": "bytes allocated at once during one call, its result included",
     "peak_ratio": "peak_bytes / the baseline's",
     "first_call_s": "seconds of the very first call",

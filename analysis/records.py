@@ -15,6 +15,7 @@ from analysis import machines
 from analysis.frames import Frame, framed
 from analysis.gaps import MOST
 from linear_lasagna.trial import Trial, fields
+from linear_lasagna.vocabulary import METRICS
 
 PLACE = ["machine", "commit", "group", "problem", "dtype", "device"]
 SAMPLES = [*PLACE, "way", "block", "round", "seconds"]
@@ -26,7 +27,7 @@ CELLS = [
     "status",
     "reason",
     "finding",
-    "error_u",
+    *METRICS,
     "peak_bytes",
     "first_call_s",
     "blocks",
@@ -112,7 +113,7 @@ def read(text: str) -> Record:
     data = json.loads(text)
     if not isinstance(data, dict) or not {"trial", "group", "machine"} <= data.keys():
         raise ValueError("not a trial record: it needs trial, group and machine")
-    trial = fields.checked(Trial.from_json(json.dumps(data["trial"])))
+    trial = fields.checked(Trial.from_dict(data["trial"]))
     names = {name: data.get(name, "") for name in ("group", "machine", "commit")}
     fields.check(names, {"group": fields.NAME, "machine": fields.NAME, "commit": fields.TEXT}, "")
     machine = machines.told(names["machine"], trial.environment)
@@ -139,19 +140,19 @@ def samples(records: Records) -> Frame:
 
 
 def cells(records: Records) -> Frame:
-    """One row per cell. error_u: relative L2 error in units of u; peak_bytes: allocated at once during a call."""
+    """One row per cell, with all `METRICS` of its error. peak_bytes: allocated at once during a call."""
     rows = []
     for record in records:
         trial = record.trial
         for way, cell in trial.cells.items():
             counts = (len(cell.samples), sum(map(len, cell.samples)))
             flags = (way == trial.baseline, way == trial.control)
-            measured = (cell.error_u, cell.peak_bytes, cell.first_call_s)
+            measured = (*map(cell.measures.get, METRICS), cell.peak_bytes, cell.first_call_s)
             rows.append(
                 (*record.place.values(), way, *flags, cell.status, cell.reason, cell.finding, *measured, *counts)
             )
     frame = framed(rows, CELLS)
-    floats = ["error_u", "peak_bytes", "first_call_s"]
+    floats = [*METRICS, "peak_bytes", "first_call_s"]
     return frame.astype(dict.fromkeys(floats, float) | dict.fromkeys(["baseline", "control"], bool))
 
 

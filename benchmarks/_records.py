@@ -60,7 +60,7 @@ def _read(path: Path, key: tuple[str, str, str], ways: Sequence[str]) -> Trial:
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no regular file")
     text = path.read_text(encoding="utf-8")
-    trial = fields.checked(Trial.from_json(json.dumps(json.loads(text)["trial"])))
+    trial = fields.checked(Trial.from_dict(json.loads(text)["trial"]))
     if (trial.problem.name, trial.dtype, trial.device) != key or list(trial.cells) != list(ways):
         raise ValueError("it is of another trial")
     return trial

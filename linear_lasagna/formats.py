@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import torch
 
+from linear_lasagna import vocabulary
+
 SIGNIFICAND_BITS: dict[torch.dtype, int] = {
-    torch.float16: 11,
-    torch.bfloat16: 8,
-    torch.float32: 24,
-    torch.float64: 53,
+    getattr(torch, name): bits for name, bits in vocabulary.SIGNIFICAND_BITS.items()
 }
 LEAST_EXPONENT: dict[torch.dtype, int] = {
     torch.float16: -14,

@@ -7,16 +7,18 @@ error: computed - exact; exact: the exact result; both float64 and of one shape,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 
 from linear_lasagna.exact import Exact
 from linear_lasagna.exact.bits import INTEGERS, decode
-from linear_lasagna.formats import SIGNIFICAND_BITS, power_of_two, ulp
+from linear_lasagna.formats import SIGNIFICAND_BITS, power_of_two, ulp, unit_roundoff
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Layer
+
+Metric: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.dtype], float]  # of error, exact result, dtype
 
 
 def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
@@ -28,6 +30,22 @@ def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
     (numerator, above), (denominator, below) = (_scaled(each) for each in (error, exact))
     size = torch.linalg.vector_norm(numerator)
     return _ldexp(size / torch.linalg.vector_norm(denominator), above - below) if bool(size) else 0.0
+
+
+def _relative_l2(error: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> float:
+    return relative_l2(error, exact)
+
+
+def _error_u(error: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> float:
+    return relative_l2(error, exact) / unit_roundoff(dtype)
+
+
+METRICS: dict[str, Metric] = {"relative_l2": _relative_l2, "error_u": _error_u}
+
+
+def measures(error: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> dict[str, float]:
+    """Every metric of an error, by name; dtype: of what was computed. `vocabulary.METRICS` says what each is."""
+    return {name: metric(error, exact, dtype) for name, metric in METRICS.items()}
 
 
 def _scaled(values: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -1,7 +1,7 @@
 """The suite's names, their order, and a sentence about each that readers see. Needs no torch.
 
-A registry of code and its sentences have equal keys: `methods.METHODS` and `METHODS` here, `schedules.SCHEDULES` and
-`SCHEDULES` here. A method that has a sentence is timed wherever all methods are.
+A registry of code and its sentences have equal keys: `methods.METHODS`, `schedules.SCHEDULES`, `metrics.METRICS`, and
+their namesakes here. A method that has a sentence is timed wherever all methods are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import Literal, TypeAlias
 
 Signs: TypeAlias = Literal["random", "positive"]
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")  # from the narrowest to the widest
+# By dtype, from the narrowest to the widest: the significand's bits, the hidden one among them; u = 2**-bits.
+SIGNIFICAND_BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
+DTYPES = tuple(SIGNIFICAND_BITS)
 DEVICES = ("cpu", "cuda", "mps")
 SIGNS: tuple[Signs, ...] = ("random", "positive")
 
@@ -38,6 +40,12 @@ SCHEDULES: dict[str, str] = {
         "one kernel with the sum of the paddings. It is wrong at the border; it is compared with the exact result "
         "inside only, and never counts as the fastest way."
     ),
+}
+
+# Of an error against the exact result.
+METRICS: dict[str, str] = {
+    "relative_l2": "‖computed − exact‖₂ / ‖exact‖₂",
+    "error_u": "relative L2 error against the exact result, in units of u",
 }
 
 LAYER_WAYS = (BASELINE, CONTROL, *(method for method in METHODS if method != BASELINE))

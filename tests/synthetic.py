@@ -31,7 +31,13 @@ UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64
 def cell(seconds: float, deviations: Sequence[float] = DEVIATIONS, rounds: int = 3, **extra: Any) -> Cell:
     """A timed cell: one block per deviation, every round in it the same."""
     samples = [[seconds * deviation] * rounds for deviation in deviations]
-    values = {"first_call_s": 2 * seconds, "calls_per_sample": 1, "every": 1, "error_u": 0.5, "peak_bytes": 1000}
+    values = {
+        "first_call_s": 2 * seconds,
+        "calls_per_sample": 1,
+        "every": 1,
+        "measures": {"error_u": 0.5},
+        "peak_bytes": 1000,
+    }
     return Cell(samples=samples, **(values | extra))
 
 

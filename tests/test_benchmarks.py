@@ -46,7 +46,7 @@ def test_the_clock_returns_zero_and_then_the_sample() -> None:
 
 def test_canary_asv_runner_hands_the_samples_on_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails when a new asv_runner times, warms up or batches in a way that breaks the replay."""
-    handed(monkeypatch, made_trial(direct=Cell(samples=SAMPLES, error_u=1.0)))
+    handed(monkeypatch, made_trial(direct=Cell(samples=SAMPLES, measures={"error_u": 1.0})))
     suite = Sources()
     benchmark = TimeBenchmark("trials.Sources.time_forward", suite.time_forward, [suite])
     benchmark._current_params = CELL
@@ -67,7 +67,10 @@ def test_a_skipped_cell_is_skipped_and_a_failed_one_fails_with_its_reason(monkey
 def test_ratio_and_error_are_finite_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     block = [1e-3, 1.1e-3, 0.9e-3]
     twice = [[2 * s for s in block]] * 12
-    cells = {"direct": Cell(samples=[block] * 12, error_u=1.5), "unfold_matmul": Cell(samples=twice, error_u=2.5)}
+    cells = {
+        "direct": Cell(samples=[block] * 12, measures={"error_u": 1.5}),
+        "unfold_matmul": Cell(samples=twice, measures={"error_u": 2.5}),
+    }
     handed(monkeypatch, made_trial(**cells))
     suite = Sources()
     suite.setup(*CELL[:3], "unfold_matmul")
@@ -142,7 +145,7 @@ def test_a_finished_trial_is_reused_and_a_part_of_a_record_is_not(
 BROKEN = {
     "cut short": lambda text: text[:500],
     "empty": lambda text: "",
-    "of a newer version": lambda text: text.replace('"schema": 1', '"schema": 99'),
+    "of a newer version": lambda text: text.replace('"schema": 2', '"schema": 99'),
     "no object": lambda text: "[1]",
     "deep": lambda text: "[" * 100_000,
     "an impossible time": lambda text: text.replace('"first_call_s": ', '"first_call_s": -'),

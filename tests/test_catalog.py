@@ -5,6 +5,7 @@ import pytest
 from linear_lasagna import METHODS, SCHEDULES, vocabulary
 from linear_lasagna.catalog import CATALOG, GROUPS, problem_named
 from linear_lasagna.merging import not_border_mergeable
+from linear_lasagna.metrics import METRICS
 from linear_lasagna.schedules import inside
 from linear_lasagna.trial.isolation import WORKS
 
@@ -58,6 +59,7 @@ def test_every_way_of_a_group_is_known_to_its_work(group):
 def test_whatever_has_a_sentence_has_code_and_the_reverse():
     assert list(METHODS) == list(vocabulary.METHODS)
     assert set(SCHEDULES) == set(vocabulary.SCHEDULES)
+    assert list(METRICS) == list(vocabulary.METRICS)
 
 
 def test_every_method_is_timed():

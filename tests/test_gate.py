@@ -33,7 +33,7 @@ def assert_innocent(trial):
         cell = trial.cells[name]
         assert cell.status == "ok", f"{name}: {cell.reason}"
         assert cell.samples
-        assert cell.error_u is not None
+        assert cell.measures
         assert cell.finding == ""
 
 
@@ -56,7 +56,7 @@ def test_a_wrong_way_fails_alone(wrong, dtype):
     assert cell.status == "failed", "it passed"
     assert re.search(WRONG[wrong].reason, cell.reason), cell.reason
     assert "\n" not in cell.reason
-    assert (cell.samples, cell.error_u, cell.peak_bytes) == ([], None, None)
+    assert (cell.samples, cell.measures, cell.peak_bytes) == ([], {}, None)
     assert_innocent(trial)
 
 

@@ -143,9 +143,9 @@ def test_noise_judges_controls_by_the_fixed_margin():
 
 def test_costs_mark_what_is_not_bettered_in_both():
     ways = {
-        "unfold_matmul": synthetic.cell(2e-3, error_u=0.1, peak_bytes=3000),
-        "shifted_matmul": synthetic.cell(3e-3, error_u=0.2),
-        "im2col_numpy": synthetic.cell(0.5e-3, error_u=0.9),
+        "unfold_matmul": synthetic.cell(2e-3, measures={"error_u": 0.1}, peak_bytes=3000),
+        "shifted_matmul": synthetic.cell(3e-3, measures={"error_u": 0.2}),
+        "im2col_numpy": synthetic.cell(0.5e-3, measures={"error_u": 0.9}),
     }
     found = statistics.costs(one(ways)).set_index("way")
     assert found["best"].to_dict() == {

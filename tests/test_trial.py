@@ -19,6 +19,7 @@ from strategies import problems
 from linear_lasagna import METHODS, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.methods import Method
+from linear_lasagna.metrics import METRICS
 from linear_lasagna.rounding import unit_roundoff
 from linear_lasagna.timing import compare
 from linear_lasagna.trial import Cell, Trial, run, run_isolated
@@ -43,7 +44,7 @@ CELLS = st.builds(
     first_call_s=OPTIONAL,
     calls_per_sample=st.none() | st.integers(1, 10**6),
     every=st.none() | st.integers(1, 100),
-    error_u=OPTIONAL,
+    measures=st.dictionaries(st.text(max_size=10), FLOATS, max_size=2),
     peak_bytes=st.none() | st.integers(0, 2**60),
     finding=st.text(max_size=5),
     runs=st.none() | st.lists(st.lists(st.integers(0, 20), min_size=2, max_size=2), max_size=3),
@@ -92,8 +93,22 @@ def test_a_record_without_findings_is_read():
     assert Trial.from_json(json.dumps(record)).cells["direct"].finding == ""
 
 
+def test_a_record_of_schema_1_is_read():
+    """As those of the first edition are: one measure, error_u. By it the relative error is known, to the last bit."""
+    trial = Trial(SMALL, "bfloat16", "cpu", 1.0, 0, {"direct": Cell(), "control": Cell("failed", "wrong")}, {})
+    record = json.loads(trial.to_json()) | {"schema": 1}
+    for cell, error in zip(record["cells"].values(), (0.75, None), strict=True):
+        del cell["measures"]
+        cell["error_u"] = error
+    read = Trial.from_json(json.dumps(record))
+    assert read.cells["direct"].measures == {"relative_l2": 0.75 / 256, "error_u": 0.75}
+    assert read.cells["control"].measures == {}
+    assert set(METRICS) == set(read.cells["direct"].measures)
+    assert Trial.from_json(read.to_json()) == read
+
+
 def test_json_is_strict():
-    trial = Trial(SMALL, "float32", "cpu", 1.0, 0, {"direct": Cell(error_u=math.nan)}, {})
+    trial = Trial(SMALL, "float32", "cpu", 1.0, 0, {"direct": Cell(measures={"error_u": math.nan})}, {})
     with pytest.raises(ValueError, match="not JSON compliant"):
         trial.to_json()
 
@@ -161,13 +176,13 @@ def test_named_and_timing():
 
 
 def test_a_failed_cell_is_never_a_fast_one():
-    cell = Cell(samples=[[1.0]], error_u=0.5, peak_bytes=3)
+    cell = Cell(samples=[[1.0]], measures={"error_u": 0.5}, peak_bytes=3)
     cell.fail("wrong")
-    assert (cell.status, cell.reason, cell.samples, cell.error_u, cell.peak_bytes) == (
+    assert (cell.status, cell.reason, cell.samples, cell.measures, cell.peak_bytes) == (
         "failed",
         "wrong",
         [],
-        None,
+        {},
         None,
     )
 
@@ -216,7 +231,7 @@ def assert_timed(trial, name):
     assert cell.calls_per_sample >= 1
     assert cell.every >= 1
     assert cell.peak_bytes > 0 or name == "im2col_numpy"  # NumPy's are counted from some size on
-    assert 0 <= cell.error_u < math.inf
+    assert 0 <= cell.measures["error_u"] < math.inf
 
 
 def assert_lost(cell, status):
@@ -224,7 +239,7 @@ def assert_lost(cell, status):
     assert cell.status == status
     assert cell.reason
     assert "\n" not in cell.reason
-    assert (cell.samples, cell.error_u, cell.peak_bytes) == ([], None, None)
+    assert (cell.samples, cell.measures, cell.peak_bytes) == ([], {}, None)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -281,11 +296,12 @@ def test_error_is_below_its_bound(problem, dtype):
         roundings = [METHODS[name].roundings(layer) for layer in problem.expanded]
         limit, _ = error_limit(x, kernels, problem.expanded, roundings, torch_dtype)
         allowed = float(limit.norm() / exact.norm()) / unit_roundoff(torch_dtype)
-        assert 0 < cell.error_u <= allowed, f"{name} in {dtype}: {cell.error_u} u, at most {allowed} u"
+        error_u = cell.measures["error_u"]
+        assert 0 < error_u <= allowed, f"{name} in {dtype}: {error_u} u, at most {allowed} u"
 
 
 def test_the_same_seed_gives_the_same_errors():
-    errors = [small_trial(seed=seed).cells["unfold_matmul"].error_u for seed in (1, 1, 2)]
+    errors = [small_trial(seed=seed).cells["unfold_matmul"].measures for seed in (1, 1, 2)]
     assert errors[0] == errors[1] != errors[2]
 
 
@@ -516,7 +532,7 @@ def test_a_spawned_child_gives_a_trial():
     expected = run(SMALL, WAYS, dtype="float64", seed=2, budget_s=BUDGET_S)
     for name in ("direct", "control"):
         assert_timed(trial, name)
-        assert trial.cells[name].error_u == expected.cells[name].error_u
+        assert trial.cells[name].measures == expected.cells[name].measures
         assert trial.cells[name].peak_bytes == expected.cells[name].peak_bytes
     assert_lost(trial.cells["shifted_matmul"], "failed")
     assert "the library said no" in trial.cells["shifted_matmul"].reason

@@ -14,9 +14,8 @@ from analysis.precision.experiment import Row
 from analysis.precision.unit import Unit
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.exact import Exact, convolve
-from linear_lasagna.metrics import relative_l2
+from linear_lasagna.metrics import METRICS, measures
 from linear_lasagna.problems import Kernel, Problem
-from linear_lasagna.rounding import unit_roundoff
 from linear_lasagna.ways import way_named
 
 Measure: TypeAlias = Callable[[torch.Tensor], Row]
@@ -81,24 +80,18 @@ def draw(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...]]:
 
 
 def judged(error: torch.Tensor, values: torch.Tensor, dtype: torch.dtype) -> Row:
-    """Status and size of an error: relative L2, dimensionless, and in units of u. None where it is not finite.
+    """Status of an error, and all its `METRICS`; None where one is not finite.
 
     error: float64, infinite or NaN where the result was; values: what it is relative to, float64.
     """
     wrong = error.numel() - int(error.isfinite().sum())
-    size = None if wrong else relative_l2(error, values)
+    sizes: Row = dict.fromkeys(METRICS) if wrong else dict(measures(error, values, dtype))
     status, reason = "ok", ""
     if wrong:
         status, reason = "overflow", f"{wrong} of {error.numel()} outputs are not finite"
-    elif size is not None and math.isinf(size):
-        status, reason, size = "failed", "the exact result is zero, the computed one is not", None
-    return {
-        "status": status,
-        "reason": reason,
-        "relative_l2": size,
-        "error_u": None if size is None else size / unit_roundoff(dtype),
-        "outputs": error.numel(),
-    }
+    elif any(map(math.isinf, sizes.values())):
+        status, reason, sizes = "failed", "the exact result is zero, the computed one is not", dict.fromkeys(METRICS)
+    return {"status": status, "reason": reason, **sizes, "outputs": error.numel()}
 
 
 def one_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Unit
 from linear_lasagna.environment import code_digest
+from linear_lasagna.vocabulary import METRICS
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def lost(task: Task, reason: str) -> list[Row]:
 
 def lost_row(way: str, reason: str) -> Row:
     """The row of a way that gave no result."""
-    blank: Row = dict.fromkeys(("relative_l2", "error_u"))
-    return {"way": way, "status": "failed", "reason": reason, **blank, "outputs": 0}
+    return {"way": way, "status": "failed", "reason": reason, **dict.fromkeys(METRICS), "outputs": 0}
 
 
 def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None) -> Row:

@@ -6,6 +6,7 @@ from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit, plain
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.problems import Problem
+from linear_lasagna.vocabulary import METRICS
 
 WAY = "merged_working/direct"
 CHANNELS = 8
@@ -34,7 +35,7 @@ def rows(unit: Unit) -> list[Row]:
         weight, macs = merge(weights)
         row = case.row(WAY, lambda kernel=Kernel(weight): METHODS["direct"](case.x, kernel, layer))  # noqa: B008
         of_kernel = judged(exact.error(weight.cpu().transpose(0, 1)), values, weight.dtype)
-        kernel_columns = {f"kernel_{name}": of_kernel[name] for name in ("relative_l2", "error_u")}
+        kernel_columns = {f"kernel_{name}": of_kernel[name] for name in METRICS}
         found.append(row | {"order": order, "merge_macs": macs} | kernel_columns)
     return found
 
@@ -54,5 +55,5 @@ ORDER = Experiment(
         "full": grid(20, *(plain(depth, CHANNELS, output=4) for depth in (3, 4, 8, 16)), SESR, EXPANDNET),
     },
     rows=rows,
-    columns=("order", "merge_macs", "kernel_relative_l2", "kernel_error_u"),
+    columns=("order", "merge_macs", *(f"kernel_{name}" for name in METRICS)),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit, plain
 from linear_lasagna.switches import SWITCHES, switched
+from linear_lasagna.vocabulary import METRICS
 
 WAYS = ("direct", "unfold_matmul", "merged/direct")
 ABSENT = "TF32 and 16-bit reductions are switches of CUDA devices"
@@ -25,8 +26,7 @@ def rows(unit: Unit) -> list[Row]:
 
 def skipped(way: str) -> Row:
     """The row of a cell that cannot be computed here."""
-    blank: Row = dict.fromkeys(("relative_l2", "error_u"))
-    return {"way": way, "status": "skipped", "reason": ABSENT, **blank, "outputs": 0, "switches": ""}
+    return {"way": way, "status": "skipped", "reason": ABSENT, **dict.fromkeys(METRICS), "outputs": 0, "switches": ""}
 
 
 def grid(seeds: int, *channels: int) -> tuple[Grid]:

@@ -79,7 +79,10 @@ CELL: Rules = {
     "first_call_s": _or_none(SECONDS),
     "calls_per_sample": _or_none(POSITIVE),
     "every": _or_none(POSITIVE),
-    "error_u": _or_none(SIZE),
+    "measures": Rule(
+        f"an object of numbers from 0 to {LARGEST:g}",
+        lambda value: isinstance(value, dict) and all(_text(name) and SIZE.holds(each) for name, each in value.items()),
+    ),
     "peak_bytes": _or_none(COUNT),
     "runs": _or_none(Rule("pairs of layers [start, stop]", lambda value: _all(value, _run))),
     "finding": TEXT,

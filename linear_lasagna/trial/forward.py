@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from linear_lasagna.devices import device_named
-from linear_lasagna.metrics import relative_l2
+from linear_lasagna.metrics import measures
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
-from linear_lasagna.rounding import unit_roundoff
 from linear_lasagna.trial import workload
 from linear_lasagna.trial.gate import Draw, Sitting, Thunk, flat
 from linear_lasagna.trial.record import Cell, Trial
@@ -142,7 +141,7 @@ class ForwardGate:
         sitting.settle()
 
     def _measure(self, cell: Cell, way: Way, sitting: Sitting) -> None:
-        """The relative L2 error on the tile, random signs, in units of u, and the memory that it took to compute."""
+        """All measures of the error on the tile, random signs, and the memory that it took to compute."""
         bench = self.bench
 
         def profiled(call: Thunk) -> object:
@@ -153,10 +152,10 @@ class ForwardGate:
         tile = self.tile.claimed(bench.trial.problem, way)
         errors = tile.errors(y)
         bench.bound(dense_bound, cell, way).check(errors, tile.magnitudes, "the timed numbers, after timing,")
-        error = relative_l2(errors, tile.values)
-        if not math.isfinite(error):
+        found = measures(errors, tile.values, bench.dtype)
+        if not all(map(math.isfinite, found.values())):
             raise ArithmeticError("the exact result is zero: there is no relative error")
-        cell.error_u = error / unit_roundoff(bench.dtype)
+        cell.measures = found
 
 
 FORWARD = Workload(way_named, _unsupported, check, ForwardGate)

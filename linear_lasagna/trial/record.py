@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 from linear_lasagna.problems import Layer, Problem
 from linear_lasagna.timing import Timing
-from linear_lasagna.vocabulary import BASELINE, CONTROL
+from linear_lasagna.vocabulary import BASELINE, CONTROL, SIGNIFICAND_BITS
 
 Status: TypeAlias = Literal["ok", "skipped", "failed"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass
@@ -22,9 +22,9 @@ class Cell:
     """One way of one trial. reason: why it was skipped or failed, in one line.
 
     samples: seconds per call, per block and round; calls_per_sample calls are averaged in each, and the way joined
-    every `every`-th round. first_call_s: seconds. error_u: relative L2 error on the tile in units of u, random
-    signs. peak_bytes: memory allocated at once during a call, its result included. runs: what a way that plans chose,
-    half-open [start, stop] pairs of layers. finding: what is odd about a way that passed, in one line.
+    every `every`-th round. first_call_s: seconds. measures: of the error on the tile, random signs, by the names of
+    `METRICS`. peak_bytes: memory allocated at once during a call, its result included. runs: what a way that plans
+    chose, half-open [start, stop] pairs of layers. finding: what is odd about a way that passed, in one line.
     """
 
     status: Status = "ok"
@@ -33,7 +33,7 @@ class Cell:
     first_call_s: float | None = None
     calls_per_sample: int | None = None
     every: int | None = None
-    error_u: float | None = None
+    measures: dict[str, float] = field(default_factory=dict)
     peak_bytes: int | None = None
     runs: list[list[int]] | None = None
     finding: str = ""
@@ -41,7 +41,7 @@ class Cell:
     def fail(self, reason: str) -> None:
         """Mark the cell failed. What was measured of a wrong way is dropped: it is never a fast one."""
         self.status, self.reason = "failed", reason
-        self.samples, self.error_u, self.peak_bytes, self.finding = [], None, None, ""
+        self.samples, self.measures, self.peak_bytes, self.finding = [], {}, None, ""
 
 
 @dataclass
@@ -86,11 +86,19 @@ class Trial:
 
     @classmethod
     def from_json(cls, text: str) -> Trial:
-        """Raises ValueError, in one line, for anything that `to_json` did not write."""
+        """Raises ValueError, in one line, for anything that `to_json` did not write, now or at schema 1."""
         try:
-            data = json.loads(text)
-            if data["schema"] != SCHEMA:
-                raise ValueError(f"trial record of schema {data['schema']!r}; this version reads {SCHEMA}")
+            return cls.from_dict(json.loads(text))
+        except RecursionError as error:
+            raise ValueError(f"not a trial record: {error}") from error
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Trial:
+        """The same for what the JSON text holds."""
+        try:
+            if data["schema"] not in (1, SCHEMA):
+                raise ValueError(f"trial record of schema {data['schema']!r}; this version reads 1 and {SCHEMA}")
+            data = upgraded(data) if data["schema"] == 1 else dict(data)
             problem = problem_of(data.pop("problem"))
             cells = {name: Cell(**cell) for name, cell in data.pop("cells").items()}
             return cls(problem=problem, cells=cells, **data)
@@ -98,6 +106,18 @@ class Trial:
             raise ValueError(f"not a trial record: {error!r}") from error
         except (RecursionError, OverflowError) as error:
             raise ValueError(f"not a trial record: {error}") from error
+
+
+def upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1, whose cells had one measure, `error_u`, as one of this schema. Nothing is rounded."""
+    u = 2.0 ** -SIGNIFICAND_BITS[data["dtype"]]
+
+    def cell(old: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in old.items() if name != "error_u"}
+        error = old.get("error_u")
+        return kept | {"measures": {} if error is None else {"relative_l2": error * u, "error_u": error}}
+
+    return data | {"schema": SCHEMA, "cells": {name: cell(old) for name, old in data["cells"].items()}}
 
 
 def problem_of(data: dict[str, Any]) -> Problem:
