@@ -26,9 +26,9 @@ from torch.nn import functional
 from linear_lasagna import remembered
 from linear_lasagna.devices import dtype_name, unavailable
 from linear_lasagna.environment import code_digest, fingerprint
-from linear_lasagna.merging.border.assembly import in_turn, take, write_faces
-from linear_lasagna.merging.border.kernels import face_kernels
-from linear_lasagna.merging.border.plan import Plan, plan, shapes, stack_operations
+from linear_lasagna.merging.border.assembly import in_turn, take, write_blocks
+from linear_lasagna.merging.border.kernels import block_kernels
+from linear_lasagna.merging.border.plan import BorderPlan, plan, shapes, stack_macs
 from linear_lasagna.merging.chain import Chain, Link
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS, Call
@@ -82,7 +82,7 @@ class Costs:
     faces: Curve
     doubt: float
 
-    def log_ratio(self, chain: Chain, in_channels: int, found: Plan, size: tuple[int, ...], batch: int) -> float:
+    def log_ratio(self, chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int) -> float:
         """log(time merged / time of the layers) to expect for `batch` images of this size, computed as `found` says."""
         work = _work(chain, in_channels, found, size, batch)
         merged = self.merged.at(work.merged) + self.faces.at(work.faces)
@@ -102,9 +102,9 @@ class _Work(NamedTuple):
 PARTS = _Work._fields
 
 
-def _work(chain: Chain, in_channels: int, found: Plan, size: tuple[int, ...], batch: int) -> _Work:
-    layers = stack_operations(chain, in_channels, size)
-    return _Work(batch * layers, batch * found.inner_operations, batch * max(1, found.window_numbers))
+def _work(chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int) -> _Work:
+    layers = stack_macs(chain, in_channels, size)
+    return _Work(batch * layers, batch * found.inner_macs, batch * max(1, found.window_numbers))
 
 
 class Budget:
@@ -253,7 +253,7 @@ def measured(chain: Chain, in_channels: int, dtype: torch.dtype, device: str, ba
     links = [link.layer for link in chain]
     merged = summed_kernel(kernels, links, torch.float64)
     known = shapes(chain, in_channels)
-    border = dict(zip(known, face_kernels(kernels, chain, known, torch.float64), strict=True))
+    border = dict(zip(known, block_kernels(kernels, chain, known, torch.float64), strict=True))
     points: list[tuple[_Work, Timing]] = []
     for extent in EXTENTS:
         size = (extent,) * len(chain[0].after)
@@ -262,7 +262,7 @@ def measured(chain: Chain, in_channels: int, dtype: torch.dtype, device: str, ba
             continue
         layers = [_padded(*each) for each in zip(kernels, chain, strict=True)]
         inner = METHODS["direct"].prepare(merged, found.inner)
-        around = [border[face.shape] for face in found.faces]
+        around = [border[block.shape] for block in found.blocks]
         draw = partial(_drawn, (batch, in_channels, *size), dtype, device)
         timing = measure(
             partial(_calls, draw, layers, inner, found, around),
@@ -339,7 +339,7 @@ def _calls(
     draw: Callable[[], torch.Tensor],
     layers: Sequence[Call],
     inner: Call,
-    found: Plan,
+    found: BorderPlan,
     border: Sequence[Kernel],
     block: int,
 ) -> dict[str, Callable[[], object]]:
@@ -347,9 +347,9 @@ def _calls(
     x = draw()
 
     def merged() -> torch.Tensor:
-        return inner(take(x, found.need, found.inner.padding))
+        return inner(take(x, found.receptive_field, found.inner.padding))
 
-    faces = partial(write_faces, merged(), x, found, border)
+    faces = partial(write_blocks, merged(), x, found, border)
     return dict(zip(PARTS, (partial(in_turn, x, layers), merged, faces), strict=True))
 
 

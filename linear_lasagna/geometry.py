@@ -39,7 +39,7 @@ def crop(layer: ExpandedLayer, size: tuple[int, ...], box: Box) -> Crop:
     for axis, (start, stop) in enumerate(box):
         stride, padding, length = layer.stride[axis], layer.padding[axis], size[axis]
         first = start * stride - padding
-        last = (stop - 1) * stride - padding + layer.reach[axis]
+        last = (stop - 1) * stride - padding + layer.effective_kernel_size[axis]
         low = min(max(first, 0), length - 1)
         high = max(min(last, length), low + 1)
         boxes.append((low, high))

@@ -95,7 +95,7 @@ class ExpandedLayer(Layer):
     dilation: tuple[int, ...] = ()
 
     @property
-    def reach(self) -> tuple[int, ...]:
+    def effective_kernel_size(self) -> tuple[int, ...]:
         """Input positions that one output spans per axis: dilation * (kernel_size - 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
 
@@ -105,13 +105,13 @@ class ExpandedLayer(Layer):
         return math.prod(self.kernel_size)
 
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """Output size per axis: floor((n + 2 padding - reach) / stride) + 1; below 1 where impossible."""
-        axes = zip(size, self.padding, self.reach, self.stride, strict=True)
+        """Output size per axis: floor((n + 2 padding - effective_kernel_size) / stride) + 1; below 1: impossible."""
+        axes = zip(size, self.padding, self.effective_kernel_size, self.stride, strict=True)
         return tuple((n + 2 * p - r) // s + 1 for n, p, r, s in axes)
 
     def input_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The least input size per axis, at least 1, that gives at least `size` outputs."""
-        axes = zip(size, self.padding, self.reach, self.stride, strict=True)
+        axes = zip(size, self.padding, self.effective_kernel_size, self.stride, strict=True)
         return tuple(max(1, (n - 1) * s + r - 2 * p) for n, p, r, s in axes)
 
     def fan_in(self, in_channels: int) -> int:
@@ -163,7 +163,7 @@ class Problem:
             output = layer.output_size(size)
             if min(output) < 1:
                 raise ValueError(
-                    f"{where} spans {layer.reach} positions but its input, padding included, has only "
+                    f"{where} spans {layer.effective_kernel_size} positions but its input, padding included, has only "
                     f"{tuple(n + 2 * p for n, p in zip(size, layer.padding, strict=True))}"
                 )
             channels, size = layer.out_channels, output

@@ -15,7 +15,7 @@ from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
 from linear_lasagna.merging.border.regions import interior
 from linear_lasagna.merging.chain import chained
-from linear_lasagna.merging.order import fold
+from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.merging.stack import finite, summed_kernel
 from linear_lasagna.methods import METHODS, Call, Method
 from linear_lasagna.planning.compute import compose, cut_groupings, prepare_runs
@@ -57,7 +57,9 @@ def border_exact_float64(problem: Problem, kernels: Sequence[Kernel], method: Me
 
 def merged_summed(problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
     """One convolution with the sum of the paddings, WRONG at the border: what border-exact merging is compared with."""
-    return method.build(finite(summed_kernel(kernels, problem.expanded, torch.float64)), fold(problem.expanded))
+    return method.build(
+        finite(summed_kernel(kernels, problem.expanded, torch.float64)), composed_layer(problem.expanded)
+    )
 
 
 def planned(cost: Cost, problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
@@ -133,7 +135,7 @@ class Schedule:
         reason = self.refuses(problem) if problem.depth > 1 else None
         if reason is not None:
             raise ValueError(reason)
-        return tuple(fold(run) for grouping in self.groupings(problem) for run in grouping)
+        return tuple(composed_layer(run) for grouping in self.groupings(problem) for run in grouping)
 
     def unsupported(self, problem: Problem, method: str, dtype: torch.dtype, device: str) -> str | None:
         """Why this schedule cannot compute the problem with the method, or None where it can."""

@@ -26,7 +26,7 @@ from linear_lasagna.problems import Kernel, Problem
 from linear_lasagna.rounding import SIGNIFICAND_BITS, accumulator, layer_bound, smallest_subnormal, unit_roundoff
 from linear_lasagna.rounding.bounds import chained
 from linear_lasagna.rounding.underflow import losses
-from linear_lasagna.rounding.way_bounds import usual_bound
+from linear_lasagna.rounding.way_bounds import wide_accumulator_bound
 from linear_lasagna.ways import Computed, Way, way_named
 
 Draw: TypeAlias = tuple[torch.Tensor, tuple[Kernel, ...]]
@@ -164,7 +164,7 @@ class WideReference:
         values = home.double()
         for kernel, layer in zip(moved, problem.expanded, strict=True):
             values = direct(values, kernel.map(torch.Tensor.double), layer)
-        relative = usual_bound(problem, way_named("direct"), torch.float64)
+        relative = wide_accumulator_bound(problem, way_named("direct"), torch.float64)
         return cls(values, magnitudes(home, moved, problem.expanded), relative)
 
     def agrees(self, tile: TileReference) -> bool:
@@ -354,7 +354,7 @@ def way_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu
     kernels; the absolute part is what underflow adds. Where a way computes some outputs otherwise than others, it is
     the larger bound. device: a plan may depend on it.
     """
-    relative = usual_bound(problem, way, dtype, device)
+    relative = wide_accumulator_bound(problem, way, dtype, device)
     underflow = max(_underflow(problem, found, dtype) for found in way.computed(problem, dtype, device))
     return relative, (1 + relative) * underflow
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from linear_lasagna.groupings import Grouping
-from linear_lasagna.merging.order import fold
+from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 from linear_lasagna.schedules import SCHEDULES, Schedule
@@ -51,7 +51,7 @@ class Way:
         return tuple(self._computed(problem, grouping) for grouping in groupings)
 
     def _computed(self, problem: Problem, grouping: Grouping) -> tuple[Computed, ...]:
-        layers = [fold(run) for run in grouping]
+        layers = [composed_layer(run) for run in grouping]
         channels = [problem.in_channels, *(layer.out_channels for layer in layers)]
         roundings = [METHODS[self.method].roundings(layer) for layer in layers]
         return tuple(Computed(*each) for each in zip(grouping, layers, channels, roundings, strict=False))

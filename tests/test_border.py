@@ -16,7 +16,7 @@ from torch.nn import functional
 from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.exact import convolve
-from linear_lasagna.merging import border_exact, border_operations, not_border_mergeable
+from linear_lasagna.merging import border_exact, border_macs, not_border_mergeable
 from linear_lasagna.merging.border import assembly
 from linear_lasagna.merging.border.plan import plan
 from linear_lasagna.merging.border.regions import extents, interior
@@ -62,7 +62,7 @@ def test_interior_and_faces_are_the_output(problem):
         return
     inner = interior(as_few(chained(problem.expanded)), problem.size)
     times = torch.zeros(problem.sizes[-1], dtype=torch.int64)
-    for box in (inner, *(face.box for face in found.faces)):
+    for box in (inner, *(block.box for block in found.blocks)):
         times[tuple(slice(*ends) for ends in box)] += 1
     assert times.eq(1).all()
 
@@ -90,10 +90,10 @@ def test_faces_of_known_pairs():
     pair, sesr = (found_plan(CATALOG[f"borders/{name}"]) for name in ("wide_pair_256", "sesr_x3_256"))
     merged = pair.inner
     assert merged.kernel_size == (5, 5)
-    assert sorted(extents(face, merged) for face in pair.faces) == sorted([(3, 5)] * 2 + [(5, 3)] * 2 + [(3, 3)] * 4)
-    corners = [face.box for face in pair.faces if None not in face.shape.counts]
+    assert sorted(extents(block, merged) for block in pair.blocks) == sorted([(3, 5)] * 2 + [(5, 3)] * 2 + [(3, 3)] * 4)
+    corners = [block.box for block in pair.blocks if None not in block.shape.counts]
     assert sorted(corners) == [((a, a + 1), (b, b + 1)) for a in (0, 255) for b in (0, 255)]
-    assert {face.shape.counts for face in sesr.faces} == {(2, None), (None, 2), (2, 2)}
+    assert {block.shape.counts for block in sesr.blocks} == {(2, None), (None, 2), (2, 2)}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -103,14 +103,14 @@ def test_without_an_interior_the_stack_runs(size):
     assert found_plan(problem) is None
     y = border_exact(kernels, problem.expanded, problem.size)(x)
     assert torch.equal(y, convolve(x, kernels, problem.layers).to(torch.float64))
-    assert border_operations(problem.expanded, 4, problem.size) == problem.macs
+    assert border_macs(problem.expanded, 4, problem.size) == problem.macs
 
 
 def test_where_the_border_has_too_many_kernels_the_stack_runs():
     """Corners of six padded layers in three dimensions: 8 · 8 · 5**3 outputs, each of 8 · 11**3 inputs or so."""
     problem = Problem("deep", 1, 8, (16, 16, 16), (Layer(8, 3, padding=1),) * 6)
     assert found_plan(problem) is None
-    assert border_operations(problem.expanded, 8, problem.size) == problem.macs
+    assert border_macs(problem.expanded, 8, problem.size) == problem.macs
     assert SCHEDULES["border_exact"].groupings(problem) == SCHEDULES["stacked"].groupings(problem)
 
 
@@ -153,7 +153,7 @@ def test_operations_are_those_that_are_computed(problem):
         patch.setitem(METHODS, "counting", Method("counting", prepare))
         patch.setattr(assembly, "product", lambda x, kernel, layout: count(product(x, kernel, layout), kernel))
         border_exact(kernels, problem.expanded, problem.size, "counting")(x)
-    assert sum(counted) == border_operations(problem.expanded, problem.in_channels, problem.size), f"{problem!r}"
+    assert sum(counted) == border_macs(problem.expanded, problem.in_channels, problem.size), f"{problem!r}"
 
 
 @pytest.mark.parametrize(

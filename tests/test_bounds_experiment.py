@@ -19,8 +19,15 @@ from linear_lasagna import Kernel, Layer, Problem
 from linear_lasagna.exact import convolve
 from linear_lasagna.formats import accumulator, unit_roundoff
 from linear_lasagna.metrics import magnitudes
-from linear_lasagna.rounding.bounds import failure, probable_bound
-from linear_lasagna.rounding.way_bounds import BOUNDS, DOUBT, certain_bound, confidence, likely_bound, usual_bound
+from linear_lasagna.rounding.bounds import failure, probabilistic_sum_bound
+from linear_lasagna.rounding.way_bounds import (
+    BOUNDS,
+    DOUBT,
+    confidence,
+    deterministic_bound,
+    probabilistic_bound,
+    wide_accumulator_bound,
+)
 from linear_lasagna.switches import SWITCHES, switched
 from linear_lasagna.ways import way_named
 
@@ -43,12 +50,12 @@ def test_bounds_of_a_stack_by_hand(dtype):
     way, kind = way_named("direct"), DTYPES[dtype]
     u, wide = Fraction(unit_roundoff(kind)), Fraction(unit_roundoff(accumulator(kind)))
     certain = math.prod(1 + n * u / (1 - n * u) for n in (9, 38)) - 1  # 37 products and the bias' rounding
-    assert certain_bound(problem, way, kind) == pytest.approx(float(certain), rel=1e-6)
+    assert deterministic_bound(problem, way, kind) == pytest.approx(float(certain), rel=1e-6)
     if accumulator(kind) is kind:
         usual = math.prod(1 + n * u for n in (10, 39)) - 1
     else:
         usual = math.prod((1 + u) ** times * (1 + n * wide) for n, times in ((9, 1), (37, 2))) - 1
-    assert usual_bound(problem, way, kind) == pytest.approx(float(usual), rel=1e-6)
+    assert wide_accumulator_bound(problem, way, kind) == pytest.approx(float(usual), rel=1e-6)
 
 
 @dtypes
@@ -62,8 +69,8 @@ def test_a_merged_way_pays_for_its_kernel(dtype):
 
 
 def test_where_gamma_does_not_exist():
-    assert certain_bound(plain(1, channels=64), way_named("direct"), torch.bfloat16) == math.inf  # 576 / 256 > 1
-    assert usual_bound(plain(1, channels=64), way_named("direct"), torch.bfloat16) < 0.01
+    assert deterministic_bound(plain(1, channels=64), way_named("direct"), torch.bfloat16) == math.inf  # 576 / 256 > 1
+    assert wide_accumulator_bound(plain(1, channels=64), way_named("direct"), torch.bfloat16) < 0.01
 
 
 @dtypes
@@ -74,9 +81,9 @@ def test_some_sum_exceeds_the_likely_bound_with_the_stated_probability(dtype):
     lam = confidence(problem, way, DTYPES[dtype])
     total = 4 * 36 * failure(9, sums, lam) + 5 * 16 * failure(36, sums, lam)
     assert total == pytest.approx(DOUBT, rel=1e-6)
-    steps = [1 + probable_bound(n, sums, lam) for n in (9, 36)]
+    steps = [1 + probabilistic_sum_bound(n, sums, lam) for n in (9, 36)]
     stored = (1 + unit_roundoff(DTYPES[dtype])) ** 2 if sums is not DTYPES[dtype] else 1.0
-    assert likely_bound(problem, way, DTYPES[dtype]) == pytest.approx(stored * math.prod(steps) - 1, rel=1e-9)
+    assert probabilistic_bound(problem, way, DTYPES[dtype]) == pytest.approx(stored * math.prod(steps) - 1, rel=1e-9)
 
 
 @pytest.mark.parametrize("way", ["direct", "unfold_matmul", "merged/direct", "merged_working/unfold_matmul"])

@@ -14,7 +14,7 @@ from linear_lasagna import Layer, Problem, calibration
 from linear_lasagna.calibration import Costs, Curve, budget, costs, measured, pays
 from linear_lasagna.merging import merge
 from linear_lasagna.merging.border.module import BorderExact
-from linear_lasagna.merging.border.plan import plan, stack_operations
+from linear_lasagna.merging.border.plan import plan, stack_macs
 from linear_lasagna.merging.chain import Link, chained
 from linear_lasagna.timing import Timing
 
@@ -78,7 +78,7 @@ def test_merging_pays_where_it_is_faster_by_more_than_the_doubt(layers, merged, 
 
 def test_work_counts_the_whole_batch():
     small, large = (calibration._work(PAIR, 2, plan(PAIR, 2, size), size, 2) for size in ((16, 16), (32, 32)))
-    assert small.layers == 2 * stack_operations(PAIR, 2, (16, 16)) == 2 * 256 * 16 * 2 * 2 * 9
+    assert small.layers == 2 * stack_macs(PAIR, 2, (16, 16)) == 2 * 256 * 16 * 2 * 2 * 9
     assert small.merged == 2 * 256 * 2 * 2 * 25
     assert large.layers == 4 * small.layers
     assert small.faces < large.faces < 4 * small.faces  # a border, not an area

@@ -45,10 +45,12 @@ def brute_layer(values, kernel, layer):
     values = numpy.pad(values, pads, constant_values=Fraction(0))
     weights = numpy.split(fractions_of(kernel.weight), layer.groups)
     inputs = numpy.split(values, layer.groups, axis=1)
-    size = [(n - r) // s + 1 for n, r, s in zip(values.shape[2:], layer.reach, layer.stride, strict=True)]
+    size = [
+        (n - r) // s + 1 for n, r, s in zip(values.shape[2:], layer.effective_kernel_size, layer.stride, strict=True)
+    ]
     result = numpy.full((len(values), layer.out_channels, *size), Fraction(0), dtype=object)
     for position in itertools.product(*map(range, size)):
-        axes = zip(position, layer.stride, layer.reach, layer.dilation, strict=True)
+        axes = zip(position, layer.stride, layer.effective_kernel_size, layer.dilation, strict=True)
         window = tuple(slice(p * s, p * s + r, d) for p, s, r, d in axes)
         sums = [
             part[(slice(None), slice(None), *window)].reshape(len(part), -1).dot(w.reshape(len(w), -1).T)

@@ -107,7 +107,7 @@ def same_problems(draw):
         for _ in range(depth)
     ]
     # Large enough to be a problem without padding too.
-    reach = [sum(axis) for axis in zip(*(layer.expand(rank).reach for layer in layers), strict=True)]
+    reach = [sum(axis) for axis in zip(*(layer.expand(rank).effective_kernel_size for layer in layers), strict=True)]
     return Problem("same", 1, 2, tuple(n + draw(st.integers(0, 6)) for n in reach), tuple(layers))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from linear_lasagna import Kernel, Layer
 from linear_lasagna.exact import convolve
 from linear_lasagna.merging import merge, merge_kernels, merge_stack, merged_layer, not_mergeable, order, regroup
-from linear_lasagna.merging.order import merge_order, multiply_adds
+from linear_lasagna.merging.order import merge_macs, merge_order
 from linear_lasagna.merging.pairs import pair
 from linear_lasagna.rounding import layer_bound
 
@@ -105,7 +105,7 @@ def test_merge_kernels_with_strides_dilations_and_groups(drawn):
     layer = pair(first, second).merged
     channels = early.shape[1] * first.groups
     assert tuple(merged.shape) == layer.weight_shape(channels)
-    x = integers((1, channels, *(reach + 3 for reach in layer.reach)), 4, seed)
+    x = integers((1, channels, *(reach + 3 for reach in layer.effective_kernel_size)), 4, seed)
     expected = stack_tensor(stack_tensor(x, Kernel(early), first), Kernel(late), second)
     assert torch.equal(stack_tensor(x, Kernel(merged), layer), expected), f"{first}, {second}, seed {seed}"
 
@@ -118,9 +118,9 @@ def test_cost_of_a_merge_is_what_is_multiplied(drawn):
     channels = early.shape[1] * first.groups
     batch, per_output = early.shape[1], both.layer.fan_in(early.shape[0])
     expected = batch * both.layer.out_channels * per_output * first.taps
-    assert multiply_adds(both, channels) == expected
+    assert merge_macs(both, channels) == expected
     dense = first.out_channels * second.out_channels * channels * first.taps * second.taps
-    assert multiply_adds(both, channels) * min(first.groups, second.groups) <= dense
+    assert merge_macs(both, channels) * min(first.groups, second.groups) <= dense
 
 
 def every_order(start, stop):
@@ -137,7 +137,7 @@ def cost_of(order, layers, channels):
         return 0, layers[order], order
     (early, first, start), (late, second, _) = (cost_of(part, layers, channels) for part in order)
     both = pair(first, second)
-    return early + late + multiply_adds(both, channels[start]), both.merged, start
+    return early + late + merge_macs(both, channels[start]), both.merged, start
 
 
 @given(mergeable_problems(depths=(1, 6)))

@@ -10,7 +10,7 @@ from strategies import SEEDS, integers
 from torch import nn
 
 from linear_lasagna import Kernel, Layer
-from linear_lasagna.models.algebra import diagonal, fold, joined_kernel, joined_layer, pointwise
+from linear_lasagna.models.algebra import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
 
 CONVOLUTIONS = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
 
@@ -106,4 +106,4 @@ def test_fold_and_diagonal(rank, bias):
     assert torch.equal(computed(x, diagonal(scale, shift, rank), layer), expected)
     own = Kernel(integers((3, 1, *(1,) * rank), 3, 4), integers((3,), 3, 5) if bias else None)
     after = computed(expected, own, layer) * scale.view(column) + shift.view(column)
-    assert torch.equal(computed(expected, fold(own, scale, shift), layer), after)
+    assert torch.equal(computed(expected, fuse_batch_norm(own, scale, shift), layer), after)

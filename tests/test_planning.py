@@ -16,7 +16,7 @@ from strategies import DTYPES, SEEDS, integer_numbers, mergeable_problems, probl
 
 from linear_lasagna import METHODS, SCHEDULES, Layer, Problem, calibration, remembered
 from linear_lasagna.catalog import CATALOG
-from linear_lasagna.merging import border_operations, not_mergeable
+from linear_lasagna.merging import border_macs, not_mergeable
 from linear_lasagna.merging.chain import Link
 from linear_lasagna.planning import Plan, plan, planner
 from linear_lasagna.planning import measure as measure_module
@@ -189,7 +189,7 @@ PADDED = Problem("padded", 2, 8, (24, 24), (Layer(32, 3, padding=1), Layer(8, 3,
 def test_a_padded_run_costs_its_border_too():
     assert not_mergeable(PADDED.expanded) is not None
     count = run_operations(PADDED, (0, 2))
-    assert count == 2 * border_operations(PADDED.expanded, 8, (24, 24))
+    assert count == 2 * border_macs(PADDED.expanded, 8, (24, 24))
     inside = 2 * 22 * 22 * 8 * 8 * 25
     assert inside < count < PADDED.macs
     assert plan(PADDED).merged == count

@@ -29,7 +29,7 @@ from linear_lasagna.rounding import (
     layer_bound,
     predict_error,
     predict_error_range,
-    probable_bound,
+    probabilistic_sum_bound,
     propagation,
     sum_bound,
 )
@@ -63,8 +63,8 @@ def test_gamma_and_nu(n, dtype):
 
 
 def test_probable_bound():
-    assert probable_bound(10**6, torch.float32) == pytest.approx(1000 * 2.0**-24, rel=1e-3)
-    assert probable_bound(10**6, torch.float32, lam=8) < sum_bound(10**6, torch.float32) / 100
+    assert probabilistic_sum_bound(10**6, torch.float32) == pytest.approx(1000 * 2.0**-24, rel=1e-3)
+    assert probabilistic_sum_bound(10**6, torch.float32, lam=8) < sum_bound(10**6, torch.float32) / 100
     assert failure(100, torch.float32, lam=8) < 1e-10
     assert failure(100, torch.float32, lam=1) == 1
 

@@ -46,13 +46,13 @@ def known_before(case: Case, way: str, condition: float) -> Row:
     from linear_lasagna.devices import dtype_named
     from linear_lasagna.metrics import relative_l2
     from linear_lasagna.rounding import predict_error
-    from linear_lasagna.rounding.way_bounds import BOUNDS, error_bound, usual_bound
+    from linear_lasagna.rounding.way_bounds import BOUNDS, error_bound, wide_accumulator_bound
     from linear_lasagna.ways import way_named
 
     found, dtype, x = way_named(way), dtype_named(case.unit.dtype), case.x[:1]
     limits = {name: error_bound(name, case.problem, found, x, case.kernels).cpu() for name in BOUNDS}
     bounds = {name: relative_l2(limit, case.values) for name, limit in limits.items()}
-    underflow = 1 - condition * usual_bound(case.problem, found, dtype) / bounds["chain"]
+    underflow = 1 - condition * wide_accumulator_bound(case.problem, found, dtype) / bounds["chain"]
     predicted = predict_error(case.x, case.kernels, case.problem.layers, found.method, found.schedule.name)
     return {"predicted": predicted, "condition": condition, **bounds, "underflow": underflow}
 

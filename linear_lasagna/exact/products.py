@@ -58,7 +58,7 @@ class Pattern:
     def __init__(self, layer: ExpandedLayer, images: Tensor):
         self.layer = layer
         self.strides = images.stride()[2:]
-        axes = zip(images.shape[3:], layer.reach, layer.stride, strict=True)
+        axes = zip(images.shape[3:], layer.effective_kernel_size, layer.stride, strict=True)
         self.shape = (images.shape[2], *((n - reach) // step + 1 for n, reach, step in axes))
         self.channels = images.shape[1] // layer.groups
         length = 1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))

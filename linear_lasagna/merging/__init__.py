@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from linear_lasagna.merging.border import border_exact, not_border_mergeable
-from linear_lasagna.merging.border.plan import border_operations
+from linear_lasagna.merging.border.plan import border_macs
 from linear_lasagna.merging.pairs import merge_kernels, regroup
 from linear_lasagna.merging.stack import merge_stack, merged_layer, not_mergeable
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Convolution",
     "border_exact",
-    "border_operations",
+    "border_macs",
     "merge",
     "merge_kernels",
     "merge_stack",

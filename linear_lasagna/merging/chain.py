@@ -22,7 +22,7 @@ class Link(NamedTuple):
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Output size per axis; below 1 where impossible."""
         layer = self.layer
-        axes = zip(size, layer.padding, self.after, layer.reach, layer.stride, strict=True)
+        axes = zip(size, layer.padding, self.after, layer.effective_kernel_size, layer.stride, strict=True)
         return tuple((n + before + after - reach) // s + 1 for n, before, after, reach, s in axes)
 
     def followed_by(self, other: Link) -> Link:
@@ -63,7 +63,15 @@ def border_changes(before: Link, link: Link) -> str | None:
     it must add no bias. A layer without padding, too, follows anything.
     """
     layer = before.layer
-    axes = zip(link.layer.padding, link.after, layer.padding, before.after, layer.reach, layer.stride, strict=True)
+    axes = zip(
+        link.layer.padding,
+        link.after,
+        layer.padding,
+        before.after,
+        layer.effective_kernel_size,
+        layer.stride,
+        strict=True,
+    )
     for here, there, zeros_before, zeros_after, reach, stride in axes:
         if (here and zeros_before < reach - stride) or (there and zeros_after < reach - 1):
             return "zero padding between layers changes the border; merge unpadded or fully padded layers"

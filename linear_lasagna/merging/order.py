@@ -14,7 +14,7 @@ from linear_lasagna.problems import ExpandedLayer
 Order: TypeAlias = "int | tuple[Order, Order]"  # a layer's index, or two orders whose results are merged
 
 
-def multiply_adds(both: Pair, in_channels: int) -> int:
+def merge_macs(both: Pair, in_channels: int) -> int:
     """Products that the merge of two kernels sums, zeros between their taps not counted. in_channels: the first's."""
     layer = both.layer
     channels = in_channels // both.first.groups * layer.out_channels * (both.first.out_channels // layer.groups)
@@ -59,7 +59,7 @@ def _merged(layers: Sequence[ExpandedLayer]) -> tuple[numpy.ndarray, numpy.ndarr
 def _products(
     early: numpy.ndarray, late: numpy.ndarray, in_channels: int, channels: numpy.ndarray, out_channels: int
 ) -> numpy.ndarray:
-    """`multiply_adds` per pair of taps, of every cut of a run at once. early, late: groups."""
+    """`merge_macs` per pair of taps, of every cut of a run at once. early, late: groups."""
     parts = early // numpy.gcd(early, late)
     return in_channels // early * out_channels * parts * (channels // numpy.where(parts == 1, late, early))
 
@@ -72,7 +72,7 @@ def _cut(cuts: Mapping[tuple[int, int], int], start: int, stop: int) -> Order:
     return _cut(cuts, start, last), _cut(cuts, last + 1, stop)
 
 
-def fold(layers: Sequence[ExpandedLayer]) -> ExpandedLayer:
+def composed_layer(layers: Sequence[ExpandedLayer]) -> ExpandedLayer:
     """The one layer that the layers merge into, with the sum of their paddings."""
     merged = layers[0]
     for layer in layers[1:]:

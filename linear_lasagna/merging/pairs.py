@@ -75,7 +75,10 @@ class Pair:
         """The layer that the two merge into, with the sum of their paddings."""
         early, late = self.first, self.second
         gaps = [math.gcd(*steps) or 1 for steps in self._steps]
-        reaches = (a + s * (b - 1) for a, s, b in zip(early.reach, early.stride, late.reach, strict=True))
+        reaches = (
+            a + s * (b - 1)
+            for a, s, b in zip(early.effective_kernel_size, early.stride, late.effective_kernel_size, strict=True)
+        )
         return Layer(
             late.out_channels,
             tuple((reach - 1) // gap + 1 for reach, gap in zip(reaches, gaps, strict=True)),

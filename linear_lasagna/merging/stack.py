@@ -1,9 +1,9 @@
 """A stack into one convolution that equals it everywhere, the border included.
 
 That is so where no layer but the first is padded: with any strides, dilations, groups and biases. It is so, too, where
-what a later layer pads with zeros is zero anyway, because all layers before it are fully padded (padding = reach - 1)
-and have no bias. Elsewhere zero padding between the layers makes the border of the merged convolution wrong, and
-merging is refused; `border` computes that border apart.
+what a later layer pads with zeros is zero anyway, because all layers before it are fully padded (padding = effective
+kernel size - 1) and have no bias. Elsewhere zero padding between the layers makes the border of the merged convolution
+wrong, and merging is refused; `border` computes that border apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 from linear_lasagna.devices import device_named
 from linear_lasagna.merging.chain import border_changes, chained
-from linear_lasagna.merging.order import Order, fold, merge_order
+from linear_lasagna.merging.order import Order, composed_layer, merge_order
 from linear_lasagna.merging.pairs import pair
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
@@ -47,7 +47,7 @@ def merged_layer(layers: Sequence[ExpandedLayer]) -> ExpandedLayer:
     reason = not_mergeable(layers)
     if reason is not None:
         raise ValueError(reason)
-    return fold(layers)
+    return composed_layer(layers)
 
 
 def merge_stack(

@@ -33,7 +33,9 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     def call(x: torch.Tensor) -> torch.Tensor:
         batch = x.shape[0]
         x = pad(x, layer.padding).contiguous()
-        size = tuple((n - r) // s + 1 for n, r, s in zip(x.shape[2:], layer.reach, layer.stride, strict=True))
+        size = tuple(
+            (n - r) // s + 1 for n, r, s in zip(x.shape[2:], layer.effective_kernel_size, layer.stride, strict=True)
+        )
         width, slices = shifts(x.reshape(batch * groups, -1, *x.shape[2:]), offsets, size, layer)
         y = x.new_zeros(batch * groups, out_channels // groups, math.prod(width))
         used = y[..., : slices[0].shape[-1]]

@@ -17,7 +17,7 @@ from linear_lasagna.merging import regroup
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 
 
-def fold(kernel: Kernel, scale: torch.Tensor, shift: torch.Tensor) -> Kernel:
+def fuse_batch_norm(kernel: Kernel, scale: torch.Tensor, shift: torch.Tensor) -> Kernel:
     """The kernel of scale * y + shift, where y is the kernel's output; scale, shift: (out,)."""
     weight = kernel.weight * scale.view(-1, *(1,) * (kernel.weight.ndim - 1))
     return Kernel(weight, shift if kernel.bias is None else kernel.bias * scale + shift)

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from linear_lasagna import calibration
 from linear_lasagna.calibration import images_of
-from linear_lasagna.merging import border_operations
+from linear_lasagna.merging import border_macs
 from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.convolutions import merged_module
@@ -127,7 +127,7 @@ def unchanged(group: Sequence[Step]) -> str | None:
 def _operations(group: Sequence[Step], size: tuple[int, ...]) -> int:
     if len(group) == 1:
         return macs(group[0].layer, group[0].in_channels, size)
-    return border_operations([step.layer for step in group], group[0].in_channels, size)
+    return border_macs([step.layer for step in group], group[0].in_channels, size)
 
 
 def built(decision: Decision, model: nn.Module) -> Decision:

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from linear_lasagna.devices import device_named, wide
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
-from linear_lasagna.models.algebra import diagonal, fold, joined_kernel, joined_layer, pointwise
+from linear_lasagna.models.algebra import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
 from linear_lasagna.models.values import Value
 from linear_lasagna.modules import Convolution, kernel_of
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
@@ -60,7 +60,7 @@ def normalised(step: Step, module: nn.Module, target: str, size: tuple[int, ...]
     """The step with an eval-mode BatchNorm after it folded in; size: of their output."""
 
     def kernel() -> Kernel:
-        return fold(step.kernel(), *scale_and_shift(module))
+        return fuse_batch_norm(step.kernel(), *scale_and_shift(module))
 
     layer, names = replace(step.layer, bias=True), (*step.names, target)
     operations = step.operations + layer.out_channels * math.prod(size)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from linear_lasagna import groupings
 from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging import border_exact, merge_stack, not_mergeable
-from linear_lasagna.merging.order import fold
+from linear_lasagna.merging.border.assembly import in_turn
+from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.merging.stack import finite
 from linear_lasagna.methods import Call, Method
 from linear_lasagna.planning.runs import Run, Runs, merged_runs, part
@@ -22,15 +24,7 @@ from linear_lasagna.problems import Kernel, Problem
 
 def compose(calls: Sequence[Call]) -> Call:
     """One call that applies all calls in turn; the only call itself where there is one."""
-    if len(calls) == 1:
-        return calls[0]
-
-    def call(x: torch.Tensor) -> torch.Tensor:
-        for each in calls:
-            x = each(x)
-        return x
-
-    return call
+    return calls[0] if len(calls) == 1 else partial(in_turn, calls=calls)
 
 
 def prepare_run(problem: Problem, kernels: Sequence[Kernel], run: Run, method: Method) -> Call:
@@ -68,5 +62,5 @@ def unsupported_run(problem: Problem, run: Run, method: Method, dtype: torch.dty
     merged = merged_runs(problem).get(run)
     if merged is not None or run[1] == run[0] + 1:
         return method.unsupported(merged or problem.expanded[run[0]], dtype, device)
-    folded = (fold(each) for grouping in run_groupings(problem, run) for each in grouping)
-    return next(filter(None, (method.unsupported(layer, dtype, device) for layer in folded)), None)
+    composed = (composed_layer(each) for grouping in run_groupings(problem, run) for each in grouping)
+    return next(filter(None, (method.unsupported(layer, dtype, device) for layer in composed)), None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from linear_lasagna import calibration
-from linear_lasagna.merging import border_operations
-from linear_lasagna.merging.border.plan import layer_operations
+from linear_lasagna.merging import border_macs
+from linear_lasagna.merging.border.plan import layer_macs
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.planning.runs import Run, Runs, merged_runs, part
 from linear_lasagna.problems import Problem
@@ -21,8 +21,8 @@ def run_operations(problem: Problem, run: Run) -> int:
     (start, stop), channels = run, problem.channels[run[0]]
     layer = problem.expanded[start] if stop == start + 1 else merged_runs(problem).get(run)
     if layer is None:
-        return problem.batch * border_operations(problem.expanded[start:stop], channels, problem.sizes[start])
-    return problem.batch * layer_operations(layer, channels, problem.sizes[stop])
+        return problem.batch * border_macs(problem.expanded[start:stop], channels, problem.sizes[start])
+    return problem.batch * layer_macs(layer, channels, problem.sizes[stop])
 
 
 def price(problem: Problem, run: Run, dtype: torch.dtype, device: str) -> int | None:

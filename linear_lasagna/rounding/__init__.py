@@ -19,7 +19,7 @@ from linear_lasagna.rounding.bounds import (
     gamma,
     layer_bound,
     merging_bound,
-    probable_bound,
+    probabilistic_sum_bound,
     sum_bound,
 )
 from linear_lasagna.rounding.prediction import predict_error, predict_error_range
@@ -34,7 +34,7 @@ __all__ = [
     "ulp",
     "gamma",
     "sum_bound",
-    "probable_bound",
+    "probabilistic_sum_bound",
     "failure",
     "layer_bound",
     "chain_bound",

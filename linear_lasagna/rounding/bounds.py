@@ -35,7 +35,7 @@ def sum_bound(n: int, dtype: torch.dtype) -> float:
     return n * unit_roundoff(dtype)
 
 
-def probable_bound(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
+def probabilistic_sum_bound(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
     """exp(lam sqrt(n) u + n u**2 / (1 - u)) - 1, about lam sqrt(n) u: what a sum of n products hardly ever exceeds.
 
     For rounding errors that are independent and of mean zero it fails with a probability of at most `failure`; instead
@@ -50,7 +50,7 @@ def probable_bound(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
 
 
 def failure(n: int, dtype: torch.dtype, lam: float = 1.0) -> float:
-    """2 n exp(-lam**2 (1 - u)**2 / 2): the probability, at most, that a sum of n products exceeds `probable_bound`.
+    """2 n exp(-lam**2 (1 - u)**2 / 2): how likely, at most, a sum of n products exceeds `probabilistic_sum_bound`.
 
     1 where that is larger. Source: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815.
     """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from linear_lasagna.merging.order import Order, fold, merge_order
+from linear_lasagna.merging.order import Order, composed_layer, merge_order
 from linear_lasagna.merging.pairs import Pair, pair, through
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.problems import ExpandedLayer, Kernel
@@ -55,7 +55,7 @@ def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLay
         weight, bias = kernels[order]
         return Numbers(exactly(weight), None if bias is None else exactly(bias))
     early, late = order
-    both = pair(fold(_of(early, layers)), fold(_of(late, layers)))
+    both = pair(composed_layer(_of(early, layers)), composed_layer(_of(late, layers)))
     first, second = (_merge(part, kernels, layers, merging) for part in order)
     return Numbers(merged_weight(both, first, second, merging), merged_bias(both, first, second, merging.dtype))
 

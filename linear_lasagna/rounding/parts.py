@@ -41,14 +41,14 @@ def part_of(layer: ExpandedLayer, shape: tuple[int, ...], most: int) -> tuple[in
     sizes = list(shape[2:])
     for axis, size in enumerate(layer.input_size(tuple(outputs))):
         if outputs[axis] < whole[axis]:
-            sizes[axis] = min(sizes[axis], max(size, layer.reach[axis]))
+            sizes[axis] = min(sizes[axis], max(size, layer.effective_kernel_size[axis]))
     return (batch, shape[1], *sizes)
 
 
 def unpadded(layer: ExpandedLayer, size: tuple[int, ...]) -> torch.Tensor:
     """Which outputs see no padding: bool, (*output_size)."""
     found = torch.ones((), dtype=torch.bool)
-    axes = zip(layer.output_size(size), layer.stride, layer.padding, layer.reach, size, strict=True)
+    axes = zip(layer.output_size(size), layer.stride, layer.padding, layer.effective_kernel_size, size, strict=True)
     for outputs, stride, padding, reach, length in axes:
         start = torch.arange(outputs) * stride - padding
         found = found.unsqueeze(-1) & (start >= 0) & (start + reach <= length)

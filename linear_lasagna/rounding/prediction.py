@@ -24,7 +24,7 @@ import torch
 from linear_lasagna.devices import wide
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.groupings import apart
-from linear_lasagna.merging.order import fold
+from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.methods import METHODS
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.preconditions import check_kernels
@@ -100,7 +100,7 @@ def _spread(
     if merges is None or grouping == apart(problem):
         return stack_spread(start, exact, expanded, setting)
     whole, errors = merged_kernel(exact, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
-    found = layer_spread(start, whole, fold(expanded), setting, errors)
+    found = layer_spread(start, whole, composed_layer(expanded), setting, errors)
     return found if inside(problem) == everywhere(problem) else found._replace(values=_in_turn(start, exact, expanded))
 
 

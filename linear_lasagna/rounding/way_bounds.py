@@ -1,8 +1,9 @@
 """Three bounds on the error of a whole way, by what is believed of the sums in it.
 
-`certain_bound`, `usual_bound` and `likely_bound` are relative to |W_L| * ... * |W_1| * |x| (`metrics.magnitudes`) and
-leave out overflow and underflow; for merged kernels the bound of merging and of the kernel's own rounding is multiplied
-in. `error_bound` is what they allow each output, and what underflow adds to it; only overflow is left out.
+`deterministic_bound`, `wide_accumulator_bound` and `probabilistic_bound` are relative to |W_L| * ... * |W_1| * |x|
+(`metrics.magnitudes`) and leave out overflow and underflow; for merged kernels the bound of merging and of the kernel's
+own rounding is multiplied in. `error_bound` is what they allow each output, and what underflow adds to it; only
+overflow is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from linear_lasagna.formats import accumulator, unit_roundoff
 from linear_lasagna.metrics import magnitudes
 from linear_lasagna.problems import Kernel, Problem
-from linear_lasagna.rounding.bounds import chained, gamma, layer_bound, merging_bound, probable_bound
+from linear_lasagna.rounding.bounds import chained, gamma, layer_bound, merging_bound, probabilistic_sum_bound
 from linear_lasagna.rounding.underflow import Step, absolute
 from linear_lasagna.ways import Computed, Way
 
@@ -33,42 +34,42 @@ class Sums(NamedTuple):
     bound: PerLayer
 
 
-def certain_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
+def deterministic_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
     return Sums(dtype, lambda n, stored: gamma(n + stored - 1, dtype))
 
 
-def usual_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
+def wide_accumulator_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
     return Sums(accumulator(dtype), lambda n, stored: layer_bound(n, stored, dtype))
 
 
-def likely_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
+def probabilistic_sums(problem: Problem, way: Way, dtype: torch.dtype) -> Sums:
     sums, lam = accumulator(dtype), confidence(problem, way, dtype)
 
     def per_layer(n: int, stored: int) -> float:
         storage = 0.0 if sums is dtype else stored * math.log1p(unit_roundoff(dtype))
-        return math.expm1(storage + math.log1p(probable_bound(n, sums, lam)))
+        return math.expm1(storage + math.log1p(probabilistic_sum_bound(n, sums, lam)))
 
     return Sums(sums, per_layer)
 
 
-def certain_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float:
+def deterministic_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float:
     """gamma_n of the storage dtype for every layer: what holds whatever the accumulator is; inf where some n u >= 1."""
-    return _bound(problem, way, dtype, certain_sums)
+    return _bound(problem, way, dtype, deterministic_sums)
 
 
-def usual_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu") -> float:
+def wide_accumulator_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu") -> float:
     """The chain bound: n u of the usual accumulator, times the roundings to storage. device: plans may depend on it."""
-    return _bound(problem, way, dtype, usual_sums, device)
+    return _bound(problem, way, dtype, wide_accumulator_sums, device)
 
 
-def likely_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float:
+def probabilistic_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float:
     """The chain bound with lam sqrt(n) u instead of n u, lam such that no sum exceeds it but with probability `DOUBT`.
 
     A model where numbers are rounded to nearest: it needs errors that are independent, or at least of mean zero given
     all errors before them. Sources: Higham and Mary, SIAM J. Sci. Comput. 41 (2019), A2815, with their failure
     probabilities added up over all sums; Connolly, Higham and Mary, SIAM J. Sci. Comput. 43 (2021), A566.
     """
-    return _bound(problem, way, dtype, likely_sums)
+    return _bound(problem, way, dtype, probabilistic_sums)
 
 
 @torch.no_grad()
@@ -145,12 +146,12 @@ def _kernel_bound(each: Computed, merging: torch.dtype, dtype: torch.dtype) -> f
 
 
 SUMS: dict[str, Callable[[Problem, Way, torch.dtype], Sums]] = {
-    "certain": certain_sums,
-    "chain": usual_sums,
-    "likely": likely_sums,
+    "certain": deterministic_sums,
+    "chain": wide_accumulator_sums,
+    "likely": probabilistic_sums,
 }
 BOUNDS: dict[str, Callable[[Problem, Way, torch.dtype], float]] = {
-    "certain": certain_bound,
-    "chain": usual_bound,
-    "likely": likely_bound,
+    "certain": deterministic_bound,
+    "chain": wide_accumulator_bound,
+    "likely": probabilistic_bound,
 }

@@ -1,6 +1,6 @@
 """Merging that is right at the border too: one merged convolution, then the outputs that it gets wrong anew.
 
-These are the `regions.faces` around the interior. Each is computed from the input alone, by windows and one matrix
+These are the `regions.blocks` around the interior. Each is computed from the input alone, by windows and one matrix
 product with a merged kernel of its own (`kernels`). Every output equals the stack's up to rounding.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from linear_lasagna.merging.border.assembly import compute, in_turn
-from linear_lasagna.merging.border.kernels import face_kernels
+from linear_lasagna.merging.border.kernels import block_kernels
 from linear_lasagna.merging.border.plan import plan
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.stack import finite, not_mergeable, summed_kernel, unlike
@@ -53,7 +53,9 @@ def border_exact(
         calls = [chosen.build(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
         return lambda x: in_turn(x, calls)
     inner = chosen.build(finite(summed_kernel(kernels, layers, merge_dtype)), found.inner)
-    around = [finite(each) for each in face_kernels(kernels, chain, [face.shape for face in found.faces], merge_dtype)]
+    around = [
+        finite(each) for each in block_kernels(kernels, chain, [block.shape for block in found.blocks], merge_dtype)
+    ]
 
     def call(x: torch.Tensor) -> torch.Tensor:
         if x.shape[-len(size) :] != size:

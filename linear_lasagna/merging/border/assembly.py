@@ -1,4 +1,4 @@
-"""Computes what `plan.plan` says: one convolution for all outputs, then each face over it."""
+"""Computes what `plan.plan` says: one convolution for all outputs, then each block over it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import torch
 from torch.nn import functional
 
 from linear_lasagna.geometry import Box, Crop
-from linear_lasagna.merging.border.plan import Plan
+from linear_lasagna.merging.border.plan import BorderPlan
 from linear_lasagna.merging.border.window_matmul import product
 from linear_lasagna.methods import Call
 from linear_lasagna.problems import Kernel
 
 
-def compute(x: torch.Tensor, found: Plan, inner: Call, border: Sequence[Kernel]) -> torch.Tensor:
+def compute(x: torch.Tensor, found: BorderPlan, inner: Call, border: Sequence[Kernel]) -> torch.Tensor:
     """All outputs for x ([batch,] channels, *size).
 
-    inner: the convolution of `found.inner`; border: the kernels of `found.faces`.
+    inner: the convolution of `found.inner`; border: the kernels of `found.blocks`.
     """
     if x.ndim == len(found.inner.padding) + 1:
         return compute(x[None], found, inner, border)[0]
-    y = inner(take(x, found.need, found.inner.padding))
-    write_faces(y, x, found, border)
+    y = inner(take(x, found.receptive_field, found.inner.padding))
+    write_blocks(y, x, found, border)
     return y
 
 
-def write_faces(y: torch.Tensor, x: torch.Tensor, found: Plan, border: Sequence[Kernel]) -> None:
-    """Compute the faces for x (batch, channels, *size) into their places in y."""
-    for face, layout, kernel in zip(found.faces, found.layouts, border, strict=True):
-        within(y, face.box).copy_(product(take(x, face.need), kernel, layout))
+def write_blocks(y: torch.Tensor, x: torch.Tensor, found: BorderPlan, border: Sequence[Kernel]) -> None:
+    """Compute the blocks for x (batch, channels, *size) into their places in y."""
+    for block, layout, kernel in zip(found.blocks, found.layouts, border, strict=True):
+        within(y, block.box).copy_(product(take(x, block.receptive_field), kernel, layout))
 
 
 def within(x: torch.Tensor, box: Box) -> torch.Tensor:
@@ -37,18 +37,18 @@ def within(x: torch.Tensor, box: Box) -> torch.Tensor:
     return x[(..., *(slice(*ends) for ends in box))]
 
 
-def take(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:
+def take(x: torch.Tensor, receptive_field: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:
     """The part of x (…, *size) that is needed, with its zeros around it but for `padding` of them on both sides."""
-    return zeros_around(within(x, need.box), need, padding)
+    return zeros_around(within(x, receptive_field.box), receptive_field, padding)
 
 
-def zeros_around(x: torch.Tensor, need: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:
+def zeros_around(x: torch.Tensor, receptive_field: Crop, padding: Sequence[int] | None = None) -> torch.Tensor:
     """x with the crop's zeros, but for `padding` of them on both sides.
 
     Where only zeros are needed, a negative number of them says how much is too much: it is cut off once they are there.
     """
-    padding = padding or (0,) * len(need.box)
-    pads = [(b - p, a - p) for b, a, p in zip(need.before, need.after, padding, strict=True)]
+    padding = padding or (0,) * len(receptive_field.box)
+    pads = [(b - p, a - p) for b, a, p in zip(receptive_field.before, receptive_field.after, padding, strict=True)]
     if any(max(ends) > 0 for ends in pads):
         x = functional.pad(x, [max(0, zeros) for ends in reversed(pads) for zeros in ends])
     for axis, ends in enumerate(pads, start=x.ndim - len(pads)):

@@ -3,7 +3,7 @@
 An output near the end of an axis is as linear in the input as any other, only each position has a kernel of its own,
 because other positions of the padded levels are missing for it. These kernels are the stack's adjoint, applied to one
 output at a time: from the last layer to the first, a transposed convolution, then what lies outside the level is cut
-away. A face's outputs along its counted axes are rows of one matrix, and the positions that they need are its columns.
+away. A block's outputs along its counted axes are rows of one matrix, and the positions that they need are its columns.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from linear_lasagna.problems import Kernel
 TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
-def face_kernel(chain: Chain, kernels: Sequence[Kernel], shape: Shape) -> Kernel:
-    """A face's kernel as a matrix, in the dtype of the given ones.
+def block_kernel(chain: Chain, kernels: Sequence[Kernel], shape: Shape) -> Kernel:
+    """A block's kernel as a matrix, in the dtype of the given ones.
 
     weight: (out * outputs along the counted axes, in of a group * extents), groups one under the other; bias: one per
     row or None. `regions.extents` says what a row has of each axis.
@@ -63,7 +63,7 @@ def _outputs(channels: int, groups: int, counts: Sequence[int], like: torch.Tens
     return ones.view(-1, each, *counts).repeat(1, groups, *(1 for _ in counts))
 
 
-def face_kernels(
+def block_kernels(
     kernels: Sequence[Kernel], chain: Chain, shapes: Sequence[Shape], merge_dtype: torch.dtype
 ) -> list[Kernel]:
     """One kernel per shape, merged in `merge_dtype`, in the dtype and on the device of the given ones."""
@@ -71,7 +71,7 @@ def face_kernels(
     place = device_named(weight.device).home(merge_dtype)
     working = [kernel.map(lambda numbers: numbers.to(place, merge_dtype)) for kernel in kernels]
     parts = run_kernels(working, runs(chain), merge_dtype)
-    merged = (face_kernel(as_few(chain), parts, shape) for shape in shapes)
+    merged = (block_kernel(as_few(chain), parts, shape) for shape in shapes)
     return [kernel.map(lambda numbers: numbers.to(weight)) for kernel in merged]
 
 

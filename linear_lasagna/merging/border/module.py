@@ -14,8 +14,8 @@ from torch import nn
 from linear_lasagna import calibration
 from linear_lasagna.calibration import BATCHES, Costs, Images, images_of
 from linear_lasagna.merging.border.assembly import compute, in_turn
-from linear_lasagna.merging.border.kernels import face_kernels
-from linear_lasagna.merging.border.plan import Plan, plan, shapes
+from linear_lasagna.merging.border.kernels import block_kernels
+from linear_lasagna.merging.border.plan import BorderPlan, plan, shapes
 from linear_lasagna.merging.chain import Chain, joined
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS
@@ -47,18 +47,18 @@ class BorderExact(nn.Module):
         self.merged = Numbers(summed_kernel(kernels, [link.layer for link in chain], merge_dtype))
         known = shapes(chain, self.in_channels)
         # As matrices: a module's memory format holds for all its weights, and these have not the rank of the others.
-        self.border = nn.ModuleList(map(Numbers, face_kernels(kernels, chain, known, merge_dtype)))
+        self.border = nn.ModuleList(map(Numbers, block_kernels(kernels, chain, known, merge_dtype)))
         # Powers of two, one per output channel, or None; `fitting` sets them.
         self.scale: torch.Tensor | None
         self.register_buffer("scale", None)
         self._index = {shape: place for place, shape in enumerate(known)}
         self._costs: dict[tuple[torch.dtype, str, Images], Costs] = {}
         self._settled: dict[tuple[int, ...], int] = {}
-        self._plans: dict[Any, Plan | None] = {}
+        self._plans: dict[Any, BorderPlan | None] = {}
         self._decided = str(chain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # A compiler that traces symbolic sizes has to settle on these: the faces depend on them.
+        # A compiler that traces symbolic sizes has to settle on these: the blocks depend on them.
         rank = len(self.chain[0].after)
         size = tuple(operator.index(n) for n in x.shape[-rank:])
         batch = operator.index(x.shape[0]) if x.ndim == rank + 2 else 1
@@ -66,7 +66,7 @@ class BorderExact(nn.Module):
         if found is None:
             return in_turn(x, list(self.layers))
         inner = METHODS["direct"].prepare_expanded(_kernel_of(self.merged), found.inner)
-        border = [_kernel_of(self.border[self._index[face.shape]]) for face in found.faces]
+        border = [_kernel_of(self.border[self._index[block.shape]]) for block in found.blocks]
         y = compute(x, found, inner, border)
         return y if self.scale is None else y * self.scale
 
@@ -84,7 +84,7 @@ class BorderExact(nn.Module):
         self._plans.clear()
         return all((*place, images) in self._costs for images in BATCHES)
 
-    def plan(self, size: tuple[int, ...], batch: int = 1) -> Plan | None:
+    def plan(self, size: tuple[int, ...], batch: int = 1) -> BorderPlan | None:
         """How inputs of this size are computed; None where the layers run one after another."""
         place = (self.merged.weight.dtype, str(self.merged.weight.device))
         key = (size, batch, *place)
@@ -92,7 +92,7 @@ class BorderExact(nn.Module):
             self._plans[key] = self._planned(size, batch, self._costs.get((*place, images_of(batch))))
         return self._plans[key]
 
-    def _planned(self, size: tuple[int, ...], batch: int, known: Costs | None) -> Plan | None:
+    def _planned(self, size: tuple[int, ...], batch: int, known: Costs | None) -> BorderPlan | None:
         found = plan(self.chain, self.in_channels, size)
         if found is None or batch >= self._settled.get(size, math.inf):
             return found
@@ -109,7 +109,7 @@ class BorderExact(nn.Module):
         return plan(self.chain, self.in_channels, size) is not None
 
     @torch.compiler.assume_constant_result
-    def _decide(self, decided: str, size: tuple[int, ...], batch: int) -> Plan | None:
+    def _decide(self, decided: str, size: tuple[int, ...], batch: int) -> BorderPlan | None:
         """`plan`, a constant for a compiler: it traces anew where `decided` is another, a string that tells all."""
         return self.plan(size, batch)
 

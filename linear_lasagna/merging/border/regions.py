@@ -3,7 +3,7 @@
 Zero padding between layers is not what the layer before would have computed there. An output is *interior* if what it
 needs of every padded level between the layers stays inside that level: there the merged convolution, with the sum of
 the paddings, is right. What an output needs is affine in its position, so the interior is one interval per axis, and
-the outputs around it are `faces`: in two dimensions four sides and four corners. The zeros around the input itself
+the outputs around it are `blocks`: in two dimensions four sides and four corners. The zeros around the input itself
 never matter.
 """
 
@@ -21,9 +21,9 @@ from linear_lasagna.problems import ExpandedLayer
 
 
 class Shape(NamedTuple):
-    """All that the kernel of a face depends on: it is the same for faces of images of different sizes.
+    """All that the kernel of a block depends on: it is the same for blocks of images of different sizes.
 
-    counts: outputs per axis, None along an axis on which the face is as long as the interior and its kernel slides.
+    counts: outputs per axis, None where the block spans the interior and the kernel slides.
     cuts: per link, first to last, and per axis, how many of the positions that the outputs need lie before and after
     the link's input; where all do, one is negative, as in `Crop`. 0 along the sliding axes.
     """
@@ -42,15 +42,15 @@ def sliding(shape: Shape) -> tuple[int, ...]:
     return tuple(axis for axis, count in enumerate(shape.counts) if count is None)
 
 
-class Face(NamedTuple):
-    """A block of outputs beside the interior, at the end of one axis or of several; need: what it needs of the input.
+class BorderBlock(NamedTuple):
+    """A block of outputs beside the interior, at the end of one axis or of several, and what it needs of the input.
 
-    On the axes with a count `need` has no zeros: the kernel is made for the positions that there are.
+    On the axes with a count the receptive field has no zeros: the kernel is made for the positions that there are.
     """
 
     shape: Shape
     box: Box
-    need: Crop
+    receptive_field: Crop
 
 
 def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
@@ -60,7 +60,7 @@ def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
     for index, link in enumerate(chain[1:], start=1):
         if link.pads:
             rest = joined(chain[index:]).layer
-            axes = zip(box, sizes[index], rest.padding, rest.reach, rest.stride, strict=True)
+            axes = zip(box, sizes[index], rest.padding, rest.effective_kernel_size, rest.stride, strict=True)
             box = [
                 (max(start, -(-padding // stride)), min(stop, (length + padding - reach) // stride + 1))
                 for (start, stop), length, padding, reach, stride in axes
@@ -71,23 +71,23 @@ def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
 def whole(chain: Sequence[Link], size: tuple[int, ...]) -> tuple[ExpandedLayer, Crop]:
     """The merged layer for all outputs, and what it needs of the input beside the padding that it adds itself."""
     merged, output = joined(chain), sizes_of(chain, size)[-1]
-    need = crop(merged.layer, size, tuple((0, length) for length in output))
+    receptive_field = crop(merged.layer, size, tuple((0, length) for length in output))
     # Zeros on both sides the convolution adds itself, without a copy.
-    padding = tuple(max(0, min(ends)) for ends in zip(need.before, need.after, strict=True))
-    return replace(merged.layer, padding=padding), need
+    padding = tuple(max(0, min(ends)) for ends in zip(receptive_field.before, receptive_field.after, strict=True))
+    return replace(merged.layer, padding=padding), receptive_field
 
 
-def faces(chain: Sequence[Link], size: tuple[int, ...], inner: Box) -> tuple[Face, ...]:
+def blocks(chain: Sequence[Link], size: tuple[int, ...], inner: Box) -> tuple[BorderBlock, ...]:
     """All outputs of the chain around the interior. size: the input's."""
     axes = []
     for (start, stop), length in zip(inner, sizes_of(chain, size)[-1], strict=True):
         ends = [(first, last) for first, last in ((0, start), (stop, length)) if first < last]
         axes.append([((start, stop), False), *((end, True) for end in ends)])
     _, *choices = itertools.product(*axes)  # the first is the interior
-    return tuple(face(chain, size, *zip(*choice, strict=True)) for choice in choices)
+    return tuple(block(chain, size, *zip(*choice, strict=True)) for choice in choices)
 
 
-def face(chain: Sequence[Link], size: tuple[int, ...], box: Box, ends: Sequence[bool]) -> Face:
+def block(chain: Sequence[Link], size: tuple[int, ...], box: Box, ends: Sequence[bool]) -> BorderBlock:
     """The block of outputs. ends: per axis, whether the block is counted there, or slides as the interior does."""
     crops, needed = [], box
     for link, length in zip(reversed(chain), reversed(sizes_of(chain, size)[:-1]), strict=True):
@@ -100,16 +100,16 @@ def face(chain: Sequence[Link], size: tuple[int, ...], box: Box, ends: Sequence[
     counts = tuple(n if end else None for n, end in zip(size_of(box), ends, strict=True))
     merged = crop(joined(chain).layer, size, box)
     axes = zip(ends, needed, merged.box, merged.before, merged.after, strict=True)
-    need = [(mine, 0, 0) if end else (theirs, before, after) for end, mine, theirs, before, after in axes]
-    return Face(Shape(counts, cuts), box, Crop(*(tuple(each) for each in zip(*need, strict=True))))
+    field = [(mine, 0, 0) if end else (theirs, before, after) for end, mine, theirs, before, after in axes]
+    return BorderBlock(Shape(counts, cuts), box, Crop(*(tuple(each) for each in zip(*field, strict=True))))
 
 
-def extents(face: Face, merged: ExpandedLayer) -> tuple[int, ...]:
-    """Positions per axis that one output of the face has a number for: all that it needs, or the taps that slide."""
-    axes = zip(face.shape.counts, size_of(face.need.box), merged.kernel_size, strict=True)
+def extents(block: BorderBlock, merged: ExpandedLayer) -> tuple[int, ...]:
+    """Positions per axis that one output of the block has a number for: all that it needs, or the taps that slide."""
+    axes = zip(block.shape.counts, size_of(block.receptive_field.box), merged.kernel_size, strict=True)
     return tuple(taps if count is None else needed for count, needed, taps in axes)
 
 
-def places(face: Face) -> int:
-    """To how many places the face's kernel slides."""
-    return math.prod(size_of(face.box)[axis] for axis in sliding(face.shape))
+def places(block: BorderBlock) -> int:
+    """To how many places the block's kernel slides."""
+    return math.prod(size_of(block.box)[axis] for axis in sliding(block.shape))

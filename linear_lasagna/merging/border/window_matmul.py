@@ -1,4 +1,4 @@
-"""The outputs of a face: windows of what it needs as columns, times the rows of its kernel.
+"""The outputs of a block: windows of what it needs as columns, times the rows of its kernel.
 
 Positions lie innermost, so that windows are copied in long pieces. The products of groups are made one by one where
 they are few: a library's batched product wakes all its threads, for longer than one of these takes.
@@ -18,7 +18,7 @@ BATCH = -1  # among axes
 
 
 class Layout(NamedTuple):
-    """Where a face's numbers lie.
+    """Where a block's numbers lie.
 
     rows: of the kernel, (out, *outputs along the counted axes). slides: per other axis, its number, and stride, span
     and gap of the taps. columns: the order in which the axes of the windows, (batch, in, *axes, *taps), become
@@ -33,9 +33,11 @@ class Layout(NamedTuple):
 
 
 def layout_of(shape: Shape, merged: ExpandedLayer) -> Layout:
-    """For a face of this shape. merged: the layer that the stack merges into."""
+    """For a block of this shape. merged: the layer that the stack merges into."""
     rank, slides = len(shape.counts), sliding(shape)
-    taps = tuple((axis, merged.stride[axis], merged.reach[axis], merged.dilation[axis]) for axis in slides)
+    taps = tuple(
+        (axis, merged.stride[axis], merged.effective_kernel_size[axis], merged.dilation[axis]) for axis in slides
+    )
     seen = [2 + (rank + slides.index(axis) if axis in slides else axis) for axis in range(rank)]
     laid = (*counted(shape), BATCH, *slides)
     return Layout(
@@ -48,9 +50,9 @@ def layout_of(shape: Shape, merged: ExpandedLayer) -> Layout:
 
 
 def product(x: torch.Tensor, kernel: Kernel, layout: Layout) -> torch.Tensor:
-    """A face's outputs, (batch, out, *size), from what it needs of the input, (batch, in, *size).
+    """A block's outputs, (batch, out, *size), from what it needs of the input, (batch, in, *size).
 
-    kernel: `kernels.face_kernel`.
+    kernel: `kernels.block_kernel`.
     """
     for axis, stride, span, gap in layout.slides:
         x = x.unfold(2 + axis, span, stride)
