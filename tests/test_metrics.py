@@ -16,7 +16,7 @@ from strategies import DTYPES, SEEDS, integer_numbers, problems
 from linear_lasagna import Kernel, Layer, metrics
 from linear_lasagna.exact import convolve
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, power_of_two, smallest_subnormal, ulp
-from linear_lasagna.rounding.propagation import Spread
+from linear_lasagna.rounding.propagation import ErrorMoments
 
 NUMPY = {torch.float16: numpy.float16, torch.float32: numpy.float32, torch.float64: numpy.float64}
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -133,7 +133,7 @@ class TestRelative:
         exact = doubles(size, -size, size, size)
         assert metrics.relative_l2(exact.abs() * 1e-5, exact) == pytest.approx(1e-5, rel=1e-15)
         assert metrics.mean_error(exact.abs() * 1e-5, exact) == pytest.approx(1e-5, rel=1e-15)
-        assert Spread(exact, exact * 1e-5, exact * 0).relative_l2() == pytest.approx(1e-5, rel=1e-15)
+        assert ErrorMoments(exact, exact * 1e-5, exact * 0).relative_l2() == pytest.approx(1e-5, rel=1e-15)
 
     def test_numbers_of_all_sizes(self):
         assert metrics.relative_l2(doubles(5e-324, 0), doubles(0, 5e-324)) == 1

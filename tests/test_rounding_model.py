@@ -38,8 +38,8 @@ from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.propagation import Setting
 from linear_lasagna.rounding.replay import Factors, replay
 from linear_lasagna.rounding.reveal import reveal
-from linear_lasagna.rounding.summation_probe import Accumulation, Questions, examine
-from linear_lasagna.rounding.summation_tree import ORDERS, Sum, blocked, pairwise, sequential
+from linear_lasagna.rounding.summation_probe import Accumulation, AdderProbe, probe_summation
+from linear_lasagna.rounding.summation_tree import ORDERS, SummationTree, blocked, pairwise, sequential
 from linear_lasagna.rounding.variance import layer_error, sampled_windows
 
 WIDE, NARROW = numpy.float32, numpy.float16
@@ -105,7 +105,7 @@ def orders(draw, least=3, most=24):
         if len(part) == 1:
             return part[0]
         ends = sorted({0, len(part), *draw(st.lists(st.integers(1, len(part) - 1), min_size=1, max_size=6))})
-        return Sum(tuple(tree(part[a:b]) for a, b in pairs(ends)))
+        return SummationTree(tuple(tree(part[a:b]) for a, b in pairs(ends)))
 
     return tree(numbers)
 
@@ -116,7 +116,7 @@ def running_sums(order):
     for each in order.sums():
         taken = frozenset()
         for term in each.terms:
-            taken |= frozenset(term.numbers() if isinstance(term, Sum) else [term])
+            taken |= frozenset(term.numbers() if isinstance(term, SummationTree) else [term])
             if not each.fused or taken == frozenset(each.numbers()):
                 found.add(taken)
     return {taken for taken in found if len(taken) > 1}
@@ -130,8 +130,8 @@ def test_every_order_is_revealed(order):
 
 
 def test_sums_of_several_at_once_are_revealed():
-    fours = [Sum(tuple(range(start, start + 4)), fused=True) for start in (0, 4, 8)]
-    order = Sum((Sum((fours[0], 12)), fours[1], fours[2]))
+    fours = [SummationTree(tuple(range(start, start + 4)), fused=True) for start in (0, 4, 8)]
+    order = SummationTree((SummationTree((fours[0], 12)), fours[1], fours[2]))
     found = reveal(13, lambda i, others: [order.subtree_size(i, j) for j in others])
     assert found is not None
     assert running_sums(found) == running_sums(order)
@@ -139,7 +139,7 @@ def test_sums_of_several_at_once_are_revealed():
 
 
 def test_sum_from_the_far_end_is_revealed():
-    order = Sum(tuple(reversed(range(700))))
+    order = SummationTree(tuple(reversed(range(700))))
     assert reveal(700, lambda i, others: [order.subtree_size(i, j) for j in others]) == order
 
 
@@ -150,9 +150,9 @@ def test_what_fits_no_tree():
 
 
 def test_usual_orders():
-    assert blocked(10, 4) == Sum((0, 1, 2, 3, Sum((4, 5, 6, 7)), Sum((8, 9))))
+    assert blocked(10, 4) == SummationTree((0, 1, 2, 3, SummationTree((4, 5, 6, 7)), SummationTree((8, 9))))
     assert blocked(9, 4).terms[-1] == 8
-    assert pairwise(5) == Sum((Sum((Sum((0, 1)), 2)), Sum((3, 4))))
+    assert pairwise(5) == SummationTree((SummationTree((SummationTree((0, 1)), 2)), SummationTree((3, 4))))
     assert [sequential(6).chains, blocked(10, 4).chains, len(blocked(10, 4).longest.single)] == [1, 3, 4]
     assert [blocked(10, 4).subtree_size(*pair) for pair in ((0, 1), (0, 5), (4, 6), (5, 9), (8, 9))] == [2, 8, 3, 10, 2]
 
@@ -166,7 +166,7 @@ def adder_of(order, running=WIDE, storage=None, fused=True, stored=(), bias=Fals
     def total(order, products):
         result = None
         for place, term in enumerate(order.terms):
-            if isinstance(term, Sum):
+            if isinstance(term, SummationTree):
                 value = total(term, products)
             else:
                 value = products[:, term] if fused else products[:, term].astype(running)
@@ -195,7 +195,7 @@ def adder_of(order, running=WIDE, storage=None, fused=True, stored=(), bias=Fals
 @pytest.mark.parametrize("running", [numpy.float32, numpy.float64])
 def test_known_order_is_found(order, longest, running):
     dtype = torch.float32 if running is numpy.float32 else torch.float64
-    found = examine(Questions(adder_of(order, running), order.length, 16, dtype))
+    found = probe_summation(AdderProbe(adder_of(order, running), order.length, 16, dtype))
     assert found is not None
     assert found.order is not None
     assert running_sums(found.order) == running_sums(order)
@@ -217,14 +217,14 @@ def test_known_order_is_found(order, longest, running):
 )
 def test_width_of_the_accumulator_is_found(order, dtype, running, bits):
     """No order hides a narrow accumulator."""
-    found = examine(Questions(adder_of(order, running, NUMPY[dtype]), 40, 8, dtype))
+    found = probe_summation(AdderProbe(adder_of(order, running, NUMPY[dtype]), 40, 8, dtype))
     assert found is not None
     assert (found.bits, found.stored) == (bits, ())
 
 
 def test_width_that_the_storage_cannot_ask_for():
     """float16 holds no number that a float64 accumulator would absorb."""
-    assert examine(Questions(adder_of(sequential(40), numpy.float64, NARROW), 40, 8, torch.float16)) is None
+    assert probe_summation(AdderProbe(adder_of(sequential(40), numpy.float64, NARROW), 40, 8, torch.float16)) is None
 
 
 def test_more_terms_than_the_storage_can_count():
@@ -234,19 +234,19 @@ def test_more_terms_than_the_storage_can_count():
     def adder(terms, value):
         return adder_of(order)(terms, value).to(torch.bfloat16).double()
 
-    found = examine(Questions(adder, 600, 100, torch.bfloat16))
+    found = probe_summation(AdderProbe(adder, 600, 100, torch.bfloat16))
     assert found is not None
     assert found.order == order
 
 
 @pytest.mark.parametrize("stored", [(), (4,), (3, 7, 11)])
 def test_roundings_to_storage_are_found(stored):
-    found = examine(Questions(adder_of(sequential(16), WIDE, NARROW, stored=stored), 16, 8, torch.float16))
+    found = probe_summation(AdderProbe(adder_of(sequential(16), WIDE, NARROW, stored=stored), 16, 8, torch.float16))
     assert found is not None
     assert found.stored == stored
 
 
-BIAS_FIRST = Sum((19, *range(19)))
+BIAS_FIRST = SummationTree((19, *range(19)))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -254,7 +254,7 @@ BIAS_FIRST = Sum((19, *range(19)))
 @pytest.mark.parametrize("fused", [True, False])
 def test_fused_multiply_add_is_found(fused, order, bias):
     """Asked with products: a bias is none."""
-    found = examine(Questions(adder_of(order, fused=fused, bias=bias), 20, 8, torch.float32, bias))
+    found = probe_summation(AdderProbe(adder_of(order, fused=fused, bias=bias), 20, 8, torch.float32, bias))
     assert found is not None
     assert running_sums(found.order) == running_sums(order)
     assert found.fused is fused
@@ -264,7 +264,7 @@ def test_what_does_not_add_in_an_order_is_refused():
     draw = random.Random(0)
 
     def fickle(terms, value):
-        return adder_of(Sum(tuple(draw.sample(range(12), 12))))(terms, value)
+        return adder_of(SummationTree(tuple(draw.sample(range(12), 12))))(terms, value)
 
     def partial(terms, value):
         usual, other = (adder_of(order)(terms, value) for order in (sequential(12), pairwise(12)))
@@ -277,7 +277,7 @@ def test_what_does_not_add_in_an_order_is_refused():
         return torch.where(terms.abs() < 2, 0.0, terms).sum(1)
 
     for adder in (fickle, partial, exact, flushing):
-        assert examine(Questions(adder, 12, 4, torch.float32)) is None
+        assert probe_summation(AdderProbe(adder, 12, 4, torch.float32)) is None
 
 
 def truncated(y):
@@ -322,7 +322,7 @@ def stochastic(draw):
 
 def fickle(draw, n):
     """One after another, from the first term or from the middle."""
-    orders = sequential(n), Sum((*range(n // 2, n), *range(n // 2)))
+    orders = sequential(n), SummationTree((*range(n // 2, n), *range(n // 2)))
 
     def adder(terms, value):
         first, second = (adder_of(order)(terms, value) for order in orders)
@@ -338,17 +338,17 @@ def test_other_adders_are_not_taken_for_plain_ones(name, n):
     for seed in range(3):
         draw = numpy.random.default_rng(seed)
         adder = {"kahan": kahan, "stochastic": stochastic(draw), "fickle": fickle(draw, n)}[name]
-        assert examine(Questions(adder, n, 16, torch.float32)) is None
+        assert probe_summation(AdderProbe(adder, n, 16, torch.float32)) is None
 
 
 @pytest.mark.parametrize("n", [3, 4, 30, 200])
 def test_truncating_adder_is_found(n):
     adder = running_adder(lambda total, product: truncated(total + product).astype(numpy.float64))
-    found = examine(Questions(adder, n, 16, torch.float32))
+    found = probe_summation(AdderProbe(adder, n, 16, torch.float32))
     assert found is not None
     assert running_sums(found.order) == running_sums(sequential(n))
     assert (found.bits, found.truncated) == (24, True)
-    plain = examine(Questions(adder_of(sequential(n)), n, 16, torch.float32))
+    plain = probe_summation(AdderProbe(adder_of(sequential(n)), n, 16, torch.float32))
     assert plain is not None
     assert not plain.truncated
 
@@ -400,7 +400,7 @@ def test_roundings_that_a_method_declares():
     """Tap by tap from the bias on, rounded to 16 bits after each; in float32 there is nothing between."""
     how = assumption(torch.float16)
     assert how.stored == tuple(range(1, 9))
-    assert how.order == Sum((36, *(pairwise(4).renumbered(range(tap, 36, 9)) for tap in range(9))))
+    assert how.order == SummationTree((36, *(pairwise(4).renumbered(range(tap, 36, 9)) for tap in range(9))))
     assert assumption(torch.float32) == Accumulation(pairwise(37), 24)
 
 
@@ -443,7 +443,9 @@ def numbers(rows, n, dtype, positive=False):
 
 
 ROW, PAIRS = sequential(300), pairwise(300)
-BLOCKS = Sum((0, Sum((1, 2, 3, 4), fused=True), Sum(tuple(range(5, 60))), *range(60, 300)))
+BLOCKS = SummationTree(
+    (0, SummationTree((1, 2, 3, 4), fused=True), SummationTree(tuple(range(5, 60))), *range(60, 300))
+)
 
 
 @pytest.mark.parametrize("positive", [True, False])
@@ -480,7 +482,7 @@ def test_float64_sums_against_exact_rationals(order, fused):
     def total(order, row):
         sums = Fraction(0)
         for each in order.terms:
-            sums += total(each, row) if isinstance(each, Sum) else term(each, row)
+            sums += total(each, row) if isinstance(each, SummationTree) else term(each, row)
             sums = sums if order.fused else Fraction(float(sums))
         return Fraction(float(sums))
 
@@ -517,7 +519,7 @@ def test_stagnation_is_a_bias():
     said = layer_error(x.double(), wide, layer, torch.float16, Accumulation(sequential(2000), 11))
     products = x.double().flatten(2)[0].T * wide.weight[0].flatten()
     error = adder_of(sequential(2000), NARROW)(products, 1.0) - products.sum(1)
-    assert float(said.bias[0, 0, 0, 0]) == pytest.approx(float(error.mean()), rel=0.1)
+    assert float(said.mean[0, 0, 0, 0]) == pytest.approx(float(error.mean()), rel=0.1)
     assert float(said.variance[0, 0, 0, 0]) == pytest.approx(float(error.var()), rel=0.2)
     assert float(error.mean()) ** 2 > 3 * float(error.var())
 

@@ -24,7 +24,7 @@ from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.steps import Step
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.replay import Terms, replay
-from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation, Sum
+from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation, SummationTree
 from linear_lasagna.rounding.variance import Error, product_terms, storage_error, stored
 
 POSITIONS, CHANNELS = 64, 16  # of the outputs that are looked at
@@ -98,25 +98,25 @@ def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, scale: torc
     n = weight.shape[1] + (bias is not None)
     errors = [summed(terms, order(n, bias is not None), y, numbers, x.dtype) for order in ORDERS.values()]
     weights = torch.ones(()) if scale is None else scale[channels]
-    found = [relative_l2(torch.stack([error.bias, error.variance.sqrt()]) * weights, y * weights) for error in errors]
+    found = [relative_l2(torch.stack([error.mean, error.variance.sqrt()]) * weights, y * weights) for error in errors]
     return Range(min(found), max(found))
 
 
 def carried(seen: torch.Tensor, weight: Error, bias: Error | None) -> Error:
     """What errors of the weight and the bias make of what is seen: (outputs, channels)."""
-    mean, variance = (seen * weight.bias).sum(-1), (seen.square() * weight.variance).sum(-1)
-    return Error(mean, variance) if bias is None else Error(mean + bias.bias, variance + bias.variance)
+    mean, variance = (seen * weight.mean).sum(-1), (seen.square() * weight.variance).sum(-1)
+    return Error(mean, variance) if bias is None else Error(mean + bias.mean, variance + bias.variance)
 
 
-def summed(terms: Terms, order: Sum, y: torch.Tensor, numbers: Error, dtype: torch.dtype) -> Error:
+def summed(terms: Terms, order: SummationTree, y: torch.Tensor, numbers: Error, dtype: torch.dtype) -> Error:
     """The errors of outputs whose terms are added in an order. numbers: what the terms' own errors make of y."""
     running = accumulator(dtype)
     errors = replay(terms, Accumulation(order, SIGNIFICAND_BITS[running]), dtype).errors
-    mean = numbers.bias + torch.from_numpy(errors)
+    mean = numbers.mean + torch.from_numpy(errors)
     if running is dtype:
         return Error(mean, numbers.variance)
     last = storage_error(y + mean, dtype, numbers.variance)
-    return Error(mean + last.bias, numbers.variance + last.variance)
+    return Error(mean + last.mean, numbers.variance + last.variance)
 
 
 def _spread(number: int, most: int) -> list[int]:

@@ -23,7 +23,7 @@ from linear_lasagna.rounding.bounds import (
     sum_bound,
 )
 from linear_lasagna.rounding.prediction import predict_error, predict_error_range
-from linear_lasagna.rounding.summation_tree import Accumulation, Sum
+from linear_lasagna.rounding.summation_tree import Accumulation, SummationTree
 
 __all__ = [
     "SIGNIFICAND_BITS",
@@ -43,5 +43,5 @@ __all__ = [
     "predict_error_range",
     "Accumulation",
     "accumulation",
-    "Sum",
+    "SummationTree",
 ]

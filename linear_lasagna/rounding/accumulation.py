@@ -16,11 +16,11 @@ import torch
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.adder_probe import Adder, Questions
+from linear_lasagna.rounding.adder_probe import Adder, AdderProbe
 from linear_lasagna.rounding.parts import asked_shapes, unpadded
 from linear_lasagna.rounding.random_sums import factor, fits, random_rows
-from linear_lasagna.rounding.summation_probe import examine
-from linear_lasagna.rounding.summation_tree import Accumulation, Order, Sum
+from linear_lasagna.rounding.summation_probe import probe_summation
+from linear_lasagna.rounding.summation_tree import Accumulation, Order, SummationTree
 
 ALIKE = 4  # random sums by which channels are compared
 
@@ -69,16 +69,16 @@ def _asked(
     device: str,
     conditions: tuple[object, ...],
 ) -> Accumulation | None:
-    questions = method_questions(method, layer, shape, dtype, device)
-    return None if questions is None else examine(questions)
+    probe = probe_of(method, layer, shape, dtype, device)
+    return None if probe is None else probe_summation(probe)
 
 
 def _holds(
     found: Accumulation, method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype, device: str
 ) -> bool:
     """Whether the whole image answers as the part did."""
-    questions = method_questions(method, layer, shape, dtype, device)
-    return questions is not None and fits(questions, found)
+    probe = probe_of(method, layer, shape, dtype, device)
+    return probe is not None and fits(probe, found)
 
 
 def assumed(method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torch.dtype, order: Order) -> Accumulation:
@@ -91,12 +91,14 @@ def assumed(method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torc
     if parts == 1 or accumulator(dtype) is dtype:
         return Accumulation(order(n + layer.bias, layer.bias), bits)
     sums = [order(n // parts, False).renumbered(range(part, n, parts)) for part in range(parts)]
-    return Accumulation(Sum((*[n] * layer.bias, *sums)), bits, stored=tuple(range(layer.bias, layer.bias + parts - 1)))
+    return Accumulation(
+        SummationTree((*[n] * layer.bias, *sums)), bits, stored=tuple(range(layer.bias, layer.bias + parts - 1))
+    )
 
 
-def method_questions(
+def probe_of(
     method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype, device: str
-) -> Questions | None:
+) -> AdderProbe | None:
     """The method as something that adds, or None where every output sees padding."""
     weight_shape = layer.weight_shape(shape[1])
     n = layer.fan_in(shape[1])
@@ -117,15 +119,15 @@ def method_questions(
         table[asked[: len(terms)]] = terms
         return outputs(table, value)[asked[: len(terms)]]
 
-    questions = Questions(adder, n + layer.bias, layer.out_channels, dtype, layer.bias)
-    asked = alike(outputs, questions)
-    return None if 2 * len(asked) <= layer.out_channels else replace(questions, rows=len(asked))
+    probe = AdderProbe(adder, n + layer.bias, layer.out_channels, dtype, layer.bias)
+    asked = alike(outputs, probe)
+    return None if 2 * len(asked) <= layer.out_channels else replace(probe, rows=len(asked))
 
 
-def alike(outputs: Adder, questions: Questions) -> list[int]:
+def alike(outputs: Adder, probe: AdderProbe) -> list[int]:
     """The channels, the most that there are, which answer as one: libraries may add the last few in another order."""
-    rows = random_rows(questions, SIGNIFICAND_BITS[accumulator(questions.dtype)], ALIKE)[:ALIKE]
-    value = factor(questions.dtype)
-    answers = torch.stack([outputs(row.expand(questions.rows, -1), value) for row in rows], 1).tolist()
+    rows = random_rows(probe, SIGNIFICAND_BITS[accumulator(probe.dtype)], ALIKE)[:ALIKE]
+    value = factor(probe.dtype)
+    answers = torch.stack([outputs(row.expand(probe.rows, -1), value) for row in rows], 1).tolist()
     ((common, _),) = Counter(map(tuple, answers)).most_common(1)
     return [channel for channel, answer in enumerate(answers) if tuple(answer) == common]

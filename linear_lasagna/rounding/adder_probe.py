@@ -1,4 +1,4 @@
-"""Something that adds, and how it is asked."""
+"""A routine that sums, and how it is probed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HUGE = {torch.float16: 2.0**15, torch.bfloat16: 2.0**100, torch.float32: 2.0**10
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What is asked: an adder of n terms of `dtype`, `rows` questions a call. bias: whether the last term is one."""
+class AdderProbe:
+    """An adder of n terms of `dtype` that answers `rows` questions a call. bias: whether the last term is one."""
 
     adder: Adder
     n: int
@@ -29,7 +29,7 @@ class Questions:
     dtype: torch.dtype
     bias: bool = False
 
-    def ask(self, questions: Sequence[dict[int, float]], units: range = range(0)) -> list[float]:
+    def measure(self, questions: Sequence[dict[int, float]], units: range = range(0)) -> list[float]:
         """The sums, in units, of terms given by number; of the others those in `units` are units, the rest zero."""
         unit, found = UNITS[self.dtype], []
         for start in range(0, len(questions), self.rows):
@@ -50,7 +50,7 @@ class Questions:
         """
         kept, step = [0.0] * len(questions), 2 ** SIGNIFICAND_BITS[self.dtype]
         for start in range(0, self.n, step):
-            found = self.ask(questions, range(start, min(start + step, self.n)))
+            found = self.measure(questions, range(start, min(start + step, self.n)))
             kept = [a + b for a, b in zip(kept, found, strict=True)]
         return [self.n - round(count) if math.isfinite(count) else -1 for count in kept]
 

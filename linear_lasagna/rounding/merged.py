@@ -12,15 +12,15 @@ from linear_lasagna.merging.order import Order, composed_layer, merge_order
 from linear_lasagna.merging.pairs import Pair, pair, through
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.propagation import KernelErrors, Setting, Spread, exactly, layer_spread
+from linear_lasagna.rounding.propagation import ErrorMoments, KernelErrors, Setting, exactly, propagate_layer
 from linear_lasagna.rounding.variance import storage_error
 
 
 class Numbers(NamedTuple):
     """A kernel, exact up to float64, and its errors."""
 
-    weight: Spread
-    bias: Spread | None
+    weight: ErrorMoments
+    bias: ErrorMoments | None
 
 
 def merged_kernel(
@@ -42,11 +42,11 @@ def merged_kernel(
     return values, KernelErrors(mean, variance)
 
 
-def _rounded(numbers: Spread, dtype: torch.dtype) -> Spread:
+def _rounded(numbers: ErrorMoments, dtype: torch.dtype) -> ErrorMoments:
     """The numbers and what rounding them once more adds to their errors."""
-    values, bias, variance = numbers
-    last = storage_error(values + bias, dtype, variance)
-    return Spread(values, bias + last.bias, variance + last.variance)
+    values, mean, variance = numbers
+    last = storage_error(values + mean, dtype, variance)
+    return ErrorMoments(values, mean + last.mean, variance + last.variance)
 
 
 def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], merging: Setting) -> Numbers:
@@ -64,16 +64,16 @@ def _of(order: Order, layers: Sequence[ExpandedLayer]) -> list[ExpandedLayer]:
     return [layers[order]] if isinstance(order, int) else [*_of(order[0], layers), *_of(order[1], layers)]
 
 
-def merged_weight(both: Pair, first: Numbers, second: Numbers, merging: Setting) -> Spread:
+def merged_weight(both: Pair, first: Numbers, second: Numbers, merging: Setting) -> ErrorMoments:
     """The merged weight and its errors. The first weight is an image, the second the kernel that convolves it."""
-    image = Spread(*(both.image(part) for part in first.weight))
+    image = ErrorMoments(*(both.image(part) for part in first.weight))
     values, *errors = (Kernel(both.kernel(part)) for part in second.weight)
     inexact = any(bool(error.weight.any()) for error in errors)
-    found = layer_spread(image, values, both.layer, merging, KernelErrors(*errors) if inexact else None)
-    return Spread(*(both.weight(part) for part in found))
+    found = propagate_layer(image, values, both.layer, merging, KernelErrors(*errors) if inexact else None)
+    return ErrorMoments(*(both.weight(part) for part in found))
 
 
-def merged_bias(both: Pair, first: Numbers, second: Numbers, merge_dtype: torch.dtype) -> Spread | None:
+def merged_bias(both: Pair, first: Numbers, second: Numbers, merge_dtype: torch.dtype) -> ErrorMoments | None:
     """The merged bias and its errors, (out,): every summed weight, product and sum is counted as rounded once."""
     if first.bias is None:
         return second.bias
@@ -81,10 +81,10 @@ def merged_bias(both: Pair, first: Numbers, second: Numbers, merge_dtype: torch.
     def seen(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
         return through(matrix, vector, both.second.groups)
 
-    matrix = _rounded(Spread(*(part.flatten(2).sum(2) for part in second.weight)), merge_dtype)
+    matrix = _rounded(ErrorMoments(*(part.flatten(2).sum(2) for part in second.weight)), merge_dtype)
     values, mean, variance = first.bias
-    mean_seen = seen(matrix.values, mean) + seen(matrix.bias, values + mean)
-    variance_seen = seen(matrix.values.square(), variance) + seen(matrix.variance, values.square())
-    product = _rounded(Spread(seen(matrix.values, values), mean_seen, variance_seen), merge_dtype)
-    added = second.bias or exactly(torch.zeros_like(product.values))
-    return _rounded(Spread(*(a + b for a, b in zip(product, added, strict=True))), merge_dtype)
+    mean_seen = seen(matrix.value, mean) + seen(matrix.mean, values + mean)
+    variance_seen = seen(matrix.value.square(), variance) + seen(matrix.variance, values.square())
+    product = _rounded(ErrorMoments(seen(matrix.value, values), mean_seen, variance_seen), merge_dtype)
+    added = second.bias or exactly(torch.zeros_like(product.value))
+    return _rounded(ErrorMoments(*(a + b for a, b in zip(product, added, strict=True))), merge_dtype)

@@ -30,7 +30,7 @@ from linear_lasagna.methods.direct import direct
 from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
-from linear_lasagna.rounding.propagation import Setting, Spread, exactly, layer_spread, stack_spread
+from linear_lasagna.rounding.propagation import ErrorMoments, Setting, exactly, propagate, propagate_layer
 from linear_lasagna.rounding.summation_tree import ORDERS
 from linear_lasagna.schedules import SCHEDULES, everywhere, inside
 
@@ -78,7 +78,7 @@ def predict_error_range(
 @torch.no_grad()
 def _spread(
     x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer], setting: Setting, schedule: str
-) -> Spread:
+) -> ErrorMoments:
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
     if setting.method not in METHODS:
@@ -98,18 +98,18 @@ def _spread(
     SCHEDULES[schedule].layers(problem)
     (grouping,) = SCHEDULES[schedule].groupings(problem)
     if merges is None or grouping == apart(problem):
-        return stack_spread(start, exact, expanded, setting)
+        return propagate(start, exact, expanded, setting)
     whole, errors = merged_kernel(exact, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
-    found = layer_spread(start, whole, composed_layer(expanded), setting, errors)
-    return found if inside(problem) == everywhere(problem) else found._replace(values=_in_turn(start, exact, expanded))
+    found = propagate_layer(start, whole, composed_layer(expanded), setting, errors)
+    return found if inside(problem) == everywhere(problem) else found._replace(value=_in_turn(start, exact, expanded))
 
 
-def _in_turn(x: Spread, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer]) -> torch.Tensor:
+def _in_turn(x: ErrorMoments, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer]) -> torch.Tensor:
     """The stack's values, where padding between layers makes the merged ones differ at the border.
 
     The kernels of that border sum fewer products than the merged one; its errors stand for theirs.
     """
-    y = x.values
+    y = x.value
     for kernel, layer in zip(kernels, layers, strict=True):
         y = direct(y, kernel, layer)
     return y

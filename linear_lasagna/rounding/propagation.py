@@ -20,25 +20,25 @@ from linear_lasagna.rounding.variance import layer_error, storage_error
 class KernelErrors(NamedTuple):
     """Mean and variance of the errors of a kernel's numbers, each shaped as the kernel is."""
 
-    bias: Kernel
+    mean: Kernel
     variance: Kernel
 
 
-class Spread(NamedTuple):
+class ErrorMoments(NamedTuple):
     """Exact values up to float64; mean and variance of the errors of what is computed instead; all of one shape."""
 
-    values: torch.Tensor
-    bias: torch.Tensor
+    value: torch.Tensor
+    mean: torch.Tensor
     variance: torch.Tensor
 
     def relative_l2(self) -> float:
         """Root of the expected square of the relative L2 error; 0 where nothing is lost, inf where all values are 0."""
-        return relative_l2(torch.stack([self.bias, self.variance.sqrt()]), self.values)
+        return relative_l2(torch.stack([self.mean, self.variance.sqrt()]), self.value)
 
 
-def exactly(values: torch.Tensor) -> Spread:
+def exactly(values: torch.Tensor) -> ErrorMoments:
     """Values without error."""
-    return Spread(values, torch.zeros_like(values), torch.zeros_like(values))
+    return ErrorMoments(values, torch.zeros_like(values), torch.zeros_like(values))
 
 
 @dataclass(frozen=True)
@@ -51,33 +51,40 @@ class Setting:
     unknown: Order = bias_first
 
 
-def stack_spread(x: Spread, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], setting: Setting) -> Spread:
-    """What the layers, applied in turn, make of x and of its errors. kernels: float64."""
+def propagate(
+    x: ErrorMoments, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], setting: Setting
+) -> ErrorMoments:
+    """Propagate values and rounding errors through the layers in turn. kernels: exact, float64."""
     for kernel, layer in zip(kernels, layers, strict=True):
-        x = layer_spread(x, kernel, layer, setting)
+        x = propagate_layer(x, kernel, layer, setting)
     return x
 
 
-def layer_spread(
-    x: Spread, kernel: Kernel, layer: ExpandedLayer, setting: Setting, errors: KernelErrors | None = None
-) -> Spread:
-    """What a layer makes of x and its errors. kernel: float64; errors: of the numbers that are used instead of it."""
-    shape = x.values.shape
+def propagate_layer(
+    x: ErrorMoments, kernel: Kernel, layer: ExpandedLayer, setting: Setting, errors: KernelErrors | None = None
+) -> ErrorMoments:
+    """Propagate values and rounding errors through one layer.
+
+    x: exact values with mean and variance of their errors
+    kernel: exact, float64
+    errors: mean and variance of the errors of the kernel in use; None if it is exact
+    """
+    shape = x.value.shape
     how = accumulation(setting.method, layer, shape, setting.dtype, setting.device)
     if how.order is None:
         how = assumed(setting.method, layer, shape, setting.dtype, setting.unknown)
-    y, bias = direct(x.values, kernel, layer), direct(x.bias, Kernel(kernel.weight), layer)
+    y, mean = direct(x.value, kernel, layer), direct(x.mean, Kernel(kernel.weight), layer)
     variance = direct(x.variance, Kernel(kernel.weight.square()), layer)
     used = kernel
     if errors is not None:
-        weight, shift = errors.bias
+        weight, shift = errors.mean
         used = Kernel(kernel.weight + weight, None if kernel.bias is None or shift is None else kernel.bias + shift)
-        bias = bias + direct(x.values + x.bias, errors.bias, layer)
-        variance = variance + direct(x.values.square(), errors.variance, layer)
+        mean = mean + direct(x.value + x.mean, errors.mean, layer)
+        variance = variance + direct(x.value.square(), errors.variance, layer)
     # What is rounded is not the exact result but what is left of it.
-    own = layer_error(x.values + x.bias, used, layer, setting.dtype, how)
-    bias, variance = bias + own.bias, variance + own.variance
+    own = layer_error(x.value + x.mean, used, layer, setting.dtype, how)
+    mean, variance = mean + own.mean, variance + own.variance
     if how.bits > SIGNIFICAND_BITS[setting.dtype]:
-        last = storage_error(y + bias, setting.dtype, variance)
-        bias, variance = bias + last.bias, variance + last.variance
-    return Spread(y, bias, variance)
+        last = storage_error(y + mean, setting.dtype, variance)
+        mean, variance = mean + last.mean, variance + last.variance
+    return ErrorMoments(y, mean, variance)

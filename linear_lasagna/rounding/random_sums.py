@@ -10,16 +10,16 @@ import numpy
 import torch
 
 from linear_lasagna.formats import SIGNIFICAND_BITS
-from linear_lasagna.rounding.adder_probe import Questions
+from linear_lasagna.rounding.adder_probe import AdderProbe
 from linear_lasagna.rounding.replay import Factors, replay, storage_format
-from linear_lasagna.rounding.summation_tree import Accumulation, Sum, Term
+from linear_lasagna.rounding.summation_tree import Accumulation, SummationTree, Term
 
 ROWS = 64  # of terms of both signs, and as many of one sign
 FACTOR = 1.3712345678912345  # that all terms but a bias are multiplied by, rounded: products then have 2 p bits
 LARGEST = 2.0**15  # sum of the terms' sizes; float16 holds FACTOR times as much
 
 
-def fitting(questions: Questions, how: Accumulation) -> Accumulation | None:
+def fitting(probe: AdderProbe, how: Accumulation) -> Accumulation | None:
     """What is found, with the rounding that the adder does, to nearest or toward zero; None where it does neither.
 
     So adders are told apart that lose the same units: compensated, stochastic and truncating ones from plain ones; and,
@@ -27,39 +27,39 @@ def fitting(questions: Questions, how: Accumulation) -> Accumulation | None:
     """
     if how.order is None:
         return None
-    orders = dict.fromkeys(map(how.order.started, _starts(questions.n - 1)))
+    orders = dict.fromkeys(map(how.order.started, _starts(probe.n - 1)))
     candidates = [replace(how, order=order, truncated=cut) for order in orders for cut in (False, True)]
-    rows = random_rows(questions, how.bits, ROWS)
-    answers = _answers(questions, rows)
-    return next((each for each in candidates if answers.equal(_replayed(questions, rows, each))), None)
+    rows = random_rows(probe, how.bits, ROWS)
+    answers = _answers(probe, rows)
+    return next((each for each in candidates if answers.equal(_replayed(probe, rows, each))), None)
 
 
 def _starts(last: int) -> Iterator[Callable[[Term, Term], bool]]:
     """Which first terms of running sums to swap, because a tree does not tell which came first."""
     for sums in (False, True):
-        yield lambda a, b, sums=sums: sums and isinstance(b, Sum)
-        yield lambda a, b, sums=sums: b == last or (sums and isinstance(b, Sum))  # the bias, if there is one
+        yield lambda a, b, sums=sums: sums and isinstance(b, SummationTree)
+        yield lambda a, b, sums=sums: b == last or (sums and isinstance(b, SummationTree))  # the bias, if there is one
         yield lambda a, b, sums=sums: isinstance(b, int) or sums
 
 
-def fits(questions: Questions, how: Accumulation) -> bool:
+def fits(probe: AdderProbe, how: Accumulation) -> bool:
     """Whether sums formed again as `how` says have the adder's bits, on random rows."""
-    rows = random_rows(questions, how.bits, ROWS)
-    return _answers(questions, rows).equal(_replayed(questions, rows, how))
+    rows = random_rows(probe, how.bits, ROWS)
+    return _answers(probe, rows).equal(_replayed(probe, rows, how))
 
 
-def _answers(questions: Questions, rows: torch.Tensor) -> torch.Tensor:
-    value = factor(questions.dtype)
-    return torch.cat([questions.adder(part, value) for part in rows.split(questions.rows)])
+def _answers(probe: AdderProbe, rows: torch.Tensor) -> torch.Tensor:
+    value = factor(probe.dtype)
+    return torch.cat([probe.adder(part, value) for part in rows.split(probe.rows)])
 
 
-def _replayed(questions: Questions, rows: torch.Tensor, how: Accumulation) -> torch.Tensor:
-    numbers, value = rows.T.contiguous().numpy(), numpy.array(factor(questions.dtype))
+def _replayed(probe: AdderProbe, rows: torch.Tensor, how: Accumulation) -> torch.Tensor:
+    numbers, value = rows.T.contiguous().numpy(), numpy.array(factor(probe.dtype))
     terms = [Factors(number, value) for number in numbers]
-    if questions.bias:
+    if probe.bias:
         terms[-1] = Factors(numbers[-1])
-    values = replay(terms.__getitem__, how, questions.dtype).values
-    return torch.from_numpy(storage_format(questions.dtype).round(values))
+    values = replay(terms.__getitem__, how, probe.dtype).values
+    return torch.from_numpy(storage_format(probe.dtype).round(values))
 
 
 def factor(dtype: torch.dtype) -> float:
@@ -67,28 +67,28 @@ def factor(dtype: torch.dtype) -> float:
     return float(torch.tensor(FACTOR, dtype=dtype))
 
 
-def random_rows(questions: Questions, bits: int, rows: int) -> torch.Tensor:
+def random_rows(probe: AdderProbe, bits: int, rows: int) -> torch.Tensor:
     """rows of terms of both signs, then as many of one sign: float64, (2 * rows, n), numbers of the storage dtype.
 
     In a format much narrower than the running sum's `bits` the rounding to storage would hide how the sum was made. So
     some terms of the former rows cancel what the others come to, until what is left shows the running sum's last bits.
     """
-    n, dtype, precision = questions.n, questions.dtype, SIGNIFICAND_BITS[questions.dtype]
+    n, dtype, precision = probe.n, probe.dtype, SIGNIFICAND_BITS[probe.dtype]
     generator = torch.Generator().manual_seed(0)
     signed, positive = torch.rand(2, rows, n, generator=generator, dtype=torch.float64)
     terms = torch.cat([2 * signed - 1, positive]).mul(LARGEST / n).to(dtype).double()
     cancelling = min(math.ceil(bits / precision), n - 1) if bits > precision else 0
     places = torch.rand(rows, n, generator=generator).argsort(1)[:, :cancelling]
     terms[:rows] = terms[:rows].scatter(1, places, 0.0)
-    factors = _factors(questions)
+    factors = _factors(probe)
     for place in places.split(1, 1):
         left = (terms[:rows] * factors).sum(1, keepdim=True)
         terms[:rows] = terms[:rows].scatter(1, place, (-left / factors[place]).to(dtype).double())
     return terms
 
 
-def _factors(questions: Questions) -> torch.Tensor:
+def _factors(probe: AdderProbe) -> torch.Tensor:
     """What each term is multiplied by: (n,)."""
-    factors = torch.full((questions.n,), factor(questions.dtype), dtype=torch.float64)
-    factors[questions.n - questions.bias :] = 1.0
+    factors = torch.full((probe.n,), factor(probe.dtype), dtype=torch.float64)
+    factors[probe.n - probe.bias :] = 1.0
     return factors

@@ -14,7 +14,7 @@ import numpy
 import torch
 
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator, spacing
-from linear_lasagna.rounding.summation_tree import Accumulation, Sum
+from linear_lasagna.rounding.summation_tree import Accumulation, SummationTree
 
 Array: TypeAlias = "numpy.ndarray[Any, numpy.dtype[numpy.float64]]"
 Small: TypeAlias = "Array | float"  # errors and what is left over: 0 where there is none
@@ -88,13 +88,15 @@ class _Narrow:
     def __init__(self, terms: Terms, running: Format, fused: bool) -> None:
         self.terms, self.running, self.fused = terms, running, fused
 
-    def add(self, order: Sum, stored: tuple[int, ...] = (), storage: Format | None = None) -> tuple[Array, Small]:
+    def add(
+        self, order: SummationTree, stored: tuple[int, ...] = (), storage: Format | None = None
+    ) -> tuple[Array, Small]:
         """The sum, and what all its roundings add to it."""
         total: Array = numpy.zeros(())
         lost: Small = 0.0
         errors: Small = 0.0
         for place, term in enumerate(order.terms):
-            if isinstance(term, Sum):
+            if isinstance(term, SummationTree):
                 high, own = self.add(term)
                 low = 0.0
             else:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from linear_lasagna.rounding.summation_tree import Sum, Term
+from linear_lasagna.rounding.summation_tree import SummationTree, Term
 
 Sizes: TypeAlias = Callable[[int, Sequence[int]], list[int]]
 
 SHORT = 3  # steps
 
 
-def reveal(n: int, sizes: Sizes) -> Sum | None:
+def reveal(n: int, sizes: Sizes) -> SummationTree | None:
     """The order in which n terms are added, or None where the sizes fit no tree of sums.
 
     sizes(i, others): for each j of others, how many terms the least subtree with i and j has. About 2 n pairs are
@@ -33,7 +33,7 @@ def reveal(n: int, sizes: Sizes) -> Sum | None:
         order = _path(first, others, found, sizes)
     except (_NoTreeError, RecursionError):
         return None
-    return order if isinstance(order, Sum) else Sum((order,))
+    return order if isinstance(order, SummationTree) else SummationTree((order,))
 
 
 class _NoTreeError(Exception):
@@ -57,12 +57,12 @@ def _path(first: int, others: Sequence[int], found: Sequence[int], sizes: Sizes)
             raise _NoTreeError
         added = _subtrees(groups[size], size, sizes)
         if len(added) > 1:
-            head: Term = Sum(tuple(terms)) if len(terms) > 1 else terms[0]
-            terms = [Sum((head, *added), fused=True)]
+            head: Term = SummationTree(tuple(terms)) if len(terms) > 1 else terms[0]
+            terms = [SummationTree((head, *added), fused=True)]
         else:
             terms += added
     if len(terms) > 1:
-        return Sum(tuple(terms))
+        return SummationTree(tuple(terms))
     return terms[0]
 
 

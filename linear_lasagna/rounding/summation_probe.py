@@ -1,4 +1,4 @@
-"""What to ask of something that adds, to learn how it does: order, width, fused products, roundings in between.
+"""Probe how a routine sums: order, accumulator width, fused products, intermediate roundings.
 
 Each question is a row of terms, of which most are zero or units. Masks: FPRev (Xie, Gao, Wang, Xue, arXiv 2411.00442).
 """
@@ -10,73 +10,73 @@ import random
 import torch
 
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
-from linear_lasagna.rounding.adder_probe import HUGE, UNITS, Questions
+from linear_lasagna.rounding.adder_probe import HUGE, UNITS, AdderProbe
 from linear_lasagna.rounding.random_sums import fitting
 from linear_lasagna.rounding.reveal import reveal
-from linear_lasagna.rounding.summation_tree import Accumulation, Sum
+from linear_lasagna.rounding.summation_tree import Accumulation, SummationTree
 
 WIDEST = 64  # significands of this many bits and more are not told apart
 
 PAIRS = 32  # on which a revealed order is checked
 
 
-def examine(questions: Questions) -> Accumulation | None:
+def probe_summation(probe: AdderProbe) -> Accumulation | None:
     """How the adder adds; None where no sums in the order of a tree have its bits, or where it loses units as such."""
-    n, precision = questions.n, SIGNIFICAND_BITS[questions.dtype]
-    if questions.lost([{}]) != [0]:
+    n, precision = probe.n, SIGNIFICAND_BITS[probe.dtype]
+    if probe.lost([{}]) != [0]:
         return None
-    order = reveal(n, questions.subtree_sizes) if n > 1 else Sum((0,))
-    if order is None or not confirmed(questions, order):
+    order = reveal(n, probe.subtree_sizes) if n > 1 else SummationTree((0,))
+    if order is None or not confirmed(probe, order):
         return None
-    bits = running_bits(questions, order) if n > 2 else SIGNIFICAND_BITS[accumulator(questions.dtype)]
-    stored = stored_after(questions, order) if bits > precision else ()
-    fused = bits >= 2 * precision or n - questions.bias < 2 or multiplies_fused(questions, order)
-    return fitting(questions, Accumulation(order, bits, fused, stored))
+    bits = running_bits(probe, order) if n > 2 else SIGNIFICAND_BITS[accumulator(probe.dtype)]
+    stored = stored_after(probe, order) if bits > precision else ()
+    fused = bits >= 2 * precision or n - probe.bias < 2 or multiplies_fused(probe, order)
+    return fitting(probe, Accumulation(order, bits, fused, stored))
 
 
-def confirmed(questions: Questions, order: Sum) -> bool:
+def confirmed(probe: AdderProbe, order: SummationTree) -> bool:
     """Whether the order answers for pairs of terms that it was not made from."""
     draw = random.Random(0)
-    pairs = [draw.sample(range(questions.n), 2) for _ in range(PAIRS if questions.n > 1 else 0)]
-    huge = HUGE[questions.dtype]
-    return questions.lost([{i: huge, j: -huge} for i, j in pairs]) == [order.subtree_size(i, j) for i, j in pairs]
+    pairs = [draw.sample(range(probe.n), 2) for _ in range(PAIRS if probe.n > 1 else 0)]
+    huge = HUGE[probe.dtype]
+    return probe.lost([{i: huge, j: -huge} for i, j in pairs]) == [order.subtree_size(i, j) for i, j in pairs]
 
 
-def running_bits(questions: Questions, order: Sum) -> int:
+def running_bits(probe: AdderProbe, order: SummationTree) -> int:
     """The significand's bits of a running sum: the least b for which 2**b + 1 - 2**b gives 0; 64 where none does.
 
     Two of the three terms are the first ones of the longest running sum, so that nothing comes between them.
     """
     a, b, c = _handy(order)[:3]
-    unit = UNITS[questions.dtype]
-    widths = [w for w in range(2, WIDEST) if 2.0**w * unit <= HUGE[questions.dtype]]
-    found = questions.ask([{a: 2.0**w * unit, b: unit, c: -(2.0**w) * unit} for w in widths])
+    unit = UNITS[probe.dtype]
+    widths = [w for w in range(2, WIDEST) if 2.0**w * unit <= HUGE[probe.dtype]]
+    found = probe.measure([{a: 2.0**w * unit, b: unit, c: -(2.0**w) * unit} for w in widths])
     return next((w for w, kept in zip(widths, found, strict=True) if kept != 1), WIDEST)
 
 
-def _handy(order: Sum) -> list[int]:
+def _handy(order: SummationTree) -> list[int]:
     """The single terms of the longest running sum, then all others."""
     first = order.longest.single
     return first + sorted(set(order.numbers()) - set(first))
 
 
-def stored_after(questions: Questions, order: Sum) -> tuple[int, ...]:
+def stored_after(probe: AdderProbe, order: SummationTree) -> tuple[int, ...]:
     """After which terms of the outermost sum, the last apart, the running sum is rounded to the storage dtype.
 
     2**p + 1 is held by a wider running sum and not by the storage dtype: 1 is left of it if it was not rounded.
     """
-    unit = UNITS[questions.dtype]
-    high = 2.0 ** SIGNIFICAND_BITS[questions.dtype] * unit
-    numbers = [next(term.numbers()) if isinstance(term, Sum) else term for term in order.terms]
+    unit = UNITS[probe.dtype]
+    high = 2.0 ** SIGNIFICAND_BITS[probe.dtype] * unit
+    numbers = [next(term.numbers()) if isinstance(term, SummationTree) else term for term in order.terms]
     places = range(1, len(numbers) - 1)
-    found = questions.ask([{numbers[0]: high, numbers[r]: unit, numbers[r + 1]: -high} for r in places])
+    found = probe.measure([{numbers[0]: high, numbers[r]: unit, numbers[r + 1]: -high} for r in places])
     return tuple(r for r, kept in zip(places, found, strict=True) if kept != 1)
 
 
-def multiplies_fused(questions: Questions, order: Sum) -> bool:
+def multiplies_fused(probe: AdderProbe, order: SummationTree) -> bool:
     """Whether a product is added without being rounded: a a - a a then leaves the rounding error of the first a a."""
-    value = 1 + 2.0 ** -(SIGNIFICAND_BITS[questions.dtype] // 2 + 1)
-    a, b = [term for term in _handy(order) if not (questions.bias and term == questions.n - 1)][:2]
-    terms = torch.zeros(1, questions.n, dtype=torch.float64)
+    value = 1 + 2.0 ** -(SIGNIFICAND_BITS[probe.dtype] // 2 + 1)
+    a, b = [term for term in _handy(order) if not (probe.bias and term == probe.n - 1)][:2]
+    terms = torch.zeros(1, probe.n, dtype=torch.float64)
     terms[0, a], terms[0, b] = value, -value
-    return bool(questions.adder(terms, value) != 0)
+    return bool(probe.adder(terms, value) != 0)

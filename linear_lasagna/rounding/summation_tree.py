@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-Term: TypeAlias = "int | Sum"
+Term: TypeAlias = "int | SummationTree"
 
 
 @dataclass(frozen=True)
-class Sum:
+class SummationTree:
     """Terms added from the left: ints are numbers of terms, sums are formed first. fused: all added at once.
 
     Terms that are fused are rounded once, together.
@@ -20,32 +20,32 @@ class Sum:
     terms: tuple[Term, ...]
     fused: bool = False
 
-    def sums(self) -> Iterator[Sum]:
+    def sums(self) -> Iterator[SummationTree]:
         """This sum and all sums in it."""
         yield self
         for term in self.terms:
-            if isinstance(term, Sum):
+            if isinstance(term, SummationTree):
                 yield from term.sums()
 
     def numbers(self) -> Iterator[int]:
         """The terms' numbers, in the order in which they are added."""
         for term in self.terms:
-            if isinstance(term, Sum):
+            if isinstance(term, SummationTree):
                 yield from term.numbers()
             else:
                 yield term
 
-    def renumbered(self, numbers: Sequence[int]) -> Sum:
+    def renumbered(self, numbers: Sequence[int]) -> SummationTree:
         """The same order of terms with other numbers: numbers[i] for i."""
-        found = (term.renumbered(numbers) if isinstance(term, Sum) else numbers[term] for term in self.terms)
-        return Sum(tuple(found), self.fused)
+        found = (term.renumbered(numbers) if isinstance(term, SummationTree) else numbers[term] for term in self.terms)
+        return SummationTree(tuple(found), self.fused)
 
-    def started(self, swapped: Callable[[Term, Term], bool]) -> Sum:
+    def started(self, swapped: Callable[[Term, Term], bool]) -> SummationTree:
         """The same tree, in which a running sum's first number and what is added to it are swapped where asked for."""
-        terms = tuple(term.started(swapped) if isinstance(term, Sum) else term for term in self.terms)
+        terms = tuple(term.started(swapped) if isinstance(term, SummationTree) else term for term in self.terms)
         if len(terms) > 1 and isinstance(terms[0], int) and swapped(*terms[:2]):
             terms = (terms[1], terms[0], *terms[2:])
-        return Sum(terms, self.fused)
+        return SummationTree(terms, self.fused)
 
     @property
     def length(self) -> int:
@@ -58,7 +58,7 @@ class Sum:
         return [term for term in self.terms if isinstance(term, int)]
 
     @property
-    def longest(self) -> Sum:
+    def longest(self) -> SummationTree:
         """The running sum that takes up the most single terms: a block, a lane."""
         return max(self.sums(), key=lambda each: len(each.single))
 
@@ -71,9 +71,9 @@ class Sum:
         """Terms added up in the least running sum that has taken up both i and j."""
         size, met = 0, 0
         for term in self.terms:
-            numbers = list(term.numbers()) if isinstance(term, Sum) else [term]
+            numbers = list(term.numbers()) if isinstance(term, SummationTree) else [term]
             here = (i in numbers) + (j in numbers)
-            if here == 2 and isinstance(term, Sum):
+            if here == 2 and isinstance(term, SummationTree):
                 return term.subtree_size(i, j)
             size, met = size + len(numbers), met + here
             if met == 2 and not self.fused:
@@ -91,39 +91,39 @@ class Accumulation:
     truncated: whether the running sum is rounded toward zero, as tensor cores do, instead of to nearest.
     """
 
-    order: Sum | None
+    order: SummationTree | None
     bits: int
     fused: bool = True
     stored: tuple[int, ...] = ()
     truncated: bool = False
 
 
-def sequential(n: int) -> Sum:
+def sequential(n: int) -> SummationTree:
     """n terms, one after another."""
-    return Sum(tuple(range(n)))
+    return SummationTree(tuple(range(n)))
 
 
-def blocked(n: int, length: int) -> Sum:
+def blocked(n: int, length: int) -> SummationTree:
     """Blocks of `length` terms, each summed one after another and then added to the blocks before it."""
     later = (range(start, min(start + length, n)) for start in range(length, n, length))
-    return Sum((*range(min(length, n)), *(Sum(tuple(b)) if len(b) > 1 else b[0] for b in later)))
+    return SummationTree((*range(min(length, n)), *(SummationTree(tuple(b)) if len(b) > 1 else b[0] for b in later)))
 
 
-def pairwise(n: int, start: int = 0) -> Sum:
+def pairwise(n: int, start: int = 0) -> SummationTree:
     """Halves, each summed likewise. Source: Higham, Accuracy and Stability of Numerical Algorithms, section 4.1."""
     if n <= 2:
-        return Sum(tuple(range(start, start + n)))
+        return SummationTree(tuple(range(start, start + n)))
     half = (n + 1) // 2
     right = pairwise(n - half, start + half) if n > 3 else start + half
-    return Sum((pairwise(half, start), right))
+    return SummationTree((pairwise(half, start), right))
 
 
-def bias_first(n: int, bias: bool) -> Sum:
+def bias_first(n: int, bias: bool) -> SummationTree:
     """One after another, from the bias on: it is the last of the n numbers."""
-    return Sum((n - 1, *range(n - 1))) if bias else sequential(n)
+    return SummationTree((n - 1, *range(n - 1))) if bias else sequential(n)
 
 
-Order: TypeAlias = Callable[[int, bool], Sum]  # of n terms, of which the last may be a bias
+Order: TypeAlias = Callable[[int, bool], SummationTree]  # of n terms, of which the last may be a bias
 
 # What libraries do lies between these: one running sum, and many short ones.
 ORDERS: dict[str, Order] = {

@@ -1,4 +1,4 @@
-"""Bias and variance of the errors that a layer's own roundings add to its outputs.
+"""Mean and variance of the errors that a layer's own roundings add to its outputs.
 
 What is rounded is known before, and so is what rounding it loses: the sums of some outputs are formed again, rounding
 by rounding. Errors are not taken to be independent, so that terms which repeat, as those of constant images, and terms
@@ -28,7 +28,7 @@ SHARP = 1 / 8  # ulps: a number whose standard deviation is less is rounded as i
 class Error(NamedTuple):
     """Mean and variance of errors: float64, of one shape."""
 
-    bias: torch.Tensor
+    mean: torch.Tensor
     variance: torch.Tensor
 
 
