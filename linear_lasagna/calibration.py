@@ -204,7 +204,7 @@ def _key(chain: Chain, in_channels: int, dtype: torch.dtype, device: str, images
 
 
 def _recalled(key: dict[str, Any]) -> Costs | None:
-    found = remembered.recall("costs", key)
+    found = remembered.load("costs", key)
     if found is None:
         return None
     try:
@@ -241,7 +241,7 @@ def _timed(
         spendable.stacks.add(chain)
         log.info("timed a padded stack of %d layers for %.2g s; kept in %s", len(chain), seconds, remembered.folder())
         curves = [(curve.work, curve.seconds) for curve in (found.layers, found.merged, found.faces)]
-        remembered.remember("costs", key, {"curves": curves, "doubt": found.doubt})
+        remembered.save("costs", key, {"curves": curves, "doubt": found.doubt})
     return found
 
 

@@ -32,8 +32,8 @@ def folder() -> Path:
     return Path(base).expanduser() / "linear-lasagna"
 
 
-def recall(kind: Kind, key: dict[str, Any]) -> dict[str, Any] | None:
-    """What `remember` kept under the key; None where there is nothing, or, with a warning, nothing readable."""
+def load(kind: Kind, key: dict[str, Any]) -> dict[str, Any] | None:
+    """What `save` kept under the key; None where there is nothing, or, with a warning, nothing readable."""
     path = _path(kind, key)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def warn(kind: Kind, key: dict[str, Any], reason: str) -> None:
     warnings.warn(f"ignored {_path(kind, key)}, measuring anew: {line}", RuntimeWarning, stacklevel=2)
 
 
-def remember(kind: Kind, key: dict[str, Any], found: dict[str, Any]) -> None:
+def save(kind: Kind, key: dict[str, Any], found: dict[str, Any]) -> None:
     """Keep plain data; a folder that cannot be written is a warning."""
     path = _path(kind, key)
     try:

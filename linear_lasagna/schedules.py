@@ -9,16 +9,16 @@ from typing import Literal
 
 import torch
 
-from linear_lasagna import groupings
+from linear_lasagna import partitions
 from linear_lasagna.geometry import Box
-from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging import border_exact, merge_stack, not_border_mergeable, not_mergeable
 from linear_lasagna.merging.border.regions import interior
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.merging.stack import finite, summed_kernel
 from linear_lasagna.methods import METHODS, Call, Method
-from linear_lasagna.planning.compute import compose, cut_groupings, prepare_runs
+from linear_lasagna.partitions import Partition
+from linear_lasagna.planning.compute import compose, cut_partitions, prepare_runs
 from linear_lasagna.planning.planner import Cost, plan
 from linear_lasagna.preconditions import check_input, check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
@@ -73,8 +73,8 @@ def _kept(problem: Problem) -> str | None:
     return None
 
 
-def _apart(problem: Problem) -> tuple[Grouping, ...]:
-    return (groupings.apart(problem),)
+def _apart(problem: Problem) -> tuple[Partition, ...]:
+    return (partitions.apart(problem),)
 
 
 def _several(problem: Problem) -> str | None:
@@ -109,33 +109,34 @@ class Schedule:
     """One way to group a stack. `merges`: the dtype in which the whole stack is merged, or None where it is not.
 
     plans: the cost by which a planner chooses the runs to merge, None where there is nothing to choose.
-    groupings(problem): every output is computed by one of these; a schedule that plans, starts from them.
+    partitions(problem): every output is computed by one of these; a schedule that plans, starts from them.
     refuses(problem): why the schedule has nothing to do.
-    right(problem): the outputs that it claims to compute, all but for `merged_summed`; only there is it compared.
+    valid_region(problem): the outputs that it claims to compute, and only there is it compared: all but for
+    `merged_summed`.
     """
 
     name: str
     build: Callable[[Problem, Sequence[Kernel], Method], Call]
     merges: Literal["float64", "working"] | None = None
     plans: Cost | None = None
-    groupings: Callable[[Problem], tuple[Grouping, ...]] = lambda problem: (groupings.together(problem),)
+    partitions: Callable[[Problem], tuple[Partition, ...]] = lambda problem: (partitions.together(problem),)
     refuses: Callable[[Problem], str | None] = _merged_whole
-    right: Callable[[Problem], Box | None] = everywhere
+    valid_region: Callable[[Problem], Box | None] = everywhere
 
-    def groupings_on(
+    def partitions_on(
         self, problem: Problem, method: str, dtype: torch.dtype, device: str = "cpu"
-    ) -> tuple[Grouping, ...]:
-        """`groupings`, planned where the schedule plans."""
+    ) -> tuple[Partition, ...]:
+        """`partitions`, planned where the schedule plans."""
         if self.plans is None:
-            return self.groupings(problem)
-        return cut_groupings(problem, plan(problem, device, dtype, self.plans, method).runs)
+            return self.partitions(problem)
+        return cut_partitions(problem, plan(problem, device, dtype, self.plans, method).runs)
 
     def layers(self, problem: Problem) -> tuple[ExpandedLayer, ...]:
         """The layers that are computed. Raises ValueError where the stack cannot be merged."""
         reason = self.refuses(problem) if problem.depth > 1 else None
         if reason is not None:
             raise ValueError(reason)
-        return tuple(composed_layer(run) for grouping in self.groupings(problem) for run in grouping)
+        return tuple(composed_layer(run) for partition in self.partitions(problem) for run in partition)
 
     def unsupported(self, problem: Problem, method: str, dtype: torch.dtype, device: str) -> str | None:
         """Why this schedule cannot compute the problem with the method, or None where it can."""
@@ -170,7 +171,7 @@ def _checked(call: Call, problem: Problem, dtype: torch.dtype) -> Call:
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "stacked": Schedule("stacked", stacked, groupings=_apart, refuses=_kept),
+    "stacked": Schedule("stacked", stacked, partitions=_apart, refuses=_kept),
     "merged": Schedule("merged", merged, "float64"),
     "merged_working": Schedule("merged_working", merged_working, "working"),
     "merged_per_call": Schedule("merged_per_call", merged_per_call, "working"),
@@ -178,12 +179,12 @@ SCHEDULES: dict[str, Schedule] = {
         "border_exact",
         border_exact_float64,
         "float64",
-        groupings=groupings.border_exact,
+        partitions=partitions.border_exact,
         refuses=_border_merged,
     ),
-    "merged_summed": Schedule("merged_summed", merged_summed, "float64", refuses=_summed, right=inside),
-    "planned": Schedule("planned", partial(planned, "measured"), plans="measured", groupings=_apart, refuses=_several),
+    "merged_summed": Schedule("merged_summed", merged_summed, "float64", refuses=_summed, valid_region=inside),
+    "planned": Schedule("planned", partial(planned, "measured"), plans="measured", partitions=_apart, refuses=_several),
     "planned_operations": Schedule(
-        "planned_operations", partial(planned, "operations"), plans="operations", groupings=_apart, refuses=_several
+        "planned_operations", partial(planned, "operations"), plans="operations", partitions=_apart, refuses=_several
     ),
 }

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 
-from linear_lasagna.groupings import Grouping
 from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.methods import METHODS, Call
+from linear_lasagna.partitions import Partition
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 from linear_lasagna.schedules import SCHEDULES, Schedule
 from linear_lasagna.vocabulary import BASELINE, CONTROL
@@ -47,14 +47,14 @@ class Way:
 
     def computed(self, problem: Problem, dtype: torch.dtype, device: str = "cpu") -> tuple[tuple[Computed, ...], ...]:
         """Every output comes from one of these stacks of convolutions. dtype, device: a plan may depend on them."""
-        groupings = self.schedule.groupings_on(problem, self.method, dtype, device)
-        return tuple(self._computed(problem, grouping) for grouping in groupings)
+        partitions = self.schedule.partitions_on(problem, self.method, dtype, device)
+        return tuple(self._computed(problem, partition) for partition in partitions)
 
-    def _computed(self, problem: Problem, grouping: Grouping) -> tuple[Computed, ...]:
-        layers = [composed_layer(run) for run in grouping]
+    def _computed(self, problem: Problem, partition: Partition) -> tuple[Computed, ...]:
+        layers = [composed_layer(run) for run in partition]
         channels = [problem.in_channels, *(layer.out_channels for layer in layers)]
         roundings = [METHODS[self.method].roundings(layer) for layer in layers]
-        return tuple(Computed(*each) for each in zip(grouping, layers, channels, roundings, strict=False))
+        return tuple(Computed(*each) for each in zip(partition, layers, channels, roundings, strict=False))
 
 
 def way_named(name: str) -> Way:

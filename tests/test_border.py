@@ -111,7 +111,7 @@ def test_where_the_border_has_too_many_kernels_the_stack_runs():
     problem = Problem("deep", 1, 8, (16, 16, 16), (Layer(8, 3, padding=1),) * 6)
     assert found_plan(problem) is None
     assert border_macs(problem.expanded, 8, problem.size) == problem.macs
-    assert SCHEDULES["border_exact"].groupings(problem) == SCHEDULES["stacked"].groupings(problem)
+    assert SCHEDULES["border_exact"].partitions(problem) == SCHEDULES["stacked"].partitions(problem)
 
 
 @pytest.mark.parametrize("groups", [1, 2, FEW, 2 * FEW])
@@ -196,14 +196,14 @@ def test_both_ways_pass_validation(name, dtype):
 def test_summed_padding_is_wrong_where_it_claims_nothing():
     """Claiming every output, it fails both checks; so does a way that claims nothing that is compared."""
     summed = SCHEDULES["merged_summed"]
-    boastful = Way(dataclasses.replace(summed, right=SCHEDULES["merged"].right), "direct")
+    boastful = Way(dataclasses.replace(summed, valid_region=SCHEDULES["merged"].valid_region), "direct")
     case, draw = integer_case(PLAIN, torch.float32), PLAIN.draw(signs="positive")
     with pytest.raises(ArithmeticError, match="outputs are wrong"):
         check_integers(PLAIN, boastful, case)
     with pytest.raises(ArithmeticError, match="times the bound"):
         check_bound(PLAIN, boastful, torch.float32, draw, TileReference.of(PLAIN, *draw))
     check_integers(PLAIN, Way(summed, "direct"), case)
-    nowhere = Way(dataclasses.replace(summed, right=lambda problem: ((12, 13), (0, 1))), "direct")
+    nowhere = Way(dataclasses.replace(summed, valid_region=lambda problem: ((12, 13), (0, 1))), "direct")
     with pytest.raises(ArithmeticError, match="no output that it claims"):
         TileReference.of(PLAIN, *draw).claimed(PLAIN, nowhere)
 
@@ -236,8 +236,8 @@ def test_reasons_of_the_schedules():
 @pytest.mark.parametrize("name", ["border_exact", "merged"])
 def test_groupings_hold_every_layer_once(name):
     for problem in (*GROUPS["borders"].problems, *GROUPS["stacks"].problems):
-        for grouping in SCHEDULES[name].groupings(problem):
-            assert tuple(itertools.chain(*grouping)) == problem.expanded
+        for partition in SCHEDULES[name].partitions(problem):
+            assert tuple(itertools.chain(*partition)) == problem.expanded
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)

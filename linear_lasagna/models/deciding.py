@@ -78,7 +78,7 @@ def needed_runs(graph: fx.Graph, found: Found) -> list[Run]:
 
 
 def decide(run: Run, measure: bool) -> Decision:
-    """The cheapest grouping of the run, by operation count or by measured time."""
+    """The cheapest partition of the run, by operation count or by measured time."""
     steps, problem = run.chain.steps, run.problem
     timed = measure and len(steps) > 1
     value = run.chain.base.meta["tensor"]

@@ -75,7 +75,7 @@ def _joined_at(base: fx.Node, terms: Sequence[Term]) -> tuple[Chain | None, list
 
 
 def least_operations(steps: Sequence[Step], size: tuple[int, ...]) -> int:
-    """Multiply-accumulates per image of the steps in the cheapest grouping, for an input of `size`."""
+    """Multiply-accumulates per image of the steps in the cheapest partition, for an input of `size`."""
     return int(plan(problem_of(steps, size, 1)).planned) if steps else 0
 
 

@@ -11,13 +11,13 @@ from functools import partial
 
 import torch
 
-from linear_lasagna import groupings
-from linear_lasagna.groupings import Grouping
+from linear_lasagna import partitions
 from linear_lasagna.merging import border_exact, merge_stack, not_mergeable
 from linear_lasagna.merging.border.assembly import in_turn
 from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.merging.stack import finite
 from linear_lasagna.methods import Call, Method
+from linear_lasagna.partitions import Partition
 from linear_lasagna.planning.runs import Run, Runs, merged_runs, part
 from linear_lasagna.problems import Kernel, Problem
 
@@ -43,17 +43,17 @@ def prepare_runs(problem: Problem, kernels: Sequence[Kernel], runs: Runs, method
     return compose([prepare_run(problem, kernels, run, method) for run in runs])
 
 
-def run_groupings(problem: Problem, run: Run) -> tuple[Grouping, ...]:
+def run_partitions(problem: Problem, run: Run) -> tuple[Partition, ...]:
     """What computes the outputs of one run: each is computed by one of these."""
     here = part(problem, run)
     if here.depth == 1 or not_mergeable(here.expanded) is None:
-        return (groupings.together(here),)
-    return tuple(dict.fromkeys(groupings.border_exact(here)))
+        return (partitions.together(here),)
+    return tuple(dict.fromkeys(partitions.border_exact(here)))
 
 
-def cut_groupings(problem: Problem, runs: Runs) -> tuple[Grouping, ...]:
-    """What computes the outputs of a cut stack: one grouping per choice of one of every run's."""
-    choices = itertools.product(*(run_groupings(problem, run) for run in runs))
+def cut_partitions(problem: Problem, runs: Runs) -> tuple[Partition, ...]:
+    """What computes the outputs of a cut stack: one partition per choice of one of every run's."""
+    choices = itertools.product(*(run_partitions(problem, run) for run in runs))
     return tuple(tuple(itertools.chain.from_iterable(choice)) for choice in choices)
 
 
@@ -62,5 +62,5 @@ def unsupported_run(problem: Problem, run: Run, method: Method, dtype: torch.dty
     merged = merged_runs(problem).get(run)
     if merged is not None or run[1] == run[0] + 1:
         return method.unsupported(merged or problem.expanded[run[0]], dtype, device)
-    composed = (composed_layer(each) for grouping in run_groupings(problem, run) for each in grouping)
+    composed = (composed_layer(each) for partition in run_partitions(problem, run) for each in partition)
     return next(filter(None, (method.unsupported(layer, dtype, device) for layer in composed)), None)

@@ -127,14 +127,14 @@ def _budget(seconds: float | None) -> float:
 def _measured(bench: Bench, budget_s: float, threads: int) -> Measured:
     """Once per process, so that all that one process does with a problem follows one plan; else as remembered."""
     key = _key(bench, budget_s, threads)
-    known = remembered.recall("plans", key)
+    known = remembered.load("plans", key)
     if known is not None:
         try:
             return _checked(known, bench)
         except (ValueError, TypeError, KeyError) as error:
             remembered.warn("plans", key, f"not a plan: {error}")
     found = plan_by_time(bench, budget_s, fresh_timing)
-    remembered.remember("plans", key, found._asdict())
+    remembered.save("plans", key, found._asdict())
     return found
 
 

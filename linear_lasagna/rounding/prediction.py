@@ -23,10 +23,10 @@ import torch
 
 from linear_lasagna.devices import wide
 from linear_lasagna.formats import SIGNIFICAND_BITS
-from linear_lasagna.groupings import apart
 from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.methods import METHODS
 from linear_lasagna.methods.direct import direct
+from linear_lasagna.partitions import apart
 from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
@@ -90,14 +90,14 @@ def _spread(
     batch, channels, *size = x.shape
     problem = Problem("predicted", batch, channels, tuple(size), tuple(layers))
     check_kernels(problem, kernels, x)
-    if SCHEDULES[schedule].right(problem) != everywhere(problem):
+    if SCHEDULES[schedule].valid_region(problem) != everywhere(problem):
         raise ValueError(f"the schedule {schedule!r} is wrong at the border, where no error can be predicted")
     if SCHEDULES[schedule].plans:
         raise ValueError(f"the schedule {schedule!r} merges what a plan says; predict the error of its runs")
     merges = SCHEDULES[schedule].merges
     SCHEDULES[schedule].layers(problem)
-    (grouping,) = SCHEDULES[schedule].groupings(problem)
-    if merges is None or grouping == apart(problem):
+    (partition,) = SCHEDULES[schedule].partitions(problem)
+    if merges is None or partition == apart(problem):
         return propagate(start, exact, expanded, setting)
     whole, errors = merged_kernel(exact, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
     found = propagate_layer(start, whole, composed_layer(expanded), setting, errors)

@@ -8,20 +8,20 @@ from linear_lasagna.merging.border.plan import plan
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.problems import ExpandedLayer, Problem
 
-Grouping: TypeAlias = tuple[tuple[ExpandedLayer, ...], ...]
+Partition: TypeAlias = tuple[tuple[ExpandedLayer, ...], ...]
 
 
-def apart(problem: Problem) -> Grouping:
+def apart(problem: Problem) -> Partition:
     """Every layer on its own."""
     return tuple((layer,) for layer in problem.expanded)
 
 
-def together(problem: Problem) -> Grouping:
+def together(problem: Problem) -> Partition:
     """All layers merged into one."""
     return (problem.expanded,)
 
 
-def border_exact(problem: Problem) -> tuple[Grouping, ...]:
+def border_exact(problem: Problem) -> tuple[Partition, ...]:
     """What border-exact merging computes: every output by a merged convolution, or the stack where that has to run."""
     found = plan(chained(problem.expanded), problem.in_channels, problem.size)
     return (apart(problem) if found is None else together(problem),)
