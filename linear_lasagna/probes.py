@@ -50,11 +50,6 @@ def run_probes(
     return rows
 
 
-def failed_canaries(rows: Iterable[Row]) -> list[Row]:
-    """The rows whose `ok` is False."""
-    return [row for row in rows if row["ok"] is False]
-
-
 @torch.no_grad()
 def _row(name: str, probe: Probe, method: str, dtype: torch.dtype, device: str) -> Row:
     try:

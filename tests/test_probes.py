@@ -64,7 +64,7 @@ def test_rows_are_plain(rows):
 def test_canaries_and_findings(rows):
     for row in rows:
         assert (row["ok"] is None) == (row["probe"] not in CANARIES), row
-    assert probes.failed_canaries(rows) == []
+    assert all(row["ok"] in (True, None) for row in rows)
 
 
 def test_findings_are_answers(rows):
@@ -95,8 +95,8 @@ def test_quick():
 
 
 def failures(dtype):
-    found = probes.failed_canaries(probes.run_probes(dtypes=[dtype], methods=["direct"]))
-    return {row["probe"] for row in found}
+    rows = probes.run_probes(dtypes=[dtype], methods=["direct"])
+    return {row["probe"] for row in rows if row["ok"] is False}
 
 
 def test_a_method_that_does_not_count(monkeypatch):

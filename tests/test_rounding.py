@@ -17,13 +17,14 @@ from linear_lasagna.merging import merge_stack
 from linear_lasagna.rounding import (
     SIGNIFICAND_BITS,
     accumulator,
-    chain_bound,
     layer_bound,
     merging_bound,
     smallest_subnormal,
     sum_bound,
     unit_roundoff,
 )
+from linear_lasagna.rounding.way_bounds import wide_accumulator_bound
+from linear_lasagna.ways import way_named
 
 NARROW = (torch.float16, torch.bfloat16)
 
@@ -92,11 +93,10 @@ def test_layer_bound_grows(dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_chain_bound_multiplies(dtype):
     """prod(1 + layer bound) - 1, the bias counted as one more product."""
-    layers = [Layer(4, 3, bias=True).expand(2), Layer(4, 1).expand(2)]
-    fan_ins, roundings = (36, 4), (2, 1)
+    problem = Problem("two", 1, 4, (5, 5), (Layer(4, 3, bias=True), Layer(4, 1)))
     exact = (1 + Fraction(layer_bound(37, 2, dtype))) * (1 + Fraction(layer_bound(4, 1, dtype))) - 1
-    assert chain_bound(layers, fan_ins, roundings, dtype) == pytest.approx(float(exact), rel=1e-12)
-    assert chain_bound([], [], [], dtype) == 0.0
+    found = wide_accumulator_bound(problem, way_named("direct"), dtype)
+    assert found == pytest.approx(float(exact), rel=1e-12)
 
 
 def test_merging_bound_counts_every_merge():
@@ -140,8 +140,7 @@ def test_chain_bound_holds_for_every_method(problem, dtype):
         exact = convolve(y, kernels, problem.layers)
         for kernel, layer in zip(kernels, problem.layers, strict=True):
             y = method(y, kernel, layer)
-        roundings = [method.roundings(layer) for layer in problem.expanded]
-        bound = chain_bound(problem.expanded, problem.fan_ins, roundings, dtype)
+        bound = wide_accumulator_bound(problem, way_named(name), dtype)
         limit = bound * exact.to(torch.float64)
         assert_within(exact.error(y), limit, f"METHODS[{name!r}] on {problem!r}, {dtype}, positive, seed {seed}")
         assert exact.error(y).abs().max().item() > 0

@@ -23,7 +23,6 @@ from linear_lasagna.merging import merge_stack
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.rounding import (
     accumulation,
-    chain_bound,
     failure,
     gamma,
     layer_bound,
@@ -80,15 +79,6 @@ def test_narrow_and_wide_sums(dtype):
         assert layer_bound(n, 1, dtype) < narrow / 50
     else:
         assert layer_bound(n, 1, dtype) == narrow
-
-
-@dtypes
-def test_chain_bound_is_a_product(dtype):
-    layers = [Layer(4, 3, bias=bias).expand(2) for bias in (False, True)]
-    for sums in (None, dtype):
-        factors = [1 + layer_bound(fan_in, times, dtype, sums) for fan_in, times in ((9, 1), (37, 2))]
-        expected = math.prod(map(Fraction, factors)) - 1
-        assert chain_bound(layers, (9, 36), (1, 2), dtype, sums) == pytest.approx(float(expected), rel=1e-9)
 
 
 # Orders

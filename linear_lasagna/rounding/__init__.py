@@ -14,7 +14,6 @@ from linear_lasagna.formats import (
 )
 from linear_lasagna.rounding.accumulation import accumulation
 from linear_lasagna.rounding.bounds import (
-    chain_bound,
     failure,
     gamma,
     layer_bound,
@@ -37,7 +36,6 @@ __all__ = [
     "probabilistic_sum_bound",
     "failure",
     "layer_bound",
-    "chain_bound",
     "merging_bound",
     "predict_error",
     "predict_error_range",

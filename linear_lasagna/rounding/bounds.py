@@ -70,27 +70,12 @@ def layer_bound(fan_in: int, roundings: int, dtype: torch.dtype, sums: torch.dty
     return math.expm1(roundings * math.log1p(unit_roundoff(dtype)) + math.log1p(sum_bound(fan_in, wide)))
 
 
-def chain_bound(
-    layers: Sequence[ExpandedLayer],
-    fan_ins: Sequence[int],
-    roundings: Sequence[int],
-    dtype: torch.dtype,
-    sums: torch.dtype | None = None,
-) -> float:
-    """prod(1 + layer bound) - 1: a bound on a stack's relative error where all numbers have one sign.
-
-    For other signs it bounds |computed - exact| / (|W_L| * ... * |W_1| * |x|) in the same way; `metrics.magnitudes`
-    gives the denominator. sums: as in `layer_bound`. The layers' factors multiply as those of a product of perturbed
-    matrices do: Higham, Accuracy and Stability of Numerical Algorithms, chapter 3.
-    """
-    return chained(
-        layer_bound(fan_in + layer.bias, times, dtype, sums)
-        for layer, fan_in, times in zip(layers, fan_ins, roundings, strict=True)
-    )
-
-
 def chained(bounds: Iterable[float]) -> float:
-    """prod(1 + bound) - 1: the relative bound of what is done in turn; inf where one is."""
+    """prod(1 + bound) - 1: the relative bound of what is done in turn; inf where one is.
+
+    The factors of layers multiply as those of a product of perturbed matrices do, and bound a stack's error relative to
+    |W_L| * ... * |W_1| * |x| (`metrics.magnitudes`): Higham, Accuracy and Stability of Numerical Algorithms, chapter 3.
+    """
     return math.expm1(sum(map(math.log1p, bounds)))
 
 
