@@ -10,7 +10,7 @@ from strategies import SEEDS, integers
 from torch import nn
 
 from linear_lasagna import Kernel, Layer
-from linear_lasagna.models.algebra import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
+from linear_lasagna.models.reparameterization import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
 
 CONVOLUTIONS = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
 

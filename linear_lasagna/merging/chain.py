@@ -23,7 +23,7 @@ class Link(NamedTuple):
         """Output size per axis; below 1 where impossible."""
         layer = self.layer
         axes = zip(size, layer.padding, self.after, layer.effective_kernel_size, layer.stride, strict=True)
-        return tuple((n + before + after - reach) // s + 1 for n, before, after, reach, s in axes)
+        return tuple((n + before + after - span) // s + 1 for n, before, after, span, s in axes)
 
     def followed_by(self, other: Link) -> Link:
         """The link of both, merged, with the sum of their paddings."""
@@ -72,8 +72,8 @@ def border_changes(before: Link, link: Link) -> str | None:
         layer.stride,
         strict=True,
     )
-    for here, there, zeros_before, zeros_after, reach, stride in axes:
-        if (here and zeros_before < reach - stride) or (there and zeros_after < reach - 1):
+    for here, there, zeros_before, zeros_after, span, stride in axes:
+        if (here and zeros_before < span - stride) or (there and zeros_after < span - 1):
             return "zero padding between layers changes the border; merge unpadded or fully padded layers"
     if link.pads and layer.bias:
         return "a bias between fully padded layers changes the border; merge unpadded layers, or without bias"

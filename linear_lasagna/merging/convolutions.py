@@ -134,6 +134,6 @@ def _padding_for(link: Link) -> tuple[int, ...] | str | None:
     layer = link.layer
     if layer.padding == link.after:
         return layer.padding
-    halves = tuple((reach - 1) // 2 for reach in layer.effective_kernel_size)
-    rest = tuple(reach - 1 - half for reach, half in zip(layer.effective_kernel_size, halves, strict=True))
+    halves = tuple((span - 1) // 2 for span in layer.effective_kernel_size)
+    rest = tuple(span - 1 - half for span, half in zip(layer.effective_kernel_size, halves, strict=True))
     return "same" if (layer.padding, link.after, set(layer.stride)) == (halves, rest, {1}) else None

@@ -75,13 +75,13 @@ class Pair:
         """The layer that the two merge into, with the sum of their paddings."""
         early, late = self.first, self.second
         gaps = [math.gcd(*steps) or 1 for steps in self._steps]
-        reaches = (
+        spans = (
             a + s * (b - 1)
             for a, s, b in zip(early.effective_kernel_size, early.stride, late.effective_kernel_size, strict=True)
         )
         return Layer(
             late.out_channels,
-            tuple((reach - 1) // gap + 1 for reach, gap in zip(reaches, gaps, strict=True)),
+            tuple((span - 1) // gap + 1 for span, gap in zip(spans, gaps, strict=True)),
             stride=tuple(a * b for a, b in zip(early.stride, late.stride, strict=True)),
             padding=tuple(a + s * b for a, s, b in zip(early.padding, early.stride, late.padding, strict=True)),
             dilation=tuple(gaps),

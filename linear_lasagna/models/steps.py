@@ -11,8 +11,8 @@ from torch import fx, nn
 
 from linear_lasagna.devices import device_named, wide
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
-from linear_lasagna.models.algebra import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
-from linear_lasagna.models.values import Value
+from linear_lasagna.models.reparameterization import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
+from linear_lasagna.models.tracing import Value
 from linear_lasagna.modules import Convolution, kernel_of
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 

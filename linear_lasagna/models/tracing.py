@@ -7,7 +7,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import fx, nn
@@ -17,11 +17,22 @@ from linear_lasagna.merging.plain import not_plain
 from linear_lasagna.models.comparing import difference, leaves
 from linear_lasagna.models.operators import CONVOLUTIONS, NORMALISATIONS
 from linear_lasagna.models.refusing import check
-from linear_lasagna.models.values import Value
 
 LIBRARIES = {Path(torch.__file__).parent, Path(__file__).parents[1]}
 STANDARD = Path(copy.__file__).parent
 OTHERWISE = "the model computes something else as a torch.fx graph"
+
+
+class Value(NamedTuple):
+    """What is known of a node's value, a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
 
 def traced(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:

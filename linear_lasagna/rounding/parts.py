@@ -49,7 +49,7 @@ def unpadded(layer: ExpandedLayer, size: tuple[int, ...]) -> torch.Tensor:
     """Which outputs see no padding: bool, (*output_size)."""
     found = torch.ones((), dtype=torch.bool)
     axes = zip(layer.output_size(size), layer.stride, layer.padding, layer.effective_kernel_size, size, strict=True)
-    for outputs, stride, padding, reach, length in axes:
+    for outputs, stride, padding, span, length in axes:
         start = torch.arange(outputs) * stride - padding
-        found = found.unsqueeze(-1) & (start >= 0) & (start + reach <= length)
+        found = found.unsqueeze(-1) & (start >= 0) & (start + span <= length)
     return found

@@ -56,10 +56,10 @@ def shapes(chain: Chain, in_channels: int) -> tuple[Shape, ...]:
     if math.prod(merged.layer.stride) > MOST_ALIGNMENTS:
         return ()
     axes = []
-    for reach, before, after, stride in zip(
+    for span, before, after, stride in zip(
         merged.layer.effective_kernel_size, merged.layer.padding, merged.after, merged.layer.stride, strict=True
     ):
-        large = 4 * (reach + before + after)
+        large = 4 * (span + before + after)
         axes.append(range(large, large + stride))
     plans = (_plan(chain, in_channels, size) for size in itertools.product(*axes))
     return tuple(dict.fromkeys(block.shape for found in plans if found is not None for block in found.blocks))

@@ -62,8 +62,8 @@ def interior(chain: Sequence[Link], size: tuple[int, ...]) -> Box | None:
             rest = joined(chain[index:]).layer
             axes = zip(box, sizes[index], rest.padding, rest.effective_kernel_size, rest.stride, strict=True)
             box = [
-                (max(start, -(-padding // stride)), min(stop, (length + padding - reach) // stride + 1))
-                for (start, stop), length, padding, reach, stride in axes
+                (max(start, -(-padding // stride)), min(stop, (length + padding - span) // stride + 1))
+                for (start, stop), length, padding, span, stride in axes
             ]
     return tuple(box) if all(start < stop for start, stop in box) else None
 
