@@ -50,10 +50,10 @@ def crop(layer: ExpandedLayer, size: tuple[int, ...], box: Box) -> Crop:
 
 def crops(layers: Sequence[ExpandedLayer], size: tuple[int, ...], box: Box) -> tuple[Crop, ...]:
     """One crop per layer, in order, for `box` of the last layer's output. size: the first layer's input's."""
-    sizes, found = [size], []
+    sizes, parts = [size], []
     for layer in layers[:-1]:
         sizes.append(layer.output_size(sizes[-1]))
     for layer, size in zip(reversed(layers), reversed(sizes), strict=True):
-        found.append(crop(layer, size, box))
-        box = found[-1].box
-    return tuple(reversed(found))
+        parts.append(crop(layer, size, box))
+        box = parts[-1].box
+    return tuple(reversed(parts))

@@ -23,5 +23,5 @@ def together(problem: Problem) -> Partition:
 
 def border_exact(problem: Problem) -> tuple[Partition, ...]:
     """What border-exact merging computes: every output by a merged convolution, or the stack where that has to run."""
-    found = plan(chained(problem.expanded), problem.in_channels, problem.size)
-    return (apart(problem) if found is None else together(problem),)
+    border_plan = plan(chained(problem.expanded), problem.in_channels, problem.size)
+    return (apart(problem) if border_plan is None else together(problem),)

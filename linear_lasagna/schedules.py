@@ -65,8 +65,8 @@ def merged_summed(problem: Problem, kernels: Sequence[Kernel], method: Method) -
 def planned(cost: Cost, problem: Problem, kernels: Sequence[Kernel], method: Method) -> Call:
     """The runs that the planner chose for the kernels' device and dtype, merged in float64 beforehand."""
     weight = kernels[0].weight
-    found = plan(problem, str(weight.device), weight.dtype, cost, method.name)
-    return prepare_runs(problem, kernels, found.runs, method)
+    chosen = plan(problem, str(weight.device), weight.dtype, cost, method.name)
+    return prepare_runs(problem, kernels, chosen.runs, method)
 
 
 def _kept(problem: Problem) -> str | None:

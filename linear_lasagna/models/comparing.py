@@ -17,25 +17,25 @@ PLAIN = (bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.d
 
 def leaves(value: Any) -> list[Any]:
     """What is in it, in order, but for None. Dataclasses are opened whether PyTorch knows them or not."""
-    found: list[Any] = []
+    actual: list[Any] = []
     for leaf in pytree.tree_leaves(value, is_leaf=_is_record):
         if _is_record(leaf):
-            found += leaves([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
+            actual += leaves([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
         elif leaf is not None:
-            found.append(leaf)
-    return found
+            actual.append(leaf)
+    return actual
 
 
 def _is_record(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def difference(found: Any, expected: Any) -> str | None:
+def difference(actual: Any, expected: Any) -> str | None:
     """How two results differ by more than rounding, which a library may do otherwise on a second call, or None.
 
     Raises ValueError where nothing can be compared: where no tensor of the expected result has a finite number but 0.
     """
-    ours, theirs = leaves(found), leaves(expected)
+    ours, theirs = leaves(actual), leaves(expected)
     if not any(isinstance(leaf, torch.Tensor) and bool((leaf.isfinite() & (leaf != 0)).any()) for leaf in theirs):
         raise ValueError(
             "on example_input the model gives no tensor with a finite number but 0: nothing can be compared"
@@ -45,31 +45,31 @@ def difference(found: Any, expected: Any) -> str | None:
     return next(filter(None, map(_leaf_difference, ours, theirs)), None)
 
 
-def _leaf_difference(found: Any, expected: Any) -> str | None:
+def _leaf_difference(actual: Any, expected: Any) -> str | None:
     if not isinstance(expected, torch.Tensor):
-        same = not isinstance(expected, PLAIN) or found == expected or (found != found and expected != expected)
-        return None if same else f"it gives {found!r} instead of {expected!r}"
-    if not isinstance(found, torch.Tensor):
-        return f"it gives a {type(found).__name__} instead of a tensor"
-    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
-        return f"it gives {_kind(found)} instead of {_kind(expected)}"
-    return None if _equal(found, expected) else "its numbers differ"
+        same = not isinstance(expected, PLAIN) or actual == expected or (actual != actual and expected != expected)
+        return None if same else f"it gives {actual!r} instead of {expected!r}"
+    if not isinstance(actual, torch.Tensor):
+        return f"it gives a {type(actual).__name__} instead of a tensor"
+    if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
+        return f"it gives {_kind(actual)} instead of {_kind(expected)}"
+    return None if _equal(actual, expected) else "its numbers differ"
 
 
 def _kind(tensor: torch.Tensor) -> str:
     return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _equal(found: torch.Tensor, expected: torch.Tensor) -> bool:
+def _equal(actual: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether integers are equal, and numbers but for rounding; infinities and NaN have to be in the same places."""
-    if found.is_complex():
-        found, expected = torch.view_as_real(found), torch.view_as_real(expected)
-    if found.dtype not in SIGNIFICAND_BITS:
-        return torch.equal(found, expected)
+    if actual.is_complex():
+        actual, expected = torch.view_as_real(actual), torch.view_as_real(expected)
+    if actual.dtype not in SIGNIFICAND_BITS:
+        return torch.equal(actual, expected)
     finite = expected.isfinite()
-    if not torch.equal(finite, found.isfinite()):
+    if not torch.equal(finite, actual.isfinite()):
         return False
-    if not torch.allclose(found[~finite], expected[~finite], equal_nan=True):
+    if not torch.allclose(actual[~finite], expected[~finite], equal_nan=True):
         return False
-    ours, theirs = wide(found[finite]), wide(expected[finite])
+    ours, theirs = wide(actual[finite]), wide(expected[finite])
     return relative_l2(ours - theirs, theirs) <= unit_roundoff(expected.dtype) ** 0.5

@@ -52,12 +52,12 @@ def _accumulation(
     device: str,
     conditions: tuple[object, ...],
 ) -> Accumulation:
-    found = None
+    how = None
     for part in asked_shapes(layer, shape, dtype):
-        found = _asked(method, layer, part, dtype, device, conditions) or found
-        if found is not None and (part == shape or _holds(found, method, layer, shape, dtype, device)):
+        how = _asked(method, layer, part, dtype, device, conditions) or how
+        if how is not None and (part == shape or _holds(how, method, layer, shape, dtype, device)):
             break
-    return found or Accumulation(None, SIGNIFICAND_BITS[accumulator(dtype)])
+    return how or Accumulation(None, SIGNIFICAND_BITS[accumulator(dtype)])
 
 
 @lru_cache(maxsize=1024)
@@ -74,11 +74,11 @@ def _asked(
 
 
 def _holds(
-    found: Accumulation, method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype, device: str
+    how: Accumulation, method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype, device: str
 ) -> bool:
     """Whether the whole image answers as the part did."""
     probe = probe_of(method, layer, shape, dtype, device)
-    return probe is not None and fits(probe, found)
+    return probe is not None and fits(probe, how)
 
 
 def assumed(method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torch.dtype, order: Order) -> Accumulation:

@@ -31,7 +31,7 @@ class AdderProbe:
 
     def measure(self, questions: Sequence[dict[int, float]], units: range = range(0)) -> list[float]:
         """The sums, in units, of terms given by number; of the others those in `units` are units, the rest zero."""
-        unit, found = UNITS[self.dtype], []
+        unit, sums = UNITS[self.dtype], []
         for start in range(0, len(questions), self.rows):
             part = questions[start : start + self.rows]
             table = torch.zeros(len(part), self.n, dtype=torch.float64)
@@ -40,8 +40,8 @@ class AdderProbe:
             if given:
                 rows, numbers, values = (list(column) for column in zip(*given, strict=True))
                 table[rows, numbers] = torch.tensor(values, dtype=torch.float64)
-            found += (self.adder(table, 1.0) / unit).tolist()
-        return found
+            sums += (self.adder(table, 1.0) / unit).tolist()
+        return sums
 
     def lost(self, questions: Sequence[dict[int, float]]) -> list[int]:
         """How many of n units do not survive, for each question; -1 where a sum is not finite.
@@ -50,8 +50,8 @@ class AdderProbe:
         """
         kept, step = [0.0] * len(questions), 2 ** SIGNIFICAND_BITS[self.dtype]
         for start in range(0, self.n, step):
-            found = self.measure(questions, range(start, min(start + step, self.n)))
-            kept = [a + b for a, b in zip(kept, found, strict=True)]
+            sums = self.measure(questions, range(start, min(start + step, self.n)))
+            kept = [a + b for a, b in zip(kept, sums, strict=True)]
         return [self.n - round(count) if math.isfinite(count) else -1 for count in kept]
 
     def subtree_sizes(self, i: int, others: Sequence[int]) -> list[int]:

@@ -34,11 +34,11 @@ def merged_kernel(
     if merge_dtype is not setting.dtype:  # the suite merges in float64 else, next to which its errors are none
         merged = summed_kernel(kernels, layers, merge_dtype)
         bias = None if merged.bias is None else _rounded(exactly(merged.bias), setting.dtype)
-        found = Numbers(_rounded(exactly(merged.weight), setting.dtype), bias)
+        numbers = Numbers(_rounded(exactly(merged.weight), setting.dtype), bias)
     else:
         order = merge_order(tuple(layers), kernels[0].weight.shape[1] * layers[0].groups)
-        found = _merge(order, kernels, layers, replace(setting, method="direct"))
-    values, mean, variance = (Kernel(*part) for part in zip(found.weight, found.bias or (None,) * 3, strict=True))
+        numbers = _merge(order, kernels, layers, replace(setting, method="direct"))
+    values, mean, variance = (Kernel(*part) for part in zip(numbers.weight, numbers.bias or (None,) * 3, strict=True))
     return values, KernelErrors(mean, variance)
 
 
@@ -69,8 +69,8 @@ def merged_weight(both: Pair, first: Numbers, second: Numbers, merging: Setting)
     image = ErrorMoments(*(both.image(part) for part in first.weight))
     values, *errors = (Kernel(both.kernel(part)) for part in second.weight)
     inexact = any(bool(error.weight.any()) for error in errors)
-    found = propagate_layer(image, values, both.layer, merging, KernelErrors(*errors) if inexact else None)
-    return ErrorMoments(*(both.weight(part) for part in found))
+    moments = propagate_layer(image, values, both.layer, merging, KernelErrors(*errors) if inexact else None)
+    return ErrorMoments(*(both.weight(part) for part in moments))
 
 
 def merged_bias(both: Pair, first: Numbers, second: Numbers, merge_dtype: torch.dtype) -> ErrorMoments | None:

@@ -47,9 +47,9 @@ def part_of(layer: ExpandedLayer, shape: tuple[int, ...], most: int) -> tuple[in
 
 def unpadded(layer: ExpandedLayer, size: tuple[int, ...]) -> torch.Tensor:
     """Which outputs see no padding: bool, (*output_size)."""
-    found = torch.ones((), dtype=torch.bool)
+    inside = torch.ones((), dtype=torch.bool)
     axes = zip(layer.output_size(size), layer.stride, layer.padding, layer.effective_kernel_size, size, strict=True)
     for outputs, stride, padding, span, length in axes:
         start = torch.arange(outputs) * stride - padding
-        found = found.unsqueeze(-1) & (start >= 0) & (start + span <= length)
-    return found
+        inside = inside.unsqueeze(-1) & (start >= 0) & (start + span <= length)
+    return inside

@@ -71,8 +71,8 @@ def predict_error_range(
     """
     setting = Setting(x.dtype, str(x.device), method)
     ends = [replace(setting, unknown=order) for order in ORDERS.values()]
-    found = [_spread(x, kernels, layers, end, schedule).relative_l2() for end in ends]
-    return min(found), max(found)
+    errors = [_spread(x, kernels, layers, end, schedule).relative_l2() for end in ends]
+    return min(errors), max(errors)
 
 
 @torch.no_grad()
@@ -100,8 +100,10 @@ def _spread(
     if merges is None or partition == apart(problem):
         return propagate(start, exact, expanded, setting)
     whole, errors = merged_kernel(exact, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
-    found = propagate_layer(start, whole, composed_layer(expanded), setting, errors)
-    return found if inside(problem) == everywhere(problem) else found._replace(value=_in_turn(start, exact, expanded))
+    moments = propagate_layer(start, whole, composed_layer(expanded), setting, errors)
+    if inside(problem) == everywhere(problem):
+        return moments
+    return moments._replace(value=_in_turn(start, exact, expanded))
 
 
 def _in_turn(x: ErrorMoments, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer]) -> torch.Tensor:

@@ -25,12 +25,12 @@ def reveal(n: int, sizes: Sizes) -> SummationTree | None:
     short, as in a sum from the far end, the last term's is tried.
     """
     first, others = 0, list(range(1, n))
-    found = sizes(first, others)
-    if len(set(found)) < SHORT:
+    measured = sizes(first, others)
+    if len(set(measured)) < SHORT:
         first, others = n - 1, list(range(n - 2, -1, -1))
-        found = sizes(first, others)
+        measured = sizes(first, others)
     try:
-        order = _path(first, others, found, sizes)
+        order = _path(first, others, measured, sizes)
     except (_NoTreeError, RecursionError):
         return None
     return order if isinstance(order, SummationTree) else SummationTree((order,))
@@ -40,14 +40,14 @@ class _NoTreeError(Exception):
     """The sizes fit no tree."""
 
 
-def _path(first: int, others: Sequence[int], found: Sequence[int], sizes: Sizes) -> Term:
+def _path(first: int, others: Sequence[int], measured: Sequence[int], sizes: Sizes) -> Term:
     """The subtree of all these terms, put together along the path from the first one to its root.
 
     The least subtrees with the first term and each of the others lie inside each other; where one is larger than
     the one before, the terms that it has more are what is added there.
     """
     groups: dict[int, list[int]] = {}
-    for other, size in zip(others, found, strict=True):
+    for other, size in zip(others, measured, strict=True):
         groups.setdefault(size, []).append(other)
     length = 1
     terms: list[Term] = [first]
@@ -68,11 +68,11 @@ def _path(first: int, others: Sequence[int], found: Sequence[int], sizes: Sizes)
 
 def _subtrees(group: list[int], size: int, sizes: Sizes) -> list[Term]:
     """What is added where a subtree reaches this size: one term or sum; several where they are added at once."""
-    found: list[Term] = []
+    terms: list[Term] = []
     while group:
         first, *others = group
         inner = sizes(first, others) if others else []
         mine = [(other, s) for other, s in zip(others, inner, strict=True) if s != size]
-        found.append(_path(first, [m for m, _ in mine], [s for _, s in mine], sizes))
+        terms.append(_path(first, [m for m, _ in mine], [s for _, s in mine], sizes))
         group = [other for other, s in zip(others, inner, strict=True) if s == size]
-    return found
+    return terms

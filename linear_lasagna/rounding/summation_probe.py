@@ -50,8 +50,8 @@ def running_bits(probe: AdderProbe, order: SummationTree) -> int:
     a, b, c = _handy(order)[:3]
     unit = UNITS[probe.dtype]
     widths = [w for w in range(2, WIDEST) if 2.0**w * unit <= HUGE[probe.dtype]]
-    found = probe.measure([{a: 2.0**w * unit, b: unit, c: -(2.0**w) * unit} for w in widths])
-    return next((w for w, kept in zip(widths, found, strict=True) if kept != 1), WIDEST)
+    sums = probe.measure([{a: 2.0**w * unit, b: unit, c: -(2.0**w) * unit} for w in widths])
+    return next((w for w, kept in zip(widths, sums, strict=True) if kept != 1), WIDEST)
 
 
 def _handy(order: SummationTree) -> list[int]:
@@ -69,8 +69,8 @@ def stored_after(probe: AdderProbe, order: SummationTree) -> tuple[int, ...]:
     high = 2.0 ** SIGNIFICAND_BITS[probe.dtype] * unit
     numbers = [next(term.numbers()) if isinstance(term, SummationTree) else term for term in order.terms]
     places = range(1, len(numbers) - 1)
-    found = probe.measure([{numbers[0]: high, numbers[r]: unit, numbers[r + 1]: -high} for r in places])
-    return tuple(r for r, kept in zip(places, found, strict=True) if kept != 1)
+    sums = probe.measure([{numbers[0]: high, numbers[r]: unit, numbers[r + 1]: -high} for r in places])
+    return tuple(r for r, kept in zip(places, sums, strict=True) if kept != 1)
 
 
 def multiplies_fused(probe: AdderProbe, order: SummationTree) -> bool:

@@ -91,22 +91,22 @@ def error_bound(
     stacks = way.computed(problem, x.dtype, device)
     merging = _merge_dtype(way, x.dtype)
     lost = [
-        absolute(x, kernels, _steps(found, merging, x.dtype, sums.bound), sums.dtype, merging, flushed)
-        for found in stacks
+        absolute(x, kernels, _steps(stack, merging, x.dtype, sums.bound), sums.dtype, merging, flushed)
+        for stack in stacks
     ]
     return (relative * size + torch.stack(lost).amax(0)) * SLACK
 
 
 def confidence(problem: Problem, way: Way, dtype: torch.dtype) -> float:
     """The least lam at which the failure probabilities of all outputs of all layers add up to `DOUBT`."""
-    products = max(_products(problem, found) for found in way.computed(problem, dtype))
+    products = max(_products(problem, stack) for stack in way.computed(problem, dtype))
     return math.sqrt(2 * math.log(2 * products / DOUBT)) / (1 - unit_roundoff(accumulator(dtype)))
 
 
-def _products(problem: Problem, found: Sequence[Computed]) -> int:
+def _products(problem: Problem, stack: Sequence[Computed]) -> int:
     """Products, biases included, of all sums."""
     size, products = tuple(problem.size), 0
-    for each in found:
+    for each in stack:
         size = each.layer.output_size(size)
         products += problem.batch * each.layer.out_channels * math.prod(size) * (each.fan_in + each.layer.bias)
     return products
@@ -121,18 +121,18 @@ def _bound(
 ) -> float:
     """The largest bound of the stacks that the way's outputs come from."""
     stacks, per_layer = way.computed(problem, dtype, device), believed(problem, way, dtype).bound
-    steps = (_steps(found, _merge_dtype(way, dtype), dtype, per_layer) for found in stacks)
-    return max(chained(part for step in found for part in (step.sums, step.kernel)) for found in steps)
+    steps = (_steps(stack, _merge_dtype(way, dtype), dtype, per_layer) for stack in stacks)
+    return max(chained(part for step in stack for part in (step.sums, step.kernel)) for stack in steps)
 
 
 def _merge_dtype(way: Way, dtype: torch.dtype) -> torch.dtype:
     return dtype if way.schedule.merges == "working" else torch.float64
 
 
-def _steps(found: Sequence[Computed], merging: torch.dtype, dtype: torch.dtype, per_layer: PerLayer) -> list[Step]:
+def _steps(stack: Sequence[Computed], merging: torch.dtype, dtype: torch.dtype, per_layer: PerLayer) -> list[Step]:
     return [
         Step(each, per_layer(each.fan_in + each.layer.bias, each.roundings), _kernel_bound(each, merging, dtype))
-        for each in found
+        for each in stack
     ]
 
 

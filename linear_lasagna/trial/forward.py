@@ -71,8 +71,8 @@ def _plan(bench: Bench) -> None:
         if way.schedule.plans is not None:
             bench.stage(f"planning {name}", name)
             with failing(cell):
-                found = plan(trial.problem, trial.device, bench.dtype, way.schedule.plans, way.method)
-                cell.runs = [list(run) for run in found.runs]
+                chosen = plan(trial.problem, trial.device, bench.dtype, way.schedule.plans, way.method)
+                cell.runs = [list(run) for run in chosen.runs]
 
 
 def _check_integers(bench: Bench) -> None:
@@ -111,8 +111,8 @@ def _check_bounds(bench: Bench, draw: Draw, bound: Callable[..., Bound], where: 
         with failing(*cells):
             sitting = bench.sitting(way, draw)
             (y,) = sitting.ask([bench.form])
-            found = reference.claimed(problem, way)
-            bench.bound(bound, cells[0], way).check(found.errors(y), found.magnitudes, where)
+            tile = reference.claimed(problem, way)
+            bench.bound(bound, cells[0], way).check(tile.errors(y), tile.magnitudes, where)
             sitting.settle()
 
 
@@ -152,10 +152,10 @@ class ForwardGate:
         tile = self.tile.claimed(bench.trial.problem, way)
         errors = tile.errors(y)
         bench.bound(dense_bound, cell, way).check(errors, tile.magnitudes, "the timed numbers, after timing,")
-        found = measures(errors, tile.values, bench.dtype)
-        if not all(map(math.isfinite, found.values())):
+        sizes = measures(errors, tile.values, bench.dtype)
+        if not all(map(math.isfinite, sizes.values())):
             raise ArithmeticError("the exact result is zero: there is no relative error")
-        cell.measures = found
+        cell.measures = sizes
 
 
 FORWARD = Workload(way_named, _unsupported, check, ForwardGate)

@@ -64,9 +64,9 @@ def _applied(bench: Bench, sitting: Sitting, x: torch.Tensor) -> torch.Tensor:
     forms = [Form("merged kernel", shape, bench.dtype, bench.form.device) for shape in shapes[: 1 + layer.bias]]
 
     def numbers(call: Thunk) -> list[torch.Tensor]:
-        kernel, found = call()
-        if found != layer:
-            raise ArithmeticError(f"merges into {found} instead of {layer}")
+        kernel, merged = call()
+        if merged != layer:
+            raise ArithmeticError(f"merges into {merged} instead of {layer}")
         return [number for number in kernel if number is not None]
 
     home = at_home((x, (Kernel(*sitting.ask(forms, numbers)),)))

@@ -81,9 +81,9 @@ class _Case:
     def numbers(self) -> tuple[torch.Tensor, ...]:
         return (*flat(self.draw), self.upstream)
 
-    def check(self, found: Sequence[torch.Tensor], bound: float) -> None:
+    def check(self, gradients: Sequence[torch.Tensor], bound: float) -> None:
         """Raise ArithmeticError where a gradient misses the bound on its error relative to its magnitude."""
-        for gradient, right, size in zip(found, self.exact, self.magnitudes, strict=True):
+        for gradient, right, size in zip(gradients, self.exact, self.magnitudes, strict=True):
             error = (gradient.to(right.device).double() - right).abs()
             if not bool((error <= bound * size).all()):
                 worst = float((error / size).nan_to_num(nan=math.inf).max())

@@ -41,10 +41,10 @@ class Bench:
 
     def distinct(self) -> list[tuple[str, list[Cell], Way]]:
         """The live ways, each once with all its cells: before timing the control is the baseline itself."""
-        found: dict[Way, tuple[str, list[Cell]]] = {}
+        cells_of: dict[Way, tuple[str, list[Cell]]] = {}
         for name, cell, way in self.live():
-            found.setdefault(way, (name, []))[1].append(cell)
-        return [(name, cells, way) for way, (name, cells) in found.items()]
+            cells_of.setdefault(way, (name, []))[1].append(cell)
+        return [(name, cells, way) for way, (name, cells) in cells_of.items()]
 
     def draw(self, offset: int = 0, signs: Signs = "random") -> Draw:
         trial = self.trial

@@ -48,18 +48,17 @@ def border_exact(
     if reason is not None:
         raise ValueError(reason)
     chosen, chain = METHODS[method], chained(layers)
-    found = plan(chain, kernels[0].weight.shape[1] * layers[0].groups, size)
-    if found is None:
+    border_plan = plan(chain, kernels[0].weight.shape[1] * layers[0].groups, size)
+    if border_plan is None:
         calls = [chosen.build(kernel, layer) for kernel, layer in zip(kernels, layers, strict=True)]
         return lambda x: in_turn(x, calls)
-    inner = chosen.build(finite(summed_kernel(kernels, layers, merge_dtype)), found.inner)
-    around = [
-        finite(each) for each in block_kernels(kernels, chain, [block.shape for block in found.blocks], merge_dtype)
-    ]
+    inner = chosen.build(finite(summed_kernel(kernels, layers, merge_dtype)), border_plan.inner)
+    shapes = [block.shape for block in border_plan.blocks]
+    around = [finite(each) for each in block_kernels(kernels, chain, shapes, merge_dtype)]
 
     def call(x: torch.Tensor) -> torch.Tensor:
         if x.shape[-len(size) :] != size:
             raise ValueError(f"x must be (batch, in, {', '.join(map(str, size))}), not {tuple(x.shape)}")
-        return compute(x, found, inner, around)
+        return compute(x, border_plan, inner, around)
 
     return call

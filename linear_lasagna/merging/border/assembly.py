@@ -14,21 +14,21 @@ from linear_lasagna.methods import Call
 from linear_lasagna.problems import Kernel
 
 
-def compute(x: torch.Tensor, found: BorderPlan, inner: Call, border: Sequence[Kernel]) -> torch.Tensor:
+def compute(x: torch.Tensor, border_plan: BorderPlan, inner: Call, border: Sequence[Kernel]) -> torch.Tensor:
     """All outputs for x ([batch,] channels, *size).
 
-    inner: the convolution of `found.inner`; border: the kernels of `found.blocks`.
+    inner: the convolution of `border_plan.inner`; border: the kernels of `border_plan.blocks`.
     """
-    if x.ndim == len(found.inner.padding) + 1:
-        return compute(x[None], found, inner, border)[0]
-    y = inner(take(x, found.receptive_field, found.inner.padding))
-    write_blocks(y, x, found, border)
+    if x.ndim == len(border_plan.inner.padding) + 1:
+        return compute(x[None], border_plan, inner, border)[0]
+    y = inner(take(x, border_plan.receptive_field, border_plan.inner.padding))
+    write_blocks(y, x, border_plan, border)
     return y
 
 
-def write_blocks(y: torch.Tensor, x: torch.Tensor, found: BorderPlan, border: Sequence[Kernel]) -> None:
+def write_blocks(y: torch.Tensor, x: torch.Tensor, border_plan: BorderPlan, border: Sequence[Kernel]) -> None:
     """Compute the blocks for x (batch, channels, *size) into their places in y."""
-    for block, layout, kernel in zip(found.blocks, found.layouts, border, strict=True):
+    for block, layout, kernel in zip(border_plan.blocks, border_plan.layouts, border, strict=True):
         within(y, block.box).copy_(product(take(x, block.receptive_field), kernel, layout))
 
 

@@ -77,10 +77,10 @@ def block_kernels(
 
 def run_kernels(kernels: Sequence[Kernel], partition: Sequence[Chain], merge_dtype: torch.dtype) -> list[Kernel]:
     """One kernel per run; a run of one layer keeps its own."""
-    found, start = [], 0
+    merged, start = [], 0
     for run in partition:
         part = kernels[start : start + len(run)]
         layers = [link.layer for link in run]
-        found.append(part[0] if len(run) == 1 else summed_kernel(part, layers, merge_dtype))
+        merged.append(part[0] if len(run) == 1 else summed_kernel(part, layers, merge_dtype))
         start += len(run)
-    return found
+    return merged

@@ -62,12 +62,12 @@ class BorderExact(nn.Module):
         rank = len(self.chain[0].after)
         size = tuple(operator.index(n) for n in x.shape[-rank:])
         batch = operator.index(x.shape[0]) if x.ndim == rank + 2 else 1
-        found = self._decide(self._decided, size, batch)
-        if found is None:
+        border_plan = self._decide(self._decided, size, batch)
+        if border_plan is None:
             return in_turn(x, list(self.layers))
-        inner = METHODS["direct"].prepare_expanded(_kernel_of(self.merged), found.inner)
-        border = [_kernel_of(self.border[self._index[block.shape]]) for block in found.blocks]
-        y = compute(x, found, inner, border)
+        inner = METHODS["direct"].prepare_expanded(_kernel_of(self.merged), border_plan.inner)
+        border = [_kernel_of(self.border[self._index[block.shape]]) for block in border_plan.blocks]
+        y = compute(x, border_plan, inner, border)
         return y if self.scale is None else y * self.scale
 
     def calibrate(self) -> bool:
@@ -77,9 +77,9 @@ class BorderExact(nn.Module):
         """
         place = (self.merged.weight.dtype, str(self.merged.weight.device))
         for images in BATCHES:
-            found = calibration.costs(self.chain, self.in_channels, *place, images)
-            if found is not None:
-                self._costs[(*place, images)] = found
+            costs = calibration.costs(self.chain, self.in_channels, *place, images)
+            if costs is not None:
+                self._costs[(*place, images)] = costs
         self._decided += f" {place}: {[self._costs.get((*place, images)) for images in BATCHES]}"
         self._plans.clear()
         return all((*place, images) in self._costs for images in BATCHES)
@@ -93,10 +93,11 @@ class BorderExact(nn.Module):
         return self._plans[key]
 
     def _planned(self, size: tuple[int, ...], batch: int, known: Costs | None) -> BorderPlan | None:
-        found = plan(self.chain, self.in_channels, size)
-        if found is None or batch >= self._settled.get(size, math.inf):
-            return found
-        return found if known and known.merging_pays(self.chain, self.in_channels, found, size, batch) else None
+        border_plan = plan(self.chain, self.in_channels, size)
+        if border_plan is None or batch >= self._settled.get(size, math.inf):
+            return border_plan
+        pays = known is not None and known.merging_pays(self.chain, self.in_channels, border_plan, size, batch)
+        return border_plan if pays else None
 
     def settle(self, size: tuple[int, ...], batch: int = 1) -> bool:
         """Compute so many images of this size, or more, with the merged kernels, whatever the calibration says.

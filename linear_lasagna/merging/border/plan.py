@@ -44,9 +44,9 @@ def plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> BorderPlan | 
     So it does where no output is interior, where the blocks' kernels have more than `LARGEST` numbers, where strides
     leave more than `MOST_ALIGNMENTS`, and on images so small that they have blocks of their own.
     """
-    found = _plan(chain, in_channels, size)
-    known = found is not None and all(block.shape in shapes(chain, in_channels) for block in found.blocks)
-    return found if known else None
+    border_plan = _plan(chain, in_channels, size)
+    known = border_plan is not None and all(block.shape in shapes(chain, in_channels) for block in border_plan.blocks)
+    return border_plan if known else None
 
 
 @lru_cache(maxsize=1024)
@@ -62,7 +62,7 @@ def shapes(chain: Chain, in_channels: int) -> tuple[Shape, ...]:
         large = 4 * (span + before + after)
         axes.append(range(large, large + stride))
     plans = (_plan(chain, in_channels, size) for size in itertools.product(*axes))
-    return tuple(dict.fromkeys(block.shape for found in plans if found is not None for block in found.blocks))
+    return tuple(dict.fromkeys(block.shape for each in plans if each is not None for block in each.blocks))
 
 
 def _plan(chain: Chain, in_channels: int, size: tuple[int, ...]) -> BorderPlan | None:
@@ -104,5 +104,5 @@ def stack_macs(chain: Chain, in_channels: int, size: tuple[int, ...]) -> int:
 def border_macs(layers: Sequence[ExpandedLayer], in_channels: int, size: tuple[int, ...]) -> int:
     """Multiply-accumulates per image of `border_exact`: the merged layer and the blocks; the stack's where it runs."""
     chain = chained(layers)
-    found = plan(chain, in_channels, size)
-    return stack_macs(chain, in_channels, size) if found is None else found.macs
+    border_plan = plan(chain, in_channels, size)
+    return stack_macs(chain, in_channels, size) if border_plan is None else border_plan.macs
