@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from linear_lasagna.vocabulary import DTYPES
+from linear_lasagna.vocabulary import DTYPES, way_order
 
 INK = "#010203"  # stands for the page's text colour; svg.inline makes it currentColor
 FAINT = "#010204"  # the same, faint: grids and guides
@@ -99,8 +99,7 @@ def look(way: str) -> tuple[str, str]:
 
 def ways_in_order(ways: Iterable[str]) -> list[str]:
     """The suite's order first, other ways after them by name."""
-    known = list(WAYS)
-    return sorted(set(ways), key=lambda way: (known.index(way) if way in WAYS else len(known), way))
+    return sorted(set(ways), key=way_order)
 
 
 def dtypes_in_order(dtypes: Iterable[str]) -> list[str]:

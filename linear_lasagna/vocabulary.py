@@ -34,12 +34,12 @@ SCHEDULES: dict[str, str] = {
     "merged_working": "merged beforehand in the working dtype.",
     "merged_per_call": "merged anew in every call.",
     "border_exact": "one merged kernel, and others for the outputs that need zeros padded between the layers.",
-    "planned": "cut into runs, each merged where that was measured to pay.",
-    "planned_operations": "the same by operation count, with an estimate of what a border costs beside its operations.",
     "merged_summed": (
         "one kernel with the sum of the paddings. It is wrong at the border; it is compared with the exact result "
         "inside only, and never counts as the fastest way."
     ),
+    "planned": "cut into runs, each merged where that was measured to pay.",
+    "planned_operations": "the same by operation count, with an estimate of what a border costs beside its operations.",
 }
 
 # Of an error against the exact result.
@@ -50,3 +50,13 @@ METRICS: dict[str, str] = {
 
 LAYER_WAYS = (BASELINE, CONTROL, *(method for method in METHODS if method != BASELINE))
 PLANNED_WAYS = ("planned/direct", "planned_operations/direct")
+
+
+def way_order(way: str) -> tuple[bool, int, int, str]:
+    """Sorts ways: by schedule, then by method; after them the control, and last, by name, what else is timed."""
+    schedule, _, method = way.rpartition("/")
+    schedules, methods = list(SCHEDULES), list(METHODS)
+    schedule = schedule or schedules[0]
+    if schedule in SCHEDULES and method in METHODS:
+        return False, schedules.index(schedule), methods.index(method), way
+    return True, way != CONTROL, 0, way

@@ -58,8 +58,15 @@ def test_every_way_of_a_group_is_known_to_its_work(group):
 
 def test_whatever_has_a_sentence_has_code_and_the_reverse():
     assert list(METHODS) == list(vocabulary.METHODS)
-    assert set(SCHEDULES) == set(vocabulary.SCHEDULES)
+    assert list(SCHEDULES) == list(vocabulary.SCHEDULES)
     assert list(METRICS) == list(vocabulary.METRICS)
+
+
+def test_ways_are_ordered_by_schedule_and_method(monkeypatch):
+    monkeypatch.setitem(vocabulary.METHODS, "a_new_one", "…")
+    ways = ["direct", "patch_matmul", "a_new_one", "merged/direct", "merged/unfold_matmul", "merged_working/direct"]
+    ways += ["planned/direct", "control", "merge_float64", "merged_per_call"]
+    assert sorted(set(ways), key=vocabulary.way_order) == ways
 
 
 def test_every_method_is_timed():
