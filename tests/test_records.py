@@ -14,6 +14,8 @@ from analysis import asv_results, records
 from linear_lasagna.trial import Cell, Trial, fields
 from tests import synthetic
 
+EDITIONS = Path(__file__).parent.parent / "reports"
+
 
 def one_record(folder: Path) -> records.Records:
     synthetic.write(folder, synthetic.trial("resnet50/conv2_3x3", {"unfold_matmul": 2.0}))
@@ -114,6 +116,18 @@ def test_a_field_of_another_kind_is_refused_by_name(tmp_path, place, bad):
     with pytest.raises(ValueError, match=inner[0] if inner[:1] == ["environment"] else last) as refusal:
         records.read(json.dumps(data))
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("folder", sorted(EDITIONS.glob("*/trials")), ids=lambda folder: folder.parent.name)
+def test_the_published_editions_are_read_with_their_errors(folder):
+    """Whatever schema they were written in."""
+    loaded = records.load(folder)
+    assert loaded.messages == ()
+    assert len(loaded) == len(list(folder.rglob("*.json"))) > 0
+    for record in loaded:
+        written = json.loads((folder / record.source).read_text())["trial"]["cells"]
+        for way, cell in record.trial.cells.items():
+            assert cell.measures.get("error_u") == written[way].get("error_u", cell.measures.get("error_u"))
 
 
 def test_every_field_has_a_rule():
