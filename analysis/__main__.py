@@ -130,8 +130,8 @@ def noise(
     out
         A CSV file for the rows.
     """
-    from analysis.noise import COMPARED, print_summary, rows
-    from analysis.progress import progress_bar
+    from analysis.measure.noise import COMPARED, print_summary, rows
+    from analysis.measure.progress import progress_bar
 
     for name, values in (("comparisons", (comparisons,)), ("budget-s", (budget_s,)), ("calls-s", calls_s)):
         arguments.positive(name, values)
@@ -162,8 +162,8 @@ def decisions(*, processes: Whole = 4, out: Path | None = None) -> None:
     out
         A CSV file for the rows.
     """
-    from analysis.decisions import rows, summary
-    from analysis.progress import progress_bar
+    from analysis.measure.decisions import rows, summary
+    from analysis.measure.progress import progress_bar
 
     arguments.positive("processes", (processes,))
     if out is not None:

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis import arguments, asv_run
-from analysis.alone import alone
-from analysis.checkout import ROOT, Checkout, checkout, checkout_if_any
-from analysis.presets import Key, Preset, bench_patterns, preset_named, trials
-from analysis.progress import progress_bar
+from analysis import arguments
+from analysis.measure import asv_run
+from analysis.measure.alone import alone
+from analysis.measure.checkout import ROOT, Checkout, checkout, checkout_if_any
+from analysis.measure.presets import Key, Preset, bench_patterns, preset_named, trials
+from analysis.measure.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas
 
-    from analysis.records import Records
-    from analysis.report import Context
+    from analysis.data.records import Records
+    from analysis.report.page import Context
 
 TRIALS = ROOT / ".asv" / "trials"
 RESULTS = ROOT / ".asv" / "results"
@@ -121,10 +122,7 @@ def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Pa
     records: a folder of trial records or of asv's own results; this commit's trials on this machine, where None.
     Raises ValueError for an unknown preset, or where there are no results at all.
     """
-    from analysis import report
-    from analysis.findings import find
-    from analysis.gaps import Gaps
-    from analysis.headlines import headlines
+    from analysis.report import page
 
     preset = preset_named(preset_name)
     arguments.folder(out)
@@ -135,16 +133,15 @@ def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Pa
         known = "; ".join(found.messages) or f"{records or where.records} holds no trial record"
         raise ValueError(f"no results yet: {known}; run `make study` first")
     expected = trials(preset, devices_here()) if records is None else ()
-    page = report.render(found, rows, out, context(where, preset, found, expected))
-    told = Gaps()  # by the report already
-    for headline in headlines(find(found, rows, expected, told), told):
+    report = page.render(found, rows, out, context(where, preset, found, expected))
+    for headline in report.headlines:
         print(f"{headline.title}: {headline.text}".replace("`", ""))
-    return page
+    return report.page
 
 
 def load_records(folder: Path) -> Records:
     """Trial records below the folder; where there is none, what asv's own result files hold."""
-    from analysis import asv_results, records
+    from analysis.data import asv_results, records
 
     found = records.load(folder)
     if len(found) or not any(folder.glob("**/machine.json")):
@@ -154,7 +151,7 @@ def load_records(folder: Path) -> Records:
 
 def load_rows(store: Path) -> pandas.DataFrame | None:
     """The precision rows, or None where nothing has been stored."""
-    from analysis.store import read, spoilt
+    from analysis.data.store import read, spoilt
 
     if not store.exists():
         return None
@@ -166,7 +163,7 @@ def load_rows(store: Path) -> pandas.DataFrame | None:
 
 def context(where: Place, preset: Preset, found: Records, expected: Sequence[Key]) -> Context:
     """What the data cannot know: version, commit, date, what should have run, how to cite."""
-    from analysis.report import Context
+    from analysis.report.page import Context
 
     started = max((record.trial.started for record in found), default="")
     commit, dirty = _measured(where.checkout, found)
@@ -233,7 +230,7 @@ def study(preset_name: str, out: Path = OUT, workers: int = 0, retry_failed: boo
 
 def check(out: Path, workers: int) -> None:
     """Raise, before anything begins, what would end a study later: ValueError, or StoreError for the store of out."""
-    from analysis.store import Store
+    from analysis.data.store import Store
 
     arguments.workers(workers)
     if not asv_run.importable():

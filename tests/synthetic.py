@@ -95,4 +95,7 @@ def precision(seeds: int = 8, overflow: bool = True) -> Any:
         rows.append((dtype, signs, depth, seed, way, status, reason, *values))
     columns = ["dtype", "signs", "depth", "seed", "way", "status", "reason", "relative_l2", "error_u"]
     frame = pandas.DataFrame(rows, columns=columns)
-    return frame.assign(experiment="depth", machine="synthetic", device="cpu", threads=1)
+    names = [f"plain_x{depth}" for depth in frame["depth"]]
+    return frame.assign(
+        experiment="depth", machine="synthetic", device="cpu", threads=1, problem=names, fan_in=144, gain=1.0
+    )

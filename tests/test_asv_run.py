@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis import asv_run
-from analysis.checkout import checkout
+from analysis.measure import asv_run
+from analysis.measure.checkout import checkout
 
 
 def saved_by_asv(folder: Path) -> Path:

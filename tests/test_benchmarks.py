@@ -18,7 +18,7 @@ from asv_runner.discovery import disc_benchmarks
 import benchmarks._records as records_module
 import benchmarks._replay as replay_module
 import linear_lasagna.environment as environment_module
-from analysis.machines import DIGEST
+from analysis.data.machines import DIGEST
 from benchmarks._replay import ReplayClock
 from benchmarks.trials import Sources
 from linear_lasagna.catalog import CATALOG, GROUPS

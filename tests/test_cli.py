@@ -127,7 +127,7 @@ def test_an_interrupt_that_a_library_swallows_ends_the_command_all_the_same(wher
     action = "import swallower" if where == "in an import" else SWALLOWED
     work = f"""
 {STUB}
-from analysis.progress import progress_bar
+from analysis.measure.progress import progress_bar
 sys.path.append({str(tmp_path)!r})
 def work(*arguments):
     exec({action!r})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas
 import pytest
 
-from analysis import decisions
-from analysis.decisions import COLUMNS, cases, losses, summary
+from analysis.measure import decisions
+from analysis.measure.decisions import COLUMNS, cases, losses, summary
 
 
 def made(merges: bool, times: list[tuple[float, float]], size: int = 8) -> list[tuple[object, ...]]:

@@ -10,28 +10,29 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from analysis import depth_figures, figures, growth, statistics, style, svg
-from analysis.findings import Findings, find
-from analysis.records import load
+from analysis.data.records import load
+from analysis.report import style, svg
+from analysis.report.sections import accuracy, depth, memory, noise, speed, wins
 from tests import synthetic
+from tests.reporting import Study, study
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
-def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder: Path = synthetic.study(tmp_path_factory.mktemp("trials"))
-    return find(load(folder), synthetic.precision())
+    return study(load(folder), synthetic.precision())
 
 
-DRAWINGS: dict[str, Callable[[Findings], object]] = {
-    "speedups": lambda f: figures.speedups(f.speedups[f.speedups["group"] == "networks"]),
-    "wins": lambda f: figures.wins(statistics.wins(f.winners, ["group", "dtype"])),
-    "accuracy": lambda f: figures.accuracy_against_speed(f.costs),
-    "memory": lambda f: figures.memory(f.costs),
-    "noise": lambda f: figures.noise(f.noise, 0.01),
-    "depth": lambda f: depth_figures.error_by_depth(f.precision),
-    "merge_ratio": lambda f: depth_figures.merge_ratio_by_depth(growth.merge_ratios(f.precision)),
+DRAWINGS: dict[str, Callable[[Study], object]] = {
+    "speedups": lambda s: speed.figure(s.data.speedups[s.data.speedups["group"] == "networks"]),
+    "wins": lambda s: wins.figure(s.frames["wins"]),
+    "accuracy": lambda s: accuracy.figure(s.data.costs),
+    "memory": lambda s: memory.figure(s.data.costs[~s.data.costs["baseline"] & (s.data.costs["peak_ratio"] > 0)]),
+    "noise": lambda s: noise.figure(s.frames["noise"], 0.01),
+    "depth": lambda s: depth.error_figure(s.frames["depth"]),
+    "merge_ratio": lambda s: depth.ratio_figure(s.frames["merge_ratios"]),
 }
 
 
@@ -40,15 +41,15 @@ def texts(drawing: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_figure_is_drawn_with_named_axes_and_the_same_bytes_twice(findings, name):
-    first, second = (svg.raw(DRAWINGS[name](findings), name) for _ in range(2))  # type: ignore[arg-type]
+def test_figure_is_drawn_with_named_axes_and_the_same_bytes_twice(found, name):
+    first, second = (svg.raw(DRAWINGS[name](found), name) for _ in range(2))  # type: ignore[arg-type]
     assert first == second
     words = " ".join(texts(first))
     assert any(label in words for label in ("baseline", "problems (%)", "depth (layers)"))
 
 
-def test_inline_figure_takes_the_page_s_ink_and_has_ids_of_its_own(findings):
-    drawing = svg.raw(DRAWINGS["wins"](findings), "name")  # type: ignore[arg-type]
+def test_inline_figure_takes_the_page_s_ink_and_has_ids_of_its_own(found):
+    drawing = svg.raw(DRAWINGS["wins"](found), "name")  # type: ignore[arg-type]
     inline = svg.inline(drawing, "name", "more <than> one & all")
     ElementTree.fromstring(inline)
     assert style.INK not in inline
@@ -57,29 +58,29 @@ def test_inline_figure_takes_the_page_s_ink_and_has_ids_of_its_own(findings):
     assert "more &lt;than&gt; one &amp; all" in inline
     ids = re.findall(r'\bid="([^"]+)"', inline)
     assert len(ids) == len(set(ids))
-    assert all(found.startswith("name-") for found in ids)
+    assert all(each.startswith("name-") for each in ids)
     used = re.findall(r'url\(#([^)"]+)\)|href="#([^"]+)"', inline)
     assert used
     assert {a or b for a, b in used} <= set(ids)
 
 
-def test_standalone_figure_is_a_whole_file(findings):
-    text = svg.standalone(svg.raw(DRAWINGS["noise"](findings), "noise"))  # type: ignore[arg-type]
+def test_standalone_figure_is_a_whole_file(found):
+    text = svg.standalone(svg.raw(DRAWINGS["noise"](found), "noise"))  # type: ignore[arg-type]
     assert text.startswith("<?xml")
     assert style.INK not in text
     ElementTree.fromstring(text)
 
 
-def test_speedup_figure_shows_every_way_and_problem(findings):
-    words = texts(svg.raw(DRAWINGS["speedups"](findings), "speedups"))  # type: ignore[arg-type]
+def test_speedup_figure_shows_every_way_and_problem(found):
+    words = texts(svg.raw(DRAWINGS["speedups"](found), "speedups"))  # type: ignore[arg-type]
     for word in ("unfold_matmul", "direct_channels_last", "resnet50/conv2_3x3", "vgg16/conv5", "float32", "bfloat16"):
         assert word in words
     assert "control" not in words
 
 
-def test_drawing_changes_nobody_s_settings(findings):
+def test_drawing_changes_nobody_s_settings(found):
     before = dict(matplotlib.rcParams)
-    DRAWINGS["noise"](findings)
+    DRAWINGS["noise"](found)
     assert dict(matplotlib.rcParams) == before
 
 

@@ -10,18 +10,18 @@ from typing import Any
 import pandas
 import pytest
 
-from analysis import accounts, findings, report, speed_sections, statistics
-from analysis.accounts import gain
+from analysis.data import speedups
+from analysis.data.records import Record, Records, load
+from analysis.data.store import Store, read
 from analysis.gaps import Gaps
-from analysis.headlines import headlines
 from analysis.precision import EXPERIMENTS
 from analysis.precision.compute import Stamp, Task, compute, lost
 from analysis.precision.probing import PROBES
-from analysis.records import Record, Records, load
-from analysis.sections import CLOSING, COSTS
-from analysis.store import Store, read
+from analysis.report import page as report
+from analysis.report.sections import SECTIONS, gain, wins
 from tests import synthetic
 from tests.broken import broken
+from tests.reporting import study
 
 CONTEXT = report.Context(version="0.0")
 STAMP = Stamp("m", "code", "version", "torch")
@@ -35,7 +35,7 @@ def raising(*arguments: Any) -> list[Any]:
 
 
 def page(records: Records, rows: object, folder: Path) -> str:
-    return report.render(records, rows, folder, CONTEXT).read_text(encoding="utf-8")
+    return report.render(records, rows, folder, CONTEXT).page.read_text(encoding="utf-8")
 
 
 def lost_rows(name: str, store: Path) -> pandas.DataFrame:
@@ -57,22 +57,23 @@ def test_rows_have_the_columns_that_their_experiment_names(name):
         assert set(row) == failed
 
 
-@pytest.mark.parametrize("name", accounts.ACCOUNTS)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_of_which_every_unit_failed_leaves_no_gap(name, tmp_path):
     rows = lost_rows(name, tmp_path / "store.sqlite")
+    empty = f"No observation of the experiment {name} gave a result."
     for frame in (rows, rows.drop(columns=[*EXPERIMENTS[name].columns])):  # as stores of older versions have it
-        [section, *_] = accounts.sections(frame)
-        assert section.empty == f"No observation of the experiment {name} gave a result."
-        assert f"{name}_rows" in accounts.frames(frame)
-        assert accounts.headlines(frame) == []
+        found = study(rows=frame)
+        assert [section.empty for section in found.sections.values()].count(empty) == 1
+        assert ("precision" if name == "depth" else f"{name}_rows") in found.files
+        assert found.headlines == []
 
 
 def test_an_account_that_fails_leaves_a_named_gap(tmp_path, monkeypatch, capsys):
     rows = lost_rows("gain", tmp_path / "store.sqlite")
     everything = pandas.concat([rows, lost_rows("order", tmp_path / "store.sqlite")])
-    monkeypatch.setattr("analysis.accounts.gain.ranges", raising)
+    monkeypatch.setattr("analysis.report.sections.gain.ranges", raising)
     text = page(Records(), everything, tmp_path)
-    line = f"The section “{gain.ACCOUNT.title}” could not be made: KeyError: &#39;not_finite&#39;"
+    line = f"The section “{gain.SECTION.title}” could not be made: KeyError: &#39;not_finite&#39;"
     assert line in text
     assert text.index(line) < text.index("The answer")
     assert "This section could not be made" in text
@@ -83,51 +84,51 @@ def test_an_account_that_fails_leaves_a_named_gap(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("analysis.speed_sections.speed_tables.wins", "The section “Where each way wins”"),
-        ("analysis.statistics.noise_floor", "noise_floor.csv"),
-        ("analysis.report.machine_tables.environment", "The section “The machine”"),
-        ("analysis.report.conditions", "The conditions"),
-        ("analysis.report.latex", ".tex"),
-        ("analysis.findings.statistics.costs", "The data of costs"),
+        ("analysis.report.sections.wins.wins_table", "The section “Where each way wins”"),
+        ("analysis.report.sections.noise.noise_floor", "The section “Noise floor”"),
+        ("analysis.report.sections.machine.environment", "The section “The machine”"),
+        ("analysis.report.page.conditions", "The conditions"),
+        ("analysis.report.page.latex", ".tex"),
+        ("analysis.data.speedups.costs", "The data of costs"),
     ],
 )
 def test_a_part_that_fails_leaves_a_named_gap(function, said, tmp_path, monkeypatch):
     trials = Records((Record(synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0}), "networks", "m"),))
-    nothing = statistics.costs(Records())
+    nothing = speedups.costs(Records())
     monkeypatch.setattr(function, lambda *of: raising(*of) or nothing)
     text = page(trials, None, tmp_path)
     assert f"{said} could not be made: KeyError: &#39;not_finite&#39;" in text
 
 
 def test_a_record_that_cannot_be_analysed_is_named_and_the_others_are(tmp_path, monkeypatch):
-    real = statistics.speedups
+    real = speedups.speedups
 
     def picky(records: Records) -> object:
         assert all(record.trial.dtype != "bfloat16" for record in records), "no bfloat16"
         return real(records)
 
-    monkeypatch.setattr(statistics, "speedups", picky)
+    monkeypatch.setattr(speedups, "speedups", picky)
     trials = load(synthetic.study(tmp_path))
     gaps = Gaps()
-    found = findings.find(trials, None, (), gaps)
+    found = report.derive(trials, None, (), gaps)[0]
     assert len(found.records) == len(trials) / 2
     assert gaps.lines == []
     assert len(found.messages) == len(trials) / 2
     assert found.messages[0].endswith(".bfloat16.json: cannot be analysed: AssertionError: no bfloat16")
 
 
-def test_a_gap_has_the_place_and_title_of_its_section():
-    nothing = findings.find(Records(), None)
-    for anchor, (title, write) in (COSTS | CLOSING).items():
-        section = write(nothing)
-        assert (section.anchor, section.title) == (anchor, title)
-
-
 def test_asked_for_alone_a_part_raises_as_it_should(monkeypatch):
-    monkeypatch.setattr(speed_sections, "statistics", None)
+    monkeypatch.setattr(wins, "wins", None)
     trials = Records((Record(synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0}), "networks", "m"),))
-    with pytest.raises(AttributeError):
-        speed_sections.wins(findings.find(trials, None))
+    with pytest.raises(TypeError):
+        study(trials)
+
+
+def test_every_section_is_made_of_nothing():
+    found = study()
+    for section in SECTIONS:
+        shown = found.section(section)
+        assert shown is None or (shown.anchor, shown.empty) == (section.name, section.empty)
 
 
 def test_any_name_can_be_drawn(tmp_path):
@@ -162,8 +163,8 @@ def test_broken_records_never_end_a_report(tmp_path):
         assert all(len(message) < 250 and "\n" not in message for message in loaded.messages)
         if not loaded.messages:
             gaps = Gaps()
-            found = findings.find(Records(loaded.found[:2]), None, (), gaps)
-            headlines(found, gaps)
+            found, results = report.derive(Records(loaded.found[:2]), None, (), gaps)
+            report.headlines(found, results, gaps)
             assert (gaps.lines, found.messages) == ([], ()), number
             kept.append(data)
     assert 12 < len(kept) < 100

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analysis import leash
-from analysis.alone import alone
+from analysis.measure import leash
+from analysis.measure.alone import alone
 
 ROOT = Path(__file__).parent.parent
 # As asv and its fork server: every process in a group of its own; the grandchild heeds no SIGTERM.
@@ -29,8 +29,10 @@ time.sleep(100)
 PARENT = """
 import os, sys
 from pathlib import Path
-from analysis import leash, stopping, study
-from analysis.alone import alone
+from analysis.measure import leash
+from analysis import stopping
+from analysis import study
+from analysis.measure.alone import alone
 from analysis.__main__ import main
 folder = Path(sys.argv.pop())
 

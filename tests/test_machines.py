@@ -9,12 +9,13 @@ from pathlib import Path
 import pandas
 import pytest
 
-from analysis import machines, records, report, study
-from analysis.findings import Scope, find
-from analysis.headlines import headlines
-from analysis.machines import adopted, mixed, told
-from analysis.records import Record, Records
-from analysis.sections import sections
+from analysis import study
+from analysis.data import records
+from analysis.data.machines import DIGEST, adopted, mixed, told
+from analysis.data.records import Record, Records
+from analysis.data.study_data import StudyData
+from analysis.report import page as report
+from analysis.report.sections import machine as section
 from linear_lasagna.environment import (
     FINGERPRINT,
     environment,
@@ -24,6 +25,7 @@ from linear_lasagna.environment import (
     machine_named,
 )
 from tests import synthetic
+from tests.reporting import study as analysed
 
 HOST = "vm"  # what cloud machines are all called
 PROBLEM = "resnet50/conv2_3x3"
@@ -52,22 +54,26 @@ def two_machines(folder: Path, **changes: object) -> records.Records:
     return records.load(folder)
 
 
+def warnings(data: StudyData) -> list[str]:
+    return report.warnings(data, [(section.SECTION, section.SECTION.frames(data))], report.Context(version="0"))
+
+
 @pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))
 def test_two_machines_of_one_host_name_never_blend(tmp_path, changes):
-    found = find(two_machines(tmp_path, **changes), None)
+    found = analysed(two_machines(tmp_path, **changes)).data
     assert len(found.records) == len(found.scopes) == 2
     assert not any("Older records" in note for note in found.notes)
     ways = found.speedups[~found.speedups["control"].astype(bool)]
-    each = [Scope(machine, device).of(ways) for machine, device in found.scopes]
+    each = [scope.of(ways) for scope in found.scopes]
     assert sorted(len(rows) for rows in each) == [1, 1]
     assert sorted(float(rows["speedup"].iloc[0]) for rows in each) == pytest.approx([0.25, 0.5])
-    assert len({found.label(scope) for scope in found.scopes}) == 2
+    assert len({scope.label for scope in found.scopes}) == 2
 
 
 @pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))
 def test_in_what_machines_differ_is_told(tmp_path, changes):
     loaded = two_machines(tmp_path, **changes)
-    line = machines.warning(loaded.found, [(record.machine, "cpu") for record in loaded])
+    line = section.warning(loaded.found, [(record.machine, "cpu") for record in loaded])
     assert line.startswith("These results are of 2 machines, each shown apart and never compared: ")
     assert all(record.machine in line for record in loaded)
     differing = {"cpu_capability": "instruction sets"}.get(next(iter(changes)), next(iter(changes)).replace("_", " "))
@@ -76,7 +82,7 @@ def test_in_what_machines_differ_is_told(tmp_path, changes):
 
 def test_the_page_says_so_first(tmp_path):
     loaded = two_machines(tmp_path / "records", threads=1)
-    page = report.render(loaded, None, tmp_path / "out", report.Context(version="0")).read_text(encoding="utf-8")
+    page = report.render(loaded, None, tmp_path / "out", report.Context(version="0")).page.read_text(encoding="utf-8")
     assert page.index('class="banner bad"') < page.index("These results are of 2 machines") < page.index("The answer")
 
 
@@ -95,10 +101,10 @@ def test_what_is_said_of_a_machine_is_the_same_beside_another(tmp_path):
         synthetic.precision(seeds).assign(machine=m)
         for seeds, m in zip((8, 6), dict.fromkeys(r.machine for r in made), strict=True)
     ]
-    both = report.frames(find(Records(tuple(made)), pandas.concat(rows)))
+    both = analysed(Records(tuple(made)), pandas.concat(rows)).files
     assert {name for name, frame in both.items() if "machine" not in frame} <= set(SHARED)
     for machine, own in zip(dict.fromkeys(r.machine for r in made), rows, strict=True):
-        alone = report.frames(find(Records(tuple(r for r in made if r.machine == machine)), own))
+        alone = analysed(Records(tuple(r for r in made if r.machine == machine)), own).files
         for name in alone.keys() - set(SHARED):
             here = both[name][both[name]["machine"] == machine].reset_index(drop=True)
             pandas.testing.assert_frame_equal(here, alone[name].reset_index(drop=True), check_dtype=False, obj=name)
@@ -108,23 +114,23 @@ def test_sentences_are_of_one_machine_each(tmp_path):
     """Two titles, each with its machine; the control of one is not counted with the other's."""
     loaded = two_machines(tmp_path, cores=64)
     rows = [synthetic.precision(6).assign(machine=record.machine) for record in loaded]
-    found = find(loaded, pandas.concat(rows))
-    said = headlines(found)
+    study = analysed(loaded, pandas.concat(rows))
+    found, said = study.data, study.headlines
     assert len({(line.title, line.anchor) for line in said}) == len(said)
     noise = [line for line in said if line.title.startswith("Noise floor")]
-    assert [line.title for line in noise] == [f"Noise floor, {found.label(scope)}" for scope in found.scopes]
+    assert [line.title for line in noise] == [f"Noise floor, {scope.label}" for scope in found.scopes]
     assert all("of 1 control" in line.text for line in noise)
     assert all(any(record.machine in line.title for record in loaded) for line in said)
-    captions = [part.caption for section in sections(found) for part in (*section.plots, *section.tables)]
+    captions = [part.caption for each in study.sections.values() for part in (*each.plots, *each.tables)]
     assert len(captions) == len(set(captions))
 
 
 def test_one_machine_has_no_banner_and_no_name_in_captions(tmp_path):
     write(tmp_path, "a", 2.0, load_1min=0.1)
     write(tmp_path, "b", 2.0, load_1min=7.0, memory_gib=1.0)
-    found = find(records.load(tmp_path), None)
-    assert report.warnings(found, report.Context(version="0")) == []
-    assert [found.label(scope) for scope in found.scopes] == ["cpu"]
+    found = analysed(records.load(tmp_path)).data
+    assert warnings(found) == []
+    assert [scope.label for scope in found.scopes] == ["cpu"]
 
 
 def test_a_machine_and_its_accelerator_are_not_two(tmp_path):
@@ -134,9 +140,9 @@ def test_a_machine_and_its_accelerator_are_not_two(tmp_path):
         trial.environment["accelerator"] = card
         given = machine_named(fingerprint_of(trial.environment))
         synthetic.write(tmp_path, trial, name=f"{device}.json", machine=given)
-    found = find(records.load(tmp_path), None)
-    assert report.warnings(found, report.Context(version="0")) == []
-    assert sorted(found.label(scope) for scope in found.scopes) == ["cpu", "cuda"]
+    found = analysed(records.load(tmp_path)).data
+    assert warnings(found) == []
+    assert sorted(scope.label for scope in found.scopes) == ["cpu", "cuda"]
     assert sorted(scope.machine.partition(" #")[0] for scope in found.scopes) == [
         "Some card on Synthetic processor (2 cores)",
         "Synthetic processor (2 cores)",
@@ -147,9 +153,9 @@ def test_hosts_told_apart_by_name_alone_stay_apart(tmp_path):
     """Older records of equal machines: only their names say that they are two."""
     write(tmp_path, "a", 2.0, given="left")
     write(tmp_path, "b", 4.0, given="right")
-    found = find(records.load(tmp_path), None)
+    found = analysed(records.load(tmp_path)).data
     assert len(found.scopes) == 2
-    [line] = report.warnings(found, report.Context(version="0"))
+    [line] = warnings(found)
     assert line.endswith("differ: nothing but the names they were given.")
     assert not any(name in line for name in ("left", "right"))
 
@@ -178,7 +184,7 @@ def test_rows_find_the_machine_of_their_host(tmp_path):
     write(tmp_path, "a", 2.0)
     [record] = records.load(tmp_path)
     assert set(adopted(rows, [record])["machine"]) == {record.machine}
-    assert report.warnings(find(records.load(tmp_path), rows), report.Context(version="0")) == []
+    assert warnings(analysed(records.load(tmp_path), rows).data) == []
     assert adopted(None, [record]) is None
 
 
@@ -186,14 +192,14 @@ def test_rows_of_a_host_that_may_be_either_machine_are_nobody_s(tmp_path):
     rows = synthetic.precision().assign(machine=HOST)
     loaded = two_machines(tmp_path, cores=64)
     assert set(adopted(rows, loaded)["machine"]) == {HOST}
-    [line] = report.warnings(find(loaded, rows), report.Context(version="0"))
+    [line] = warnings(analysed(loaded, rows).data)
     assert line.startswith("These results are of 3 machines")
 
 
 def test_rows_of_another_machine_are_told(tmp_path):
     write(tmp_path, "a", 2.0)
     rows = synthetic.precision().assign(machine="Another (2 cores) #01234567")
-    [line] = report.warnings(find(records.load(tmp_path), rows), report.Context(version="0"))
+    [line] = warnings(analysed(records.load(tmp_path), rows).data)
     assert "Another (2 cores) #01234567" in line
 
 
@@ -210,4 +216,4 @@ def test_a_study_s_rows_are_kept_under_the_fingerprint(tmp_path, monkeypatch):
     monkeypatch.setattr("analysis.precision.probing.probe_machine", lambda *a: asked.append(a[2]))
     study.measure_precision((), "smoke", "cpu", tmp_path, 0)
     assert asked == [machine_name()] * 2
-    assert machines.DIGEST.search(machine_name())
+    assert DIGEST.search(machine_name())

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis import report
-from analysis.formatting import shortened
-from analysis.parts import Plot, Section
-from analysis.records import Record, Records, load
-from analysis.sections import OF_THE_PAGE, distinct
-from analysis.tables import Table, slug
+from analysis.data.records import Record, Records, load
+from analysis.report import page as report
+from analysis.report.formatting import shortened
+from analysis.report.page import OF_THE_PAGE, Shown, distinct
+from analysis.report.section import Plot
+from analysis.report.tables import Table, slug
 from tests import synthetic
 
 
@@ -24,7 +24,7 @@ def few(tmp_path_factory) -> Records:
 
 
 def rendered(records: Records, rows: object, out: Path) -> str:
-    return report.render(records, rows, out, report.Context(version="0.0")).read_text(encoding="utf-8")
+    return report.render(records, rows, out, report.Context(version="0.0")).page.read_text(encoding="utf-8")
 
 
 def page_ids(text: str) -> list[str]:
@@ -34,9 +34,9 @@ def page_ids(text: str) -> list[str]:
 LONG = "x" * 300
 
 
-def section(anchor: str, name: str) -> Section:
+def section(anchor: str, name: str) -> Shown:
     plots = (Plot(f"fig-{name}", "", "", "d", "<svg></svg>"), Plot(name, "", "", "d", "<svg></svg>"))
-    return Section(anchor, "", "", plots, (Table(name, "", (), (), "d"),))
+    return Shown(anchor, "", "", plots, (Table(name, "", (), (), "d"),))
 
 
 @pytest.mark.parametrize(

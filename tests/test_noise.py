@@ -7,7 +7,7 @@ import math
 import pandas
 import pytest
 
-from analysis.noise import COLUMNS, COMPARED, TRUE_RATIO, rows, summary
+from analysis.measure.noise import COLUMNS, COMPARED, TRUE_RATIO, rows, summary
 
 
 def made(ratios: list[float], verdicts: list[str], true_ratio: float) -> pandas.DataFrame:

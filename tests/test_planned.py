@@ -9,15 +9,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from analysis import planned, planned_figures, planned_headlines, statistics, svg
-from analysis.findings import Findings, find
-from analysis.headlines import headlines
-from analysis.records import Record, Records, load
-from analysis.report import Context, render
+from analysis.data.records import Record, Records, load
+from analysis.report import svg
+from analysis.report.page import Context, render
+from analysis.report.sections import break_even, wins
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.planning import plan
 from linear_lasagna.trial import Cell
 from tests import synthetic
+from tests.reporting import Study, study
 
 PAIRS = [p for p in GROUPS["breakeven"].problems if p.channels[0] in (8, 16)]
 STACK = "stacks/sesr_x3"
@@ -54,12 +54,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def findings(folder: Path) -> Findings:
-    return find(load(folder), None)
+def found(folder: Path) -> Study:
+    return study(load(folder))
 
 
-def test_plans_are_compared_with_the_better_extreme(findings):
-    rows = findings.plans.set_index(["problem", "way"])
+def test_plans_are_compared_with_the_better_extreme(found):
+    rows = found.frames["plans"].set_index(["problem", "way"])
     row = rows.loc[STACK, "planned/direct"]
     assert (row["runs"], row["against"], row["verdict"]) == ("0–1, 2–3, 4–5", "merged/direct", "faster")
     assert row["ratio"] == pytest.approx(0.5)
@@ -70,9 +70,9 @@ def test_plans_are_compared_with_the_better_extreme(findings):
     assert (row["runs"], row["verdict"], row["ratio"]) == ("0–1", "tie", 1.0)
 
 
-def test_a_plan_that_is_another_way_shares_its_win(findings):
+def test_a_plan_that_is_another_way_shares_its_win(found):
     """sesr_x1 merged as a whole by plan is the merged way once more: not a rival to it."""
-    rows = findings.winners.set_index(["problem", "dtype"])
+    rows = found.frames["winners"].set_index(["problem", "dtype"])
     assert rows.loc[("stacks/sesr_x1", "float64"), "way"] == "merged/direct"
     assert rows.loc[(STACK, "float32"), "way"] == "planned/direct"
 
@@ -87,15 +87,15 @@ def test_a_plan_that_is_another_way_shares_its_win(findings):
 )
 def test_what_a_plan_s_call_equals(runs, twins):
     trial = synthetic.trial(STACK, {"planned/direct": planned_cell(1, runs)})
-    assert statistics._twins("planned/direct", trial) == twins
+    assert wins._twins("planned/direct", trial) == twins
     trial.cells["planned_operations/direct"] = planned_cell(1, runs)
-    assert statistics._twins("planned/direct", trial) == twins
-    assert statistics._twins("planned_operations/direct", trial) == twins | {"planned/direct"}
+    assert wins._twins("planned/direct", trial) == twins
+    assert wins._twins("planned_operations/direct", trial) == twins | {"planned/direct"}
 
 
-def test_pairs_know_their_break_even(findings):
-    assert len(findings.pairs) == len(PAIRS)
-    for row in findings.pairs.itertuples(index=False):
+def test_pairs_know_their_break_even(found):
+    assert len(found.frames["pairs"]) == len(PAIRS)
+    for row in found.frames["pairs"].itertuples(index=False):
         counted = plan(CATALOG[row.problem])
         assert row.saves == bool(counted.merges)
         assert (row.kernel, row.outer, row.middle) == (
@@ -108,23 +108,23 @@ def test_pairs_know_their_break_even(findings):
 def test_break_even_of_large_images_is_the_rule(k, factor):
     problem = next(p for p in GROUPS["breakeven"].problems if p.name == f"breakeven/k{k}_16_16")
     large = replace(problem, size=(10**6, 10**6))
-    assert planned.break_even_middle(large) == pytest.approx(16 * factor, rel=1e-4)
+    assert break_even.break_even_middle(large) == pytest.approx(16 * factor, rel=1e-4)
 
 
-def test_map_is_drawn_with_its_line_and_all_ratios(findings):
-    first, second = (svg.raw(planned_figures.break_even(findings.pairs), "map") for _ in range(2))
+def test_map_is_drawn_with_its_line_and_all_ratios(found):
+    first, second = (svg.raw(break_even.figure(found.frames["pairs"]), "map") for _ in range(2))
     assert first == second
     for word in ("C_mid, channels between", "time merged / time stacked", "equally many multiply-accumulates", "3×3"):
         assert word in first
     words = [element.text for element in ElementTree.fromstring(first).iter("{http://www.w3.org/2000/svg}text")]
-    assert {f"{ratio:.2g}" for ratio in findings.pairs["ratio"]} <= set(words)
+    assert {f"{ratio:.2g}" for ratio in found.frames["pairs"]["ratio"]} <= set(words)
 
 
-def test_line_of_the_map_separates_what_the_count_separates(findings):
+def test_line_of_the_map_separates_what_the_count_separates(found):
     """The drawn line passes below every cell that saves and above every cell that does not."""
-    figure = planned_figures.break_even(findings.pairs)
+    figure = break_even.figure(found.frames["pairs"])
     for kernel, panel in zip((3, 5), figure.axes, strict=False):
-        rows = findings.pairs[findings.pairs["kernel"] == kernel]
+        rows = found.frames["pairs"][found.frames["pairs"]["kernel"] == kernel]
         (line,) = panel.lines
         places = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
         middles = [int(label.get_text()) for label in panel.get_yticklabels()]
@@ -136,10 +136,10 @@ def test_line_of_the_map_separates_what_the_count_separates(findings):
             assert places[column] - height == pytest.approx(steps)
 
 
-def test_headlines_say_where_count_and_clock_disagree(findings):
-    found = {headline.title.partition(",")[0]: headline.text for headline in headlines(findings)}
-    text = found["Break-even"]
-    gains = sum(planned.break_even_middle(problem) < problem.channels[1] for problem in PAIRS)
+def test_headlines_say_where_count_and_clock_disagree(found):
+    said = {headline.title: headline.text for headline in found.headlines}
+    text = said["Break-even"]
+    gains = sum(break_even.break_even_middle(problem) < problem.channels[1] for problem in PAIRS)
     losses = len(PAIRS) - gains
     assert (
         f"of the {len(PAIRS)} pairs C → C_mid → C with a verdict, merging is faster on {gains - 1} of the {gains}"
@@ -149,21 +149,21 @@ def test_headlines_say_where_count_and_clock_disagree(findings):
     assert "(the most unforeseen: 3×3, 16 → 128, 0.667" in text
     assert "; 5×5, 8 → 4, 2.00" in text
     assert f"The count is right on {len(PAIRS) - 2}; to merge always would be right on {gains}." in text
-    assert "is faster on 1 and slower on 0 than the stack as it is or the stack merged" in found["Plans"]
-    assert "sesr_x3 2.00× faster, the most of 1 (that one's own interval: [" in found["Plans"]
-    assert "operation count it is slower on 1 of 1" in found["Plans"]
+    assert "is faster on 1 and slower on 0 than the stack as it is or the stack merged" in said["Plans"]
+    assert "sesr_x3 2.00× faster, the most of 1 (that one's own interval: [" in said["Plans"]
+    assert "operation count it is slower on 1 of 1" in said["Plans"]
     assert (
         "of these 1 stack, a training step that merges first, against the stack's own, is faster on 1"
-        in found["Training"]
+        in said["Training"]
     )
 
 
-def test_a_rule_has_no_exception_among_the_pairs(findings):
+def test_a_rule_has_no_exception_among_the_pairs(found):
     """3×3: 16 → 128 is slower, so the rule starts above 8 C; 5×5: what the count says from 2 C on holds."""
-    text = planned_headlines._rules(findings.pairs)
+    text = break_even._rules(found.frames["pairs"])
     parts = ["every 3×3 pair with C_mid ≥ 16 C (2 of 12)", "every 5×5 pair with C_mid ≥ 2 C (8 of 12)"]
     assert text == f"Undecided ones left out, it is faster on {' and '.join(parts)}."
-    assert planned_headlines._rules(findings.pairs[findings.pairs["verdict"] == "slower"]) == ""
+    assert break_even._rules(found.frames["pairs"][found.frames["pairs"]["verdict"] == "slower"]) == ""
 
 
 def best_of(verdict_of: dict[str, Cell]) -> str:
@@ -173,7 +173,7 @@ def best_of(verdict_of: dict[str, Cell]) -> str:
         for name, cell in verdict_of.items()
     ]
     records = Records(tuple(Record(trial, "stacks", "m") for trial in trials))
-    return next(line.text for line in headlines(find(records, None)) if line.title.startswith("Plans"))
+    return next(line.text for line in study(records).headlines if line.title.startswith("Plans"))
 
 
 def test_the_best_plan_is_one_with_a_verdict():
@@ -184,13 +184,13 @@ def test_the_best_plan_is_one_with_a_verdict():
     assert "10" not in text
 
 
-def test_groups_with_sections_of_their_own_are_in_no_other(findings):
-    assert not {"breakeven", "training"} & set(findings.groups)
-    assert not {"breakeven", "training"} & (set(findings.speedups["group"]) | set(findings.winners["group"]))
+def test_groups_with_sections_of_their_own_are_in_no_other(found):
+    assert not {"breakeven", "training"} & set(found.data.groups)
+    assert not {"breakeven", "training"} & (set(found.data.compared["group"]) | set(found.frames["winners"]["group"]))
 
 
 def test_the_page_shows_them(folder, tmp_path):
-    page = render(load(folder), None, tmp_path, Context("0")).read_text()
+    page = render(load(folder), None, tmp_path, Context("0")).page.read_text()
     for anchor in ("plans", "breakeven", "training"):
         assert f'id="{anchor}"' in page
     for text in ("all merged", "0–1, 2–3, 4–5", "even by count at", "channels C", "mid = 2 C", "merging step"):
@@ -199,6 +199,6 @@ def test_the_page_shows_them(folder, tmp_path):
 
 
 def test_without_records_there_are_empty_sections(tmp_path):
-    page = render(load(tmp_path / "none"), None, tmp_path, Context("0")).read_text()
+    page = render(load(tmp_path / "none"), None, tmp_path, Context("0")).page.read_text()
     for text in ("Nothing was planned.", "No pair was timed.", "No training step was timed."):
         assert text in page

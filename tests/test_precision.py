@@ -26,6 +26,7 @@ import torch
 from flushing import flushing
 
 from analysis import precision
+from analysis.data.store import Store, StoreError, read
 from analysis.precision import linear_defects, study
 from analysis.precision.case import Case, draw
 from analysis.precision.compute import Stamp, Task, compute
@@ -37,7 +38,6 @@ from analysis.precision.linear_defects import computed, inputs
 from analysis.precision.merge_orders import ORDERS, exact_weight
 from analysis.precision.methods import compared
 from analysis.precision.unit import Grid, Unit, plain
-from analysis.store import Store, StoreError, read
 from linear_lasagna import Kernel
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.exact import convolve
@@ -429,7 +429,8 @@ def test_rows_do_not_depend_on_the_threads_outside():
 
 
 def test_importing_the_study_imports_neither_torch_nor_pandas():
-    code = "import sys, analysis.precision, analysis.store; print([m for m in ('torch', 'pandas') if m in sys.modules])"
+    code = "import sys, analysis.precision, analysis.data.store; "
+    code += "print([m for m in ('torch', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from asv_runner.discovery import disc_benchmarks
 
-from analysis.presets import PRESETS, Key, bench_patterns, preset_named, trials
+from analysis.measure.presets import PRESETS, Key, bench_patterns, preset_named, trials
 from linear_lasagna.catalog import CATALOG, GROUPS
 
 ROOT = Path(__file__).parent.parent

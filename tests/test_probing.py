@@ -10,15 +10,17 @@ import pandas
 import pytest
 import torch
 
-from analysis import probe_tables, report
 from analysis import study as whole
-from analysis.findings import find
-from analysis.other_sections import probes as section_of
+from analysis.data import study_data
+from analysis.data.records import Records
+from analysis.data.store import read
+from analysis.data.study_data import parted
 from analysis.precision import probing
-from analysis.records import Records
-from analysis.store import read
+from analysis.report import page as report
+from analysis.report.sections import probes as section
 from linear_lasagna import probes
 from tests import synthetic
+from tests.reporting import study
 
 CONTEXT = report.Context(version="0.0")
 
@@ -113,12 +115,12 @@ def test_real_probes_fit_the_table():
     found = pandas.DataFrame(probing.rows(unit)).assign(
         experiment="probes", machine="here", device="cpu", threads=1, dtype="float32", seed=0
     )
-    table, _ = probe_tables.parted(found)
+    table = study_data.answers(found)
     assert set(table["probe"]) == {*probes.PROBES, "tf32"}
-    shown = probe_tables.sums(table)
+    shown = section.sums(table)
     assert [row[0].main for row in shown.rows] == list(dict.fromkeys(table.loc[table["way"] != "", "way"]))
     assert all(row[2].main.endswith("bits") or row[2].main == "unknown" for row in shown.rows)
-    assert not list(probe_tables.warnings(table))
+    assert not list(section.warnings(table))
 
 
 def test_both_commands_probe_before_they_measure(monkeypatch, tmp_path):
@@ -142,58 +144,58 @@ def texts(table: Any) -> list[list[str]]:
 
 
 def test_tables_show_which_threads_differ(rows):
-    found, others = probe_tables.parted(rows)
+    found, others, _ = parted(rows)
     assert others is None
-    assert texts(probe_tables.subnormals(found)) == [
+    assert texts(section.subnormals(found)) == [
         ["direct", "1", *["kept"] * 4],
         ["direct", "2", *["inputs kept results partly flushed: 50% of 8 outputs"] * 4],
         ["unfold_matmul", "1, 2", *["kept"] * 4],
     ]
-    sums = texts(probe_tables.sums(found))
+    sums = texts(section.sums(found))
     assert sums[-1] == ["unfold_matmul", "1, 2", *["24 bits 2 × ≤ 288, fused"] * 4]
-    counted = texts(probe_tables.canaries(found))
+    counted = texts(section.canaries(found))
     assert counted[0] == ["ones", "4 of 4", "2 of 4", "4 of 4", "4 of 4"]
 
 
 def test_probes_are_no_experiment(rows):
     """They have one seed and no error: nothing that speaks of experiments counts them."""
-    both = pandas.concat([rows, synthetic.precision().assign(problem="p", fan_in=144)], ignore_index=True)
-    found = find(Records(), both)
+    both = pandas.concat([rows, synthetic.precision()], ignore_index=True)
+    found = study(rows=both).data
     assert len(found.probes) == len(rows)
-    assert found.experiments is not None
-    assert set(found.experiments["experiment"]) == {"depth"}
-    assert not set(found.experiments) & {"probe", "result", "ok", "note"}
-    alone = find(Records(), rows)
-    assert alone.experiments is None
+    assert found.rows is not None
+    assert set(found.rows["experiment"]) == {"depth"}
+    assert not set(found.rows) & {"probe", "result", "ok", "note"}
+    alone = study(rows=rows).data
+    assert alone.rows is None
     assert alone.messages == ()
 
 
 def test_a_failed_canary_is_told_at_the_top_of_the_page(rows, tmp_path):
-    page = report.render(Records(), rows, tmp_path, CONTEXT).read_text(encoding="utf-8")
+    page = report.render(Records(), rows, tmp_path, CONTEXT).page.read_text(encoding="utf-8")
     warning = "A canary failed on here, cpu: ones, unfold_matmul in bfloat16 with 1 thread: 1.0 instead of 4."
     assert page.index(warning) < page.index("The answer</h2>")
     assert "2 canaries failed: see the top of the page." in page
     sound = rows.assign(ok=True)
-    page = report.render(Records(), sound, tmp_path, CONTEXT).read_text(encoding="utf-8")
+    page = report.render(Records(), sound, tmp_path, CONTEXT).page.read_text(encoding="utf-8")
     assert "A canary failed" not in page
     assert "All canaries hold." in page
 
 
 def test_many_failed_canaries_are_counted(rows):
-    found, _ = probe_tables.parted(rows.assign(ok=False))
-    lines = list(probe_tables.warnings(found))
-    assert len(lines) == probe_tables.MOST_WARNINGS + 1
-    assert lines[-1].startswith(f"{len(rows) - probe_tables.MOST_WARNINGS} more canaries failed")
+    found, *_ = parted(rows.assign(ok=False))
+    lines = list(section.warnings(found))
+    assert len(lines) == section.MOST_WARNINGS + 1
+    assert lines[-1].startswith(f"{len(rows) - section.MOST_WARNINGS} more canaries failed")
 
 
 def test_without_probes_the_section_says_so():
-    found = find(Records(), synthetic.precision())
-    assert section_of(found).empty == "The machine was not probed."
-    assert list(report.warnings(found, CONTEXT)) == []
+    found = study(rows=synthetic.precision())
+    assert found.sections["probes"].empty == "The machine was not probed."
+    assert report.warnings(found.data, found.results, CONTEXT) == []
 
 
 def test_a_canary_s_outcome_survives_the_store(rows):
     """None in the store may come back as NaN: neither is a failure."""
-    assert len(probe_tables.failed(rows.assign(ok=[None] * len(rows)))) == 0
-    assert len(probe_tables.failed(rows.assign(ok=math.nan))) == 0
-    assert len(probe_tables.failed(probe_tables.parted(rows)[0])) == 2
+    assert len(section.failed(rows.assign(ok=[None] * len(rows)))) == 0
+    assert len(section.failed(rows.assign(ok=math.nan))) == 0
+    assert len(section.failed(parted(rows)[0])) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import asv_results, records
+from analysis.data import asv_results, records
 from linear_lasagna.trial import Cell, Trial, fields
 from tests import synthetic
 

@@ -14,13 +14,14 @@ from typing import Any
 import pandas
 import pytest
 
-from analysis import dictionary, formatting, report, statistics
-from analysis.findings import find
-from analysis.headlines import headlines
-from analysis.records import Record, Records, load
+from analysis.data import speedups
+from analysis.data.records import Record, Records, load
+from analysis.report import formatting
+from analysis.report import page as report
 from linear_lasagna.catalog import GROUPS
 from linear_lasagna.trial import Trial
 from tests import synthetic
+from tests.reporting import study
 
 CONTEXT = report.Context(
     version="0.0",
@@ -86,7 +87,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Records:
 
 @pytest.fixture(scope="module")
 def out(trials: Records, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report.render(trials, synthetic.precision(), tmp_path_factory.mktemp("report"), CONTEXT).parent
+    return report.render(trials, synthetic.precision(), tmp_path_factory.mktemp("report"), CONTEXT).page.parent
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +126,10 @@ def test_every_link_leads_somewhere(out, page):
 
 def test_every_column_of_every_csv_is_explained(out):
     paths = sorted((out / "data").glob("*.csv"))
-    assert {path.stem for path in paths} <= dictionary.FILES.keys()
+    assert {path.stem for path in paths} <= report.FILES.keys()
     assert len(paths) >= 15
     for path in paths:
-        assert set(next(csv.reader(io.StringIO(path.read_text())))) <= dictionary.COLUMNS.keys()
+        assert set(next(csv.reader(io.StringIO(path.read_text())))) <= report.COLUMNS.keys()
 
 
 def test_tables_are_written_for_latex(out):
@@ -151,8 +152,8 @@ def test_answer_comes_before_everything_else(page):
 
 
 def test_headlines_say_what_the_data_say(trials):
-    lines = headlines(find(trials, synthetic.precision()))
-    said = {line.title.partition(",")[0]: line.text for line in lines}
+    lines = study(trials, synthetic.precision()).headlines
+    said = {line.title: line.text for line in lines}
     assert "In float32 the fastest way of all is `direct_channels_last` on 2 of 2 layers." in said["Layers of networks"]
     text = "of these 1 stack, one merged beforehand (`merged/direct`) is faster on 1 (sesr_x1): "
     text += "sesr_x1 4.00× faster, the most of 1 (that one's own interval: [3.96, 4.04])."
@@ -168,8 +169,8 @@ def test_headlines_follow_the_data():
         Records(tuple(Record(synthetic.trial(n, {"merged/direct": r}), "stacks", "m") for n, r in pairs))
         for pairs in ((("stacks/plain_x2", 0.5),), (("stacks/plain_x2", 2.0), ("stacks/plain_x4", 3.0)))
     )
-    assert "is faster on 1 (plain_x2): plain_x2 2.00× faster" in headlines(find(faster, None))[0].text
-    text = headlines(find(slower, None))[0].text
+    assert "is faster on 1 (plain_x2): plain_x2 2.00× faster" in study(faster).headlines[0].text
+    text = study(slower).headlines[0].text
     assert "is slower on 2 (plain_x2, plain_x4): plain_x4 3.00× slower, the most of 2" in text
     assert "[2.97, 3.03]" in text
 
@@ -177,7 +178,7 @@ def test_headlines_follow_the_data():
 def said(trials: list[Trial], group: str, title: str, precision: Any = None) -> str:
     """The headline of that title."""
     records = Records(tuple(Record(trial, group, "m") for trial in trials))
-    (line,) = [line for line in headlines(find(records, precision)) if line.title.startswith(title)]
+    (line,) = [line for line in study(records, precision).headlines if line.title.startswith(title)]
     return line.text
 
 
@@ -242,7 +243,7 @@ def test_the_section_on_noise_says_how_blocks_depend_on_each_other(tmp_path):
     text = rendered(Records(tuple(Record(trial, "networks", "m") for trial in trials)), None, tmp_path)
     found = re.search(r"log ratios is (\S+) in the mean of 2 cells, .* show (\S+); it is above 0.5 in 50 %", text)
     assert found is not None
-    assert found[1] == f"−{(11 / 12 - statistics.autocorrelation([math.log(d) for d in drifting])) / 2:.3f}"
+    assert found[1] == f"−{(11 / 12 - speedups.autocorrelation([math.log(d) for d in drifting])) / 2:.3f}"
     assert found[2] == "−0.083"
 
 
@@ -259,8 +260,10 @@ def test_headlines_mix_no_machines():
     deeper = second[second["depth"] == 8].assign(depth=32)
     alone = said([], "stacks", "Error by depth", first)
     both = pandas.concat([first, second, deeper])
-    assert said([], "stacks", "Error by depth", both) == alone
-    assert said([], "stacks", "Error of merging", both) == said([], "stacks", "Error of merging", first)
+    lines = {line.title: line.text for line in study(rows=both).headlines}
+    assert lines["Error by depth, synthetic, cpu"] == alone
+    assert lines["Error of merging, synthetic, cpu"] == said([], "stacks", "Error of merging", first)
+    assert "depths 1 to 32" in lines["Error by depth, zeta, cpu"]
 
 
 def test_error_of_merging_names_its_conditions():
@@ -279,7 +282,7 @@ def rendered(trials: Records, precision: object, folder: Path, **changes: object
     import dataclasses
 
     context = dataclasses.replace(CONTEXT, **changes)
-    return Page(report.render(trials, precision, folder, context).read_text(encoding="utf-8")).text
+    return Page(report.render(trials, precision, folder, context).page.read_text(encoding="utf-8")).text
 
 
 def test_nothing_at_all_renders_and_says_so(tmp_path):
@@ -291,7 +294,7 @@ def test_nothing_at_all_renders_and_says_so(tmp_path):
 
 def test_trials_alone_render(few, tmp_path):
     text = rendered(few, None, tmp_path)
-    assert "The precision experiment has not been run." in text
+    assert "no rows of the precision experiment yet" in text
     assert "Table 1." in text
 
 

@@ -19,7 +19,9 @@ from pathlib import Path
 import pandas
 import pytest
 
-from analysis import records, report, svg
+from analysis.data import records
+from analysis.report import page as report
+from analysis.report import svg
 
 STUDY = Path(__file__).parent / "fixed_study"
 DIGESTS = STUDY / "digests.json"

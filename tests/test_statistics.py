@@ -10,12 +10,13 @@ from typing import Any
 import numpy
 import pytest
 
-from analysis import growth, networks, statistics
-from analysis.findings import find
-from analysis.records import Record, Records
+from analysis.data import speedups as statistics
+from analysis.data.records import Record, Records
+from analysis.report.sections import depth, networks, noise, wins
 from linear_lasagna.catalog import GROUPS
 from linear_lasagna.trial import Cell, Trial
 from tests import synthetic
+from tests.reporting import study
 
 NARROW = tuple(1 + (block - 5.5) * 1e-4 for block in range(12))
 
@@ -80,8 +81,8 @@ def test_failed_baseline_gives_no_speedup():
     trial = synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0})
     trial.cells["direct"] = Cell("failed", "broken")
     assert len(statistics.speedups(records(trial))) == 0
-    assert len(statistics.winners(records(trial))) == 0
-    assert len(statistics.noise(records(trial))) == 0
+    assert len(wins.winners(records(trial))) == 0
+    assert len(noise.controls(records(trial))) == 0
 
 
 def test_over_problems_counts_and_averages_geometrically():
@@ -97,8 +98,8 @@ def test_over_problems_counts_and_averages_geometrically():
 
 
 def winner(ratios: dict[str, float]) -> tuple[str, set[str], int]:
-    (found,) = statistics.winners(one({w: synthetic.cell(1e-3 * r, NARROW) for w, r in ratios.items()})).itertuples()
-    return found.way, set(found.among), found.ways
+    (found,) = wins.winners(one({w: synthetic.cell(1e-3 * r, NARROW) for w, r in ratios.items()})).itertuples()
+    return found.way, set(found.among.split(", ")), found.ways
 
 
 def test_winner_is_faster_than_every_other_way():
@@ -119,7 +120,7 @@ def test_wins_add_up_to_the_trials():
     names = ("resnet50/conv1", "vgg16/conv5", "vgg16/conv4_2")
     ratios = (0.5, 2.0, 1.0)
     trials = [synthetic.trial(n, {"unfold_matmul": r}) for n, r in zip(names, ratios, strict=True)]
-    found = statistics.wins(statistics.winners(records(*trials)), ["dtype"]).set_index("way")
+    found = wins.wins(wins.winners(records(*trials)), ["dtype"]).set_index("way")
     assert found["alone"].to_dict() == {"": 1, "direct": 1, "unfold_matmul": 1}
     assert found["among"].to_dict() == {"": 0, "direct": 2, "unfold_matmul": 2}
     assert set(found["trials"]) == {3}
@@ -131,7 +132,7 @@ def test_noise_judges_controls_by_the_fixed_margin():
         trial = synthetic.trial(name, {})
         trial.cells["control"] = synthetic.cell(1e-3 * ratio, NARROW)
         trials.append(trial)
-    (found,) = statistics.noise_floor(statistics.noise(records(*trials)), ["device"]).itertuples(index=False)
+    (found,) = noise.noise_floor(noise.controls(records(*trials)), ["device"]).itertuples(index=False)
     logs = [math.log(1.05), 0.0, -math.log(0.999)]
     assert (found.controls, found.false_verdicts) == (3, 1)
     assert found.median == pytest.approx(logs[2], rel=1e-4)
@@ -268,12 +269,12 @@ def test_a_plan_that_merges_nothing_is_the_baselines_call():
     runs = {"planned/direct": alone, "planned_operations/direct": [[0, 2], *alone[2:]], "planned/unfold_matmul": alone}
     ways = {way: synthetic.cell(0.9e-3, NARROW, runs=cut) for way, cut in runs.items()}
     trials = records(synthetic.trial("stacks/sesr_x3", ways), group="stacks")
-    found = statistics.same_calls(trials, statistics.speedups(trials))
+    found = noise.same_calls(trials, statistics.speedups(trials))
     assert found[["way", "verdict"]].values.tolist() == [["planned/direct", "faster"]]
 
 
 def test_exponents_of_exact_power_laws():
-    found = growth.exponents(synthetic.precision())
+    found = depth.growths(synthetic.precision())
     for dtype in synthetic.UNITS:
         here = found[(found["dtype"] == dtype) & (found["signs"] == "random")].set_index("way")
         for way, exponent in (("direct", 0.5), ("merged/direct", 0.25), ("merged_working/direct", 0.75)):
@@ -286,35 +287,35 @@ def test_exponents_of_exact_power_laws():
 
 def test_overflowed_depths_are_left_out_of_the_slope_and_counted():
     rows = synthetic.precision()
-    found = growth.exponents(rows)
+    found = depth.growths(rows)
     lost = found[(found["dtype"] == "float16") & (found["signs"] == "positive")]
     assert set(lost["most_depth"]) == {8}
-    counts = growth.statuses(rows)
+    counts = depth.statuses(rows)
     assert counts["overflow"].sum() == 3 * 8
 
 
 def test_too_few_depths_give_no_slope_and_too_few_seeds_no_interval():
     rows = synthetic.precision()
-    assert len(growth.slopes(rows[rows["depth"] <= 2])) == 0
-    few = growth.exponents(rows[rows["seed"] < 5])
+    assert len(depth.each_slope(rows[rows["depth"] <= 2])) == 0
+    few = depth.growths(rows[rows["seed"] < 5])
     assert few["lower"].isna().all()
     assert few["median"].notna().all()
 
 
 def test_merge_ratio_is_paired_by_seed():
-    found = growth.merge_ratios(synthetic.precision())
+    found = depth.merge_ratios(synthetic.precision())
     here = found[(found["way"] == "merged/direct") & (found["signs"] == "random") & (found["dtype"] == "float32")]
-    for depth, ratio, lower, upper in here[["depth", "median", "lower", "upper"]].itertuples(index=False):
-        assert (ratio, lower, upper) == pytest.approx((depth**-0.25,) * 3)
+    for layers, ratio, lower, upper in here[["depth", "median", "lower", "upper"]].itertuples(index=False):
+        assert (ratio, lower, upper) == pytest.approx((layers**-0.25,) * 3)
 
 
 @pytest.mark.parametrize("way", ["direct", "merged/direct"])
 def test_nothing_to_compare_a_merged_stack_with_gives_no_ratio(way):
     """Merged stacks alone gave a result, or unmerged ones alone."""
     rows = synthetic.precision()
-    found = growth.merge_ratios(rows[rows["way"] == way])
+    found = depth.merge_ratios(rows[rows["way"] == way])
     assert len(found) == 0
-    assert list(found) == list(growth.merge_ratios(rows))
+    assert list(found) == list(depth.merge_ratios(rows))
 
 
 def test_other_experiments_do_not_enter():
@@ -323,45 +324,46 @@ def test_other_experiments_do_not_enter():
     import pandas
 
     both = pandas.concat([rows, other])
-    assert growth.exponents(both).equals(growth.exponents(rows))
+    assert depth.growths(both).equals(depth.growths(rows))
 
 
 def test_missing_columns_are_named():
-    assert growth.missing_columns(synthetic.precision().drop(columns=["seed", "signs"])) == ["signs", "seed"]
+    found = study(rows=synthetic.precision().drop(columns=["seed", "signs"])).data
+    assert found.messages == ("the precision rows lack the columns signs, seed; they are left out",)
+    assert found.rows is None
 
 
 def test_break_even_of_merging():
     stack = synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.25, "merged_working/direct": 2.0})
     merge = synthetic.trial("stacks/sesr_x1", {"merge_float64": 3.0, "merge_working": 1.5})
     both = Records((*records(stack, group="stacks"), *records(merge, group="merging")))
-    found = find(both, None)
-    merging = found.merging.set_index("way")
+    found = study(both)
+    merging = found.frames["merging"].set_index("way")
     assert merging["break_even"]["merge_float64"] == pytest.approx(3.0 / 0.75)
     assert math.isnan(merging["break_even"]["merge_working"])
-    assert set(found.winners["group"]) == {"stacks"}
-    assert set(found.speedups["group"]) == {"stacks"}
+    assert set(found.frames["winners"]["group"]) == {"stacks"}
+    assert set(found.data.compared["group"]) == {"stacks"}
 
 
 def test_missing_trials_are_those_without_a_record():
     present = ("networks", "resnet50/conv2_3x3", "float32", "cpu")
     absent = ("networks", "resnet50/conv2_3x3", "float16", "cpu")
-    found = find(one({}), None, [absent, present])
+    found = study(one({}), None, [absent, present]).data
     assert list(found.missing.itertuples(index=False, name=None)) == [absent]
 
 
 def test_nothing_is_found_in_nothing():
-    found = find(Records(), None)
-    assert found.scopes == ()
-    for frame in (found.speedups, found.winners, found.costs, found.noise, found.totals, found.merging):
-        assert len(frame) == 0
+    found = study()
+    assert found.data.scopes == ()
+    assert all(len(frame) == 0 for frame in found.frames.values())
 
 
 def test_a_way_that_is_wrong_at_the_border_wins_nothing():
     """It is timed and has a speedup, but is neither the fastest way nor a point of the Pareto front."""
     ratios = {"border_exact/direct": 0.5, "merged_summed/direct": 0.25}
     timed = Records((Record(synthetic.trial("borders/wide_pair_32", ratios), "borders", "m"),))
-    found = find(timed, None)
-    assert "merged_summed/direct" in set(found.speedups["way"])
-    assert list(found.winners["way"]) == ["border_exact/direct"]
-    assert not found.costs.set_index("way")["best"]["merged_summed/direct"]
-    assert found.groups == ("borders",)
+    found = study(timed)
+    assert "merged_summed/direct" in set(found.data.speedups["way"])
+    assert list(found.frames["winners"]["way"]) == ["border_exact/direct"]
+    assert not found.data.costs.set_index("way")["best"]["merged_summed/direct"]
+    assert found.data.groups == ("borders",)

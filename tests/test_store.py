@@ -12,15 +12,15 @@ from pathlib import Path
 import pandas
 import pytest
 
-from analysis import store
-from analysis.store import Store, StoreError, export, read
+from analysis.data import store
+from analysis.data.store import Store, StoreError, export, read
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("depth", "unit", "version", "machine")
 
 WRITER = """
 import sys
-from analysis.store import Store
+from analysis.data.store import Store
 with Store(sys.argv[1]) as store:
     for number in range(100_000):
         store.put("depth", f"{number:06}", "v", "m", [{"way": "direct", "number": number, "text": "x" * 20_000}] * 2)

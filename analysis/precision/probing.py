@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 from analysis import stopping
+from analysis.data.store import Store
+from analysis.measure.progress import progress_bar
 from analysis.precision.compute import Task, full_row, lost_row
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.study import tasks_of
 from analysis.precision.unit import Grid, Unit
-from analysis.progress import progress_bar
-from analysis.store import Store
 from linear_lasagna.problems import Layer, Problem
 
 PROBED = Problem("probed", 1, 64, (12, 12), (Layer(48, 3),))  # the layer that `linear_lasagna.probes` examines

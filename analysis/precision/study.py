@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import arguments, stopping
+from analysis.data.store import Store
+from analysis.measure.progress import progress_bar
 from analysis.precision.compute import Stamp, Task
 from analysis.precision.dispatch import dispatch
 from analysis.precision.experiment import PRESETS, Experiment
 from analysis.precision.workers import open_executor
-from analysis.progress import progress_bar
-from analysis.store import Store
 from linear_lasagna.environment import machine_name, set_wait_policy
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from analysis import report
-from analysis.records import load
+from analysis.data.records import load
+from analysis.report import page as report
 from tests import synthetic
 
 pytestmark = pytest.mark.browser

@@ -1,0 +1,1 @@
+"""What was measured, from files to tidy frames: no figures, no sentences."""

@@ -1,0 +1,64 @@
+"""Which machine a result is of: its own environment tells, not the name of a host or of a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame
+from linear_lasagna.environment import FINGERPRINT, fingerprint_of, machine_label, machine_named
+
+if TYPE_CHECKING:
+    from analysis.data.records import Record
+
+DIGEST = re.compile(r" #[0-9a-f]{8}$")
+
+
+def told(given: str, environment: Mapping[str, Any]) -> str:
+    """The machine that an environment was recorded on, as `linear_lasagna.environment.machine_named` names machines.
+
+    given: the name in the record. One with a digest was made, or chosen, when the record was written. Another is a
+    host's, as older records have it: it is not shown, but tells apart what the environment cannot. Where nothing was
+    recorded of the machine, it is all there is.
+    """
+    found = fingerprint_of(environment)
+    if not any(environment.get(name) for name in FINGERPRINT):
+        return given
+    named = machine_named(found, _name(given, found))
+    return named if DIGEST.search(given) else machine_label(found) + _digest(named)
+
+
+def _name(given: str, found: Mapping[str, Any]) -> str:
+    """What tells a machine apart beside its fingerprint: a name that was chosen, or a host's; else ""."""
+    if not DIGEST.search(given):
+        return given
+    return "" if _digest(given) == _digest(machine_named(found)) else DIGEST.sub("", given)
+
+
+def _digest(name: str) -> str:
+    return name[-len(" #01234567") :]
+
+
+def adopted(rows: Frame, records: Iterable[Record]) -> Frame:
+    """The rows, those with a host's name under the machine that all records under that name are of, if it is one."""
+    known: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        known.setdefault((record.given, record.trial.device), set()).add(record.machine)
+    if rows is None or not {"machine", "device"} <= set(rows):
+        return rows
+    places = zip(rows["machine"], rows["device"], strict=True)
+    only = {place: next(iter(machines)) for place, machines in known.items() if len(machines) == 1}
+    return rows.assign(machine=[only.get(place, place[0]) for place in places])
+
+
+def mixed(places: Iterable[tuple[str, str]]) -> bool:
+    """Whether a device occurs with several machines. A machine is another one with its accelerator than without."""
+    found = set(places)
+    return len(found) > len({device for _, device in found})
+
+
+def unaccelerated(record: Record) -> str:
+    """What tells a machine apart, without its accelerator: trials on the CPU do not tell that."""
+    found = fingerprint_of(record.trial.environment)
+    return machine_named({**found, "accelerator": None}, _name(record.given, found))

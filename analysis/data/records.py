@@ -1,0 +1,171 @@
+"""Trial records: one JSON file per trial, as the benchmarks leave them under `.asv/trials/<machine>/<commit>/`.
+
+A file holds {"trial": …, "group": …, "machine": …, "commit": …, "dirty": …}. What cannot be read is named and left
+out; the rest is reported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from analysis.data import machines
+from analysis.data.frames import Frame, framed
+from analysis.gaps import MOST
+from linear_lasagna.trial import Trial, fields
+from linear_lasagna.vocabulary import METRICS
+
+PLACE = ["machine", "commit", "group", "problem", "dtype", "device"]
+SAMPLES = [*PLACE, "way", "block", "round", "seconds"]
+CELLS = [
+    *PLACE,
+    "way",
+    "baseline",
+    "control",
+    "status",
+    "reason",
+    "finding",
+    *METRICS,
+    "peak_bytes",
+    "first_call_s",
+    "blocks",
+    "samples",
+]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial and where it was run. source: the file it was read from, relative to the folder.
+
+    machine: as `machines.told` tells it; given: as the file names it.
+    """
+
+    trial: Trial
+    group: str
+    machine: str
+    commit: str = ""
+    dirty: bool = False
+    source: str = ""
+    given: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What makes two records runs of the same trial."""
+        return (self.machine, self.group, self.trial.problem.name, self.trial.dtype, self.trial.device)
+
+    @property
+    def place(self) -> dict[str, str]:
+        """The columns that say where a row comes from."""
+        machine, group, problem, dtype, device = self.key
+        values = (machine, self.commit, group, problem, dtype, device)
+        return dict(zip(PLACE, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records that were read. messages: one line for every file that could not be; notes: what else to know."""
+
+    found: tuple[Record, ...] = ()
+    messages: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def latest(self) -> Records:
+        """The newest record of every trial, by the time it started; the others are counted in a note."""
+        newest: dict[tuple[str, ...], Record] = {}
+        for record in sorted(self.found, key=lambda record: (record.trial.started, record.source)):
+            newest[record.key] = record
+        older = len(self.found) - len(newest)
+        note = f"Older records of trials that were run again are left out: {older}."
+        notes = (*self.notes, note) if older else self.notes
+        return Records(tuple(newest[key] for key in sorted(newest)), self.messages, notes)
+
+    def completed_by(self, other: Records) -> Records:
+        """These records, and those of the other's trials that are not among them."""
+        known = {record.key for record in self.found}
+        added = tuple(record for record in other.found if record.key not in known)
+        return Records(self.found + added, self.messages + other.messages, self.notes + (other.notes if added else ()))
+
+
+def load(folder: Path) -> Records:
+    """All records below the folder, in the order of their paths; a missing folder has none."""
+    found, messages = [], []
+    for path in sorted(Path(folder).rglob("*.json")):
+        source = path.relative_to(folder).as_posix().encode(errors="surrogateescape").decode(errors="replace")
+        try:
+            if not path.is_file():
+                raise ValueError("no regular file")
+            found.append(replace(read(path.read_text(encoding="utf-8")), source=source))
+        except (ValueError, OSError, RecursionError, OverflowError, MemoryError) as error:
+            messages.append(f"{source}: {_one_line(error)}")
+    return Records(tuple(found), tuple(messages))
+
+
+def read(text: str) -> Record:
+    """The record in a file's text. Raises ValueError, in one line, for anything else."""
+    data = json.loads(text)
+    if not isinstance(data, dict) or not {"trial", "group", "machine"} <= data.keys():
+        raise ValueError("not a trial record: it needs trial, group and machine")
+    trial = fields.checked(Trial.from_dict(data["trial"]))
+    names = {name: data.get(name, "") for name in ("group", "machine", "commit")}
+    fields.check(names, {"group": fields.NAME, "machine": fields.NAME, "commit": fields.TEXT}, "")
+    machine = machines.told(names["machine"], trial.environment)
+    dirty = bool(data.get("dirty", False))
+    return Record(trial, names["group"], machine, names["commit"], dirty, given=names["machine"])
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "not JSON, perhaps cut short: " + text if isinstance(error, json.JSONDecodeError) else text
+    return text if len(text) <= MOST else text[: MOST - 1] + "…"
+
+
+def samples(records: Records) -> Frame:
+    """One row per observation. seconds: per call; block and round: counted from 0 within the cell."""
+    rows = [
+        (*record.place.values(), way, block, turn, seconds)
+        for record in records
+        for way, cell in record.trial.cells.items()
+        for block, times in enumerate(cell.samples)
+        for turn, seconds in enumerate(times)
+    ]
+    return framed(rows, SAMPLES)
+
+
+def cells(records: Records) -> Frame:
+    """One row per cell, with all `METRICS` of its error. peak_bytes: allocated at once during a call."""
+    rows = []
+    for record in records:
+        trial = record.trial
+        for way, cell in trial.cells.items():
+            counts = (len(cell.samples), sum(map(len, cell.samples)))
+            flags = (way == trial.baseline, way == trial.control)
+            measured = (*map(cell.measures.get, METRICS), cell.peak_bytes, cell.first_call_s)
+            rows.append(
+                (*record.place.values(), way, *flags, cell.status, cell.reason, cell.finding, *measured, *counts)
+            )
+    frame = framed(rows, CELLS)
+    floats = [*METRICS, "peak_bytes", "first_call_s"]
+    return frame.astype(dict.fromkeys(floats, float) | dict.fromkeys(["baseline", "control"], bool))
+
+
+def problems(records: Records) -> Frame:
+    """One row per problem. macs: multiply-accumulates of all layers; occurrences: how often in its network."""
+    columns = ["problem", "depth", "input", "output", "parameters", "macs", "occurrences", "source"]
+    found = {record.trial.problem.name: record.trial.problem for record in records}
+    rows = [
+        (name, p.depth, _shape(p.shapes[0]), _shape(p.shapes[-1]), p.parameters, p.macs, p.occurrences, p.source)
+        for name, p in sorted(found.items())
+    ]
+    return framed(rows, columns)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

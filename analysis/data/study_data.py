@@ -1,0 +1,180 @@
+"""What a study measured, as frames that more than one section of a report reads: no sentences, no figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from analysis.data import machines, speedups
+from analysis.data.frames import Frame, framed, in_fixed_order, ordered, whole
+from analysis.data.records import Records, cells, problems
+from analysis.gaps import STRICT, Gaps
+from analysis.precision.probing import PROBES
+from linear_lasagna import catalog
+
+GROUPS = tuple(name for name, group in catalog.GROUPS.items() if not group.own_section)
+APART = tuple(name for name, group in catalog.GROUPS.items() if group.own_section)
+NEEDED = ["experiment", "machine", "device", "dtype", "signs", "problem", "depth", "fan_in", "way", "seed", "status"]
+NEEDED += ["relative_l2", "error_u"]
+ANSWERS = ["machine", "device", "threads", "dtype", "way", "probe", "result", "ok", "note"]
+
+
+@dataclass(frozen=True, order=True)
+class Scope:
+    """Where something was measured: never compared across scopes.
+
+    label: the device, and the machine where a device has several; several: whether there are other scopes.
+    """
+
+    machine: str
+    device: str
+    label: str = field(default="", compare=False)
+    several: bool = field(default=False, compare=False)
+
+    def of(self, frame: Frame) -> Frame:
+        """The rows of this scope; a frame without machine or device as it is."""
+        if not {"machine", "device"} <= set(frame):
+            return frame
+        return frame[(frame["machine"] == self.machine) & (frame["device"] == self.device)]
+
+
+class Expected(NamedTuple):
+    """A trial that the study was meant to run, on one machine."""
+
+    group: str
+    problem: str
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class StudyData:
+    """speedups: of all groups; costs: of those not in `APART`. rows: of all experiments, in a fixed order, None where
+    there are none that can be used; probes: what was asked of the machine, one row per answer. missing: expected trials
+    without a record.
+    """
+
+    records: Records
+    scopes: tuple[Scope, ...]
+    cells: Frame
+    problems: Frame
+    speedups: Frame
+    costs: Frame
+    rows: Frame | None
+    probes: Frame
+    missing: Frame
+    messages: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of problems whose speed was measured, in the order of `GROUPS`, others by name."""
+        order = {group: place for place, group in enumerate(GROUPS)}
+        return tuple(sorted({r.group for r in self.judged}, key=lambda group: (order.get(group, 9), group)))
+
+    @cached_property
+    def judged(self) -> Records:
+        """The records without those of the groups `APART`."""
+        return Records(tuple(record for record in self.records if record.group not in APART))
+
+    @cached_property
+    def compared(self) -> Frame:
+        """The speedups without those of the groups `APART`."""
+        return self.speedups[~self.speedups["group"].isin(APART)].reset_index(drop=True)
+
+    def experiment(self, name: str) -> Frame | None:
+        """The rows of one experiment, None where there are none."""
+        if self.rows is None:
+            return None
+        rows = self.rows[self.rows["experiment"] == name].reset_index(drop=True)
+        return rows if len(rows) else None
+
+    def within(self, scope: Scope) -> StudyData:
+        """The data of one scope alone."""
+        return self._parts[scope]
+
+    @cached_property
+    def _parts(self) -> dict[Scope, StudyData]:
+        return {scope: self._within(scope) for scope in self.scopes}
+
+    def _within(self, scope: Scope) -> StudyData:
+        if self.scopes == (scope,):
+            return self
+        found = tuple(r for r in self.records if (r.machine, r.trial.device) == (scope.machine, scope.device))
+        names = ("cells", "speedups", "costs", "probes")
+        frames = {name: scope.of(getattr(self, name)).reset_index(drop=True) for name in names}
+        rows = None if self.rows is None else scope.of(self.rows).reset_index(drop=True)
+        kept = {"scopes": (scope,), "rows": rows if rows is not None and len(rows) else None}
+        return replace(self, records=replace(self.records, found=found), **frames, **kept)
+
+
+def study_data(
+    records: Records, rows: Frame | None, expected: Sequence[Sequence[str]] = (), gaps: Gaps = STRICT
+) -> StudyData:
+    """The newest record of every trial, and the precision rows, as frames. rows: as a store is read; None for none.
+
+    Rows without the columns that all need are left out, with a message. gaps: takes what raises.
+    """
+    records = records.latest()
+    nothing = parted(None)
+    divided = lambda: parted(machines.adopted(rows, records))  # noqa: E731
+    probes, usable, messages = gaps.attempt("The data of the precision rows", divided, nothing)
+
+    def made(name: str, make: Callable[..., Frame], *of: Any) -> Frame:
+        return gaps.attempt(f"The data of {name}", partial(make, *of), make(*(Records() for _ in of)))
+
+    judged = Records(tuple(record for record in records if record.group not in APART))
+    return StudyData(
+        records=records,
+        scopes=scopes_of(records, usable, probes),
+        cells=made("cells", cells, records),
+        problems=made("problems", problems, records),
+        speedups=made("speedups", speedups.speedups, records),
+        costs=made("costs", speedups.costs, judged),
+        rows=usable,
+        probes=probes,
+        missing=missing(records, expected),
+        messages=(*records.messages, *messages),
+        notes=records.notes,
+    )
+
+
+def scopes_of(records: Records, *frames: Frame | None) -> tuple[Scope, ...]:
+    """Machine and device of everything that was found, sorted."""
+    places = {(record.machine, record.trial.device) for record in records}
+    for frame in frames:
+        if frame is not None:
+            places |= set(zip(frame["machine"], frame["device"], strict=True))
+    mixed = machines.mixed(places)
+    labels = {place: ", ".join(place) if mixed else place[1] for place in places}
+    return tuple(Scope(*place, labels[place], len(places) > 1) for place in sorted(places))
+
+
+def parted(rows: Frame | None) -> tuple[Frame, Frame | None, tuple[str, ...]]:
+    """The probes' answers, the rows of all experiments (None where there are none), and what is wrong with them."""
+    if rows is None or not len(rows):
+        return framed([], ANSWERS), None, ()
+    lacking = [name for name in NEEDED if name not in rows.columns]
+    if lacking:
+        text = f"the precision rows lack the columns {', '.join(lacking)}; they are left out"
+        return framed([], ANSWERS), None, (text,)
+    probes = rows["experiment"] == PROBES.name
+    others = rows[~probes].drop(columns=[name for name in ("probe", "result", "ok", "note") if name in rows])
+    return answers(rows[probes]), (in_fixed_order(whole(others)) if len(others) else None), ()
+
+
+def answers(rows: Frame) -> Frame:
+    """What the probes found, sorted."""
+    if "probe" not in rows or not len(rows):
+        return framed([], ANSWERS)
+    found = rows[ANSWERS].astype({"threads": "int64"}).fillna({"note": ""})
+    found = found.sort_values(["machine", "device", "threads", "probe"], kind="stable")
+    return ordered(found).reset_index(drop=True)
+
+
+def missing(records: Records, expected: Sequence[Sequence[str]]) -> Frame:
+    """The expected trials of which no record was found."""
+    found = {(r.group, r.trial.problem.name, r.trial.dtype, r.trial.device) for r in records}
+    return framed(sorted(tuple(key) for key in expected if tuple(key) not in found), list(Expected._fields))

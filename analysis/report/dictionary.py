@@ -1,0 +1,89 @@
+"""The data dictionary: the CSVs that belong to no section, and the columns that several CSVs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from analysis.data.frames import Frame
+from analysis.data.speedups import over_problems
+from analysis.data.study_data import StudyData
+from linear_lasagna import vocabulary
+
+PLACES = ["machine", "device", "group", "dtype"]
+FRAMES: dict[str, Callable[[StudyData], Frame]] = {
+    "cells": lambda data: data.cells,
+    "speedups": lambda data: data.compared,
+    "summary": lambda data: over_problems(data.compared, [*PLACES, "way"]) if len(data.compared) else [],
+    "costs": lambda data: data.costs,
+}
+FILES: dict[str, str] = {
+    "cells": "One row per cell: one way of one trial.",
+    "speedups": "One row per timed cell other than the baseline.",
+    "summary": "Speedups over the problems of a group.",
+    "costs": "One row per timed cell but the controls: time, error and memory together.",
+}
+COLUMNS: dict[str, str] = {
+    "machine": "the machine's name",
+    "commit": "the commit whose code was timed",
+    "group": "the group of problems",
+    "problem": "the problem's name in the catalogue",
+    "dtype": "the dtype of input, kernels and result",
+    "device": "cpu, cuda or mps",
+    "way": "how it was computed: a method, or schedule/method; empty in `wins` and `winners`: no single fastest way",
+    "ratio": "time / baseline's time: the median over blocks of the paired log ratio, as a ratio",
+    "baseline": "whether the way is the one that the others are compared with",
+    "control": "whether the way is the baseline a second time",
+    "status": "ok, skipped or failed; overflow: an output is not finite",
+    "reason": "why the cell was skipped or failed",
+    "finding": "what is odd about a way that passed: a transform (Winograd, FFT) is inexact on integers",
+    **vocabulary.METRICS,
+    "peak_bytes": "bytes allocated at once during one call, its result included",
+    "peak_ratio": "peak_bytes / the baseline's",
+    "first_call_s": "seconds of the very first call",
+    "blocks": "blocks that were timed, each on freshly allocated inputs; in a comparison, those that both took part in",
+    "samples": "timed samples of all blocks",
+    "seconds": "seconds per call, the median over the blocks' medians; in `totals`, summed over layers × occurrences",
+    "baseline_seconds": "the baseline's seconds",
+    "ratio_lower": "lower end of the 95 % interval for the ratio, over blocks",
+    "ratio_upper": "upper end of the 95 % interval for the ratio, over blocks",
+    "speedup": "baseline's time / time; in `totals`, of the summed seconds",
+    "speedup_lower": "lower end of the 95 % interval for the speedup, over blocks of one process; in `totals`, of a "
+    "bootstrap over blocks, each layer by itself",
+    "speedup_upper": "upper end of the 95 % interval for the speedup, likewise",
+    "verdict": "faster, slower, tie or undecided; in `noise`, by the interval and the fixed margin alone",
+    "margin": "the |log ratio| that a difference had to exceed to be called faster or slower",
+    "autocorrelation": "of lag 1, of the block log ratios; about -1 / blocks where blocks are independent",
+    "problems": "how many problems; in `reasons`, their names",
+    "geometric_mean": "geometric mean of the speedups over problems",
+    "median": "median over problems, controls (as |log ratio|) or seeds",
+    "least": "least speedup over problems, of those with an interval",
+    "most": "largest speedup over problems, of those with an interval",
+    "faster": "problems with the verdict faster",
+    "slower": "problems with the verdict slower",
+    "tie": "problems with the verdict tie",
+    "undecided": "problems with the verdict undecided",
+    "ways": "how many ways were compared; in `reasons`, their names",
+    "trials": "trials",
+    "best": "whether no other way of the trial has both a smaller time and a smaller error, by estimates",
+    "experiment": "the experiment",
+    "signs": "random: numbers of both signs; positive: of one",
+    "depth": "number of layers",
+    "seed": "fixes the input and the kernels",
+    "threads": "threads used",
+    "lower": "lower end of the 95 % interval for the median, over seeds",
+    "upper": "upper end of the 95 % interval for the median, over seeds",
+    "seeds": "number of seeds",
+    "slope": "least-squares slope of log error against log depth",
+    "cells": "number of cells",
+    "fan_in": "products summed for one output of one layer; for merged ways too that of the unmerged stack",
+    "trend": "grows, falls: the interval lies above, below 0; none: it holds 0; undecided: there is no interval",
+    "gain": "what each layer's weights are multiplied by",
+    "quantity": "`gain`: error (in u), lost (share of outputs not finite, or zero though the exact ones are not), "
+    "subnormal (share of outputs); `merging_parts`: share (of the kernel's rounding in the squared error), ratio "
+    "(error merged / stacked on the same seed); `bounds`: relative L2 errors, measured, predicted, and bounded by "
+    "certain, chain, likely (see these columns); `order_ratios`: error (of the result), kernel (of the merged "
+    "kernel)",
+    "outputs": "outputs that were compared with the exact result",
+    "equal": "share of outputs that are equal bit for bit: to direct's in `methods_rows`, both sides of the identity, "
+    "a zero's sign aside, in `identities` (median over cells) and `linearity_rows`",
+}

@@ -1,0 +1,72 @@
+"""The report's sections of evidence, in the order of the page."""
+
+from __future__ import annotations
+
+from analysis.data.study_data import StudyData
+from analysis.report.section import Section
+from analysis.report.sections import (
+    accuracy,
+    bitwise,
+    bounds,
+    break_even,
+    depth,
+    fan_in,
+    gain,
+    hypotheses,
+    linearity,
+    machine,
+    memory,
+    merge_cost,
+    merge_order,
+    merged_error,
+    networks,
+    noise,
+    plans,
+    probes,
+    problems,
+    switches,
+    training,
+    validity,
+    wins,
+)
+from analysis.report.sections.speed import merging_headline, speed_section
+
+SPEED = (
+    speed_section("sources"),
+    networks.SECTION,
+    speed_section("stacks", headlines={"Merging": merging_headline}),
+    speed_section("borders"),
+)
+SECTIONS: tuple[Section, ...] = (
+    *SPEED,
+    plans.SECTION,
+    break_even.SECTION,
+    training.SECTION,
+    merge_cost.SECTION,
+    wins.SECTION,
+    accuracy.SECTION,
+    memory.SECTION,
+    depth.SECTION,
+    fan_in.FAN_IN,
+    fan_in.KERNEL_SIZE,
+    gain.SECTION,
+    merged_error.SECTION,
+    merge_order.SECTION,
+    bitwise.SECTION,
+    linearity.SECTION,
+    bounds.SECTION,
+    switches.SECTION,
+    hypotheses.SECTION,
+    validity.SECTION,
+    noise.SECTION,
+    probes.SECTION,
+    machine.SECTION,
+    problems.SECTION,
+)
+
+
+def sections(data: StudyData) -> tuple[Section, ...]:
+    """All sections; groups that the records alone know follow the last section on speed."""
+    known = {section.name for section in SPEED}
+    extra = tuple(speed_section(group) for group in data.groups if group not in known)
+    return (*SPEED, *extra, *SECTIONS[len(SPEED) :])

@@ -1,0 +1,201 @@
+"""The experiment `methods`: whether methods give the same numbers, bit for bit.
+
+"The unfold function" says that the values of Unfold + matmul and of Conv2d are completely equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, usable
+from analysis.data.over_seeds import SERIES, largest, over_seeds
+from analysis.data.study_data import Scope, StudyData
+from analysis.precision.methods import BASELINE, UNFOLD
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.drawing import WIDTH, styled
+from analysis.report.experiment import experiment_section
+from analysis.report.section import Content, Frames, plot
+from analysis.report.style import BLUE, INK, dtypes_in_order, problems_in_order, ways_in_order
+from analysis.report.tables import Table, Text, slug
+from analysis.report.wide import arranged, in_order, wide_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KEYS = [*SERIES, "problem", "way"]
+CLAIMED = "unfold_matmul"
+NO_BREAK = "\u00a0"  # a space at which no line is broken
+
+
+def frames(rows: Frame) -> Frames:
+    return {"bitwise": compared(rows)}
+
+
+def compared(rows: Frame) -> Frame:
+    """Per series, problem and method other than direct: the share of outputs that equal direct's bit for bit (median
+    over seeds, with its interval); equal_seeds, in how many of them every output is equal; and over all seeds the
+    largest ulps, absolute difference, and distance (relative L2, in u).
+    """
+    others = usable(rows)
+    others = others[others["way"] != BASELINE]
+    grouped = others.groupby(KEYS, sort=True)
+    more = grouped.agg(
+        equal_seeds=("equal", lambda shares: int((shares == 1).sum())),
+        largest_ulps=("largest_ulps", "max"),
+        largest_difference=("largest_difference", "max"),
+        largest_distance_u=("distance_u", "max"),
+    )
+    return over_seeds(others, KEYS, "equal").merge(more.reset_index(), on=KEYS)
+
+
+def share(row: Any) -> str:
+    """The share in per cent; "all" only where every output of every seed is equal, 0 only where none is."""
+    if row.equal_seeds == row.seeds:
+        return "all"
+    if row.median > 0.999:
+        return "> 99.9 %"
+    return show.percent(row.median) if row.median == 0 or row.median >= 0.001 else "< 0.1 %"
+
+
+@styled
+def figure(found: Frame) -> Figure:
+    """The share of outputs equal to direct's: one panel per problem and signs, methods by dtypes. found: `compared`."""
+    from matplotlib.figure import Figure
+
+    problems, signs = problems_in_order(found["problem"]), in_order("signs", found["signs"])
+    ways, dtypes = ways_in_order(found["way"]), dtypes_in_order(found["dtype"])
+    height = len(signs) * (0.27 * len(ways) + 0.75) + 0.3
+    drawing = Figure(figsize=(WIDTH, height), layout="constrained")
+    grid = drawing.subplots(len(signs), len(problems), squeeze=False)
+    for row, sign in enumerate(signs):
+        for column, problem in enumerate(problems):
+            panel = grid[row][column]
+            here = found[(found["problem"] == problem) & (found["signs"] == sign)]
+            _heat(panel, here, ways, dtypes)
+            panel.set_title(f"{problem}\n{wording.signs(sign)}", fontsize=8.5)
+            panel.set_yticklabels(ways if column == 0 else [], rotation=0)
+    return drawing
+
+
+def _heat(panel: Axes, rows: Frame, ways: list[str], dtypes: list[str]) -> None:
+    import seaborn
+
+    values = rows.pivot(index="way", columns="dtype", values="median").reindex(index=ways, columns=dtypes)
+    texts = values.map(lambda value: "").astype(object)
+    for row in rows.itertuples(index=False):
+        texts.loc[row.way, row.dtype] = share(row)
+    colours = seaborn.light_palette(BLUE, as_cmap=True)
+    shades: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": colours, "cbar": False, "linewidths": 0.6}
+    seaborn.heatmap(values, annot=texts, fmt="", annot_kws={"fontsize": 7}, linecolor=INK, ax=panel, **shades)
+    panel.tick_params(length=0, labelsize=7.5)
+    panel.set(xlabel="", ylabel="")
+    panel.set_xticklabels(dtypes, rotation=30, ha="right")
+
+
+def bitwise_table(name: str, found: Frame) -> Table:
+    """How equal and how far apart, one column per method. found: `compared` of one place."""
+    found = arranged(found, ["problem", "dtype", "signs"])
+    pairs = zip(found["dtype"], found["signs"], strict=True)
+    found = found.assign(inputs=[f"{dtype},{NO_BREAK}{signs}" for dtype, signs in pairs])
+    labels = {"problem": "problem", "inputs": "dtype, signs"}
+    caption = f"The share of outputs that equal `{BASELINE}`'s bit for bit, all images together, median over "
+    caption += f"{wording.seeds(found)}; in brackets the largest distance, relative L2 in units of u. All: every "
+    caption += "output of every seed. The largest differences, in ulps and absolute, and the intervals over seeds "
+    caption += "are in the CSV."
+    return wide_table(name, caption, found, labels, "way", _cell, "bitwise")
+
+
+def _cell(row: Any) -> Text:
+    exact = row.equal_seeds == row.seeds
+    return Text(share(row), "" if exact else f"[{show.significant(row.largest_distance_u, 2)}]")
+
+
+def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
+    shares = found["bitwise"]
+    if not len(shares):
+        return None
+    caption = f"The share of outputs that equal `{BASELINE}`'s bit for bit ({scope.label}): one panel per problem "
+    caption += f"and signs, methods by dtypes. Median over seeds; n = {wording.seeds(shares)}. Intervals are in the "
+    caption += "CSV. All: every output of every seed. Empty: the method cannot compute the problem in that dtype."
+    equal = int((shares["equal_seeds"] == shares["seeds"]).sum())
+    alt = f"Heat maps of methods by dtypes. In {equal} of {len(shares)} squares every output of every seed is equal."
+    name = slug("bitwise", scope.machine, scope.device)
+    drawn = plot(f"fig-{name}", caption, alt, "bitwise", figure(shares))
+    return Content((drawn,), (bitwise_table(name, shares),), answer(shares), tuple(details(shares)))
+
+
+def answer(found: Frame) -> str:
+    """How the article's claim fares on its own problem, and all methods on all problems."""
+    row = claim(found)
+    text = said(row) + " " if row is not None else ""
+    equal = int((found["equal_seeds"] == found["seeds"]).sum())
+    text += f"Of {len(found)} comparisons (method, problem, dtype, signs) {equal} are equal in every output of every "
+    return text + f"seed ({wording.counts(found)})."
+
+
+def claim(found: Frame) -> Any:
+    """The row of the article's own example, unfold_matmul on its problem in float32, random signs; or None."""
+    here = found[(found["way"] == CLAIMED) & (found["problem"] == UNFOLD.name)]
+    here = here[(here["dtype"] == "float32") & (here["signs"] == "random")]
+    return next(here.itertuples(index=False), None)
+
+
+def said(row: Any) -> str:
+    """The answer to the article's claim, in two sentences. row: of `claim`."""
+    where = f"on the article's own problem in {row.dtype} ({wording.seeds_of(row)})"
+    if row.equal_seeds == row.seeds:
+        return f"All outputs of `{row.way}` equal `{BASELINE}`'s bit for bit {where}."
+    scaled = (100 * row.median, 100 * row.lower, 100 * row.upper)
+    percent = f"{show.number(*scaled)} % {show.interval(*scaled)}".strip()
+    text = f"{percent} of the outputs of `{row.way}` equal `{BASELINE}`'s bit for bit {where}: not completely equal. "
+    text += f"The largest difference is {show.significant(row.largest_difference, 2)}; counted in ulps, which are "
+    text += f"small near zero, it is up to {ulps(row.largest_ulps)}. The relative L2 distance is at most "
+    return text + f"{show.significant(row.largest_distance_u, 2)} u."
+
+
+def ulps(steps: float) -> str:
+    """As in "3 ulps"; thousands set apart."""
+    return f"{int(steps):,} {'ulp' if steps == 1 else 'ulps'}".replace(",", " ")
+
+
+def details(found: Frame) -> Iterator[str]:
+    """Per method, how often it equals the baseline in all outputs of all seeds, and where least."""
+    for way in ways_in_order(found["way"]):
+        here = found[found["way"] == way]
+        least = largest(here, -here["median"])
+        parts = [_equal(here[here["dtype"] == dtype], dtype) for dtype in dtypes_in_order(here["dtype"])]
+        yield (
+            f"{way}: every output of every seed is equal for {wording.listed(parts)} pairs of problem and signs; the "
+            f"fewest are equal on {least.problem} in {least.dtype}, {wording.signs(least.signs)}: {share(least)}."
+        )
+
+
+def _equal(rows: Frame, dtype: str) -> str:
+    return f"{int((rows['equal_seeds'] == rows['seeds']).sum())} of {len(rows)} in {dtype}"
+
+
+def headline(data: StudyData, frames: Frames) -> str:
+    """The answer to the article's claim."""
+    row = claim(frames["bitwise"])
+    return "" if row is None else said(row)
+
+
+SECTION = experiment_section(
+    "methods",
+    "bitwise",
+    "Methods against each other, bit for bit",
+    frames,
+    part,
+    headlines={"Bit for bit": headline},
+    files={"bitwise": "How far each method's result is from direct's, over seeds."},
+    columns={
+        "equal_seeds": "in how many seeds every output is equal",
+        "largest_ulps": "largest number of steps from one number of the dtype to the next between two outputs",
+        "largest_difference": "largest absolute difference of two outputs",
+        "distance_u": "relative L2 distance from direct's result, in units of u",
+        "largest_distance_u": "the largest distance_u over seeds",
+    },
+)

@@ -1,0 +1,298 @@
+"""The experiment `bounds`: measured errors under three bounds, and beside the prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, usable
+from analysis.data.over_seeds import SERIES, over_seeds
+from analysis.data.study_data import Scope, StudyData
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.drawing import facets, styled
+from analysis.report.experiment import experiment_section
+from analysis.report.panels import measured_ticks
+from analysis.report.section import Content, Frames, plot
+from analysis.report.style import BLUE, GREEN, INK, ORANGE, VERMILION, dtypes_in_order
+from analysis.report.tables import Table, Text, slug
+from analysis.report.wide import wide_table, with_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CASE = [*SERIES, "problem", "depth", "fan_in", "way"]
+KEYS = [*CASE, "quantity"]
+BASELINE = "direct"
+TARGETS = {"float16": 0.10, "bfloat16": 0.10, "float32": 0.25, "float64": 0.25}  # set before the model was written
+MEASURED, PREDICTED = "measured", "predicted"
+PLAIN = 1e4  # larger factors are powers of ten
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+KINDS = {
+    "certain": "γ of the dtype",
+    "chain": "chain bound",
+    "likely": "probable bound",
+}
+LOOKS: dict[str, tuple[str, Any]] = {  # label, and how the line is drawn
+    "certain": (KINDS["certain"], {"color": VERMILION, "marker": "v"}),
+    "chain": (KINDS["chain"], {"color": ORANGE, "marker": "s"}),
+    "likely": (KINDS["likely"], {"color": GREEN, "marker": "D"}),
+    MEASURED: ("measured", {"color": INK, "marker": "o"}),
+    PREDICTED: ("predicted", {"color": BLUE, "marker": "x", "linestyle": "--"}),
+}
+
+
+def frames(rows: Frame) -> Frames:
+    """bounds: all sizes over seeds; predictions: predicted / measured."""
+    return {"bounds": sizes(rows), "predictions": ratios(rows)}
+
+
+def sizes(rows: Frame) -> Frame:
+    """Measured, predicted and bounded relative L2 errors over seeds, and `over`, the median of each / the measured one;
+    vacuous: the share of cells in which it is 1 or more. A bound that does not exist is infinite.
+    """
+    import pandas
+
+    known = usable(rows)
+    known = known[known["relative_l2"] > 0].rename(columns={"relative_l2": MEASURED})
+    sides = [known.assign(quantity=name, size=known[name].fillna(math.inf)) for name in LOOKS if name in known]
+    whole = pandas.concat(sides, ignore_index=True)
+    whole = whole.assign(over=whole["size"] / whole[MEASURED], vacuous=(whole["size"] >= 1).astype(float))
+    more = whole.groupby(KEYS, sort=True).agg(over=("over", "median"), vacuous=("vacuous", "mean")).reset_index()
+    return over_seeds(whole, KEYS, "size").merge(more, on=KEYS)
+
+
+def ratios(rows: Frame) -> Frame:
+    """predicted / measured error, over seeds, per series, problem and way."""
+    known = usable(rows)
+    known = known[(known["predicted"] > 0) & (known["relative_l2"] > 0)]
+    return over_seeds(known.assign(ratio=known["predicted"] / known["relative_l2"]), CASE, "ratio")
+
+
+def farthest(found: Frame, by: list[str]) -> Frame:
+    """The rows whose median ratio is farthest from 1, as a factor, one per combination of the columns."""
+    distance = found["median"].map(lambda ratio: max(ratio, 1 / ratio))
+    rows = found.assign(_distance=distance).sort_values("_distance", ascending=False, kind="stable")
+    return rows.drop_duplicates(by).drop(columns="_distance").sort_values(by, kind="stable")
+
+
+def missed(found: Frame) -> Frame:
+    """The rows whose median ratio is farther from 1 than the dtype's target."""
+    return found[(found["median"] - 1).abs() > found["dtype"].map(TARGETS)]
+
+
+def prediction_answer(found: Frame) -> str:
+    """The worst median ratio of each dtype, over all that was measured."""
+    worst = farthest(found, ["dtype"])
+    text = "Predicted / measured error, where its median is farthest from 1: "
+    text += wording.by_dtype(worst, wording.median)
+    reach = f"depths {found['depth'].min()} to {found['depth'].max()}, fan-ins {_listed(found['fan_in'])}"
+    ways = show.plural(len(set(found["way"])), "way")
+    return f"{text} ({reach}, both sign structures, {ways}, {wording.counts(found)})."
+
+
+def _listed(values: Any) -> str:
+    return wording.listed([str(value) for value in sorted(set(values))])
+
+
+def prediction_details(found: Frame) -> Iterator[str]:
+    """In how many cases the target is met, and what is farthest from it where it is not."""
+    beyond = missed(found)
+    for dtype in dtypes_in_order(found["dtype"]):
+        here, lost = found[found["dtype"] == dtype], beyond[beyond["dtype"] == dtype]
+        text = f"The prediction's target in {dtype}, a median within {show.percent(TARGETS[dtype])} of the measured "
+        text += f"error, is met in {len(here) - len(lost)} of {show.plural(len(here), 'case')} of way, depth, fan-in "
+        text += f"and signs ({wording.seeds(here)})"
+        for row in farthest(lost, ["dtype"]).itertuples(index=False):
+            text += f"; farthest: {wording.median(row)}, {row.way}, depth {row.depth}, fan-in {row.fan_in}, "
+            text += wording.signs(row.signs)
+        yield f"{text}."
+
+
+def ratio_table(name: str, found: Frame) -> Table:
+    """The ratio of each way where it is farthest from 1, one column per dtype. found: `ratios` of one place."""
+    worst = farthest(found, ["fan_in", "signs", "way", "dtype"])
+    caption = "Predicted / measured error at the depth where its median is farthest from 1, of depths "
+    caption += f"{found['depth'].min()} to {found['depth'].max()}; median over {wording.seeds(found)}. {wording.TABLE} "
+    caption += "Nothing in the prediction is fitted. The fan-in is that of one layer, also for merged ways."
+    labels = {"fan_in": "fan-in", "signs": "signs", "way": "way"}
+    return wide_table(name, caption, worst, labels, "dtype", with_interval, "predictions")
+
+
+def spoken_of(found: Frame) -> Frame:
+    """Of the baseline and the fan-in of which most depths were measured. found: `sizes`."""
+    here = found[found["way"] == BASELINE]
+    depths = here.groupby("fan_in")["depth"].nunique()
+    return here[here["fan_in"] == depths.idxmax()] if len(here) else here
+
+
+@styled
+def figure(found: Frame) -> Figure:
+    """All sizes against depth: one row of panels per sign structure, one column per dtype. found: `spoken_of`."""
+    dtypes, signs = dtypes_in_order(found["dtype"]), sorted(set(found["signs"]), reverse=True)
+    names = [f"{dtype}, {wording.signs(sign)}" for sign in signs for dtype in dtypes]
+    drawing, panels = facets(names, 2.7, columns=len(dtypes))
+    for index, panel in enumerate(panels):
+        sign, dtype = signs[index // len(dtypes)], dtypes[index % len(dtypes)]
+        here = found[(found["signs"] == sign) & (found["dtype"] == dtype)]
+        _sizes(panel, here)
+        panel.set_xlabel("depth (layers)" if sign == signs[-1] else "")
+        panel.set_ylabel("relative L2 error" if index % len(dtypes) == 0 else "")
+    _legend(drawing, [name for name in LOOKS if name in set(found["quantity"])])
+    return drawing
+
+
+def _sizes(panel: Axes, here: Frame) -> None:
+    panel.set_yscale("log")
+    panel.axhline(1, color=INK, linewidth=0.9, linestyle=":")
+    for name, (_, style) in LOOKS.items():
+        line = here[(here["quantity"] == name) & (here["median"] < math.inf)].sort_values("depth")
+        panel.plot(line["depth"], line["median"], markersize=4, linewidth=1.2, **style)
+    if len(here):
+        measured_ticks(panel, here["depth"])
+
+
+def _legend(drawing: Figure, names: list[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for name in names:
+        label, style = LOOKS[name]
+        handles.append(Line2D([], [], markersize=5, linewidth=1.2, label=label, **style))
+    handles.append(Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label="1: nothing is said"))
+    drawing.legend(handles=handles, loc="outside upper left", ncols=3, borderaxespad=0.2)
+
+
+def bound_table(name: str, found: Frame) -> Table:
+    """How far each bound lies above the error at the largest depth, and from which depth on it is vacuous."""
+    deepest = found[(found["depth"] == found["depth"].max()) & found["quantity"].isin(KINDS)]
+    deepest = deepest.assign(kind=deepest["quantity"].map(KINDS))
+    starts = vacuous_from(found)
+
+    def cell(row: Any) -> Text:
+        start = starts.get((row.quantity, row.dtype, row.signs))
+        return Text(factor(row.over), "" if start is None else f"from {start}")
+
+    depth = int(found["depth"].max())
+    caption = f"Bound / measured error of `{BASELINE}` at depth {depth}, fan-in {found['fan_in'].max()}, median over "
+    caption += (
+        f"{wording.seeds(deepest)}. From d: vacuous from depth d on, the bound on the relative L2 error being 1 or "
+    )
+    caption += "more in at least one seed. None: γ of the dtype does not exist. γ of the dtype: γ = nu / (1 − nu) with "
+    caption += (
+        "the dtype's u in every layer; chain bound: nu with the u of the usual accumulator, times the rounding to "
+    )
+    caption += "storage; probable bound: the same with λ√n u, which some sum exceeds with a probability of 1 %, if the "
+    caption += "mean of every rounding error is zero given all errors before it (Connolly, Higham, Mary 2021), which "
+    caption += "rounding to nearest does not grant. Overflow is left out."
+    labels = {"kind": "bound", "signs": "signs"}
+    return wide_table(name, caption, deepest, labels, "dtype", cell, "bounds")
+
+
+def vacuous_from(found: Frame) -> dict[tuple[str, str, str], int]:
+    """(bound, dtype, signs) -> the least depth from which on some seed's bound is 1 or more; absent where none is."""
+    starts = {}
+    for key, line in found.groupby(["quantity", "dtype", "signs"], sort=True):
+        fine = line.loc[line["vacuous"] == 0, "depth"].max()
+        later = line[(line["vacuous"] > 0) & ~(line["depth"] <= fine)]
+        if len(later):
+            starts[key] = int(later["depth"].min())
+    return starts
+
+
+def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
+    shown, predicted = spoken_of(found["bounds"]), found["predictions"]
+    if not len(shown):
+        return None
+    caption = f"Relative L2 error of `{BASELINE}` against depth, fan-in {shown['fan_in'].max()} ({scope.label}), both "
+    caption += "axes logarithmic: measured, predicted, and under three bounds. Mark: median over seeds; n = "
+    caption += f"{wording.seeds(shown)}. Dotted: 1, above which a bound says nothing. Where measured "
+    caption += "and predicted lie on each other, the prediction holds."
+    alt = "Lines on two logarithmic axes, one row of panels per sign structure, one column per dtype. "
+    alt += f"The bounds lie above the measured error, by up to {_largest(shown)} where they are finite."
+    name = slug("bounds", scope.machine, scope.device)
+    figures = (plot(f"fig-{name}", caption, alt, "bounds", figure(shown)),)
+    tables = [bound_table(name, shown)]
+    if len(predicted):
+        tables.insert(0, ratio_table(slug("predictions", scope.machine, scope.device), predicted))
+    said = prediction_answer(predicted) if len(predicted) else ""
+    notes = (*prediction_details(predicted), *details(shown), *underflow(rows))
+    return Content(figures, tuple(tables), f"{said} {answer(shown)}".strip(), notes)
+
+
+def _largest(found: Frame) -> str:
+    finite = found[found["quantity"].isin(KINDS) & (found["over"] < math.inf)]
+    return factor(finite["over"].max()) if len(finite) else show.DASH
+
+
+def answer(found: Frame) -> str:
+    """By how much the chain bound exceeds the error, on either sign structure, at the largest depth."""
+    here = found[(found["quantity"] == "chain") & (found["depth"] == found["depth"].max())]
+    parts = []
+    for signs in sorted(set(here["signs"]), reverse=True):
+        said = wording.by_dtype(here[here["signs"] == signs], lambda row: factor(row.over))
+        parts.append(f"{said} on {wording.signs(signs)}")
+    if not parts:
+        return ""
+    text = f"At depth {found['depth'].max()} the chain bound is a multiple of the error of `{BASELINE}`: "
+    return f"{text}{'; '.join(parts)} ({wording.seeds(here)})."
+
+
+def factor(value: float) -> str:
+    """As in "35×" and "1.5·10¹⁷×"; "none" for an infinite one."""
+    if math.isinf(value):
+        return "none"
+    if value < PLAIN:
+        return show.times(value)
+    exponent = math.floor(math.log10(value))
+    return f"{value / 10**exponent:.1f}·10{str(exponent).translate(RAISED)}×"
+
+
+def details(found: Frame) -> Iterator[str]:
+    """Bounds that were exceeded, of which the certain ones never may be; and what condition numbers do."""
+    for name, label in KINDS.items():
+        broken = found[(found["quantity"] == name) & (found["over"] < 1)]
+        for row in broken.itertuples(index=False):
+            yield f"Exceeded in the median: {label}, {row.dtype}, {wording.signs(row.signs)}, depth {row.depth}."
+
+
+def underflow(rows: Frame) -> Iterator[str]:
+    """How much of the chain bound underflow adds at most; nothing where the rows do not say: it was left out there."""
+    if "underflow" in rows and rows["underflow"].notna().any():
+        largest = rows.loc[rows["underflow"].idxmax()]
+        text = f"The bounds count what underflow can add: at most {show.percent(largest['underflow'])} of the chain "
+        yield f"{text}bound, in {largest['dtype']} by `{largest['way']}` at depth {largest['depth']}."
+
+
+def headline(data: StudyData, frames: Frames) -> str:
+    """How near predictions come."""
+    return prediction_answer(frames["predictions"]) if len(frames["predictions"]) else ""
+
+
+SECTION = experiment_section(
+    "bounds",
+    "bounds",
+    "Bounds and prediction",
+    frames,
+    part,
+    headlines={"Predicting the error": headline},
+    files={
+        "bounds": "Measured and predicted errors and their bounds, over seeds.",
+        "predictions": "Predicted / measured error, over seeds.",
+    },
+    columns={
+        "certain": "bound: γ = nu / (1 − nu) with the dtype's own u in every layer, × condition, and what underflow "
+        "can add; empty or inf: none exists",
+        "chain": "bound: nu with the u of the usual accumulator, and the roundings to storage, × condition, and what "
+        "underflow can add",
+        "likely": "bound: as chain, with λ√n u; some sum exceeds it with a probability of 1 %, if the mean of every "
+        "rounding error is zero given all errors before it",
+        "underflow": "the share of `chain` that underflow adds",
+        "predicted": "the predicted relative L2 error",
+        "condition": "‖|W_L| ∗ … ∗ |W_1| ∗ |x|‖₂ / ‖exact‖₂",
+        "over": "median over seeds of the quantity / the measured error",
+        "vacuous": "share of cells in which it is 1 or more",
+    },
+)

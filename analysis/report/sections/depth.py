@@ -1,0 +1,240 @@
+"""The experiment `depth`: how the error of a stack grows with its depth, and what merging does to it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, ordered
+from analysis.data.over_seeds import SERIES, exponents, over_seeds, paired, slopes
+from analysis.data.study_data import Scope, StudyData
+from analysis.precision.unit import PLAIN_CHANNELS
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.drawing import decimal_ticks, facets, legend, log_range, styled
+from analysis.report.experiment import experiment_section
+from analysis.report.panels import lines, measured_ticks, ratio_ticks, sign_handles
+from analysis.report.section import Content, Frames, plot
+from analysis.report.style import INK, dtypes_in_order, ways_in_order
+from analysis.report.tables import Table, count_of, slug, table
+from analysis.report.wide import wide_table, with_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KEYS = [*SERIES, "way"]
+BASELINE = "direct"
+MERGED = "merged/direct"
+DEPTH = 8  # the depth that is spoken of, where it was measured; else the largest
+STATUSES = ("ok", "overflow", "failed")
+FAMILY = f"Plain 3×3 stacks of {PLAIN_CHANNELS} channels, weights drawn uniformly: other weights have other exponents."
+REFERENCE = (
+    "relative L2 error over single outputs, against the exact result of the weights as the dtype has rounded them"
+)
+
+
+def observed(rows: Frame) -> Frame:
+    """The rows that have a positive error."""
+    return rows[(rows["experiment"] == "depth") & (rows["status"] == "ok") & (rows["relative_l2"] > 0)]
+
+
+def by_depth(rows: Frame) -> Frame:
+    """The median error per series and depth, in units of u, with its interval over seeds."""
+    return over_seeds(observed(rows), [*KEYS, "depth"], "error_u")
+
+
+def growths(rows: Frame) -> Frame:
+    """The exponent e in error ∝ depth^e per series: the median slope over seeds with its interval."""
+    return exponents(observed(rows), "depth", KEYS)
+
+
+def each_slope(rows: Frame) -> Frame:
+    """Per series and seed, the least-squares slope of log error against log depth, over at least 3 depths."""
+    found = slopes(observed(rows), "depth", KEYS).rename(columns={"points": "depths"})
+    return found[[*KEYS, "seed", "slope", "depths", "least_depth", "most_depth"]]
+
+
+def merge_ratios(rows: Frame) -> Frame:
+    """Per series of a merged way and depth: its error / that of the unmerged stack on the same seed."""
+    return over_seeds(paired(observed(rows), "way", BASELINE), [*KEYS, "depth"], "ratio")
+
+
+def statuses(rows: Frame) -> Frame:
+    """How many rows of each series are ok, overflowed or failed."""
+    counts = rows.groupby([*KEYS, "status"], sort=True).size().unstack("status", fill_value=0)
+    return counts.reindex(columns=list(STATUSES), fill_value=0).reset_index().rename_axis(columns=None)
+
+
+def frames(rows: Frame) -> Frames:
+    """depth: errors; slopes, exponents: their growth; merge_ratios: error merged / stacked."""
+    return {
+        "depth": by_depth(rows),
+        "slopes": each_slope(rows),
+        "exponents": growths(rows),
+        "merge_ratios": merge_ratios(rows),
+    }
+
+
+@styled
+def error_figure(summary: Frame) -> Figure:
+    """Median error against depth with its interval over seeds, one panel per dtype. summary: `by_depth`."""
+    dtypes = dtypes_in_order(summary["dtype"])
+    drawing, panels = facets(dtypes, 3.0, sharex=True)
+    for panel, dtype in zip(panels, dtypes, strict=True):
+        here = summary[summary["dtype"] == dtype]
+        lines(panel, here, "depth")
+        measured_ticks(panel, here["depth"])
+        panel.set_yscale("log")
+        decimal_ticks(panel.yaxis)
+        _square_root(panel)
+        panel.set(xlabel="depth (layers)", ylabel="relative L2 error (u)")
+    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
+    return drawing
+
+
+@styled
+def ratio_figure(ratios: Frame) -> Figure:
+    """Error merged / error unmerged against depth, one panel per dtype. ratios: `merge_ratios`."""
+    dtypes, limits = dtypes_in_order(ratios["dtype"]), log_range(ratios["median"])
+    drawing, panels = facets(dtypes, 2.7, sharex=True)
+    for panel, dtype in zip(panels, dtypes, strict=True):
+        here = ratios[ratios["dtype"] == dtype]
+        lines(panel, here, "depth")
+        measured_ticks(panel, here["depth"])
+        panel.set_yscale("log", base=2)
+        panel.set_ylim(limits)
+        ratio_ticks(panel.yaxis, *limits)
+        panel.axhline(1, color=INK, linewidth=0.9)
+        panel.set(xlabel="depth (layers)", ylabel="error merged / stacked")
+    legend(drawing, ways_in_order(ratios["way"]), sign_handles(ratios["signs"]))
+    return drawing
+
+
+def _square_root(panel: Axes) -> None:
+    """A guide in proportion to the square root of the depth, through the lower left of the panel."""
+    left, right = panel.get_xlim()
+    bottom, top = panel.get_ylim()
+    start = bottom * (top / bottom) ** 0.04
+    panel.plot([left, right], [start, start * math.sqrt(right / left)], ":", color=INK, linewidth=0.9)
+    panel.annotate("∝ √depth", (right, start * math.sqrt(right / left)), ha="right", va="top", fontsize=7.5)
+    panel.set_xlim(left, right)
+    panel.set_ylim(bottom, top)
+
+
+def exponent_table(found: Frame) -> Table:
+    """How fast the error grows with depth, one column per dtype. found: `growths` of one scope."""
+    caption = "The exponent e in error ∝ depth^e: least-squares slope of log error against log depth, one per seed; "
+    caption += f"their median over {_reach(found)}. {wording.TABLE} {FAMILY}"
+    return wide_table(
+        "exponents", caption, found, {"signs": "signs", "way": "way"}, "dtype", with_interval, "exponents"
+    )
+
+
+def _reach(found: Frame) -> str:
+    """As in "8 seeds, depths 1 to 16"; ranges where series differ."""
+    deepest = sorted(set(found["most_depth"]))
+    depth = str(deepest[0]) if len(deepest) == 1 else f"{deepest[0]}–{deepest[-1]}"
+    return f"{wording.seeds(found)}, depths {found['least_depth'].min()} to {depth}"
+
+
+def ratio_table(found: Frame) -> Table:
+    """Error merged / error stacked, one column per depth. found: `merge_ratios` of one scope."""
+    caption = "Error merged / error stacked on the same seed, median over seeds, by depth: below 1 merging is more "
+    caption += f"accurate, in the {REFERENCE}. {wording.TABLE}"
+    labels = {"dtype": "dtype", "signs": "signs", "way": "way"}
+    return wide_table("merge-ratios", caption, found, labels, "depth", with_interval, "merge_ratios", "depth {}".format)
+
+
+def status_table(counts: Frame) -> Table:
+    """How many observations of a series are ok, overflowed or failed. counts: `statuses` of one scope."""
+    columns: dict[str, Any] = {name: (lambda row, name=name: getattr(row, name)) for name in ("dtype", "signs", "way")}
+    columns |= {status: count_of(status) for status in STATUSES}
+    caption = "Series of the depth experiment with observations that are not ok. An overflow: an output is not finite."
+    return table("precision-statuses", caption, ordered(counts), columns, "precision", range(3))
+
+
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    summary, found, ratios = frames["depth"], frames["exponents"], frames["merge_ratios"]
+    if not len(summary):
+        return None
+    plots = [_error_plot(scope, summary)] + ([_ratio_plot(scope, ratios)] if len(ratios) else [])
+    tables = ([exponent_table(found)] if len(found) else []) + ([ratio_table(ratios)] if len(ratios) else [])
+    counts = statuses(rows)
+    lost = counts[counts["overflow"] + counts["failed"] > 0]
+    tables += [status_table(lost)] if len(lost) else []
+    return Content(tuple(plots), tuple(tables))
+
+
+def _error_plot(scope: Scope, summary: Frame) -> Any:
+    worst = summary.loc[summary["median"].idxmax()]
+    caption = f"Relative L2 error in units of u against depth ({scope.label}), both axes logarithmic. "
+    caption += f"{wording.band(summary)} {wording.STYLES} Dotted: a guide ∝ √depth."
+    alt = "Lines on two logarithmic axes, one panel per dtype. The largest median error is "
+    alt += f"{show.significant(worst['median'])} u, {worst['way']}, {worst['dtype']}, {worst['signs']} signs, "
+    alt += f"at depth {worst['depth']}."
+    name = slug("fig-depth", scope.machine, scope.device)
+    return plot(name, caption, alt, "depth", error_figure(summary))
+
+
+def _ratio_plot(scope: Scope, ratios: Frame) -> Any:
+    least, most = (show.significant(ratios["median"].agg(end)) for end in ("min", "max"))
+    caption = f"Error merged / error stacked on the same seed, against depth ({scope.label}). Below 1 the merged stack "
+    caption += f"is more accurate. {wording.band(ratios)} {wording.STYLES}"
+    alt = f"Lines on two logarithmic axes, one panel per dtype. The median ratios lie between {least} and {most}."
+    name = slug("fig-merge-ratio", scope.machine, scope.device)
+    return plot(name, caption, alt, "merge_ratios", ratio_figure(ratios))
+
+
+def growth_headline(data: StudyData, frames: Frames) -> str:
+    """How fast the error of the unmerged stack grows with depth."""
+    found = frames["exponents"]
+    found = found[found["way"] == BASELINE]
+    random, positive = (found[found["signs"] == signs] for signs in ("random", "positive"))
+    parts = []
+    if len(random):
+        parts.append(f"for numbers of random sign e is {wording.by_dtype(random, wording.median)}")
+    if len(positive):
+        ends = [show.signed(f"{positive['median'].agg(end):.2f}") for end in ("min", "max")]
+        parts.append(f"for positive numbers it lies between {' and '.join(ends)}")
+    if not parts:
+        return ""
+    reach = f"depths {found['least_depth'].min()} to {found['most_depth'].max()}, {wording.seeds(found)}"
+    text = f"The error of a plain stack of 3×3 layers with {PLAIN_CHANNELS} channels and weights drawn uniformly, "
+    text += f"computed layer by layer (`{BASELINE}`), grows as depth^e: {'; '.join(parts)} ({reach}, over which the "
+    return f"{text}intervals are). Other weights have other exponents."
+
+
+def merging_headline(data: StudyData, frames: Frames) -> str:
+    """What merging does to the error, at depth 8 where it was measured."""
+    found = frames["merge_ratios"]
+    found = found[(found["way"] == MERGED) & (found["signs"] == "random") & (found["depth"] > 1)]
+    if not len(found):
+        return ""
+    depth = DEPTH if DEPTH in set(found["depth"]) else int(found["depth"].max())
+    here = found[found["depth"] == depth]
+    text = f"At depth {depth}, merging in float64 (`{MERGED}`) multiplies the error by "
+    text += f"{wording.by_dtype(here, wording.median)}. That is the {REFERENCE} ({PLAIN_CHANNELS} channels, random "
+    return f"{text}signs, {wording.seeds(here)}); averages over outputs, or another reference, compare otherwise."
+
+
+SECTION = experiment_section(
+    "depth",
+    "depth",
+    "Error by depth",
+    frames,
+    part,
+    observations="precision",
+    headlines={"Error by depth": growth_headline, "Error of merging": merging_headline},
+    files={
+        "depth": "The error by depth, over seeds.",
+        "slopes": "The growth exponent of each seed.",
+        "exponents": "The growth exponents, over seeds.",
+        "merge_ratios": "Error merged / error stacked by depth, over seeds.",
+    },
+    columns={
+        "depths": "distinct depths that the slope rests on",
+        "least_depth": "the least of them",
+        "most_depth": "the largest of them",
+    },
+)

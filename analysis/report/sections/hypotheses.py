@@ -1,0 +1,300 @@
+"""Hypotheses from an earlier measurement, against what was measured here.
+
+The rule, for each claimed number. The measured 95 % interval over seeds is widened by 10 % of the median, that of an
+exponent by 0.05; both widths were chosen after data had been seen.
+confirmed: the claimed number or range touches the widened interval; a claim of "more than" lies below the interval; a
+claimed tolerance holds all of the interval, which is not widened.
+narrowed: not so, but the whole interval lies on the claimed side of no effect (ratio 1, exponent 0).
+refuted: neither. undecided: there is no interval, or one that holds the end of a tolerance or of "more than".
+A lead is confirmed where all its numbers are, refuted where none is confirmed or narrowed, undecided where none is
+decided, and else narrowed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.data.frames import Frame, framed
+from analysis.data.over_seeds import SERIES
+from analysis.data.study_data import StudyData
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.section import Content, Frames, Section
+from analysis.report.sections import bounds, depth, fan_in, merged_error
+from analysis.report.tables import Table, Text, table
+from linear_lasagna.vocabulary import DTYPES
+
+BASELINE = depth.BASELINE
+DEPTH = 8
+LEADS = {
+    1: "At depth 8, merging in float64 makes errors smaller in 16 bits and larger in float32 and float64.",
+    2: "The error of a stack grows with the square root of its depth for random signs, hardly for positive numbers.",
+    3: "On the CPU, 16-bit errors do not depend on the fan-in; float32 errors grow with it, then reach a plateau.",
+    4: "The variance recursion predicts the error of a stack in 16 bits within 8 %.",
+}
+ANY = math.inf  # the upper end of a claim that only says "more than"
+RELATIVE = 0.1  # by how much of the measured median an interval is widened
+ABSOLUTE = 0.05  # by how much the interval of an exponent is widened: 10 % of the exponent of a square root
+COLUMNS = ["machine", "device", "lead", "claim", "dtype", "signs", "claimed_low", "claimed_high"]
+FOUND = ["median", "lower", "upper", "seeds", "cells"]
+SUMMARY = ["dtype", "signs", *FOUND]
+OUTCOMES = ("confirmed", "narrowed", "refuted", "undecided")
+FEW_NAMES = 3  # more numbers than these are counted, not named
+INTRO = (
+    "A small earlier measurement, on one machine with 2 cores, left four leads; nothing of the kind was found in "
+    "print. Each of their numbers stands here against what was measured, by one rule for all."
+)
+RULE = (
+    "The rule for a number: the measured interval is widened by 10 % of the median, that of an exponent by 0.05. "
+    "Confirmed: the claimed number or range touches it. Narrowed: it does not, but the whole interval lies on the "
+    "claimed side of no effect. Refuted: neither. A claimed tolerance (within 8 %) is confirmed where it holds "
+    "the whole interval, which is not widened. A lead is confirmed where all its numbers are, and refuted where none "
+    "is confirmed or narrowed."
+)
+ORIGIN = (
+    "How the rule was chosen: after a first measurement with this code had been seen, not before it. The widths stand "
+    "for the few seeds, 4 or 5, that the leads themselves rest on; other widths would move some numbers between "
+    "confirmed and narrowed or refuted. Judge by the measured numbers and their intervals, which no rule touches."
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number of a lead: of the quantity `about` (as `measured` names it) in a dtype, for a sign structure.
+
+    low, high: the claimed range, or the claimed number twice; high = ANY: more than low. neutral: what parts the two
+    directions that the number may take, 1 for a ratio, None where there is none. tolerance: the range is itself the
+    largest deviation that the lead allows, so nothing is widened, and all of the interval must lie in it.
+    """
+
+    lead: int
+    about: str
+    dtype: str
+    signs: str
+    low: float
+    high: float
+    neutral: float | None = None
+    tolerance: bool = False
+
+    @property
+    def exponent(self) -> bool:
+        return "exponent" in self.about
+
+
+RATIO, DEPTH_EXPONENT = "error merged / stacked, depth 8", "exponent in depth"
+
+LEAST, LARGEST = "least median error over fan-ins (u)", "largest median error over fan-ins (u)"
+WHOLE, LOWER, UPPER = "exponent in fan-in", "exponent in fan-in, lower half", "exponent in fan-in, upper half"
+LOW, HIGH = "least predicted / measured error over depths", "largest predicted / measured error over depths"
+
+RATIOS = {"float16": 0.50, "bfloat16": 0.54, "float32": 1.92, "float64": 1.24}
+SIGNS = ("random", "positive")
+
+CLAIMS = (
+    *(Claim(1, RATIO, dtype, "random", ratio, ratio, 1.0) for dtype, ratio in RATIOS.items()),
+    Claim(1, RATIO, "float32", "positive", 8.1, 8.1, 1.0),
+    *(Claim(2, DEPTH_EXPONENT, dtype, "random", 0.48, 0.52, 0.0) for dtype in DTYPES),
+    *(Claim(2, DEPTH_EXPONENT, dtype, "positive", 0.03, 0.03) for dtype in DTYPES),
+    *(Claim(3, about, d, s, 0.4, 0.5) for about in (LEAST, LARGEST) for d in DTYPES[:2] for s in SIGNS),
+    *(Claim(3, WHOLE, dtype, signs, 0.0, 0.0) for dtype in DTYPES[:2] for signs in SIGNS),
+    *(Claim(3, LOWER, "float32", signs, 0.0, ANY) for signs in SIGNS),
+    *(Claim(3, UPPER, "float32", signs, 0.0, 0.0) for signs in SIGNS),
+    *(Claim(4, about, d, s, 0.92, 1.08, tolerance=True) for about in (LOW, HIGH) for d in DTYPES[:2] for s in SIGNS),
+)
+
+
+def _merge_ratio(rows: Frame) -> Frame:
+    """From the experiment depth, else from merging: the same stacks and seeds."""
+    by_depth = depth.observed(rows)
+    if {BASELINE, merged_error.MERGED} <= set(by_depth.loc[by_depth["depth"] == DEPTH, "way"]):
+        found = depth.merge_ratios(rows)
+    elif "part" in rows:
+        found = merged_error.parts(rows[rows["experiment"] == "merging"])
+        found = found[found["quantity"] == "ratio"]
+    else:
+        return framed([], SUMMARY)
+    return found[(found["depth"] == DEPTH) & (found["way"] == merged_error.MERGED)]
+
+
+def _depth_exponent(rows: Frame) -> Frame:
+    if not len(depth.observed(rows)):
+        return framed([], SUMMARY)
+    found = depth.growths(rows)
+    return found[found["way"] == BASELINE]
+
+
+def _single_layers(rows: Frame) -> dict[str, Frame]:
+    """Of single layers computed with the baseline: the median errors at the fan-ins where they are least and largest,
+    and the exponents.
+    """
+    own = rows[rows["experiment"] == "fan_in"]
+    own = own[(own["way"] == BASELINE) & (own["depth"] == 1)]
+    if not len(own):
+        return {}
+    errors, growths = fan_in.errors(own), fan_in.growths(own)
+    medians = errors.groupby(SERIES)["median"]
+    reaches = {WHOLE: "whole", LOWER: "lower", UPPER: "upper"}
+    return {
+        LEAST: errors.loc[medians.idxmin()],
+        LARGEST: errors.loc[medians.idxmax()],
+        **{about: growths[growths["reach"] == reach] for about, reach in reaches.items() if len(growths)},
+    }
+
+
+def _predictions(rows: Frame) -> dict[str, Frame]:
+    """Of the baseline: the median ratios predicted / measured at the depths where they are least and largest."""
+    own = rows[(rows["experiment"] == "bounds") & (rows["way"] == BASELINE)]
+    found = bounds.ratios(own) if len(own) else own
+    if not len(found):
+        return {}
+    medians = found.groupby(SERIES)["median"]
+    return {LOW: found.loc[medians.idxmin()], HIGH: found.loc[medians.idxmax()]}
+
+
+def measured(rows: Frame) -> dict[str, Frame]:
+    """What was measured, by quantity; those that were not are left out."""
+    found = {
+        RATIO: _merge_ratio(rows),
+        DEPTH_EXPONENT: _depth_exponent(rows),
+        **_single_layers(rows),
+        **_predictions(rows),
+    }
+    return {about: frame for about, frame in found.items() if len(frame)}
+
+
+def leads(data: StudyData) -> Frame:
+    """Per scope and claimed number what was measured, with its interval over seeds, and the outcome by the rule above.
+
+    Numbers that were not measured have no row; those of lead 3 are about the CPU alone.
+    """
+    found = []
+    for scope in data.scopes:
+        rows = data.within(scope).rows
+        here = {} if rows is None else measured(rows)
+        for claim in CLAIMS:
+            row = _row_of(here, claim)
+            if row is not None and (claim.lead != 3 or scope.device == "cpu"):
+                named = (scope.machine, scope.device, claim.lead, claim.about, claim.dtype, claim.signs)
+                numbers = (row.median, row.lower, row.upper, int(row.seeds), int(row.cells))
+                found.append((*named, claim.low, claim.high, *numbers, outcome(claim, *numbers[:3])))
+    return framed(found, [*COLUMNS, *FOUND, "outcome"])
+
+
+def outcome(claim: Claim, median: float, lower: float, upper: float) -> str:
+    """The outcome by the module's rule."""
+    if lower != lower or upper != upper:
+        return "undecided"
+    if claim.high == ANY:
+        return "confirmed" if lower > claim.low else "refuted" if upper <= claim.low else "undecided"
+    if claim.tolerance:
+        outside = upper < claim.low or lower > claim.high
+        return "confirmed" if claim.low <= lower <= upper <= claim.high else "refuted" if outside else "undecided"
+    slack = ABSOLUTE if claim.exponent else RELATIVE * abs(median)
+    if lower - slack <= claim.high and claim.low <= upper + slack:
+        return "confirmed"
+    if claim.neutral is not None:
+        above = claim.low > claim.neutral
+        return "narrowed" if (lower > claim.neutral if above else upper < claim.neutral) else "refuted"
+    return "refuted"
+
+
+def verdicts(found: Frame) -> Frame:
+    """Per place and lead the outcome of the whole, and how many of its numbers have which. found: `leads`."""
+    by = ["machine", "device", "lead"]
+    counts = found.groupby([*by, "outcome"], sort=True).size().unstack("outcome", fill_value=0)
+    counts = counts.reindex(columns=list(OUTCOMES), fill_value=0).reset_index().rename_axis(columns=None)
+    return counts.assign(outcome=[overall(row) for row in counts.itertuples(index=False)])
+
+
+def overall(row: Any) -> str:
+    """The outcome of a lead from the counts of its numbers'."""
+    decided = row.confirmed + row.narrowed + row.refuted
+    if not decided:
+        return "undecided"
+    if not row.confirmed + row.narrowed:
+        return "refuted"
+    return "confirmed" if row.confirmed == decided + row.undecided else "narrowed"
+
+
+def _row_of(found: dict[str, Frame], claim: Claim) -> Any:
+    """The measured row that the claim is about, or None."""
+    if claim.about not in found:
+        return None
+    frame = found[claim.about]
+    here = frame[(frame["dtype"] == claim.dtype) & (frame["signs"] == claim.signs)]
+    return next(here.itertuples(index=False), None)
+
+
+def _several(found: Frame) -> bool:
+    return len(found[["machine", "device"]].drop_duplicates()) > 1
+
+
+def _said(row: Any, found: Frame) -> str:
+    """The lead, its outcome, and which of its numbers were not confirmed. row: of `verdicts`."""
+    where = f" ({row.machine}, {row.device})" if _several(found) else ""
+    here = found[(found["machine"] == row.machine) & (found["device"] == row.device) & (found["lead"] == row.lead)]
+    text = f"{row.lead}. {LEADS[row.lead]} {row.outcome.capitalize()}{where}: "
+    text += f"{row.confirmed} of {show.plural(len(here), 'number')} confirmed"
+    for name in OUTCOMES[1:]:
+        some = here[here["outcome"] == name].itertuples(index=False)
+        names = [f"{lost.claim} ({lost.dtype}, {wording.signs(lost.signs)})" for lost in some]
+        text += f"; {name}: {wording.listed(names) if len(names) <= FEW_NAMES else len(names)}" if names else ""
+    return text + "."
+
+
+def _table(found: Frame) -> Table:
+    where = {"place": lambda row: f"{row.machine}, {row.device}"} if _several(found) else {}
+    columns: dict[str, Any] = {
+        "lead": lambda row: str(row.lead),
+        **where,
+        "quantity": lambda row: row.claim,
+        "dtype, signs": lambda row: f"{row.dtype}, {row.signs}",
+        "claimed": _claimed,
+        "measured": lambda row: Text(_number(row), show.interval(row.median, row.lower, row.upper)),
+        "seeds": lambda row: str(row.seeds),
+        "outcome": lambda row: Text(row.outcome, kind="zero" if row.outcome == "undecided" else ""),
+    }
+    caption = "The numbers of the leads against those measured here. Ratios are paired by seed; exponents are "
+    caption += f"least-squares slopes, one per seed; errors are those of `{BASELINE}` in units of u, single layers "
+    caption += f"for the fan-in, whose halves meet at the middle one. {wording.TABLE}"
+    wide = (0, 1, 2, len(columns) - 1) if not where else (0, 1, 2, 3, len(columns) - 1)
+    return table("leads", caption, found, columns, "leads", wide)
+
+
+def _number(row: Any) -> str:
+    return show.number(row.median, row.lower, row.upper)
+
+
+def _claimed(row: Any) -> str:
+    if row.claimed_high == ANY:
+        return f"> {row.claimed_low:g}"
+    ends = [f"{row.claimed_low:g}", f"{row.claimed_high:g}"]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def content(data: StudyData, frames: Frames) -> Content | None:
+    """The leads with their verdicts and the table of numbers; None where nothing that they speak of was measured."""
+    found = frames["leads"]
+    if not len(found):
+        return None
+    sentences = [_said(row, found) for row in verdicts(found).itertuples(index=False)]
+    return Content((), (_table(found),), " ".join(sentences), (RULE, ORIGIN, *wording.few(data.rows)))
+
+
+SECTION = Section(
+    "leads",
+    "Leads, confirmed or refuted",
+    content,
+    lambda data: {"leads": leads(data)},
+    intro=INTRO,
+    files={"leads": "The numbers of the leads against those measured here."},
+    columns={
+        "lead": "the lead's number",
+        "claim": "the quantity that the lead speaks of",
+        "claimed_low": "lower end of what it claims",
+        "claimed_high": "upper end of what it claims; inf: it claims more than the lower end",
+        "outcome": "confirmed, narrowed, refuted or undecided, by the rule in the section",
+    },
+)

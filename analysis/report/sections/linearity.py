@@ -1,0 +1,150 @@
+"""The experiment `linearity`: which identities of a linear map hold bit for bit, and by how much not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, usable
+from analysis.data.over_seeds import SERIES, over_seeds
+from analysis.data.study_data import Scope
+from analysis.report import wording
+from analysis.report.drawing import decimal_ticks, facets, legend, log_range, styled
+from analysis.report.experiment import experiment_section
+from analysis.report.panels import ends, lines, measured_ticks, sign_handles
+from analysis.report.section import Content, Frames, plot
+from analysis.report.style import dtypes_in_order, ways_in_order
+from analysis.report.tables import Table, Text, slug
+from analysis.report.wide import EXACT, arranged, wide_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROUNDED = ("f(x+z) = f(x)+f(z)", "f(3x) = 3f(x)")
+KEYS = [*SERIES, "way", "identity"]
+BASELINE = "direct"
+
+
+def frames(rows: Frame) -> Frames:
+    """linearity: sizes of the defects; identities: how often each identity holds bit for bit."""
+    return {"linearity": defects(rows), "identities": identities(rows)}
+
+
+def defects(rows: Frame) -> Frame:
+    """The median defect in u of the exact result, per series, way, identity and depth."""
+    return over_seeds(usable(named(rows)), [*KEYS, "depth"], "error_u")
+
+
+def identities(rows: Frame) -> Frame:
+    """Per series, way and identity, over all depths: held, in how many cells the identity holds in every output bit for
+    bit; equal, the median share of outputs in which it does. An overflowed cell holds nothing.
+    """
+    computed = named(rows[rows["status"] != "failed"])
+    computed = computed.assign(held=(computed["equal"] == 1) & (computed["status"] == "ok"))
+    grouped = computed.groupby(KEYS, sort=True)
+    counts = grouped.agg(held=("held", "sum"), cells=("held", "size"), seeds=("seed", "nunique"))
+    return counts.join(grouped["equal"].median()).reset_index()
+
+
+def named(rows: Frame) -> Frame:
+    """The rows with their column `property` under the name identity."""
+    return rows.rename(columns={"property": "identity"})
+
+
+@styled
+def figure(summary: Frame) -> Figure:
+    """The defects of the identities that rounding breaks, against depth: one row of panels per identity, one column per
+    dtype. summary: `defects` of one place.
+    """
+    summary = summary[summary["identity"].isin(ROUNDED)]
+    dtypes, kinds = dtypes_in_order(summary["dtype"]), [name for name in ROUNDED if name in set(summary["identity"])]
+    drawing, panels = facets(dtypes * len(kinds), 2.5, columns=len(dtypes))
+    for index, panel in enumerate(panels):
+        kind, dtype = kinds[index // len(dtypes)], dtypes[index % len(dtypes)]
+        row = summary[summary["identity"] == kind]
+        lines(panel, row[row["dtype"] == dtype], "depth")
+        measured_ticks(panel, row["depth"])
+        panel.set_yscale("log")
+        panel.set_ylim(log_range(ends(row)))
+        decimal_ticks(panel.yaxis)
+        panel.set_xlabel("depth (layers)")
+        panel.set_ylabel(f"{kind}\nrelative L2 defect (u)" if index % len(dtypes) == 0 else "")
+    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
+    return drawing
+
+
+def identity_table(name: str, found: Frame) -> Table:
+    """In how many cells each identity holds, one column per way. found: `identities` of one place."""
+    keys = ["identity", "dtype", "way"]
+    pooled = found.groupby(keys, sort=True).agg(held=("held", "sum"), cells=("cells", "sum")).reset_index()
+    caption = "In how many cells each identity holds in every output, bit for bit; a cell is one seed, depth and "
+    caption += f"sign structure, {wording.seeds(found)}. The right side is computed in the dtype. Counts: no "
+    caption += "interval."
+    labels = {"identity": "identity", "dtype": "dtype"}
+    return wide_table(name, caption, pooled, labels, "way", _count, "identities")
+
+
+def _count(row: Any) -> Text:
+    return Text(str(row.held), f"of {row.cells}", "zero" if row.held == 0 else "")
+
+
+def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
+    sizes, counts = found["linearity"], found["identities"]
+    drawn = sizes[sizes["identity"].isin(ROUNDED) & (sizes["median"] > 0)]
+    if not len(drawn):
+        return None
+    caption = "By how much a computed stack misses two identities of a linear map, relative to the exact result, in "
+    caption += f"units of u, against depth ({scope.label}), both axes logarithmic. x, z and their multiples are "
+    caption += "exact numbers of the dtype, so all of it is rounding in the stack; a single layer has nothing to "
+    caption += f"merge. {wording.band(drawn)} {wording.STYLES}"
+    alt = "Lines on two logarithmic axes, one row of panels per identity, one column per dtype. The largest median is "
+    row = drawn.loc[drawn["median"].idxmax()]
+    where = ", ".join([row["identity"], row["way"], row["dtype"], wording.signs(row["signs"])])
+    alt += f"{row['median']:.3g} u: {where}, depth {row['depth']}."
+    name = slug("linearity", scope.machine, scope.device)
+    figures = (plot(f"fig-{name}", caption, alt, "linearity", figure(drawn)),)
+    return Content(figures, (identity_table(name, counts),), answer(counts), tuple(details(sizes, counts)))
+
+
+def answer(found: Frame) -> str:
+    """Whether the identities that rounding should keep are kept. found: `identities`."""
+    kinds = [kind for kind in (*EXACT, *ROUNDED) if kind in set(found["identity"])]
+    parts = [f"`{kind}` {_held(found[found['identity'] == kind])}" for kind in kinds]
+    return f"Bit for bit, {wording.listed(parts)} ({wording.seeds(found)})." if parts else ""
+
+
+def _held(found: Frame) -> str:
+    held, cells = int(found["held"].sum()), int(found["cells"].sum())
+    return f"holds in {'all' if held == cells else 'none of' if not held else f'{held} of'} {cells} cells"
+
+
+def details(sizes: Frame, counts: Frame) -> Iterator[str]:
+    """Violations of what should hold, and the sizes of the other defects at the largest depth."""
+    broken = counts[counts["identity"].isin(EXACT) & (counts["held"] < counts["cells"])]
+    for row in arranged(broken, ["dtype", "way", "signs"]).itertuples(index=False):
+        lost = f"{row.cells - row.held} of {row.cells} cells of {row.way}, {row.dtype}, {wording.signs(row.signs)}"
+        yield f"Broken, though rounding to nearest keeps it: {row.identity} in {lost}."
+    here = sizes[(sizes["way"] == BASELINE) & (sizes["signs"] == "random")]
+    here = here[here["depth"] == here["depth"].max()]
+    for kind in ROUNDED:
+        some = here[here["identity"] == kind]
+        if len(some):
+            text = f"Defect of {kind} in u, {BASELINE}, random signs, depth {some['depth'].max()}: "
+            yield f"{text}{wording.by_dtype(some, wording.median)} ({wording.counts(some)})."
+
+
+SECTION = experiment_section(
+    "linearity",
+    "linearity",
+    "Is a computed stack linear?",
+    frames,
+    part,
+    files={
+        "linearity": "By how much identities of a linear map fail, over seeds.",
+        "identities": "How often identities of a linear map hold bit for bit.",
+    },
+    columns={
+        "identity": "the identity of a linear map f",
+        "held": "in how many cells the identity holds in every output, bit for bit",
+    },
+)

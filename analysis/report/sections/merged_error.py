@@ -1,0 +1,208 @@
+"""The experiment `merging`: what a merged stack's error is made of, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, usable
+from analysis.data.over_seeds import SERIES, over_seeds, paired
+from analysis.data.study_data import Scope
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.drawing import facets, legend, log_range, styled
+from analysis.report.experiment import experiment_section
+from analysis.report.panels import ends, lines, measured_ticks, ratio_ticks, sign_handles
+from analysis.report.section import Content, Frames, plot
+from analysis.report.style import INK, dtypes_in_order, ways_in_order
+from analysis.report.tables import Table, Text, slug
+from analysis.report.wide import wide_table, with_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KEYS = [*SERIES, "depth", "way"]
+BASELINE = "direct"
+MERGED = "merged/direct"
+DEPTH = 8  # the depth that is spoken of, where it was measured; else the largest
+TINY = 1e-4  # shares below it are not told apart
+VALUES = {"share": "share of the kernel's rounding (%)", "ratio": "error merged / stacked"}
+
+
+def frames(rows: Frame) -> Frames:
+    return {"merging_parts": parts(rows)}
+
+
+def parts(rows: Frame) -> Frame:
+    """Per series, depth and merged way, over seeds; quantity: share, of the kernel's rounding in the squared error,
+    kernel² / (kernel² + sum²), between 0 and 1; ratio, the total error / the stacked way's on the same seed.
+
+    Total = kernel + sum as vectors; their squares add up to the total's where they are uncorrelated.
+    """
+    import pandas
+
+    whole = usable(rows)
+    totals = whole[whole["part"] == "total"]
+    shares = over_seeds(kernel_shares(whole), KEYS, "share").assign(quantity="share")
+    ratios = over_seeds(paired(totals, "way", BASELINE), KEYS, "ratio").assign(quantity="ratio")
+    return pandas.concat([shares, ratios], ignore_index=True)
+
+
+def kernel_shares(rows: Frame) -> Frame:
+    """Per cell of a merged way the share of the kernel's rounding in the squared error. rows: usable ones."""
+    keys = [*KEYS, "problem", "seed"]
+    sizes = rows[rows["part"].isin(["kernel", "sum"])].pivot_table(index=keys, columns="part", values="error_u")
+    sizes = sizes.reindex(columns=["kernel", "sum"])
+    squares = sizes**2
+    share = (squares["kernel"] / (squares["kernel"] + squares["sum"])).rename("share")
+    return share.dropna().reset_index()
+
+
+@styled
+def figure(found: Frame) -> Figure:
+    """Share of the kernel's rounding, and merged / stacked, against depth: a row of panels each, one column per dtype.
+
+    found: `parts` of one place.
+    """
+    dtypes = dtypes_in_order(found["dtype"])
+    titles = [dtype if value == "share" else "" for value in VALUES for dtype in dtypes]
+    drawing, panels = facets(titles, 2.4, columns=len(dtypes))
+    for index, panel in enumerate(panels):
+        value, dtype = list(VALUES)[index // len(dtypes)], dtypes[index % len(dtypes)]
+        row = _shown(found[found["quantity"] == value])
+        lines(panel, row[row["dtype"] == dtype], "depth")
+        measured_ticks(panel, row["depth"])
+        _axes(panel, value, row)
+        panel.set_xlabel("depth (layers)" if value == "ratio" else "")
+        panel.set_ylabel(VALUES[value] if index % len(dtypes) == 0 else "")
+    legend(drawing, ways_in_order(found["way"]), sign_handles(found["signs"]))
+    return drawing
+
+
+def _shown(rows: Frame) -> Frame:
+    """Shares as per cent."""
+    scale = 100.0 if set(rows["quantity"]) == {"share"} else 1.0
+    return rows.assign(**{name: scale * rows[name] for name in ("median", "lower", "upper")})
+
+
+def _axes(panel: Axes, value: str, row: Frame) -> None:
+    if value == "share":
+        panel.set_ylim(-5, 105)
+        return
+    limits = log_range(ends(row))
+    panel.set_yscale("log", base=2)
+    panel.set_ylim(limits)
+    ratio_ticks(panel.yaxis, *limits)
+    panel.axhline(1, color=INK, linewidth=0.9)
+
+
+def part_table(name: str, found: Frame) -> Table:
+    """Share and ratio at the depth that is spoken of, one column per dtype. found: `parts` of one place."""
+    here = at_depth(found)
+    labels = {"quantity": "quantity", "signs": "signs", "way": "way"}
+    caption = "Share: of the kernel's rounding in the merged way's squared error, the rest being the longer sum's. "
+    caption += "Ratio: error merged / stacked on the same seed; below 1 merging is more accurate. Depth "
+    caption += f"{_depth(here)}, median over {wording.seeds(here)}. {wording.TABLE} Other depths are in the CSV."
+    return wide_table(name, caption, here, labels, "dtype", _cell, "merging_parts")
+
+
+def _cell(row: Any) -> Text:
+    if row.quantity == "ratio":
+        return with_interval(row)
+    if row.upper < TINY:
+        return Text(f"< {100 * TINY:g} %")
+    scaled = (100 * row.median, 100 * row.lower, 100 * row.upper)
+    return Text(show.number(*scaled) + " %", show.interval(*scaled))
+
+
+def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
+    summary = found["merging_parts"]
+    if not len(summary):
+        return None
+    caption = f"What the error of a merged stack is made of, against depth ({scope.label}). Above: the share of the "
+    caption += "merged kernel's rounding in the squared error; the rest is the longer sum's. Below: error merged / "
+    caption += f"stacked on the same seed, logarithmic; below 1 merging is more accurate. {wording.band(summary)} "
+    caption += f"{wording.STYLES}"
+    ratios = summary[summary["quantity"] == "ratio"]["median"]
+    alt = "Lines against depth, one column of panels per dtype. The median ratios merged / stacked lie from "
+    alt += f"{show.significant(ratios.min())} to {show.significant(ratios.max())}."
+    name = slug("merge-parts", scope.machine, scope.device)
+    figures = (plot(f"fig-{name}", caption, alt, "merging_parts", figure(summary)),)
+    said = f"{answer(summary)} {shares(summary)}".strip()
+    return Content(figures, (part_table(name, summary),), said, tuple(details(summary)))
+
+
+def at_depth(found: Frame) -> Frame:
+    """The summaries at depth 8, where it was measured; else at the largest depth."""
+    depths = set(found["depth"])
+    return found[found["depth"] == (DEPTH if DEPTH in depths else max(depths, default=0))]
+
+
+def _depth(found: Frame) -> int:
+    return int(found["depth"].max())
+
+
+def spoken_of(found: Frame, value: str) -> Frame:
+    """The summary of one value of merging in float64 on random signs, one row per dtype."""
+    return at_depth(found[(found["quantity"] == value) & (found["signs"] == "random") & (found["way"] == MERGED)])
+
+
+def answer(found: Frame) -> str:
+    """Whether merging reverses with precision, on random signs."""
+    here = spoken_of(found, "ratio")
+    if not len(here):
+        return ""
+    text = f"At depth {_depth(here)}, on random signs, a kernel merged in float64 multiplies the error by "
+    text += f"{wording.by_dtype(here, wording.median)} ({wording.counts(here)}; relative L2 error over single outputs, "
+    text += "against the exact result of the weights as the dtype has rounded them)"
+    sides = {
+        "gains accuracy in": here["upper"] < 1,
+        "loses it in": here["lower"] > 1,
+        "is undecided in": ~((here["upper"] < 1) | (here["lower"] > 1)),
+    }
+    said = [
+        f"{verb} {wording.listed(dtypes_in_order(here[side]['dtype']))}" for verb, side in sides.items() if side.any()
+    ]
+    return f"{text}: the merged stack {wording.listed(said)}."
+
+
+def shares(found: Frame) -> str:
+    """The share of the kernel's rounding, on random signs."""
+    here = spoken_of(found, "share")
+    if not len(here):
+        return ""
+    text = f"The rounding of the merged kernel makes {wording.by_dtype(here, percent)} of the squared error of "
+    text += f"`{MERGED}`, the longer sum the rest"
+    return f"{text} (depth {_depth(here)}, random signs, {wording.counts(here)})."
+
+
+def details(found: Frame) -> Iterator[str]:
+    """What merging does to the error of positive numbers."""
+    here = at_depth(found[(found["quantity"] == "ratio") & (found["signs"] == "positive") & (found["way"] == MERGED)])
+    if len(here):
+        text = f"On positive numbers, at depth {_depth(here)}, a kernel merged in float64 multiplies the error by "
+        yield f"{text}{wording.by_dtype(here, wording.median)} ({wording.counts(here)})."
+
+
+def percent(row: Any) -> str:
+    """A share with its interval, as in "49.7 % [49.2, 50.1]"."""
+    text = _cell(row)
+    return f"{text.main} {text.detail}".strip()
+
+
+SECTION = experiment_section(
+    "merging",
+    "merge-parts",
+    "What a merged stack's error is made of",
+    frames,
+    part,
+    headlines={"What merging loses": lambda data, frames: shares(frames["merging_parts"])},
+    files={
+        "merging_parts": "What a merged stack's error is made of, and how it compares with the stacked one's, over "
+        "seeds.",
+    },
+    columns={
+        "part": "total: the error; kernel: what rounding the merged kernel does; sum: what computing with it adds"
+    },
+)

@@ -1,0 +1,185 @@
+"""Whole networks: the sum over a network's layers of occurrences × median time, beside the speed of its layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, framed, ordered
+from analysis.data.records import Record, Records
+from analysis.data.study_data import Scope, StudyData
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.section import Frames
+from analysis.report.sections.speed import VERDICTS_READ, speed_section, unfold_headline
+from analysis.report.tables import Table, Text, slug, table
+from linear_lasagna.catalog import GROUPS
+from linear_lasagna.timing import CONFIDENCE, LEAST_BLOCKS, MARGIN, Timing, verdict
+
+if TYPE_CHECKING:
+    import numpy
+
+    Array = numpy.ndarray[Any, Any]
+
+
+GROUP = "networks"
+RESAMPLES = 2000
+SEED = 0  # of the resampling: the same records give the same interval
+TOTALS = [
+    "machine",
+    "dtype",
+    "device",
+    "network",
+    "way",
+    "baseline",
+    "seconds",
+    "speedup",
+    "speedup_lower",
+    "speedup_upper",
+    "verdict",
+    "layers",
+    "catalogued",
+]
+
+
+def totals(records: Records) -> Frame:
+    """One row per network, dtype, device and way that was timed on all layers that were run.
+
+    layers: the distinct layers that were run; catalogued: how many the network has. speedup: the baseline's total / the
+    way's, of which the verdict is by the rule of all verdicts; the control's total is the noise.
+    """
+    networks: dict[tuple[str, str, str, str], list[Record]] = {}
+    for record in records:
+        if record.group == GROUP:
+            trial = record.trial
+            network = trial.problem.name.partition("/")[0]
+            networks.setdefault((record.machine, trial.dtype, trial.device, network), []).append(record)
+    rows = [row for key in sorted(networks) for row in _network(key, networks[key])]
+    return framed(rows, TOTALS)
+
+
+def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[tuple[Any, ...]]:
+    catalogued = sum(problem.name.partition("/")[0] == key[3] for problem in GROUPS[GROUP].problems)
+    layers = sorted(layers, key=lambda layer: layer.trial.problem.name)
+    timings = [(layer.trial.problem.occurrences, layer.trial.timing()) for layer in layers]
+    baseline, control = layers[0].trial.baseline, layers[0].trial.control
+    everywhere = set.intersection(*(set(timing.samples) for _, timing in timings))
+    if baseline not in everywhere:
+        return
+    seconds = {way: sum(count * timing.seconds(way) for count, timing in timings) for way in everywhere}
+    logs = {way: math.log(seconds[way] / seconds[baseline]) for way in everywhere}
+    noise = abs(logs.get(control, 0.0))
+    for way in sorted(everywhere - {control}):
+        lower, upper = (math.nan, math.nan) if way == baseline else interval(timings, way, baseline)
+        found = "" if way == baseline else verdict(logs[way], lower, upper, MARGIN, noise)
+        speedup = (math.exp(-logs[way]), math.exp(-upper), math.exp(-lower))
+        yield (*key, way, way == baseline, seconds[way], *speedup, found, len(layers), catalogued)
+
+
+def interval(layers: list[tuple[int, Timing]], way: str, baseline: str) -> tuple[float, float]:
+    """A 95 % interval for log(total time / the baseline's), over blocks: a percentile bootstrap.
+
+    Layers were timed apart, so blocks are drawn for each by itself; a drawn block counts for both ways, which shared
+    it. layers: (occurrences, timing). NaN, NaN where a layer has fewer than 8 blocks with both ways.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapters 8 and 13.
+    """
+    import numpy
+
+    generator = numpy.random.default_rng(SEED)
+    mine, theirs = numpy.zeros(RESAMPLES), numpy.zeros(RESAMPLES)
+    for count, timing in layers:
+        blocks = _shared_blocks(timing, way, baseline)
+        if len(blocks) < LEAST_BLOCKS:
+            return math.nan, math.nan
+        drawn = blocks[generator.integers(len(blocks), size=(RESAMPLES, len(blocks)))]
+        medians = numpy.median(drawn, axis=1)
+        mine, theirs = mine + count * medians[:, 0], theirs + count * medians[:, 1]
+    tail = (1 - CONFIDENCE) / 2
+    lower, upper = numpy.quantile(numpy.log(mine / theirs), [tail, 1 - tail])
+    return float(lower), float(upper)
+
+
+def _shared_blocks(timing: Timing, way: str, baseline: str) -> Array:
+    """The median seconds of either way, one row per block in which both were timed."""
+    import numpy
+
+    pairs = zip(timing.samples[way], timing.samples[baseline], strict=False)
+    return numpy.array([(numpy.median(a), numpy.median(b)) for a, b in pairs if a and b])
+
+
+def totals_table(scope: Scope, rows: Frame) -> Table:
+    """Whole networks: the sum over layers of occurrences × median time."""
+    rows = ordered(rows).sort_values("network", kind="stable")
+    columns = {
+        "network": lambda row: row.network,
+        "dtype": lambda row: row.dtype,
+        "way": lambda row: row.way,
+        "layers": lambda row: f"{row.layers} of {row.catalogued}",
+        "total time": lambda row: show.seconds(row.seconds),
+        "speedup": lambda row: _total_speedup(row),
+    }
+    caption = (
+        "All convolutions of a network: the sum over its distinct layers of occurrences × median time, for ways that "
+    )
+    caption += f"were timed on every layer that was run, {scope.label}. Other work of the network is not in it. "
+    caption += "Speedup: the baseline's total / the way's. In brackets: 95 % interval by a bootstrap over blocks, each "
+    caption += f"layer's drawn by themselves, for the ways were timed together in a layer alone. {VERDICTS_READ}"
+    name = slug("totals", scope.machine, scope.device)
+    return table(name, caption, rows, columns, "totals", (0, 1, 2))
+
+
+def _total_speedup(row: Any) -> Text:
+    ends = (row.speedup_lower, row.speedup_upper)
+    if row.baseline:
+        return Text("1")
+    return Text(show.number(row.speedup, *ends), show.interval(row.speedup, *ends), row.verdict, row.verdict)
+
+
+def networks_headline(data: StudyData, frames: Frames) -> str:
+    """What one other way than the baseline brings a whole network, where all its layers were run."""
+    rows = frames["totals"]
+    rows = rows[(rows["layers"] == rows["catalogued"]) & ~rows["baseline"].astype(bool)]
+    parts = []
+    for network in sorted(set(rows["network"])):
+        for dtype in wording.main_dtypes(rows["dtype"]):
+            here = rows[(rows["dtype"] == dtype) & (rows["network"] == network)]
+            if len(here):
+                parts.append(f"{network} in {dtype}, best of {show.plural(len(here), 'way')}: {_best(here)}")
+    if not parts:
+        return ""
+    text = "Speedup over `direct` of all convolutions together, where one other way computes them all: "
+    return f"{text}{'; '.join(parts)}."
+
+
+def _best(rows: Frame) -> str:
+    """The largest speedup of those that are faster, by verdict, or else of all."""
+    faster = rows[rows["verdict"] == "faster"]
+    row = max((faster if len(faster) else rows).to_dict("records"), key=lambda row: row["speedup"])
+    return f"`{row['way']}` {_times(row, 'speedup')}, {row['verdict']}"
+
+
+def _times(row: Any, name: str) -> str:
+    ends = (row[f"{name}_lower"], row[f"{name}_upper"])
+    value = show.number(row[name], *ends)
+    return f"{value}× {show.interval(row[name], *ends)}".strip()
+
+
+def tables(scope: Scope, frames: Frames) -> Iterator[Table]:
+    """The totals, where there are any."""
+    if len(frames["totals"]):
+        yield totals_table(scope, frames["totals"])
+
+
+SECTION = speed_section(
+    GROUP,
+    tables,
+    frames=lambda data: {"totals": totals(data.records)},
+    headlines={"Whole networks": networks_headline, "Unfold and matmul": unfold_headline},
+    files={"totals": "Whole networks: the sum over layers of occurrences × median time."},
+    columns={
+        "network": "the network",
+        "layers": "distinct layers that were run",
+        "catalogued": "distinct layers that the network has in the catalogue",
+    },
+)

@@ -1,0 +1,248 @@
+"""The noise floor: what the controls, and calls that are the same under two names, say about intervals and verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import astuple, replace
+from typing import TYPE_CHECKING
+
+from analysis.data.frames import Frame, framed, ordered
+from analysis.data.records import PLACE, Records
+from analysis.data.study_data import Scope, StudyData
+from analysis.report import formatting as show
+from analysis.report.drawing import WIDTH, styled
+from analysis.report.section import Content, Frames, Plot, Section, joined, plot, within
+from analysis.report.style import INK, look
+from analysis.report.tables import Table, count_of, table
+from linear_lasagna.timing import MARGIN, Comparison, compare
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+NOISE = [*PLACE, "ratio", "ratio_lower", "ratio_upper", "verdict", "blocks"]
+DECIDED = ("faster", "slower")
+STRONG = 0.5  # an autocorrelation with which an interval covers far less than it says
+
+
+def controls(records: Records) -> Frame:
+    """One row per control, judged as if it were another way: by its interval and the fixed margin alone."""
+    rows = []
+    for record in records:
+        timing, trial = record.trial.timing(), record.trial
+        if {trial.baseline, trial.control} <= timing.samples.keys():
+            found: Comparison = compare(timing, trial.baseline, control=None)[trial.control]
+            ratio, lower, upper, verdict, _, blocks = astuple(found)
+            rows.append((*record.place.values(), ratio, lower, upper, verdict, blocks))
+    return framed(rows, NOISE)
+
+
+def same_calls(records: Records, speedups: Frame) -> Frame:
+    """The speedups, with published verdicts, of planned ways whose plan left every layer alone: the baseline's own call
+    under another name, which no verdict of faster or slower should tell from it.
+    """
+    same = {
+        (*record.place.values(), way)
+        for record in records
+        for way, cell in record.trial.cells.items()
+        if cell.runs is not None
+        and len(cell.runs) == record.trial.problem.depth
+        and way.partition("/")[2] == record.trial.baseline
+    }
+    keys = speedups[[*PLACE, "way"]].itertuples(index=False, name=None)
+    return speedups[[key in same for key in keys]].reset_index(drop=True)
+
+
+def noise_floor(frame: Frame, by: list[str]) -> Frame:
+    """|log ratio| of the controls: median, 90th percentile, largest; and how many the interval and the fixed margin
+    alone would call faster or slower. The published rule calls none so: the control sets its margin.
+    """
+    import numpy
+
+    sizes = frame.assign(size=numpy.log(frame["ratio"].astype(float)).abs())
+    sizes["false"] = sizes["verdict"].isin(["faster", "slower"])
+    grouped = sizes.groupby(by, sort=True)
+    floor = grouped["size"].agg(controls="size", median="median", p90=lambda v: v.quantile(0.9), largest="max")
+    return floor.join(grouped["false"].sum().rename("false_verdicts")).reset_index()
+
+
+def frames(data: StudyData) -> Frames:
+    """noise: the controls; noise_floor: what they show together; same_calls: one call under two names."""
+    found = controls(data.records)
+    floor = noise_floor(found, ["machine", "device", "dtype"]) if len(found) else found
+    return {"noise": found, "noise_floor": floor, "same_calls": same_calls(data.records, data.compared)}
+
+
+def content(data: StudyData, frames: Frames) -> Content:
+    def part(scope: Scope) -> Content:
+        here = within(scope, frames)
+        sentences = (note for note in notes(here, data.within(scope).compared) if note)
+        return Content((_noise_plot(scope, here["noise"]),), notes=tuple(sentences))
+
+    if not len(frames["noise"]):
+        return Content()
+    scopes = [scope for scope in data.scopes if len(scope.of(frames["noise"]))]
+    return replace(joined((scope, part(scope)) for scope in scopes), tables=(noise_table(frames["noise_floor"]),))
+
+
+def _noise_plot(scope: Scope, rows: Frame) -> Plot:
+    false = int(rows["verdict"].isin(DECIDED).sum())
+    caption = f"The control's time against the baseline's, {scope.label}; n = {len(rows)} trials. Mark: median over "
+    caption += (
+        f"blocks; line: 95 % interval for it. Band: the margin of {100 * MARGIN:g} %, within which no difference "
+    )
+    caption += "counts. Diamonds: "
+    caption += f"controls that the interval and the margin alone would call different ({false}). Linear up to 1 %."
+    largest = show.significant(100 * abs(rows["ratio"] - 1).max(), 2)
+    alt = f"Dots with intervals around zero, in order of size. The largest difference is {largest} %."
+    return plot("fig-noise", caption, alt, "noise", figure(rows, MARGIN))
+
+
+@styled
+def figure(frame: Frame, margin: float) -> Figure:
+    """Every control's difference from the baseline in per cent, in order, with its interval. frame: `statistics.noise`.
+
+    margin: the |log ratio| below which no difference counts, drawn as a band.
+    """
+    from matplotlib.figure import Figure
+
+    frame = frame.sort_values(["ratio", "problem", "dtype"]).reset_index(drop=True)
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+    panel = figure.subplots()
+    percent = {name: 100 * (frame[name] - 1) for name in ("ratio", "ratio_lower", "ratio_upper")}
+    panel.axhspan(100 * math.expm1(-margin), 100 * math.expm1(margin), color=INK, alpha=0.1, linewidth=0)
+    panel.axhline(0, color=INK, linewidth=0.7)
+    panel.vlines(frame.index, percent["ratio_lower"], percent["ratio_upper"], colors=look("control")[0], linewidth=0.9)
+    false = frame["verdict"].isin(DECIDED)
+    panel.plot(frame.index[~false], percent["ratio"][~false], "o", color=look("control")[0], markersize=3)
+    panel.plot(frame.index[false], percent["ratio"][false], "D", color=look("merged/direct")[0], markersize=4.5)
+    _difference_axis(panel, max(percent["ratio"].abs().max(), 100 * math.expm1(margin)))
+    panel.set_xlim(-1, len(frame))
+    panel.set_xticks([])
+    panel.set_xlabel(f"the controls of {len(frame)} trials, in order")
+    panel.set_ylabel("control against baseline (%)")
+    panel.grid(axis="y")
+    return figure
+
+
+def _difference_axis(panel: Axes, largest: float) -> None:
+    """Per cent: in proportion up to 1, logarithmic beyond, so that the margin and the outliers are both seen."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    steps = [value for value in (1, 2, 5, 10, 20, 50, 100, 1000) if value <= 2.5 * largest]
+    panel.set_yscale("symlog", linthresh=1.0, linscale=0.7)
+    panel.yaxis.set_major_locator(FixedLocator([-value for value in steps] + [0, *steps]))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
+    panel.set_ylim(-2.5 * largest, 2.5 * largest)
+
+
+def noise_table(rows: Frame) -> Table:
+    """What the controls show, per machine, device and dtype."""
+    rows = rows.assign(way="")
+    columns = {
+        "machine": lambda row: row.machine,
+        "device": lambda row: row.device,
+        "dtype": lambda row: row.dtype,
+        "controls": lambda row: str(row.controls),
+        "median": lambda row: show.percent(row.median),
+        "90th percentile": lambda row: show.percent(row.p90),
+        "largest": lambda row: show.percent(row.largest),
+        "false verdicts": count_of("false_verdicts"),
+    }
+    caption = "How far two timings of the same call lie apart: |log ratio| of the control to the baseline. A false "
+    caption += (
+        "verdict is a control that its interval and the fixed margin of 1 % alone would call faster or slower. The "
+    )
+    caption += "published rule calls no control so, because the control sets its margin."
+    return table("noise-floor", caption, ordered(rows), columns, "noise", (0, 1, 2))
+
+
+def false_verdicts(rows: Frame, same: Frame) -> str:
+    """How often a call was told from itself: controls, by interval alone; and by the very rule of all verdicts, plans
+    that leave the stack as it is.
+    """
+    false = rows.loc[rows["verdict"].isin(DECIDED), "verdict"].value_counts()
+    share = f" ({show.percent(false.sum() / len(rows))})" if len(false) else ""
+    sides = ", ".join(f"{count} {verdict}" for verdict, count in sorted(false.items()))
+    text = (
+        f"by interval and a margin of {100 * MARGIN:g} % alone, {false.sum() or 'none'} of {len(rows)}{share} would be "
+    )
+    text += f"told apart{f': {sides}' if sides else ''}."
+    if len(same):
+        told = int(same["verdict"].isin(DECIDED).sum())
+        text += " By the rule of all verdicts the baseline's own call under another name, that of a plan that merges "
+        text += f"nothing, was told from it on {told or 'none'} of {len(same)}."
+    return text
+
+
+def notes(frames: Frames, speedups: Frame) -> Iterator[str]:
+    """What the section says below its table."""
+    text = false_verdicts(frames["noise"], frames["same_calls"])
+    yield text[0].upper() + text[1:]
+    yield sides(frames["noise"])
+    yield serial_dependence(speedups)
+
+
+def sides(controls: Frame) -> str:
+    """Whether the order in which a block is built favours the control, by a two-sided sign test."""
+    from scipy.stats import binomtest
+
+    unequal = controls.loc[controls["ratio"] != 1, "ratio"]
+    less = int((unequal < 1).sum())
+    if not len(unequal):
+        return ""
+    chance = binomtest(less, len(unequal)).pvalue
+    text = (
+        f"By estimates the control took less time than the baseline in {less} of {show.plural(len(unequal), 'trial')}; "
+    )
+    return text + f"if order favoured neither, a split so uneven would have a probability of {chance:.2g}."
+
+
+def serial_dependence(speedups: Frame) -> str:
+    """Whether blocks follow each other by chance, as the intervals suppose."""
+    rows = speedups[speedups["autocorrelation"].notna()]
+    if not len(rows):
+        return ""
+    mean, expected = rows["autocorrelation"].mean(), -float((1 / rows["blocks"]).mean())
+    strong = float((rows["autocorrelation"] > STRONG).mean())
+    mean, expected = (show.signed(f"{value:.3f}") for value in (mean, expected))
+    text = (
+        "The intervals suppose that blocks do not depend on each other. The lag-1 autocorrelation of their log ratios "
+    )
+    text += (
+        f"is {mean} in the mean of {show.plural(len(rows), 'cell')}, where independent blocks would show {expected}; "
+    )
+    text += f"it is above {STRONG:g} in {show.percent(strong)}. Where it is positive, an interval is narrower than it "
+    return text + "should be."
+
+
+def headline(data: StudyData, frames: Frames) -> str:
+    """How far two timings of the same call lie apart."""
+    if not len(frames["noise"]):
+        return ""
+    row = noise_floor(frames["noise"].assign(all=0), ["all"]).iloc[0]
+    text = f"Two timings of the same call in one process differ by {show.percent(row['median'])} in the median and by "
+    text += f"{show.percent(row['p90'])} at the 90th percentile of {show.plural(int(row['controls']), 'control')}; "
+    return text + false_verdicts(frames["noise"], frames["same_calls"])
+
+
+SECTION = Section(
+    "noise",
+    "Noise floor",
+    content,
+    frames,
+    intro="The control is the baseline a second time, timed like any other way in the same process. What differs from "
+    "one process to the next is in no number here.",
+    empty="No control was timed.",
+    headlines={"Noise floor": headline},
+    files={"noise": "One row per control.", "noise_floor": "What the controls show together."},
+    columns={
+        "controls": "number of controls",
+        "p90": "90th percentile of the controls' |log ratio|",
+        "largest": "largest |log ratio| of the controls",
+        "false_verdicts": "controls that the interval and the fixed margin alone would call faster or slower",
+    },
+)

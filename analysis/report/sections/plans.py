@@ -1,0 +1,166 @@
+"""Plans: which runs of layers the planner merged, and what that brought."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+from analysis.data.frames import Frame, framed, ordered
+from analysis.data.records import PLACE, Record, Records
+from analysis.data.study_data import Scope, StudyData
+from analysis.report import extremes
+from analysis.report import formatting as show
+from analysis.report.section import Content, Frames, Section, per_scope
+from analysis.report.sections.speed import INTERVALS, VERDICTS_READ
+from analysis.report.style import dtypes_in_order, problems_in_order
+from analysis.report.tables import Table, Text, slug, table
+from linear_lasagna.timing import Timing, block_log_ratios, compare
+
+MEASURED, COUNTED = "planned/direct", "planned_operations/direct"
+MERGED = ("merged/direct", "border_exact/direct")
+PLANS = [
+    *PLACE,
+    "way",
+    "runs",
+    "depth",
+    "seconds",
+    "stacked_seconds",
+    "merged_seconds",
+    "against",
+    "ratio",
+    "ratio_lower",
+    "ratio_upper",
+    "verdict",
+]
+
+
+def plans(records: Records) -> Frame:
+    """One row per planned way of a trial. runs: "0–1, 2": the layers from 0, merged ones joined by a dash.
+
+    ratio: time / that of the faster of the stack and the stack merged, which `against` names; merged_seconds is NaN
+    where the whole stack was not merged.
+    """
+    return framed([row for record in records for row in _plans(record)], PLANS)
+
+
+def _plans(record: Record) -> Iterator[tuple[Any, ...]]:
+    trial, timing = record.trial, record.trial.timing()
+    merged = next((way for way in MERGED if way in timing.samples), None)
+    if trial.baseline not in timing.samples:
+        return
+    against = merged if merged and _log_ratio(timing, merged, trial.baseline) < 0 else trial.baseline
+    noise = abs(_log_ratio(timing, trial.control, trial.baseline)) if trial.control in timing.samples else 0.0
+    for way in (MEASURED, COUNTED):
+        runs = trial.cells[way].runs if way in timing.samples else None
+        if runs is not None:
+            found = compare(timing, against, control=None, noise=noise)[way]
+            seconds = [timing.seconds(w) if w else math.nan for w in (way, trial.baseline, merged)]
+            result = (found.ratio, found.lower, found.upper, found.verdict)
+            yield (*record.place.values(), way, _text(runs), trial.problem.depth, *seconds, against, *result)
+
+
+def _log_ratio(timing: Timing, way: str, baseline: str) -> float:
+    return median(block_log_ratios(timing, way, baseline) or [0.0])
+
+
+def _text(runs: list[list[int]]) -> str:
+    return ", ".join(str(start) if stop == start + 1 else f"{start}–{stop - 1}" for start, stop in runs)
+
+
+def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
+    rows = frames["plans"]
+    return Content(tables=(plan_table(scope, rows),)) if (rows["way"] == MEASURED).any() else None
+
+
+def plan_table(scope: Scope, rows: Frame) -> Table:
+    """What was merged, and what that brought, beside the stack and the stack merged as a whole."""
+    counted = {_key(row): row for row in rows[rows["way"] == COUNTED].itertuples(index=False)}
+    measured = by_problem(rows[rows["way"] == MEASURED])
+    columns = {
+        "problem": lambda row: row.problem,
+        "dtype": lambda row: row.dtype,
+        "plan": lambda row: _runs(row),
+        "stacked": lambda row: show.seconds(row.stacked_seconds),
+        "merged": lambda row: show.seconds(row.merged_seconds),
+        "planned": lambda row: show.seconds(row.seconds),
+        "speedup": lambda row: against(row),
+        "by operations": lambda row: against(counted.get(_key(row))),
+    }
+    caption = f"Which runs of layers `{MEASURED}` merged, {scope.label}: layers are counted from 0, merged ones "
+    caption += (
+        "joined by a dash. Speedup over the faster of the stack and the stack merged as a whole; the last column: "
+    )
+    caption += f"the same for `{COUNTED}`, which counts instead of timing. {INTERVALS} {VERDICTS_READ}"
+    return table(slug("plans", scope.machine, scope.device), caption, measured, columns, "plans", (0, 1, 2))
+
+
+def _key(row: Any) -> tuple[str, str, str]:
+    return row.group, row.problem, row.dtype
+
+
+def _runs(row: Any) -> Text:
+    if row.runs == f"0–{row.depth - 1}":
+        return Text("all merged")
+    return Text(row.runs if "–" in row.runs else "nothing merged", kind="" if "–" in row.runs else "zero")
+
+
+def against(row: Any) -> Text:
+    if row is None:
+        return Text(show.DASH)
+    ends = (1 / row.ratio_upper, 1 / row.ratio_lower)
+    interval = show.interval(1 / row.ratio, *ends)
+    return Text(show.number(1 / row.ratio, *ends), interval, row.verdict, row.verdict)
+
+
+def by_problem(rows: Frame) -> Frame:
+    order = {name: place for place, name in enumerate(problems_in_order(rows["problem"]))}
+    return ordered(rows).assign(_order=rows["problem"].map(order)).sort_values("_order", kind="stable")
+
+
+def main_dtype(rows: Frame) -> str | None:
+    """float32, or else the widest dtype that there is."""
+    present = dtypes_in_order(rows["dtype"])
+    return "float32" if "float32" in present else (present[-1] if present else None)
+
+
+def headline(data: StudyData, frames: Frames) -> str:
+    """How planned stacks do against the better of stacked and merged."""
+    rows = frames["plans"]
+    dtype = main_dtype(rows)
+    here = rows[(rows["dtype"] == dtype) & (rows["way"] == MEASURED)]
+    if not len(here):
+        return ""
+    counts = here["verdict"].value_counts()
+    text = f"In {dtype}, of these {show.plural(len(here), 'stack')}, one cut by measured time (`{MEASURED}`) is faster "
+    text += (
+        f"on {counts.get('faster', 0)} and slower on {counts.get('slower', 0)} than the stack as it is or the stack "
+    )
+    text += "merged, whichever took less time"
+    best = extremes.most(here, "faster")
+    text += f": {best}" if best else ""
+    counted = rows[(rows["dtype"] == dtype) & (rows["way"] == COUNTED)]
+    if len(counted):
+        text += f". Cut by operation count it is slower on {(counted['verdict'] == 'slower').sum()} of {len(counted)}"
+    return f"{text}."
+
+
+SECTION = Section(
+    "plans",
+    "Plans: which layers to merge",
+    per_scope(part),
+    lambda data: {"plans": plans(data.judged)},
+    intro="A stack need not be merged as a whole or not at all: the planner cuts it into runs, and merges each. It "
+    "times every run that is worth it once, adds up, and lets its plan, the plan by operation count, the stack and the "
+    "stack merged run against each other; a plan must then be faster by over 2 % to be chosen.",
+    empty="Nothing was planned.",
+    headlines={"Plans": headline},
+    files={"plans": "One row per planned way of a trial, against the faster of stacked and merged."},
+    columns={
+        "runs": "the layers from 0 as the plan cuts them; merged ones are joined by a dash",
+        "stacked_seconds": "seconds per call of the unmerged stack",
+        "merged_seconds": "seconds per call of the stack merged as a whole; empty where it was not timed",
+        "against": "the faster of the two, with which the planned way is compared: ratio is time / its time",
+    },
+)

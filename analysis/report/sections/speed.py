@@ -1,0 +1,249 @@
+"""Speed by group of problems: every way against the baseline, one section per group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, ordered
+from analysis.data.speedups import VERDICTS, over_problems
+from analysis.data.study_data import GROUPS, Scope, StudyData
+from analysis.report import extremes, wording
+from analysis.report import formatting as show
+from analysis.report.drawing import facets, legend, log_range, log_ticks, styled
+from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
+from analysis.report.style import FAINT, INK, dtypes_in_order, look, problems_in_order, ways_in_order
+from analysis.report.tables import Table, Text, count_of, slug, table
+from linear_lasagna import catalog
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+MERGED = "merged/direct"
+DECIDED = ("faster", "slower")
+FEW = 3  # problems; so few need no summary
+INTERVALS = "In brackets: 95 % interval for the median over blocks, within one process."
+VERDICTS_READ = "Bold: faster. Plain: slower. “=”: tie. “?”: undecided; “n = …”: too few blocks for an interval."
+
+
+def speed_section(
+    group: str,
+    tables: Callable[[Scope, Frames], Iterable[Table]] = lambda scope, frames: (),
+    **rest: Any,
+) -> Section:
+    """The section on a group's speed. tables: of one scope, between its summary and speedups; rest: as `Section`."""
+
+    def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
+        rows = data.speedups[data.speedups["group"] == group]
+        plots = [_speedup_plot(group, scope, rows)] if len(rows[~rows["control"].astype(bool)]) else []
+        shown = [summary_table(group, scope, rows)] if rows["problem"].nunique() > FEW else []
+        shown += [*tables(scope, frames), *speedup_tables(data, group, scope)]
+        return Content(tuple(plots), tuple(shown))
+
+    return Section(
+        group if group in GROUPS else slug("group", group),
+        f"Speed: {catalog.GROUPS[group].title if group in GROUPS else group}",
+        per_scope(part),
+        intro="A speedup is the baseline's time / the way's time: above 1 the way is faster.",
+        empty=f"No trial of the group {group} was timed.",
+        **rest,
+    )
+
+
+def _span(values: Frame) -> str:
+    least, most = int(values.min()), int(values.max())
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
+    ways = rows[~rows["control"].astype(bool)]
+    known = ways[ways["speedup_lower"].notna()] if ways["speedup_lower"].notna().any() else ways
+    best, worst = known.loc[known["speedup"].idxmax()], known.loc[known["speedup"].idxmin()]
+    n = show.plural(ways["problem"].nunique(), "problem")
+    caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over blocks "
+    caption += (
+        f"(n = {_span(ways['blocks'])}). Line: 95 % interval for that median within one process; no line: too few "
+    )
+    caption += "blocks for one. Hollow: tie or undecided. Right of 1: faster than the baseline."
+    alt = (
+        f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "
+    )
+    alt += f"estimated speedup{'' if len(known) == len(ways) else ' with an interval'} is {_of_way(best)}; the least "
+    alt += f"{_of_way(worst)}."
+    name = slug("fig-speedups", group, scope.machine, scope.device)
+    return plot(name, caption, alt, "speedups", figure(ways))
+
+
+def _of_way(row: Any) -> str:
+    return f"{show.significant(row['speedup'])}, of {row['way']} on {row['problem']} in {row['dtype']}"
+
+
+@styled
+def figure(frame: Frame) -> Figure:
+    """Speedup over the baseline per problem and way, one panel per dtype. frame: `statistics.speedups` of a group."""
+    frame = frame[~frame["control"].astype(bool)]
+    ways, dtypes = ways_in_order(frame["way"]), dtypes_in_order(frame["dtype"])
+    names = problems_in_order(frame["problem"])
+    row = 0.2 + 0.035 * len(ways)
+    figure, panels = facets(dtypes, max(1.5, row * len(names) + 0.6), sharex=True)
+    heights = _dodged(names, ways)
+    for index, (panel, dtype) in enumerate(zip(panels, dtypes, strict=True)):
+        _dots(panel, frame[frame["dtype"] == dtype], ways, heights, "problem")
+        _rows(panel, names, labels=index % 2 == 0)
+        _speedup_axis(panel, log_range(frame["speedup"]))
+    legend(figure, ways, [_hollow()])
+    return figure
+
+
+def _dodged(places: Sequence[str], ways: Sequence[str], spread: float = 0.62) -> dict[tuple[str, str], float]:
+    """The height of every (place, way): one row per place, its ways slightly apart."""
+    step = spread / max(1, len(ways) - 1)
+    offsets = {way: (i - (len(ways) - 1) / 2) * step for i, way in enumerate(ways)}
+    return {(place, way): row + offsets[way] for row, place in enumerate(places) for way in ways}
+
+
+def _dots(panel: Axes, frame: Frame, ways: Sequence[str], heights: dict[tuple[str, str], float], place: str) -> None:
+    """Dot and interval for every row of frame, at the height of its place and way."""
+    for way in ways:
+        colour, marker = look(way)
+        rows = frame[frame["way"] == way]
+        height = [heights[key] for key in zip(rows[place], rows["way"], strict=True)]
+        panel.hlines(height, rows["speedup_lower"], rows["speedup_upper"], colors=colour, linewidth=1.3)
+        for decided in (True, False):
+            some = rows["verdict"].isin(DECIDED) == decided
+            y = [h for h, use in zip(height, some, strict=True) if use]
+            face = colour if decided else "none"
+            panel.plot(
+                rows["speedup"][some], y, marker, mfc=face, mec=colour, mew=0.9, markersize=4.6, linestyle="none"
+            )
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The names without the folder that all have in common."""
+    folders = {name.rpartition("/")[0] for name in names}
+    return [name.rpartition("/")[2] for name in names] if len(folders) == 1 else list(names)
+
+
+def _rows(panel: Axes, names: Sequence[str], labels: bool = True) -> None:
+    """One named row per name, from above, with faint lines between rows."""
+    panel.set_yticks(range(len(names)), [show.shortened(name) for name in _short(names)] if labels else [])
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.tick_params(axis="y", length=0)
+    for line in range(1, len(names)):
+        panel.axhline(line - 0.5, color=FAINT, linewidth=0.5, zorder=0)
+
+
+def _speedup_axis(panel: Axes, limits: tuple[float, float]) -> None:
+    panel.set_xscale("log", base=2)
+    panel.set_xlim(limits)
+    log_ticks(panel.xaxis, *limits)
+    panel.tick_params(axis="x", labelbottom=True)
+    panel.grid(axis="x")
+    panel.axvline(1, color=INK, linewidth=0.9)
+    panel.set_xlabel("slower  ←  speedup over the baseline  →  faster")
+
+
+def _hollow() -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=INK, marker="o", mfc="none", linestyle="none", markersize=5, label="tie or undecided")
+
+
+def summary_table(group: str, scope: Scope, rows: Frame) -> Table:
+    """Speedups over the group's problems, per dtype and way."""
+    rows = ordered(over_problems(rows, ["dtype", "way"]))
+    columns = {
+        "dtype": lambda row: row.dtype,
+        "way": lambda row: row.way,
+        "problems": lambda row: str(row.problems),
+        "geometric mean": lambda row: show.significant(row.geometric_mean),
+        "median": lambda row: show.significant(row.median),
+        "least": lambda row: show.significant(row.least),
+        "most": lambda row: show.significant(row.most),
+        **{verdict: count_of(verdict) for verdict in VERDICTS},
+    }
+    caption = f"Speedups over the problems of {group}, {scope.label}, and how often each verdict fell. "
+    caption += (
+        "Least and most are the range over problems with an interval, not an interval. The problems are a list, no "
+    )
+    caption += "sample: a share of them is no rate."
+    return table(slug("summary", group, scope.machine, scope.device), caption, rows, columns, "summary", (0, 1))
+
+
+def speedup_tables(data: StudyData, group: str, scope: Scope) -> Iterator[Table]:
+    """One table per dtype: a row per problem, a column per way."""
+    cells = data.cells[(data.cells["group"] == group) & ~data.cells["control"]]
+    found = data.speedups[data.speedups["group"] == group]
+    for dtype in dtypes_in_order(cells["dtype"]):
+        here, times = cells[cells["dtype"] == dtype], found[found["dtype"] == dtype]
+        ways = ways_in_order(here.loc[~here["baseline"], "way"])
+        shown = {(row.problem, row.way): _unmeasured(row) for row in here.itertuples(index=False)}
+        shown |= {(row.problem, row.way): speedup_text(row) for row in times.itertuples(index=False)}
+        baselines = {row.problem: show.seconds(row.baseline_seconds) for row in times.itertuples(index=False)}
+        counts = _occurrences(data, here["problem"])
+        rows = tuple(
+            (
+                Text(problem, counts.get(problem, "")),
+                Text(baselines.get(problem, show.DASH)),
+                *(shown.get((problem, w), Text("")) for w in ways),
+            )
+            for problem in problems_in_order(here["problem"])
+        )
+        baseline = ways_in_order(here.loc[here["baseline"], "way"])
+        caption = f"Speedup over {_named(baseline)}, {group}, {dtype}, {scope.label}; n = {len(rows)} problems. "
+        name = slug("speedups", group, scope.machine, scope.device, dtype)
+        head = ("problem", "baseline's time", *ways)
+        yield Table(name, caption + f"{INTERVALS} {VERDICTS_READ}", head, rows, "speedups")
+
+
+def _occurrences(data: StudyData, names: Frame) -> dict[str, str]:
+    """How often a problem stands in its network, where that is more than once."""
+    rows = data.problems[data.problems["problem"].isin(set(names))]
+    return {row.problem: f"× {row.occurrences}" for row in rows.itertuples(index=False) if row.occurrences > 1}
+
+
+def _named(ways: list[str]) -> str:
+    return " or ".join(f"`{way}`" for way in ways) or "the baseline"
+
+
+def speedup_text(row: Any) -> Text:
+    """Speedup and interval; without an interval there were too few blocks."""
+    ends = (row.speedup_lower, row.speedup_upper)
+    interval = show.interval(row.speedup, *ends) or f"n = {row.blocks}"
+    return Text(show.number(row.speedup, *ends), interval, row.verdict, row.verdict)
+
+
+def _unmeasured(row: Any) -> Text:
+    return Text("", kind="ok") if row.status == "ok" else Text(row.status, kind=row.status, note=row.reason)
+
+
+def unfold_headline(data: StudyData, frames: Frames) -> str:
+    """Unfold and matmul against the library's convolution."""
+    rows = data.speedups[(data.speedups["group"] == "networks") & (data.speedups["way"] == "unfold_matmul")]
+    parts = []
+    for dtype in wording.main_dtypes(rows["dtype"]):
+        here = rows[rows["dtype"] == dtype]
+        counts = here["verdict"].value_counts()
+        ratio = math.exp(float(here["ratio"].map(math.log).mean()))
+        verdicts = f"slower on {counts.get('slower', 0)} and faster on {counts.get('faster', 0)}"
+        parts.append(f"{show.times(ratio)} in {dtype} ({verdicts} of {show.plural(len(here), 'layer')})")
+    if not parts:
+        return ""
+    text = f"`unfold_matmul` takes {wording.listed(parts)} the time of `direct`, as a geometric mean of estimates over "
+    return f"{text}layers."
+
+
+def merging_headline(data: StudyData, frames: Frames) -> str:
+    """On which stacks merging beforehand pays, by name: the list was picked by hand, and its shares are no rates."""
+    rows = data.speedups[(data.speedups["group"] == "stacks") & (data.speedups["way"] == MERGED)]
+    dtypes = wording.main_dtypes(rows["dtype"])
+    if not dtypes:
+        return ""
+    here = rows[rows["dtype"] == dtypes[0]]
+    text = f"In {dtypes[0]}, of these {show.plural(len(here), 'stack')}, one merged beforehand (`{MERGED}`) is "
+    text += wording.listed(list(extremes.by_verdict(here)))
+    ends = [end for end in (extremes.most(here, verdict) for verdict in ("faster", "slower")) if end]
+    return f"{text}{': ' if ends else ''}{'; '.join(ends)}."

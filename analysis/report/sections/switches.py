@@ -1,0 +1,111 @@
+"""The experiment `switches`: what TF32 and 16-bit reductions cost, where a device has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, usable
+from analysis.data.over_seeds import SERIES, over_seeds
+from analysis.data.study_data import Scope
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.drawing import facets, legend, log_range, log_ticks, styled
+from analysis.report.experiment import experiment_section
+from analysis.report.panels import ends
+from analysis.report.section import Content, Frames, plot
+from analysis.report.style import INK, dtypes_in_order, look, ways_in_order
+from analysis.report.tables import Table, slug
+from analysis.report.wide import wide_table, with_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OFF, ON = "off", "on"
+KEYS = [*SERIES, "problem", "depth", "fan_in", "way"]
+BASELINE = "direct"
+
+
+def frames(rows: Frame) -> Frames:
+    return {"switches": ratios(rows)}
+
+
+def ratios(rows: Frame) -> Frame:
+    """Error with the dtype's switches on / off, over seeds, per series, problem and way."""
+    keys = [*KEYS, "seed"]
+    known = usable(rows)
+    known = known[known["error_u"] > 0]
+    off = known[known["switches"] == OFF][[*keys, "error_u"]].rename(columns={"error_u": "partner"})
+    both = known[known["switches"] == ON].merge(off, on=keys)
+    return over_seeds(both.assign(ratio=both["error_u"] / both["partner"]), KEYS, "ratio")
+
+
+@styled
+def figure(found: Frame) -> Figure:
+    """The ratios with their intervals, one panel per dtype, a row per way and sign structure. found: `ratios`."""
+    dtypes, ways = dtypes_in_order(found["dtype"]), ways_in_order(found["way"])
+    drawing, panels = facets(dtypes, 2.4, columns=len(dtypes))
+    limits = log_range(ends(found))
+    for panel, dtype in zip(panels, dtypes, strict=True):
+        for row in found[found["dtype"] == dtype].itertuples(index=False):
+            colour, marker = look(row.way)
+            x = ways.index(row.way) + (0.15 if row.signs == "positive" else -0.15)
+            panel.plot([x, x], [row.lower, row.upper], color=colour, linewidth=1.2)
+            panel.plot([x], [row.median], marker, color=colour, markersize=5, fillstyle=_fill(row.signs))
+        panel.axhline(1, color=INK, linewidth=0.9)
+        panel.set_yscale("log", base=2)
+        panel.set_ylim(limits)
+        log_ticks(panel.yaxis, *limits)
+        panel.set_xticks([])
+        panel.set_ylabel("error on / off")
+    legend(drawing, ways)
+    return drawing
+
+
+def _fill(signs: str) -> Any:
+    return "full" if signs == "random" else "none"
+
+
+def ratio_table(name: str, found: Frame) -> Table:
+    """found: `ratios` of one place."""
+    caption = (
+        "Error with the dtype's switches on / off on the same seed: TF32 in cuDNN and matrix products for float32, "
+    )
+    caption += f"reduced-precision reductions for 16 bits. Median over {wording.seeds(found)}. {wording.TABLE}"
+    labels = {"fan_in": "fan-in", "signs": "signs", "way": "way"}
+    return wide_table(name, caption, found, labels, "dtype", with_interval, "switches")
+
+
+def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
+    ratio = found["switches"]
+    if not len(ratio):
+        skipped = rows[rows["status"] == "skipped"]
+        return Content((), (), f"Skipped: {skipped.iloc[0]['reason']}.") if len(skipped) else None
+    caption = f"Error with the dtype's switches on / off on the same seed ({scope.label}), logarithmic. "
+    caption += f"{wording.band(ratio, 'Line')} Filled: random signs; open: positive numbers."
+    largest = ratio.loc[ratio["median"].idxmax()]
+    alt = "Marks with intervals, one panel per dtype. The largest median ratio is "
+    alt += f"{show.significant(largest['median'])}, of {largest['way']} in {largest['dtype']}."
+    name = slug("switches", scope.machine, scope.device)
+    figures = (plot(f"fig-{name}", caption, alt, "switches", figure(ratio)),)
+    return Content(figures, (ratio_table(name, ratio),), answer(ratio))
+
+
+def answer(found: Frame) -> str:
+    """What the switches cost the baseline on random signs."""
+    here = found[(found["way"] == BASELINE) & (found["signs"] == "random")]
+    here = here[here["fan_in"] == here["fan_in"].min()]
+    if not len(here):
+        return ""
+    text = f"Switched on, they multiply the error of `{BASELINE}` on random signs by "
+    return f"{text}{wording.by_dtype(here, wording.median)} ({wording.counts(here)})."
+
+
+SECTION = experiment_section(
+    "switches",
+    "switches",
+    "TF32 and reduced-precision reductions",
+    frames,
+    part,
+    files={"switches": "Errors with TF32 or 16-bit reductions on / off on the same seed, over seeds."},
+    columns={"switches": "whether the dtype's switches (TF32, or 16-bit reductions) are on or off"},
+)

@@ -1,0 +1,242 @@
+"""Where each way is the fastest, alone or among others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, framed, ordered
+from analysis.data.records import PLACE, Record, Records
+from analysis.data.speedups import control_log_ratio, is_partial
+from analysis.data.study_data import Scope, StudyData
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.drawing import WIDTH, styled
+from analysis.report.formatting import shortened
+from analysis.report.section import Content, Frames, Section, per_scope, plot
+from analysis.report.style import INK, dtypes_in_order, look, ways_in_order
+from analysis.report.tables import Table, Text, slug, table
+from linear_lasagna.timing import block_log_ratios, compare
+from linear_lasagna.trial import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
+WINNERS = [*PLACE, "way", "among", "ways"]
+
+
+def winners(records: Records) -> Frame:
+    """One row per trial with at least two timed ways, the control not counted.
+
+    way: the one that is faster, by verdict, than every other; "" where there is none. among: the fastest and all
+    that are not slower than it by verdict. ways: how many were compared. Of two ways that make the same call, with
+    other numbers (`TWINS`) or because a plan chose what another way does, only one is compared.
+    """
+    return framed([row for record in records for row in _winner(record)], WINNERS)
+
+
+def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
+    trial = record.trial
+    timing = trial.timing()
+    ways = [way for way in timing.samples if way != trial.control and not _twins(way, trial) & timing.samples.keys()]
+    ways = [way for way in ways if not is_partial(way)]
+    if trial.baseline not in ways or len(ways) < 2:
+        return
+    estimates = {trial.baseline: 0.0}
+    for way in ways:
+        if way != trial.baseline:
+            estimates[way] = median(block_log_ratios(timing, way, trial.baseline) or [math.inf])
+    fastest = min(estimates, key=lambda way: estimates[way])
+    noise = abs(control_log_ratio(timing, trial.baseline, trial.control))
+    against = compare(timing, fastest, control=None, noise=noise)
+    rivals = [way for way in ways if way != fastest and against[way].verdict != "slower"]
+    yield (*record.place.values(), "" if rivals else fastest, ", ".join((fastest, *rivals)), len(ways))
+
+
+def _twins(way: str, trial: Trial) -> set[str]:
+    """The ways before it that make the same call: one whose kernel has other numbers, or what the way's plan chose."""
+    schedule, _, method = way.partition("/")
+    if schedule in TWINS:
+        return {f"{TWINS[schedule]}/{method}"}
+    runs, depth = trial.cells[way].runs, trial.problem.depth
+    if runs is None:
+        return set()
+    twins = {other for other, cell in trial.cells.items() if cell.runs == runs and other.partition("/")[2] == method}
+    twins = {min(twins)} - {way}
+    if len(runs) == depth:
+        twins.add(method)
+    elif len(runs) == 1:
+        twins |= {f"merged/{method}", f"border_exact/{method}"}
+    return twins
+
+
+def each_among(frame: Frame) -> Frame:
+    """One row per way that is among the fastest."""
+    return frame.assign(among=frame["among"].str.split(", ")).explode("among")
+
+
+def wins(frame: Frame, by: list[str]) -> Frame:
+    """Per way: on how many trials it is fastest alone (`alone`) and among the fastest (`among`), of `trials`.
+
+    The row whose way is "" counts the trials without a single fastest way.
+    """
+    exploded = each_among(frame)
+    trials = frame.groupby(by, sort=True).size().rename("trials")
+    alone = frame.groupby([*by, "way"], sort=True).size().rename("alone")
+    among = exploded.groupby([*by, "among"], sort=True).size().rename("among").rename_axis([*by, "way"])
+    counts = alone.to_frame().join(among, how="outer").fillna(0).astype(int).reset_index()
+    return counts.merge(trials.reset_index(), on=by)
+
+
+def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
+    winners = frames["winners"]
+    if not len(winners):
+        return None
+    rows = wins(winners, ["group", "dtype"])
+    caption = f"The share of problems on which each way is fastest, by verdict, {scope.label}. Numbers in bars: "
+    caption += "problems; n: all problems of the group that were timed in at least two ways. Hatched: the fastest way "
+    caption += "is not faster, by verdict, than all others."
+    settled = int(rows.loc[rows["way"] != "", "alone"].sum())
+    alt = f"Stacked bars, one per group and dtype. On {settled} of {len(winners)} trials one way is faster than every "
+    alt += "other; the other trials have no single fastest way."
+    name = slug("fig-wins", scope.machine, scope.device)
+    return Content((plot(name, caption, alt, "wins", figure(rows)),), (wins_table(scope, rows),))
+
+
+@styled
+def figure(frame: Frame) -> Figure:
+    """The share of problems on which each way is fastest alone. frame: `statistics.wins` by group and dtype."""
+    from matplotlib.figure import Figure
+
+    bars = frame[["group", "dtype", "trials"]].drop_duplicates()
+    bars = bars.assign(rank=bars["dtype"].map({d: i for i, d in enumerate(dtypes_in_order(bars["dtype"]))}))
+    bars = bars.sort_values(["group", "rank"]).reset_index(drop=True)
+    figure = Figure(figsize=(WIDTH, 0.34 * len(bars) + 1.1), layout="constrained")
+    panel = figure.subplots()
+    for row, (group, dtype, trials) in enumerate(zip(bars["group"], bars["dtype"], bars["trials"], strict=True)):
+        here = frame[(frame["group"] == group) & (frame["dtype"] == dtype)]
+        _stacked_bar(panel, row, dict(zip(here["way"], here["alone"], strict=True)), trials)
+    labels = [
+        f"{shortened(g)}, {d} (n = {n})" for g, d, n in zip(bars["group"], bars["dtype"], bars["trials"], strict=True)
+    ]
+    panel.set_yticks(range(len(bars)), labels)
+    panel.set_ylim(len(bars) - 0.5, -0.5)
+    panel.tick_params(axis="y", length=0)
+    panel.set_xlim(0, 100)
+    panel.set_xlabel("problems (%)")
+    _bar_legend(figure, ways_in_order(way for way in frame.loc[frame["alone"] > 0, "way"] if way))
+    return figure
+
+
+def _stacked_bar(panel: Axes, row: int, counts: dict[str, int], trials: int) -> None:
+    left = 0.0
+    for way in [*ways_in_order(way for way in counts if way), ""]:
+        width = 100 * counts.get(way, 0) / trials
+        if not width:
+            continue
+        if way:
+            panel.barh(row, width, left=left, height=0.68, color=look(way)[0])
+        else:
+            panel.barh(row, width, left=left, height=0.68, facecolor="none", edgecolor=INK, linewidth=0.6, hatch="////")
+        if width > 3 and way:
+            middle = left + width / 2
+            panel.text(
+                middle, row, str(counts[way]), ha="center", va="center", fontsize=8, color="white", weight="bold"
+            )
+        left += width
+
+
+def _bar_legend(figure: Figure, ways: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=look(way)[0], label=way) for way in ways]
+    handles.append(Patch(facecolor="none", edgecolor=INK, hatch="////", linewidth=0.6, label="no single fastest way"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(5, len(handles)), borderaxespad=0.2)
+
+
+def wins_table(scope: Scope, rows: Frame) -> Table:
+    """Where each way is fastest alone, or among the fastest: a row per group and dtype, a column per way."""
+    ways = ways_in_order(way for way in rows["way"] if way)
+    shown = {(row.group, row.dtype, row.way): row for row in rows.itertuples(index=False)}
+    columns: dict[str, Any] = {
+        "group": lambda row: row.group,
+        "dtype": lambda row: row.dtype,
+        "problems": lambda row: str(row.trials),
+        "no single way": lambda row: _won(shown.get((row.group, row.dtype, "")), alone_only=True),
+    }
+    for way in ways:
+        columns[way] = lambda row, way=way: _won(shown.get((row.group, row.dtype, way)))
+    caption = f"On how many problems each way is fastest alone, {scope.label}: faster than every other way by "
+    caption += "verdict. After the stroke: among the fastest, not slower by verdict than the one with the least time."
+    places = ordered(rows.assign(way="")[["group", "dtype", "trials", "way"]].drop_duplicates())
+    return table(slug("wins", scope.machine, scope.device), caption, places, columns, "wins", (0, 1))
+
+
+def _won(row: Any, alone_only: bool = False) -> Text:
+    if row is None:
+        return Text("")
+    return Text(str(row.alone), "" if alone_only else f"/ {row.among}", "" if row.alone else "zero")
+
+
+def headline(data: StudyData, frames: Frames) -> str:
+    """Which way is fastest on the layers of networks."""
+    rows = frames["winners"]
+    rows = rows[rows["group"] == "networks"]
+    return " ".join(_fastest(rows[rows["dtype"] == dtype], dtype) for dtype in wording.main_dtypes(rows["dtype"]))
+
+
+def _fastest(rows: Frame, dtype: str) -> str:
+    counts = rows["way"].value_counts()
+    alone = sorted((way for way in counts.index if way), key=lambda way: (-counts[way], ways_in_order([way]), way))
+    parts = [f"`{way}` on {counts[way]}" for way in alone[:3]]
+    if len(alone) > 3:
+        parts.append(f"another on {sum(int(counts[way]) for way in alone[3:])}")
+    layers = show.plural(len(rows), "layer")
+    settled = (
+        f"the fastest way of all is {wording.listed(parts)} of {layers}"
+        if parts
+        else f"no way leads alone on any of {layers}"
+    )
+    return f"In {dtype} {settled}{_among(rows)}."
+
+
+def _among(rows: Frame) -> str:
+    """The ways that are most often among the fastest, where some layers have no single fastest way."""
+    if not (rows["way"] == "").any():
+        return ""
+    counts = each_among(rows)["among"].value_counts()
+    ways = sorted(counts.index, key=lambda way: (-counts[way], ways_in_order([way]), way))[:2]
+    said = wording.listed([f"`{way}` on {counts[way]}" for way in ways])
+    return f"; not slower by verdict than the way with the least time are {said}"
+
+
+def frames(data: StudyData) -> Frames:
+    """winners: of every trial; wins: how often each way is fastest."""
+    found = winners(data.judged)
+    by = ["machine", "device", "group", "dtype"]
+    return {"winners": found, "wins": wins(found, by) if len(found) else found}
+
+
+SECTION = Section(
+    "wins",
+    "Where each way wins",
+    per_scope(part),
+    frames,
+    intro="A way is fastest alone where it is faster, by verdict, than every other way of the trial. Ways that differ "
+    "only in the dtype of the merge make the same call; one of them is compared.",
+    empty="No trial timed two ways.",
+    headlines={"Layers of networks": headline},
+    files={
+        "winners": "One row per trial: the fastest way and its rivals.",
+        "wins": "How often each way is fastest.",
+    },
+    columns={
+        "among": "the fastest way and all not slower by verdict; in `wins`, on how many trials the way is among them",
+        "alone": "on how many trials the way is faster, by verdict, than every other",
+    },
+)

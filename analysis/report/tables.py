@@ -1,0 +1,105 @@
+"""A table as the page shows it: text with few digits for readers; the numbers themselves are in the CSV beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from analysis.data.frames import Frame
+
+MOST_COLUMNS = 7  # with details beside the numbers
+MOST_OF_A_NAME, MOST_OF_A_SLUG = 80, 200  # characters; a file's name may have 255 bytes
+SHORT = 6  # characters of a detail that always goes beside its number
+MARKS = {"tie": " =", "undecided": " ?"}
+
+
+@dataclass(frozen=True)
+class Text:
+    """One shown cell. detail: smaller text, an interval mostly; kind: how it is set, a verdict or a status."""
+
+    main: str
+    detail: str = ""
+    kind: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.main} {self.detail}".strip() + MARKS.get(self.kind, "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """name: the stem of its .tex file; data: the stem of the CSV with its numbers.
+
+    wide: the columns that hold running text and are set left; the others hold numerals and are set right.
+    """
+
+    name: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Text, ...], ...]
+    data: str
+    wide: frozenset[int] = frozenset({0})
+    number: int = 0
+
+    @property
+    def anchor(self) -> str:
+        return f"table-{self.name}"
+
+    @property
+    def crowded(self) -> bool:
+        """Whether details go below their numbers, because there are many columns and long details."""
+        longest = max((len(text.detail) for row in self.rows for text in row), default=0)
+        return len(self.head) > MOST_COLUMNS and longest > SHORT
+
+    def numbered(self, number: int) -> Table:
+        return replace(self, number=number)
+
+    def repeats(self, row: int, column: int) -> bool:
+        """Whether a label says the same as the one above it, as do all labels to its left."""
+        if not row or column not in self.wide:
+            return False
+        labels = [c for c in sorted(self.wide) if c <= column]
+        return labels == list(range(column + 1)) and all(self.rows[row][c] == self.rows[row - 1][c] for c in labels)
+
+
+def table(
+    name: str,
+    caption: str,
+    frame: Frame,
+    columns: Mapping[str, Callable[[Any], str | Text]],
+    data: str,
+    wide: Sequence[int] = (0,),
+) -> Table:
+    """One shown row per row of the frame; columns: heading -> what to show of a row (a namedtuple)."""
+    rows = tuple(tuple(_text(show(row)) for show in columns.values()) for row in frame.itertuples(index=False))
+    return Table(name, caption, tuple(columns), rows, data, frozenset(wide))
+
+
+def _text(value: str | Text) -> Text:
+    return value if isinstance(value, Text) else Text(value)
+
+
+def latex(table: Table) -> str:
+    """The table as LaTeX with booktabs' rules."""
+    import pandas
+
+    frame = pandas.DataFrame([[str(cell) for cell in row] for row in table.rows], columns=list(table.head))
+    styler: Any = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    alignment = "".join("l" if column in table.wide else "r" for column in range(len(table.head)))
+    return str(styler.to_latex(hrules=True, column_format=alignment))
+
+
+def slug(*parts: str) -> str:
+    """An anchor and the stem of a file from names: lower-case ASCII letters, digits and single dashes, not too long.
+
+    Different names may share one: `sections.distinct` numbers those of a page.
+    """
+    plain = [re.sub(r"[^a-z0-9]+", "-", part.lower())[:MOST_OF_A_NAME].strip("-") for part in parts]
+    return "-".join(part for part in plain if part)[:MOST_OF_A_SLUG].strip("-")
+
+
+def count_of(column: str) -> Any:
+    """Shows a whole number; zero in grey."""
+    return lambda row: Text(str(getattr(row, column)), kind="" if getattr(row, column) else "zero")

@@ -1,0 +1,92 @@
+"""Sentences about numbers: how many seeds, what an interval is, what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from analysis.data.frames import Frame
+from analysis.report import formatting as show
+from analysis.report.style import dtypes_in_order
+
+FEW = 10  # seeds; with fewer the section says so
+LEAST = 6  # seeds; fewer have no interval
+TABLE = "In brackets: 95 % interval for the median over seeds; none for fewer than 6 seeds."
+SIGNS = {"random": "random signs", "positive": "positive numbers"}
+STYLES = "Solid: random signs; dashed: positive numbers."
+
+
+def signs(name: str) -> str:
+    """As in "random signs" and "positive numbers"."""
+    return SIGNS.get(name, f"{name} signs")
+
+
+def listed(parts: Sequence[str]) -> str:
+    """As in "a, b and c"."""
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def main_dtypes(dtypes: Any, most: int = 2) -> list[str]:
+    """float32 first, then the narrow ones."""
+    order = ("float32", "bfloat16", "float16", "float64")
+    return sorted(dtypes_in_order(dtypes), key=lambda dtype: (order.index(dtype) if dtype in order else 9, dtype))[
+        :most
+    ]
+
+
+def by_dtype(frame: Frame, say: Any) -> str:
+    """One part per row, from the narrowest dtype, as in "0.5 in float16 and 0.6 in float32"; say: of a namedtuple."""
+    rows = {row.dtype: row for row in frame.itertuples(index=False)}
+    return listed([f"{say(rows[dtype])} in {dtype}" for dtype in dtypes_in_order(rows)])
+
+
+def median(row: Any) -> str:
+    """As in "1.23 [1.21, 1.26]"."""
+    return show.with_interval(row.median, row.lower, row.upper)
+
+
+def seeds(frame: Frame) -> str:
+    """As in "10 seeds", or "8 to 10 seeds" where summaries differ."""
+    return _span(frame["seeds"], "seed")
+
+
+def seeds_of(row: Any) -> str:
+    """The seeds behind one row of a summary."""
+    return show.plural(int(row.seeds), "seed")
+
+
+def counts(frame: Frame) -> str:
+    """Seeds and cells behind a summary, as in "10 seeds, 240 cells"."""
+    return f"{seeds(frame)}, {show.plural(int(frame['cells'].sum()), 'cell')}"
+
+
+def _span(values: Iterable[int], one: str) -> str:
+    least, most = int(min(values)), int(max(values))
+    return show.plural(most, one) if least == most else f"{least} to {most} {one}s"
+
+
+def band(frame: Frame, what: str = "Band") -> str:
+    """What the band, or the line, in a figure is."""
+    n = f"n = {seeds(frame)}"
+    if int(frame["seeds"].max()) < LEAST:
+        return f"Mark: median over seeds; {n}, too few for an interval."
+    return f"Mark: median over seeds. {what}: 95 % interval for that median, distribution-free; {n}."
+
+
+def few(rows: Frame) -> Iterator[str]:
+    """A warning where some experiment has few seeds."""
+    found = rows.groupby(["machine", "device", "experiment"], sort=True)["seed"].nunique()
+    if int(found.min()) < FEW:
+        yield f"Few seeds: {_span(found, 'seed')}. Intervals are wide or absent; medians may change with more seeds."
+
+
+def notes(rows: Frame) -> Iterator[str]:
+    """What a reader must know of the rows of an experiment: few seeds, threads, failures."""
+    yield from few(rows)
+    threads = sorted({int(count) for count in rows["threads"].dropna()}) if "threads" in rows else []
+    if threads:
+        yield f"Computed with {_span(threads, 'thread')}: the order of a sum, and so its error, may depend on that."
+    failed = rows[rows["status"] == "failed"]
+    if len(failed):
+        first = failed.sort_values(["dtype", "way", "seed"]).iloc[0]
+        yield f"{len(failed)} of {len(rows)} cells failed and are left out; one reason: {first['reason']}."

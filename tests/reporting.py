@@ -1,0 +1,51 @@
+"""A study as the report sees it, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas
+
+from analysis.data.records import Records
+from analysis.data.study_data import StudyData
+from analysis.report import page
+from analysis.report.section import Section
+
+
+@dataclass
+class Study:
+    """data and results: as `page.derive` gives them."""
+
+    data: StudyData
+    results: page.Results
+
+    @cached_property
+    def frames(self) -> dict[str, Any]:
+        """Every section's frames by name."""
+        return {name: frame for _, frames in self.results for name, frame in frames.items()}
+
+    @cached_property
+    def sections(self) -> dict[str, page.Shown]:
+        """The sections that the page shows, by their anchors."""
+        return {section.anchor: section for section in page.contents(self.data, self.results)}
+
+    def section(self, section: Section) -> page.Shown | None:
+        """One section, as the page shows it."""
+        [frames] = [frames for each, frames in self.results if each is section]
+        return page.shown_section(section, self.data, frames)
+
+    @cached_property
+    def headlines(self) -> list[page.Headline]:
+        return page.headlines(self.data, self.results)
+
+    @cached_property
+    def files(self) -> dict[str, pandas.DataFrame]:
+        """The CSVs by name."""
+        return page.csv_frames(self.data, self.results)
+
+
+def study(records: Records = Records(), rows: Any = None, expected: Sequence[Sequence[str]] = ()) -> Study:  # noqa: B008
+    return Study(*page.derive(records, rows, expected))

@@ -1,0 +1,647 @@
+"""The sections on experiments: summaries against values worked out by hand, sections from few rows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas
+import pytest
+
+from analysis.data.over_seeds import exponents, halves, over_seeds, paired, trend
+from analysis.precision import EXPERIMENTS
+from analysis.report import formatting
+from analysis.report.page import COLUMNS, FILES, Shown
+from analysis.report.sections import (
+    bitwise,
+    bounds,
+    depth,
+    fan_in,
+    gain,
+    hypotheses,
+    linearity,
+    merge_order,
+    merged_error,
+    switches,
+)
+from tests import synthetic
+from tests.reporting import Study, study
+
+SEEDS = range(6)  # 6 values: the interval is their range
+DTYPES = ("float16", "float32")
+SAME = {"machine": "synthetic", "device": "cpu", "fan_in": 72, "gain": 1.0, "depth": 4, "problem": "p", "outputs": 100}
+
+
+def observed(
+    experiment: str, axes: dict[str, Iterable[Any]], measure: Callable[..., dict[str, Any]]
+) -> pandas.DataFrame:
+    """One row per combination of the axes and seed; measure(**combination) gives error_u and what else the row has."""
+    found = []
+    for values in itertools.product(*axes.values(), SEEDS):
+        place = dict(zip((*axes, "seed"), values, strict=True))
+        row = {**SAME, "experiment": experiment, "signs": "random", "status": "ok", "reason": "", "threads": 1}
+        found.append(row | place | measure(**place))
+    frame = pandas.DataFrame(found)
+    return frame.assign(relative_l2=frame["error_u"] * 2.0**-24)
+
+
+def steep(seed: int) -> float:
+    """The seeds' exponents: around 0.5, 0.01 apart."""
+    return 0.5 + 0.01 * (seed - 2.5)
+
+
+def fan_in_rows(experiment: str = "fan_in") -> pandas.DataFrame:
+    """float16: error 0.42 u at every fan-in, seeds apart; float32: a power law up to 200, then constant."""
+
+    def measure(dtype: str, depth: int, fan_in: int, seed: int, **_: Any) -> dict[str, Any]:
+        if dtype == "float16":
+            return {"error_u": 0.42 * fan_in ** (0.002 * (seed - 2.5))}
+        return {"error_u": depth * min(fan_in, 200) ** steep(seed)}
+
+    fan_ins = (8, 72, 200, 392, 648)
+    axes = {"dtype": DTYPES, "way": ("direct", "unfold_matmul"), "depth": (1, 4), "fan_in": fan_ins}
+    return observed(experiment, axes, measure)
+
+
+def gain_rows() -> pandas.DataFrame:
+    """float16: direct keeps its error from 1/4 to 4, merged from 1; both overflow at 16; float32 keeps it."""
+    grown = {"direct": {0.0625: 50.0}, "merged/direct": {0.0625: 900.0, 0.25: 1.2}}
+
+    def measure(dtype: str, way: str, gain: float, **_: Any) -> dict[str, Any]:
+        narrow = dtype == "float16"
+        factor = grown[way].get(gain, 1.0) if narrow else 1.0
+        counts = {"subnormal": 7 if narrow and gain < 1 else 0, "flushed": 3 if narrow and gain < 0.1 else 0}
+        if narrow and gain == 16:
+            return {"error_u": math.nan, "status": "overflow", "not_finite": 40, **counts}
+        return {"error_u": 0.5 * factor, "not_finite": 0, **counts}
+
+    axes = {"dtype": DTYPES, "way": ("direct", "merged/direct"), "gain": (0.0625, 0.25, 1.0, 4.0, 16.0)}
+    return observed("gain", axes, measure)
+
+
+def merging_rows() -> pandas.DataFrame:
+    """direct: seed + 1; merged: total 5, kernel 3, sum 4 times that in float32, a tenth of it in float16."""
+    sizes = {"total": 5.0, "kernel": 3.0, "sum": 4.0}
+
+    def measure(dtype: str, way: str, part: str, seed: int, **_: Any) -> dict[str, Any]:
+        scale = 0.1 if dtype == "float16" else 1.0
+        return {"error_u": (seed + 1.0) * (scale * sizes[part] if way == "merged/direct" else 1.0)}
+
+    axes = {"dtype": DTYPES, "way": ("direct", "merged/direct"), "depth": (2, 8), "part": tuple(sizes)}
+    rows = observed("merging", axes, measure)
+    return rows[(rows["way"] != "direct") | (rows["part"] == "total")]
+
+
+def order_rows() -> pandas.DataFrame:
+    """balanced: half the error, twice the kernel's error and three times the cost of left_to_right."""
+    factors = {"left_to_right": (1.0, 1.0, 1), "balanced": (0.5, 2.0, 3)}
+
+    def measure(order: str, seed: int, **_: Any) -> dict[str, Any]:
+        error, kernel, cost = factors[order]
+        return {"error_u": (seed + 1) * error, "kernel_error_u": (seed + 1) * kernel, "merge_macs": 1000.0 * cost}
+
+    axes = {"dtype": DTYPES, "way": ("merged_working/direct",), "order": tuple(factors)}
+    return observed("order", axes, measure)
+
+
+def methods_rows() -> pandas.DataFrame:
+    """unfold_matmul: 30 to 35 % of the outputs equal in float32, all in float16."""
+
+    def measure(dtype: str, way: str, seed: int, **_: Any) -> dict[str, Any]:
+        far = way == "unfold_matmul" and dtype == "float32"
+        equal = 0.3 + 0.01 * seed if far else 1.0
+        steps = {"largest_ulps": 1000.0 * (seed + 1) * far, "largest_difference": 1e-6 * (seed + 1) * far}
+        return {"error_u": 1.0, "equal": equal, "distance_u": 0.5 * far, **steps}
+
+    axes = {"dtype": DTYPES, "way": ("direct", "unfold_matmul"), "problem": ("sources/unfold",)}
+    return observed("methods", axes, measure)
+
+
+def linearity_rows() -> pandas.DataFrame:
+    """What rounding keeps is kept, but for one seed of one way; the other identities miss by depth u."""
+
+    def measure(dtype: str, way: str, depth: int, property: str, seed: int, **_: Any) -> dict[str, Any]:
+        if property in linearity.ROUNDED:
+            return {"error_u": float(depth), "equal": 0.2}
+        broken = (dtype, way, depth, property, seed) == ("float32", "unfold_matmul", 4, "f(4x) = 4f(x)", 3)
+        return {"error_u": 0.01 if broken else 0.0, "equal": 0.99 if broken else 1.0}
+
+    kinds = (*linearity.EXACT, *linearity.ROUNDED)
+    axes = {"dtype": DTYPES, "way": ("direct", "unfold_matmul"), "depth": (1, 4), "property": kinds}
+    return observed("linearity", axes, measure)
+
+
+def bounds_rows() -> pandas.DataFrame:
+    """The error at depth d is d u; predicted within 1 %, but 20 % above in float16 at depth 4; chain: 10 ** d times the
+    error, likely: half of that, certain: twice, and absent in float16 beyond depth 1.
+    """
+    units = {"float16": 2.0**-11, "float32": 2.0**-24}
+
+    def measure(dtype: str, depth: int, seed: int, **_: Any) -> dict[str, Any]:
+        error = depth * (1 + 0.001 * seed) * units[dtype]
+        off = 1.2 if (dtype, depth) == ("float16", 4) else 1.0
+        chain = error * 10.0**depth
+        certain = math.nan if dtype == "float16" and depth > 1 else 2 * chain
+        known = {"predicted": off * error * (1 + 0.004 * (seed - 2.5)), "condition": 10.0**depth}
+        return {"error_u": error * 2.0**24, "chain": chain, "likely": chain / 2, "certain": certain, **known}
+
+    axes = {"dtype": DTYPES, "way": ("direct", "merged/direct"), "depth": (1, 2, 4)}
+    return observed("bounds", axes, measure)
+
+
+def switches_rows() -> pandas.DataFrame:
+    """float32: 100 to 105 times the error with the switches on; float16: no difference."""
+
+    def measure(dtype: str, switches: str, seed: int, **_: Any) -> dict[str, Any]:
+        factor = 100.0 + seed if (dtype, switches) == ("float32", "on") else 1.0
+        return {"error_u": 0.5 * (1 + seed) * factor}
+
+    return observed("switches", {"dtype": DTYPES, "way": ("direct",), "switches": ("off", "on")}, measure)
+
+
+ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
+    "fan_in": fan_in_rows,
+    "kernel_size": lambda: fan_in_rows("kernel_size"),
+    "gain": gain_rows,
+    "merging": merging_rows,
+    "order": order_rows,
+    "methods": methods_rows,
+    "linearity": linearity_rows,
+    "bounds": bounds_rows,
+    "switches": switches_rows,
+}
+
+
+def everything() -> pandas.DataFrame:
+    return pandas.concat([make() for make in ROWS.values()], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def rows() -> pandas.DataFrame:
+    return everything()
+
+
+SECTIONS = {
+    "depth": depth.SECTION,
+    "fan_in": fan_in.FAN_IN,
+    "kernel_size": fan_in.KERNEL_SIZE,
+    "gain": gain.SECTION,
+    "merging": merged_error.SECTION,
+    "order": merge_order.SECTION,
+    "methods": bitwise.SECTION,
+    "linearity": linearity.SECTION,
+    "bounds": bounds.SECTION,
+    "switches": switches.SECTION,
+}
+ANCHORS = {section.name: name for name, section in SECTIONS.items()}
+
+
+def shown(name: str, rows: pandas.DataFrame) -> Shown:
+    """The section on an experiment."""
+    section = study(rows=rows).section(SECTIONS[name])
+    assert section is not None
+    return section
+
+
+def sections_of(found: Study) -> dict[str, Shown]:
+    """The sections on experiments and hypotheses that the page shows."""
+    return {anchor: section for anchor, section in found.sections.items() if anchor in {*ANCHORS, "leads"}}
+
+
+@pytest.fixture(scope="module")
+def sections(rows: pandas.DataFrame) -> dict[str, Shown]:
+    return sections_of(study(rows=rows))
+
+
+def one(frame: Any, **where: Any) -> Any:
+    for name, value in where.items():
+        frame = frame[frame[name] == value]
+    (found,) = frame.itertuples(index=False)
+    return found
+
+
+def interval(row: Any) -> tuple[float, float, float]:
+    return row.median, row.lower, row.upper
+
+
+def test_every_experiment_has_a_section():
+    assert set(SECTIONS) == set(EXPERIMENTS)
+    assert all(section.intro == EXPERIMENTS[name].question for name, section in SECTIONS.items())
+
+
+def test_over_seeds_gives_median_order_statistics_and_counts():
+    frame = pandas.DataFrame({"way": "direct", "seed": [5, 3, 1, 0, 2, 4], "size": [6.0, 4.0, 2.0, 1.0, 3.0, 5.0]})
+    found = one(over_seeds(frame, ["way"], "size"))
+    assert (*interval(found), found.seeds, found.cells) == (3.5, 1.0, 6.0, 6, 6)
+    few = one(over_seeds(frame[frame["seed"] < 5], ["way"], "size"))
+    assert math.isnan(few.lower)
+    assert few.seeds == 5
+
+
+def test_exponent_of_a_power_law_is_recovered():
+    rows = fan_in_rows()
+    found = exponents(rows[rows["fan_in"] <= 200], "fan_in", fan_in.KEYS)
+    here = one(found, dtype="float32", way="direct", depth=4)
+    assert interval(here) == pytest.approx((0.5, 0.475, 0.525))
+    assert (here.trend, here.seeds, here.cells, here.least_fan_in, here.most_fan_in) == ("grows", 6, 18, 8, 200)
+    flat = one(found, dtype="float16", way="direct", depth=4)
+    assert interval(flat) == pytest.approx((0, -0.005, 0.005))
+    assert flat.trend == "none"
+
+
+def test_two_fan_ins_give_no_exponent():
+    rows = fan_in_rows()
+    assert len(exponents(rows[rows["fan_in"] <= 72], "fan_in", fan_in.KEYS)) == 0
+
+
+def test_a_plateau_is_seen_in_the_upper_half():
+    found = fan_in.growths(fan_in_rows())
+    lower, upper = (one(found, dtype="float32", way="direct", depth=1, reach=reach) for reach in ("lower", "upper"))
+    assert interval(lower) == pytest.approx((0.5, 0.475, 0.525))
+    assert interval(upper) == pytest.approx((0, 0, 0))
+    assert (lower.trend, upper.trend) == ("grows", "none")
+    assert any("a plateau" in line for line in fan_in.details(found, fan_in.errors(fan_in_rows())))
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [((0.1, 0.2), "grows"), ((-0.2, -0.1), "falls"), ((-0.1, 0.2), "none"), ((math.nan, math.nan), "undecided")],
+)
+def test_trend(ends, expected):
+    assert trend(*ends) == expected
+
+
+def test_halves_share_the_middle_value():
+    assert halves(pandas.Series([1, 2, 2, 3])) == ([1, 2], [2, 3])
+    assert halves(pandas.Series([1, 2, 3, 4])) == ([1, 2], [2, 3, 4])
+
+
+def test_ratios_are_paired_by_seed_and_problem():
+    rows = observed(
+        "order", {"dtype": ("float32",), "order": ("a", "b"), "problem": ("p", "q")}, lambda **_: {"error_u": 1}
+    )
+    scale = {"p": 1.0, "q": 100.0}
+    base = (rows["seed"] + 1) * rows["problem"].map(scale)
+    rows["error_u"] = base.where(rows["order"] == "a", 2 * base)
+    found = paired(rows.sample(frac=1, random_state=0), "order", "a")
+    assert set(found["ratio"]) == {2.0}
+    assert len(found) == 12
+    lone = paired(rows[(rows["order"] == "b") | (rows["seed"] > 0)], "order", "a")
+    assert len(lone) == 10
+
+
+def test_share_of_the_kernel_is_of_the_squared_error():
+    found = merged_error.parts(merging_rows())
+    shares = found[found["quantity"] == "share"]
+    assert interval(one(shares, dtype="float32", depth=8)) == pytest.approx((9 / 25,) * 3)
+    ratio = found[found["quantity"] == "ratio"]
+    assert interval(one(ratio, dtype="float32", depth=8)) == pytest.approx((5.0,) * 3)
+    assert interval(one(ratio, dtype="float16", depth=2)) == pytest.approx((0.5,) * 3)
+    assert "merged stack gains accuracy in float16 and loses it in float32" in merged_error.answer(found)
+
+
+def test_range_is_where_the_error_is_that_of_gain_1():
+    found = gain.ranges(gain_rows())
+    direct, merged = (one(found, dtype="float16", way=way) for way in ("direct", "merged/direct"))
+    assert (direct.kept_from, direct.kept_to) == (0.25, 4.0)
+    assert (merged.kept_from, merged.kept_to) == (1.0, 4.0)
+    assert (merged.subnormal_up_to, merged.flushed_up_to, merged.not_finite_from) == (0.25, 0.0625, 16.0)
+    assert gain.leaving(found) == ["float16"]
+    wide = one(found, dtype="float32", way="direct")
+    assert (wide.kept_from, wide.kept_to) == (0.0625, 16.0)
+    assert math.isnan(wide.not_finite_from)
+
+
+def test_lost_outputs_are_shares_and_overflow_has_no_error():
+    found = gain.by_gain(gain_rows())
+    here = found[(found["dtype"] == "float16") & (found["way"] == "direct")]
+    assert one(here, quantity="lost", gain=16.0).median == 0.4
+    assert one(here, quantity="lost", gain=0.0625).median == 0.03
+    assert one(here, quantity="subnormal", gain=0.25).median == 0.07
+    assert 16.0 not in set(here.loc[here["quantity"] == "error", "gain"])
+
+
+def test_gains_are_shown_as_powers():
+    assert [gain.power(value) for value in (0.0625, 1.0, 16.0, math.nan)] == ["2⁻⁴", "2⁰", "2⁴", formatting.DASH]
+
+
+def test_order_ratios_and_costs():
+    found, cost = merge_order.ratios(order_rows()), merge_order.costs(order_rows())
+    assert interval(one(found, dtype="float32", quantity="error")) == pytest.approx((0.5,) * 3)
+    assert interval(one(found, dtype="float32", quantity="kernel")) == pytest.approx((2.0,) * 3)
+    assert one(cost, order="balanced").cost_ratio == 3
+    assert "below 1 in 2 and above it in 0 of 2 comparisons" in merge_order.answer(found, cost)
+
+
+def test_bitwise_equality_of_the_article_s_example():
+    found = bitwise.compared(methods_rows())
+    claimed = bitwise.claim(found)
+    assert interval(claimed) == pytest.approx((0.325, 0.3, 0.35))
+    assert (claimed.equal_seeds, claimed.largest_ulps, claimed.largest_difference) == (0, 6000, 6e-6)
+    text = bitwise.said(claimed)
+    assert text.startswith(("32 % [30, 35] of the outputs", "33 % [30, 35] of the outputs"))
+    assert "6 000 ulps" in text
+    equal = one(found, dtype="float16")
+    assert bitwise.share(equal) == "all"
+    assert bitwise.said(equal).startswith("All outputs")
+
+
+def test_almost_equal_is_not_all():
+    rows = methods_rows()
+    rows.loc[(rows["dtype"] == "float16") & (rows["way"] == "unfold_matmul") & (rows["seed"] == 2), "equal"] = 0.9
+    found = one(bitwise.compared(rows), dtype="float16")
+    assert found.median == 1
+    assert bitwise.share(found) == "> 99.9 %"
+
+
+def test_a_bitwise_violation_is_found(rows):
+    found = linearity.identities(linearity_rows())
+    here = found[(found["dtype"] == "float32") & (found["identity"] == "f(4x) = 4f(x)")]
+    assert (one(here, way="direct").held, one(here, way="direct").cells) == (12, 12)
+    assert one(here, way="unfold_matmul").held == 11
+    assert "`f(-x) = -f(x)` holds in all 48 cells" in linearity.answer(found)
+    assert "`f(4x) = 4f(x)` holds in 47 of 48 cells" in linearity.answer(found)
+    assert "`f(3x) = 3f(x)` holds in none of 48 cells" in linearity.answer(found)
+    notes = shown("linearity", rows).notes
+    assert any("f(4x) = 4f(x) in 1 of 12 cells of unfold_matmul, float32" in note for note in notes)
+
+
+def test_prediction_where_it_is_farthest_from_what_was_measured():
+    found = bounds.ratios(bounds_rows())
+    assert interval(one(found, dtype="float32", way="direct", depth=2)) == pytest.approx((1.0, 0.99, 1.01))
+    worst = bounds.farthest(found[found["way"] == "direct"], ["dtype"]).set_index("dtype")
+    assert worst.loc["float16", "depth"] == 4
+    assert worst.loc["float16", "median"] == pytest.approx(1.2)
+    low = found.assign(median=found["median"].where(found["depth"] != 2, 0.5))  # as far as 2, and farther than 1.2
+    assert set(bounds.farthest(low, ["dtype"])["depth"]) == {2}
+    assert set(bounds.missed(found)["depth"]) == {4}
+    lines = list(bounds.prediction_details(found))
+    assert "in float16, a median within 10 % of the measured error, is met in 4 of 6 cases" in lines[0]
+    assert "farthest: 1.200 [1.188, 1.212], direct, depth 4, fan-in 72, random signs" in lines[0]
+    assert "in float32, a median within 25 % of the measured error, is met in 6 of 6 cases" in lines[1]
+
+
+def test_bounds_beside_the_error():
+    found = bounds.spoken_of(bounds.sizes(bounds_rows()))
+    here = found[(found["dtype"] == "float16") & (found["depth"] == 4)].set_index("quantity")
+    assert here.loc["chain", "over"] == pytest.approx(10**4)
+    assert here.loc["measured", "over"] == 1
+    assert here.loc["certain", "over"] == math.inf
+    # 4 u 10**4 = 20 in float16, 2 u 10**2 = 0.1; in float32 4 u 10**4 = 0.002.
+    starts = bounds.vacuous_from(found)
+    assert starts == {("certain", "float16", "random"): 2, ("chain", "float16", "random"): 4} | {
+        ("likely", "float16", "random"): 4
+    }
+    back = found.assign(vacuous=(found["depth"] != 2).astype(float))  # 1 at depth 1, below it at 2, and above again
+    assert set(bounds.vacuous_from(back).values()) == {4}
+    table = bounds.bound_table("b", found)
+    shown = {row[0].main: [str(text) for text in row[2:]] for row in table.rows}
+    assert shown["γ of the dtype"] == ["none from 2", "2.0·10⁴×"]
+    assert shown["chain bound"] == ["1.0·10⁴× from 4", "1.0·10⁴×"]
+    assert [bounds.factor(value) for value in (35.4, 9994, 1.52e17)] == ["35.4×", "9994×", "1.5·10¹⁷×"]
+
+
+def test_an_exceeded_bound_is_told():
+    rows = bounds_rows()
+    rows.loc[(rows["dtype"] == "float32") & (rows["depth"] == 2), "chain"] /= 1000
+    notes = shown("bounds", rows).notes
+    assert "Exceeded in the median: chain bound, float32, random signs, depth 2." in notes
+
+
+def test_switches_are_compared_on_the_same_seed():
+    found = switches.ratios(switches_rows())
+    assert interval(one(found, dtype="float32")) == pytest.approx((102.5, 100, 105))
+    assert interval(one(found, dtype="float16")) == pytest.approx((1, 1, 1))
+    skipped = switches_rows().assign(status="skipped", reason="no such switches", error_u=math.nan, switches="")
+    section = shown("switches", skipped)
+    assert "Skipped: no such switches." in section.intro
+    assert section.plots == section.tables == ()
+
+
+RATIO = {"about": hypotheses.RATIO, "dtype": "float16", "signs": "random"}
+EXPONENT = {"about": hypotheses.WHOLE, "dtype": "float16", "signs": "random"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "measured", "expected"),
+    [
+        (hypotheses.Claim(1, low=0.5, high=0.5, neutral=1.0, **RATIO), (0.55, 0.52, 0.6), "confirmed"),  # 0.52 - 0.055
+        (hypotheses.Claim(1, low=0.5, high=0.5, neutral=1.0, **RATIO), (0.7, 0.6, 0.8), "narrowed"),
+        (hypotheses.Claim(1, low=0.5, high=0.5, neutral=1.0, **RATIO), (0.9, 0.8, 1.1), "refuted"),
+        (hypotheses.Claim(1, low=2.0, high=2.0, neutral=1.0, **RATIO), (1.2, 1.1, 1.3), "narrowed"),
+        (hypotheses.Claim(1, low=2.0, high=2.0, neutral=1.0, **RATIO), (0.5, 0.4, 0.6), "refuted"),
+        (hypotheses.Claim(2, low=0.4, high=0.5, **EXPONENT), (0.3, 0.25, 0.36), "confirmed"),  # 0.36 + 0.05
+        (hypotheses.Claim(2, low=0.4, high=0.5, **EXPONENT), (0.3, 0.25, 0.34), "refuted"),
+        (hypotheses.Claim(3, low=0.0, high=math.inf, **EXPONENT), (0.2, 0.1, 0.3), "confirmed"),
+        (hypotheses.Claim(3, low=0.0, high=math.inf, **EXPONENT), (0.2, -0.1, 0.3), "undecided"),
+        (hypotheses.Claim(3, low=0.0, high=math.inf, **EXPONENT), (-0.2, -0.3, -0.1), "refuted"),
+        (hypotheses.Claim(1, low=0.5, high=0.5, **RATIO), (0.5, math.nan, math.nan), "undecided"),
+        (hypotheses.Claim(4, low=0.9, high=1.1, tolerance=True, **RATIO), (1.0, 0.95, 1.09), "confirmed"),
+        (hypotheses.Claim(4, low=0.9, high=1.1, tolerance=True, **RATIO), (1.0, 0.95, 1.11), "undecided"),
+        (hypotheses.Claim(4, low=0.9, high=1.1, tolerance=True, **RATIO), (1.2, 1.11, 1.3), "refuted"),
+    ],
+)
+def test_outcome_follows_the_rule(claim, measured, expected):
+    assert hypotheses.outcome(claim, *measured) == expected
+
+
+def test_leads_on_rows_with_known_exponents():
+    # 8 seeds. Exponents 0.5 and 0.05 (positive), 0.035 to both sides; merged / stacked at depth 8: 8 ** -0.25 = 0.595.
+    rows = synthetic.precision()
+    found = study(rows=rows).frames["leads"]
+    ratios = found[found["lead"] == 1].set_index(["dtype", "signs"])
+    assert ratios["median"]["float32", "random"] == pytest.approx(8**-0.25)
+    assert ratios["outcome"].to_dict() == {
+        ("float16", "random"): "narrowed",
+        ("bfloat16", "random"): "confirmed",
+        ("float32", "random"): "refuted",
+        ("float64", "random"): "refuted",
+        ("float32", "positive"): "refuted",
+    }
+    assert set(found.loc[found["lead"] == 2, "outcome"]) == {"confirmed"}
+    assert not (found["lead"] == 3).any()
+    assert hypotheses.verdicts(found).set_index("lead")["outcome"].to_dict() == {1: "narrowed", 2: "confirmed"}
+
+
+def test_leads_about_the_fan_in(rows):
+    found = study(rows=rows).frames["leads"]
+    here = found[(found["lead"] == 3) & (found["signs"] == "random")].set_index(["claim", "dtype"])
+    assert here["median"][hypotheses.LARGEST, "float16"] == pytest.approx(0.42, rel=1e-4)
+    assert here["outcome"][hypotheses.WHOLE, "float16"] == "confirmed"
+    assert here["outcome"][hypotheses.LOWER, "float32"] == "confirmed"
+    assert here["outcome"][hypotheses.UPPER, "float32"] == "confirmed"
+    elsewhere = study(rows=rows.assign(device="cuda")).frames["leads"]
+    assert not (elsewhere["lead"] == 3).any()
+
+
+def test_leads_about_the_prediction(rows):
+    found = study(rows=rows).frames["leads"]
+    here = found[(found["lead"] == 4) & (found["dtype"] == "float16")].set_index("claim")
+    assert here.loc[hypotheses.LOW, "outcome"] == "confirmed"
+    assert here.loc[hypotheses.HIGH, "median"] == pytest.approx(1.2)
+    assert here.loc[hypotheses.HIGH, "outcome"] == "refuted"
+
+
+def test_the_page_says_how_the_rule_was_chosen(rows):
+    section = study(rows=rows).section(hypotheses.SECTION)
+    assert section is not None
+    assert any(note.startswith("How the rule was chosen: after a first measurement") for note in section.notes)
+    assert "fixed rule" not in section.intro
+
+
+def test_merge_ratio_comes_from_merging_where_depth_was_not_run(rows):
+    found = study(rows=rows[rows["experiment"] == "merging"]).frames["leads"]
+    assert one(found, dtype="float16", signs="random").median == pytest.approx(0.5)
+
+
+def test_few_seeds_leave_leads_undecided():
+    rows = synthetic.precision()
+    found = study(rows=rows[rows["seed"] < 4]).frames["leads"]
+    assert set(found["outcome"]) == {"undecided"}
+    section = study(rows=rows[rows["seed"] < 4]).section(hypotheses.SECTION)
+    assert section is not None
+    assert any(note.startswith("Few seeds: 4 seeds") for note in section.notes)
+
+
+def test_sections_stand_in_order_and_answer_their_question(sections):
+    assert list(sections) == [*(section.name for name, section in SECTIONS.items() if name in ROWS), "leads"]
+    for name in ROWS:
+        section = sections[SECTIONS[name].name]
+        question = EXPERIMENTS[name].question
+        assert section.intro.startswith(question)
+        assert len(section.intro) > len(question) + 40
+        assert section.tables
+        assert any("Few seeds: 6 seeds" in note for note in section.notes)
+        assert all("`" not in note for note in section.notes)
+
+
+def test_figures_are_whole_and_captions_stand_alone(sections):
+    plots = [plot for section in sections.values() for plot in section.plots]
+    assert len(plots) == len(ROWS)
+    assert len({plot.name for plot in plots}) == len(plots)
+    for plot in plots:
+        ElementTree.fromstring(plot.inline)
+        assert "n = 6 seeds" in plot.caption
+        assert plot.alt in plot.inline.replace("&#x27;", "'") or "&" in plot.inline
+        assert "currentColor" in plot.inline
+        assert "nan" not in (plot.caption + plot.alt).lower()
+
+
+def own_files(found: Study) -> dict[str, pandas.DataFrame]:
+    """The CSVs of the sections on experiments and hypotheses."""
+    names = {file for section in (*SECTIONS.values(), hypotheses.SECTION) for file in section.files}
+    return {name: frame for name, frame in found.files.items() if name in names}
+
+
+def test_the_same_rows_in_another_order_give_the_same_bytes(rows, sections):
+    shuffled = rows.sample(frac=1, random_state=1)
+    before, after = (own_files(study(rows=each)) for each in (rows, shuffled))
+    assert {name: frame.to_csv() for name, frame in after.items()} == {n: frame.to_csv() for n, frame in before.items()}
+    for name in ("methods", "merging"):
+        section = shown(name, shuffled)
+        assert section == sections[section.anchor]
+
+
+def test_every_csv_and_column_is_in_the_dictionary(rows):
+    found = own_files(study(rows=rows))
+    named = {file for name in ROWS for file in SECTIONS[name].files}
+    assert set(found) == {*named, "leads"}
+    assert named <= set(FILES)
+    assert {column for frame in found.values() for column in frame.columns} <= set(COLUMNS)
+    section = shown("order", rows)
+    assert {table.data for table in section.tables} | {plot.data for plot in section.plots} <= set(found)
+
+
+def test_headlines_are_four_with_numbers(rows):
+    found = study(rows=rows).headlines
+    assert [headline.anchor for headline in found] == ["fan-in", "merge-parts", "bitwise", "bounds"]
+    assert all("6 seeds" in headline.text for headline in found)
+    assert "exponent 0.000 [−0.005, 0.005] in float16" in found[0].text
+
+
+def test_experiments_without_rows_are_left_out(rows):
+    found = study(rows=rows[rows["experiment"].isin(["gain", "methods"])])
+    assert list(sections_of(found)) == ["gain", "bitwise"]
+    assert [headline.anchor for headline in found.headlines] == ["bitwise"]
+
+
+@pytest.mark.parametrize("nothing", [None, pandas.DataFrame(), pandas.DataFrame({"experiment": ["gain"]})])
+def test_nothing_gives_nothing(nothing):
+    found = study(rows=nothing)
+    assert sections_of(found) == {}
+    assert own_files(found) == {}
+    assert found.headlines == []
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_an_experiment_that_failed_says_so(name):
+    lost = ROWS[name]().assign(status="failed", reason="killed", error_u=math.nan, relative_l2=math.nan)
+    section = shown(name, lost)
+    assert (section.plots, section.tables, section.intro) == ((), (), "")
+    assert name in section.empty
+
+
+def test_failed_cells_are_counted():
+    rows = order_rows()
+    rows.loc[0, ["status", "reason"]] = ["failed", "worker died"]
+    notes = shown("order", rows).notes
+    assert any("1 of 24 cells failed" in note and "worker died" in note for note in notes)
+
+
+def test_a_bent_line_is_not_told_as_one_slope():
+    """float32 grows with exponent 0.5 up to a fan-in of 200, and not from there on: 0.4 or so is neither."""
+    text = fan_in.answer(fan_in.growths(fan_in_rows()))
+    assert (
+        "it grows with the fan-in, ever more slowly: exponent 0.50 [0.47, 0.53] up to a fan-in of 200 and 0.00" in text
+    )
+    assert "shows no growth with the fan-in: exponent 0.000 [−0.005, 0.005] in float16" in text
+    assert "weights drawn uniformly" in text
+    straight = fan_in_rows().assign(error_u=lambda rows: rows["fan_in"] ** rows["seed"].map(steep))
+    assert "it" not in fan_in.answer(fan_in.growths(straight)).split()
+    assert "of a fan-in" not in fan_in.answer(fan_in.growths(straight))
+
+
+def test_the_error_of_merging_names_its_conditions():
+    text = merged_error.answer(merged_error.parts(merging_rows()))
+    assert (
+        "relative L2 error over single outputs, against the exact result of the weights as the dtype has rounded"
+        in text
+    )
+
+
+SMALLER: dict[str, Callable[[pandas.DataFrame], Any]] = {
+    "fan_in": lambda rows: rows["fan_in"] <= 200,
+    "kernel_size": lambda rows: rows["fan_in"] <= 200,
+    "gain": lambda rows: rows["gain"] >= 0.25,
+    "merging": lambda rows: rows["depth"] == 2,
+    "linearity": lambda rows: rows["depth"] == 1,
+    "bounds": lambda rows: rows["depth"] <= 2,
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_csv_says_of_a_machine_what_its_own_rows_say(name):
+    """Two machines with different presets, the second with fewer sizes and seeds: none depends on the other."""
+    first = ROWS[name]()
+    fewer = first[SMALLER[name](first)] if name in SMALLER else first
+    second = fewer[fewer["seed"] < 4].assign(machine="zeta")
+    both = own_files(study(rows=pandas.concat([first, second], ignore_index=True)))
+    for machine, rows in (("synthetic", first), ("zeta", second)):
+        alone = own_files(study(rows=rows))
+        for frame in alone:
+            found = both[frame][both[frame]["machine"] == machine].reset_index(drop=True)
+            columns = list(alone[frame])
+            pandas.testing.assert_frame_equal(found[columns], alone[frame].reset_index(drop=True), check_dtype=False)
+            assert found.drop(columns=columns).isna().all(axis=None)
+
+
+def test_places_are_never_mixed():
+    there = methods_rows().assign(device="cuda", equal=1.0)
+    both = pandas.concat([methods_rows(), there], ignore_index=True)
+    section = shown("methods", both)
+    assert [plot.name for plot in section.plots] == ["fig-bitwise-synthetic-cpu", "fig-bitwise-synthetic-cuda"]
+    assert section.intro.index("cpu: ") < section.intro.index("cuda: ")
+    assert "cuda: All outputs" in section.intro
