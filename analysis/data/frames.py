@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from analysis.precision import EXPERIMENTS
-from analysis.report.style import dtypes_in_order, ways_in_order
+from linear_lasagna.catalog import CATALOG
+from linear_lasagna.vocabulary import DTYPES, way_order
 
 Frame: TypeAlias = Any  # pandas.DataFrame
 Series: TypeAlias = Any  # pandas.Series
@@ -25,6 +26,22 @@ def framed(rows: Iterable[Any], columns: list[str]) -> Frame:
     import pandas
 
     return pandas.DataFrame(list(rows), columns=columns)
+
+
+def ways_in_order(ways: Iterable[str]) -> list[str]:
+    """By schedule, then by method, in the vocabulary's order; others after them by name."""
+    return sorted(set(ways), key=way_order)
+
+
+def dtypes_in_order(dtypes: Iterable[str]) -> list[str]:
+    """From the narrowest to the widest."""
+    return sorted(set(dtypes), key=lambda dtype: (DTYPES.index(dtype) if dtype in DTYPES else 9, dtype))
+
+
+def problems_in_order(problems: Iterable[str]) -> list[str]:
+    """The catalogue's order first, other problems after them by name."""
+    known = {name: place for place, name in enumerate(CATALOG)}
+    return sorted(set(problems), key=lambda name: (known.get(name, len(known)), name))
 
 
 def ordered(rows: Frame) -> Frame:

@@ -1,8 +1,8 @@
 """A command that ends with its parent, however the parent ends, and with it all that it started.
 
-`python -m analysis.leash COMMAND…` runs the command in a session of its own. Its stdin is a pipe of which the parent
-holds the other end and into which nobody writes: the end of the file says that the parent is gone, killed or not. asv
-puts every process that it starts into a group of its own, so it is the session that is ended, not a group.
+`python -m analysis.measure.leash COMMAND…` runs the command in a session of its own. Its stdin is a pipe of which the
+parent holds the other end and into which nobody writes: the end of the file says that the parent is gone, killed or
+not. asv puts every process that it starts into a group of its own, so it is the session that is ended, not a group.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def run(
     keep: file descriptors that stay open until the last of it has ended, of a lock for instance.
     """
     leash = subprocess.Popen(
-        [sys.executable, "-m", "analysis.leash", *command],
+        [sys.executable, "-m", "analysis.measure.leash", *command],
         cwd=cwd,
         env=environment,
         stdin=subprocess.PIPE,

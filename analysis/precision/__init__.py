@@ -1,33 +1,11 @@
 """The precision study: experiments on rounding error. Units of work in, one row per way and seed out.
 
-`run_study` computes what a store lacks; `analysis.store.read` gives the rows as a frame. Quick to import: torch is
+`run_study` computes what a store lacks; `analysis.data.store.read` gives the rows as a frame. Quick to import: torch is
 imported by the first unit.
 """
 
-from analysis.precision.bounds import BOUNDS
-from analysis.precision.depth import DEPTH
 from analysis.precision.experiment import PRESETS, Experiment
-from analysis.precision.fan_in import FAN_IN
-from analysis.precision.gain import GAIN
-from analysis.precision.kernel_size import KERNEL_SIZE
-from analysis.precision.linearity import LINEARITY
-from analysis.precision.merging import MERGING
-from analysis.precision.methods import METHODS_APART
-from analysis.precision.order import ORDER
+from analysis.precision.experiments import EXPERIMENTS
 from analysis.precision.study import Summary, run_study
-from analysis.precision.switches import SWITCHED
-
-EXPERIMENTS: dict[str, Experiment] = {
-    "depth": DEPTH,
-    "fan_in": FAN_IN,
-    "kernel_size": KERNEL_SIZE,
-    "gain": GAIN,
-    "merging": MERGING,
-    "order": ORDER,
-    "methods": METHODS_APART,
-    "linearity": LINEARITY,
-    "bounds": BOUNDS,
-    "switches": SWITCHED,
-}
 
 __all__ = ["EXPERIMENTS", "PRESETS", "Experiment", "Summary", "run_study"]

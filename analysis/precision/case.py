@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import torch
 
+from analysis.gaps import reason
 from analysis.precision.compute import lost_row
 from analysis.precision.experiment import Row
 from analysis.precision.unit import Unit
@@ -67,7 +68,7 @@ class Case:
         try:
             y = compute().cpu()
         except Exception as error:
-            return lost_row(way, one_line(error))
+            return lost_row(way, reason(error))
         return {"way": way, **judged(self.exact.error(y[:1]), self.values, y.dtype), **more(y)}
 
 
@@ -92,9 +93,3 @@ def judged(error: torch.Tensor, values: torch.Tensor, dtype: torch.dtype) -> Row
     elif any(map(math.isinf, sizes.values())):
         status, reason, sizes = "failed", "the exact result is zero, the computed one is not", dict.fromkeys(METRICS)
     return {"status": status, "reason": reason, **sizes, "outputs": error.numel()}
-
-
-def one_line(error: BaseException) -> str:
-    """The error's type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

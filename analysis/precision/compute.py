@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from analysis.gaps import reason
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Unit
 from linear_lasagna.environment import code_digest
@@ -41,7 +42,6 @@ def compute(task: Task) -> list[Row]:
 
     Whatever the experiment raises becomes failed rows with the reason.
     """
-    from analysis.precision.case import one_line
     from analysis.precision.conditions import pinned
 
     start = time.perf_counter()
@@ -49,7 +49,7 @@ def compute(task: Task) -> list[Row]:
         try:
             rows = task.experiment.rows(task.unit)
         except Exception as error:
-            rows = [lost_row(way, one_line(error)) for way in task.experiment.ways]
+            rows = [lost_row(way, reason(error)) for way in task.experiment.ways]
     elapsed_s = round(time.perf_counter() - start, 6)
     return [full_row(task, row, threads, elapsed_s) for row in rows]
 

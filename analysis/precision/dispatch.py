@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from typing import TypeAlias
 
+from analysis.gaps import reason
 from analysis.precision.compute import Task, compute, lost
 from analysis.precision.experiment import Row
 
@@ -66,4 +67,4 @@ def _submit(executor: Executor, waiting: deque[Task], running: Running) -> bool:
 def _reason(error: BaseException) -> str:
     if isinstance(error, BrokenExecutor):
         return "its worker process died, also when it computed nothing else"
-    return f"its worker failed twice: {type(error).__name__}: {error}".splitlines()[0]
+    return f"its worker failed twice: {reason(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import sys
@@ -16,7 +17,7 @@ from linear_lasagna.environment import code_digest
 Row: TypeAlias = dict[str, Any]
 
 PRESETS = ("smoke", "default", "full")
-SHARED = ("unit.py", "conditions.py", "case.py", "compute.py", "merge_orders.py", "linear_defects.py")
+COMPUTES = Path(__file__).with_name("compute.py")  # every experiment's units
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,23 @@ class Experiment:
         return list(dict.fromkeys(units))
 
     def version(self) -> str:
-        """Which code computes the rows, 12 hex digits: linear_lasagna, torch, this experiment and what it shares."""
+        """Which code computes the rows, 12 hex digits: linear_lasagna, torch, this experiment and what it imports."""
         digest = hashlib.sha256(code_digest().encode())
         digest.update(importlib.metadata.version("torch").encode())
         own = Path(str(sys.modules[self.rows.__module__].__file__))
-        for path in (own, *(Path(__file__).with_name(name) for name in SHARED)):
+        for path in sources(own):
             digest.update(path.read_bytes())
         return digest.hexdigest()[:12]
+
+
+def sources(own: Path) -> list[Path]:
+    """An experiment's file, what computes its units, and all of this package that either imports, in functions too."""
+    found, pending = [own], [own, COMPUTES]
+    while pending:
+        path = pending.pop()
+        found += [path] if path not in found else []
+        tree = ast.walk(ast.parse(path.read_bytes()))
+        modules = [node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module]
+        names = [module.rpartition(".")[2] for module in modules if module.startswith(f"{__package__}.")]
+        pending += [used for name in names if (used := COMPUTES.with_name(f"{name}.py")) not in found]
+    return [own, *sorted(found[1:])]

@@ -16,6 +16,7 @@ from analysis.measure.progress import progress_bar
 from analysis.precision.compute import Stamp, Task
 from analysis.precision.dispatch import dispatch
 from analysis.precision.experiment import PRESETS, Experiment
+from analysis.precision.experiments import EXPERIMENTS
 from analysis.precision.workers import open_executor
 from linear_lasagna.environment import machine_name, set_wait_policy
 
@@ -81,8 +82,6 @@ def _tell_of_others(store: Store, chosen: Sequence[Experiment], machine: str) ->
 
 def named(experiments: Sequence[str] | None) -> list[Experiment]:
     """The experiments by their names, all for None. Raises ValueError for an unknown one."""
-    from analysis.precision import EXPERIMENTS
-
     names = list(EXPERIMENTS) if experiments is None else experiments
     for name in names:
         if name not in EXPERIMENTS:

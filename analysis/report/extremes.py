@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.data.frames import Frame
+from analysis.data.frames import Frame, problems_in_order
 from analysis.report import formatting as show
-from analysis.report.style import problems_in_order
 from linear_lasagna.timing import VERDICTS
 
 

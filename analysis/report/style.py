@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
 from typing import Any
-
-from linear_lasagna.vocabulary import DTYPES, way_order
 
 INK = "#010203"  # stands for the page's text colour; svg.inline makes it currentColor
 FAINT = "#010204"  # the same, faint: grids and guides
@@ -95,21 +92,3 @@ def look(way: str) -> tuple[str, str]:
         return WAYS[way]
     number = zlib.crc32(way.encode())
     return PALETTE[number % len(PALETTE)], MARKERS[number // len(PALETTE) % len(MARKERS)]
-
-
-def ways_in_order(ways: Iterable[str]) -> list[str]:
-    """The suite's order first, other ways after them by name."""
-    return sorted(set(ways), key=way_order)
-
-
-def dtypes_in_order(dtypes: Iterable[str]) -> list[str]:
-    """From the narrowest to the widest."""
-    return sorted(set(dtypes), key=lambda dtype: (DTYPES.index(dtype) if dtype in DTYPES else 9, dtype))
-
-
-def problems_in_order(problems: Iterable[str]) -> list[str]:
-    """The catalogue's order first, other problems after them by name."""
-    from linear_lasagna.catalog import CATALOG
-
-    known = {name: place for place, name in enumerate(CATALOG)}
-    return sorted(set(problems), key=lambda name: (known.get(name, len(known)), name))

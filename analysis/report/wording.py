@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from analysis.data.frames import Frame
+from analysis.data.frames import Frame, dtypes_in_order
 from analysis.report import formatting as show
-from analysis.report.style import dtypes_in_order
 
 FEW = 10  # seeds; with fewer the section says so
 LEAST = 6  # seeds; fewer have no interval

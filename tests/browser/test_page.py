@@ -74,7 +74,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = synthetic.precision(seeds=6)
     rows = rows[rows["dtype"].isin(["float16", "float32"])]
     context = report.Context(version="0.0", commit="c0ffee", dirty=True, date="2020-01-02", commands=("make study",))
-    return report.render(trials, rows, folder / "out", context).as_uri()
+    return report.render(trials, rows, folder / "out", context).page.as_uri()
 
 
 @pytest.fixture(scope="module")

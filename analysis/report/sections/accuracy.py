@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, framed
+from analysis.data.frames import Frame, dtypes_in_order, framed, ways_in_order
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report.drawing import decimal_ticks, facets, legend, log_range, log_ticks, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
-from analysis.report.style import INK, dtypes_in_order, look, ways_in_order
+from analysis.report.style import INK, look
 from analysis.report.tables import Table, Text, slug, table
 
 if TYPE_CHECKING:

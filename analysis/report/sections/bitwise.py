@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, usable
+from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, largest, over_seeds
 from analysis.data.study_data import Scope, StudyData
 from analysis.precision.methods import BASELINE, UNFOLD
@@ -17,9 +17,8 @@ from analysis.report import wording
 from analysis.report.drawing import WIDTH, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import BLUE, INK, dtypes_in_order, problems_in_order, ways_in_order
-from analysis.report.tables import Table, Text, slug
-from analysis.report.wide import arranged, in_order, wide_table
+from analysis.report.style import BLUE, INK
+from analysis.report.tables import Table, Text, arranged, in_order, slug, wide_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,18 +6,16 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, usable
+from analysis.data.frames import Frame, dtypes_in_order, usable
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, styled
+from analysis.report.drawing import facets, measured_ticks, styled
 from analysis.report.experiment import experiment_section
-from analysis.report.panels import measured_ticks
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import BLUE, GREEN, INK, ORANGE, VERMILION, dtypes_in_order
-from analysis.report.tables import Table, Text, slug
-from analysis.report.wide import wide_table, with_interval
+from analysis.report.style import BLUE, GREEN, INK, ORANGE, VERMILION
+from analysis.report.tables import Table, Text, slug, wide_table, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

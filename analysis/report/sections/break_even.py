@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, framed
+from analysis.data.frames import Frame, dtypes_in_order, framed
 from analysis.data.records import PLACE, Records
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import extremes, wording
@@ -14,7 +14,6 @@ from analysis.report.drawing import facets, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.sections.plans import MERGED, against, main_dtype
 from analysis.report.sections.speed import INTERVALS, VERDICTS_READ
-from analysis.report.style import dtypes_in_order
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.problems import Problem
 

@@ -5,19 +5,27 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, ordered
+from analysis.data.frames import Frame, dtypes_in_order, ordered, ways_in_order
 from analysis.data.over_seeds import SERIES, exponents, over_seeds, paired, slopes
 from analysis.data.study_data import Scope, StudyData
 from analysis.precision.unit import PLAIN_CHANNELS
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, facets, legend, log_range, styled
+from analysis.report.drawing import (
+    decimal_ticks,
+    facets,
+    legend,
+    lines,
+    log_range,
+    measured_ticks,
+    ratio_ticks,
+    sign_handles,
+    styled,
+)
 from analysis.report.experiment import experiment_section
-from analysis.report.panels import lines, measured_ticks, ratio_ticks, sign_handles
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import INK, dtypes_in_order, ways_in_order
-from analysis.report.tables import Table, count_of, slug, table
-from analysis.report.wide import wide_table, with_interval
+from analysis.report.style import INK
+from analysis.report.tables import Table, count_of, slug, table, wide_table, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

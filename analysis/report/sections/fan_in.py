@@ -9,19 +9,26 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, ordered_by_dtype, usable
+from analysis.data.frames import Frame, dtypes_in_order, ordered_by_dtype, usable, ways_in_order
 from analysis.data.over_seeds import PLACE, SERIES, exponents, halves, over_seeds
 from analysis.data.study_data import Scope, StudyData
 from analysis.precision.kernel_size import CHANNELS
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, facets, legend, log_range, styled
+from analysis.report.drawing import (
+    decimal_ticks,
+    ends,
+    facets,
+    legend,
+    lines,
+    log_range,
+    measured_ticks,
+    sign_handles,
+    styled,
+)
 from analysis.report.experiment import experiment_section
-from analysis.report.panels import ends, lines, measured_ticks, sign_handles
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import dtypes_in_order, ways_in_order
-from analysis.report.tables import Table, Text, slug
-from analysis.report.wide import wide_table
+from analysis.report.tables import Table, Text, slug, wide_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,18 +9,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, framed, usable
+from analysis.data.frames import Frame, dtypes_in_order, framed, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, facets, legend, log_range, styled
+from analysis.report.drawing import decimal_ticks, ends, facets, legend, lines, log_range, sign_handles, styled
 from analysis.report.experiment import experiment_section
-from analysis.report.panels import ends, lines, sign_handles
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import dtypes_in_order, ways_in_order
-from analysis.report.tables import Table, Text, slug, table
-from analysis.report.wide import arranged
+from analysis.report.tables import Table, Text, arranged, slug, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

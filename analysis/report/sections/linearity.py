@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, usable
+from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope
 from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, facets, legend, log_range, styled
+from analysis.report.drawing import (
+    decimal_ticks,
+    ends,
+    facets,
+    legend,
+    lines,
+    log_range,
+    measured_ticks,
+    sign_handles,
+    styled,
+)
 from analysis.report.experiment import experiment_section
-from analysis.report.panels import ends, lines, measured_ticks, sign_handles
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import dtypes_in_order, ways_in_order
-from analysis.report.tables import Table, Text, slug
-from analysis.report.wide import EXACT, arranged, wide_table
+from analysis.report.tables import EXACT, Table, Text, arranged, slug, wide_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.data.frames import Frame
+from analysis.data.frames import Frame, ways_in_order
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report.drawing import facets, log_range, log_ticks, styled
 from analysis.report.section import Content, Frames, Section, per_scope, plot
-from analysis.report.style import INK, look, ways_in_order
+from analysis.report.style import INK, look
 from analysis.report.tables import slug
 
 if TYPE_CHECKING:

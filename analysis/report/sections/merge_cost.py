@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.data.frames import Frame, ordered
+from analysis.data.frames import Frame, ordered, problems_in_order
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report.section import Content, Frames, Section, per_scope
 from analysis.report.sections.speed import INTERVALS
-from analysis.report.style import problems_in_order
 from analysis.report.tables import Table, Text, slug, table
 
 

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from analysis.data.frames import Frame, framed, ordered
+from analysis.data.frames import Frame, dtypes_in_order, framed, ordered, problems_in_order
 from analysis.data.records import PLACE, Record, Records
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import extremes
 from analysis.report import formatting as show
 from analysis.report.section import Content, Frames, Section, per_scope
 from analysis.report.sections.speed import INTERVALS, VERDICTS_READ
-from analysis.report.style import dtypes_in_order, problems_in_order
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.timing import Timing, block_log_ratios, compare
 

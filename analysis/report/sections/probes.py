@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from analysis.data.frames import Frame, framed
+from analysis.data.frames import Frame, dtypes_in_order, framed, ways_in_order
 from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report.section import Content, Frames, Section
-from analysis.report.style import dtypes_in_order, ways_in_order
 from analysis.report.tables import Table, Text, table
 
 CANARIES = ("ones", "powers", "operands")

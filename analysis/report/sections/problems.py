@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.data.frames import Frame
+from analysis.data.frames import Frame, problems_in_order
 from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report.section import Content, Frames, Section
-from analysis.report.style import problems_in_order
 from analysis.report.tables import Table, Text, table
 
 

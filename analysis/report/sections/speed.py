@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, ordered
+from analysis.data.frames import Frame, dtypes_in_order, ordered, problems_in_order, ways_in_order
 from analysis.data.speedups import VERDICTS, over_problems
 from analysis.data.study_data import GROUPS, Scope, StudyData
 from analysis.report import extremes, wording
 from analysis.report import formatting as show
 from analysis.report.drawing import facets, legend, log_range, log_ticks, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
-from analysis.report.style import FAINT, INK, dtypes_in_order, look, problems_in_order, ways_in_order
+from analysis.report.style import FAINT, INK, look
 from analysis.report.tables import Table, Text, count_of, slug, table
 from linear_lasagna import catalog
 

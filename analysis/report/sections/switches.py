@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, usable
+from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, legend, log_range, log_ticks, styled
+from analysis.report.drawing import ends, facets, legend, log_range, log_ticks, styled
 from analysis.report.experiment import experiment_section
-from analysis.report.panels import ends
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import INK, dtypes_in_order, look, ways_in_order
-from analysis.report.tables import Table, slug
-from analysis.report.wide import wide_table, with_interval
+from analysis.report.style import INK, look
+from analysis.report.tables import Table, slug, wide_table, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, framed, ordered
+from analysis.data.frames import Frame, dtypes_in_order, framed, ordered, ways_in_order
 from analysis.data.records import PLACE, Record, Records
 from analysis.data.speedups import control_log_ratio, is_partial
 from analysis.data.study_data import Scope, StudyData
@@ -16,7 +16,7 @@ from analysis.report import wording
 from analysis.report.drawing import WIDTH, styled
 from analysis.report.formatting import shortened
 from analysis.report.section import Content, Frames, Section, per_scope, plot
-from analysis.report.style import INK, dtypes_in_order, look, ways_in_order
+from analysis.report.style import INK, look
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.timing import block_log_ratios, compare
 from linear_lasagna.trial import Trial

@@ -1,0 +1,28 @@
+"""All experiments, in the order in which they are run and told of."""
+
+from __future__ import annotations
+
+from analysis.precision.bounds import BOUNDS
+from analysis.precision.depth import DEPTH
+from analysis.precision.experiment import Experiment
+from analysis.precision.fan_in import FAN_IN
+from analysis.precision.gain import GAIN
+from analysis.precision.kernel_size import KERNEL_SIZE
+from analysis.precision.linearity import LINEARITY
+from analysis.precision.merging import MERGING
+from analysis.precision.methods import METHODS_APART
+from analysis.precision.order import ORDER
+from analysis.precision.switches import SWITCHED
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "depth": DEPTH,
+    "fan_in": FAN_IN,
+    "kernel_size": KERNEL_SIZE,
+    "gain": GAIN,
+    "merging": MERGING,
+    "order": ORDER,
+    "methods": METHODS_APART,
+    "linearity": LINEARITY,
+    "bounds": BOUNDS,
+    "switches": SWITCHED,
+}
