@@ -12,11 +12,11 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from statistics import median, stdev
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -27,12 +27,11 @@ from linear_lasagna import remembered
 from linear_lasagna.devices import dtype_name, unavailable
 from linear_lasagna.environment import code_digest, fingerprint
 from linear_lasagna.merging.border.assembly import in_turn, take, write_blocks
-from linear_lasagna.merging.border.kernels import block_kernels
-from linear_lasagna.merging.border.plan import BorderPlan, plan, shapes, stack_macs
-from linear_lasagna.merging.chain import Chain, Link
-from linear_lasagna.merging.stack import summed_kernel
+from linear_lasagna.merging.border.plan import BorderPlan, plan, stack_macs
+from linear_lasagna.merging.border.regions import BorderBlock, Shape, extents
+from linear_lasagna.merging.chain import Chain, Link, sizes_of
 from linear_lasagna.methods import METHODS, Call
-from linear_lasagna.problems import Kernel
+from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.timing import Timing, measure, no_garbage_collection
 
 Images: TypeAlias = Literal["one", "several"]
@@ -43,10 +42,12 @@ BUDGET_S = 5.0
 EXTENTS = (8, 16, 32, 64, 128, 256)  # of the images that are timed, on every axis
 POINT_S = 0.015  # in timed calls at one size
 ENOUGH_S = 0.005  # no larger image is timed once a call takes this long, in proportion to its work
-MOST_S = 0.05  # nor, whatever the proportion, once it takes this long
+MOST_S = 0.05  # nor, whatever the proportion, where it is expected to take longer than this
+JUMP = 1.25  # a larger one is no proportion either, and what lies between is timed too
 IN_PROPORTION = 0.6  # the least exponent of time by work that counts as proportion
 BLOCKS = 3
 VISIT_S = 2e-4
+LARGEST_BLOCK = 2**25 - 2**16  # bytes; glibc's mmap threshold follows freed blocks of up to 32 MiB
 
 log = logging.getLogger(__name__)
 
@@ -59,33 +60,42 @@ class Curve:
     seconds: tuple[float, ...]
 
     def at(self, work: float) -> float:
-        """Seconds: on a power law between two points, constant below all, in proportion to the work above all."""
+        """Seconds: on a power law between two points, constant below all, above all as from the last but one to the
+        last: what does not grow with the work stays, the rest grows in proportion.
+        """
         if work <= self.work[0]:
             return self.seconds[0]
         if work >= self.work[-1]:
-            return self.seconds[-1] * work / self.work[-1]
+            return self.seconds[-1] * (1 + self._growing() * (work / self.work[-1] - 1))
         right = next(place for place, each in enumerate(self.work) if work < each)
         (low, high), (least, most) = (pair[right - 1 : right + 1] for pair in (self.work, self.seconds))
         return least * (most / least) ** (math.log(work / low) / math.log(high / low))
 
+    def _growing(self) -> float:
+        """The share of the last point's seconds that grows with the work."""
+        if len(self.work) == 1:
+            return 1.0
+        (low, high), (least, most) = self.work[-2:], self.seconds[-2:]
+        return min(1.0, (most - least) / most * high / (high - low))
+
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds per call of a stack's layers in turn, and of its merged convolution and its faces.
+    """Seconds per call of a stack's layers in turn, and of its merged convolution and its border.
 
-    layers, merged: by multiply-accumulates; faces: by numbers in their windows. doubt: the standard error of
+    layers, merged: by multiply-accumulates; border: by numbers in their windows. doubt: the standard error of
     log(merged / layers) at one size, the median over sizes.
     """
 
     layers: Curve
     merged: Curve
-    faces: Curve
+    border: Curve
     doubt: float
 
     def log_ratio(self, chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int) -> float:
         """log(time merged / time of the layers) to expect for `batch` images of this size, computed as `found` says."""
         work = _work(chain, in_channels, found, size, batch)
-        merged = self.merged.at(work.merged) + self.faces.at(work.faces)
+        merged = self.merged.at(work.merged) + self.border.at(work.border)
         return math.log(merged / self.layers.at(work.layers))
 
     def merging_pays(self, *case: Any) -> bool:
@@ -96,10 +106,11 @@ class Costs:
 class _Work(NamedTuple):
     layers: int
     merged: int
-    faces: int
+    border: int
 
 
 PARTS = _Work._fields
+Point: TypeAlias = tuple[_Work, Timing]
 
 
 def _work(chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int) -> _Work:
@@ -115,8 +126,8 @@ class Budget:
         self.stacks: set[Chain] = set()
 
     @property
-    def left(self) -> bool:
-        return self.spent_s < self.seconds
+    def left_s(self) -> float:
+        return max(0.0, self.seconds - self.spent_s)
 
 
 _budget: ContextVar[Budget | None] = ContextVar("budget", default=None)
@@ -146,6 +157,17 @@ def _budget_s() -> float:
 _known: dict[str, Costs] = {}
 
 
+@cache
+def settle_allocator() -> None:
+    """Let this process keep large blocks of memory, as every one does that has run for a while.
+
+    glibc hands a large block back to the system, and the next call pays for each of its pages anew, until a block as
+    large has been freed once: its thresholds follow what is freed, up to 32 MiB, and never fall again (mallopt(3),
+    M_MMAP_THRESHOLD). Before that a call may take several times as long, and another one be the faster.
+    """
+    torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
+
+
 def costs(
     chain: Chain, in_channels: int, dtype: torch.dtype, device: str = "cpu", images: Images = "one"
 ) -> Costs | None:
@@ -154,6 +176,7 @@ def costs(
     images: whether for one image at a time or for several. None where the budget is spent, the device is not there, or
     no image up to 256 positions long has an interior.
     """
+    settle_allocator()  # else the times would not be this process's
     key = _key(chain, in_channels, dtype, device, images)
     name = json.dumps(key, sort_keys=True)
     if name not in _known:
@@ -182,7 +205,7 @@ def images_of(batch: int) -> Images:
 
 def state() -> tuple[int, bool]:
     """Changes whenever `costs` might answer otherwise than before."""
-    return len(_known), _spendable().left
+    return len(_known), _spendable().left_s > 0
 
 
 def _spendable() -> Budget:
@@ -231,67 +254,135 @@ def _timed(
     key: dict[str, Any], chain: Chain, in_channels: int, dtype: torch.dtype, device: str, batch: int
 ) -> Costs | None:
     spendable = _spendable()
-    if not spendable.left or unavailable(device, dtype):
+    if not spendable.left_s or unavailable(device, dtype):
         return None
     start = time.perf_counter()
-    found = measured(chain, in_channels, dtype, device, batch)
+    found = measured(chain, in_channels, dtype, device, batch, spendable.left_s)
     seconds = time.perf_counter() - start
     spendable.spent_s += seconds
     if found is not None:
         spendable.stacks.add(chain)
         log.info("timed a padded stack of %d layers for %.2g s; kept in %s", len(chain), seconds, remembered.folder())
-        curves = [(curve.work, curve.seconds) for curve in (found.layers, found.merged, found.faces)]
+        curves = [(curve.work, curve.seconds) for curve in (found.layers, found.merged, found.border)]
         remembered.save("costs", key, {"curves": curves, "doubt": found.doubt})
     return found
 
 
 @torch.no_grad()
 @no_garbage_collection()
-def measured(chain: Chain, in_channels: int, dtype: torch.dtype, device: str, batch: int) -> Costs | None:
-    """The stack timed on square images, from small ones to one that takes 5 ms; None where none has an interior."""
-    kernels = _kernels(chain, in_channels, dtype, device)
-    links = [link.layer for link in chain]
-    merged = summed_kernel(kernels, links, torch.float64)
-    known = shapes(chain, in_channels)
-    border = dict(zip(known, block_kernels(kernels, chain, known, torch.float64), strict=True))
-    points: list[tuple[_Work, Timing]] = []
-    for extent in EXTENTS:
-        size = (extent,) * len(chain[0].after)
-        found = plan(chain, in_channels, size)
-        if found is None:
-            continue
-        layers = [_padded(*each) for each in zip(kernels, chain, strict=True)]
-        inner = METHODS["direct"].prepare(merged, found.inner)
-        around = [border[block.shape] for block in found.blocks]
-        draw = partial(_drawn, (batch, in_channels, *size), dtype, device)
-        timing = measure(
-            partial(_calls, draw, layers, inner, found, around),
-            device,
-            POINT_S,
-            0,
-            BLOCKS,
-            VISIT_S,
-            least_blocks=BLOCKS,
-        )
-        points.append((_work(chain, in_channels, found, size, batch), timing))
-        if _is_enough(points):
-            break
-    return _costs(points) if points else None
+def measured(
+    chain: Chain, in_channels: int, dtype: torch.dtype, device: str, batch: int, left_s: float = math.inf
+) -> Costs | None:
+    """The stack timed on square images, from small ones to one that takes 5 ms; None where none has an interior.
+
+    left_s: seconds that it may take. No size is begun that is expected to outlast them, and none goes on that does:
+    what has been timed by then is taken, or None.
+    """
+    deadline = time.perf_counter() + left_s
+    bench = _Bench(chain, in_channels, dtype, device, batch, deadline)
+    points: dict[int, Point] = {}
+    try:
+        for extent in (each for each in EXTENTS if bench.plan(each)):
+            if points and _is_enough(list(points.values()), bench.work(extent), deadline - time.perf_counter()):
+                break
+            points[extent] = bench.timed(extent, list(points.values()))
+        for extent, below in _between(points):
+            points[extent] = bench.timed(extent, [below])
+    except TimeoutError:
+        pass
+    return _costs(list(points.values())) if points else None
 
 
-def _is_enough(points: Sequence[tuple[_Work, Timing]]) -> bool:
-    longest = max(_seconds(points[-1][1], name) for name in PARTS)
-    if longest < ENOUGH_S or longest > MOST_S or len(points) == 1:
-        return longest > MOST_S
-    (before, less), (after, more) = points[-2:]
-    exponents = (
+class _Bench:
+    """A stack with kernels of its shapes, to be timed on images of any extent until the deadline."""
+
+    def __init__(
+        self, chain: Chain, in_channels: int, dtype: torch.dtype, device: str, batch: int, deadline: float
+    ) -> None:
+        self.chain, self.batch, self.deadline = chain, batch, deadline
+        self.place = (in_channels, dtype, device)
+        self.layers: list[Call] = []
+        self.kernels: dict[Shape, Kernel] = {}
+
+    def plan(self, extent: int) -> BorderPlan | None:
+        return plan(self.chain, self.place[0], self._size(extent))
+
+    def work(self, extent: int) -> _Work:
+        return _work(self.chain, self.place[0], self._planned(extent), self._size(extent), self.batch)
+
+    def timed(self, extent: int, smaller: Sequence[Point]) -> Point:
+        """smaller: points that are known, by which a call's seconds are expected. TimeoutError after the deadline."""
+        in_channels, dtype, device = self.place
+        size, found, work = self._size(extent), self._planned(extent), self.work(extent)
+        self.layers = self.layers or _layers(self.chain, *self.place)
+        new = {block.shape: block for block in found.blocks if block.shape not in self.kernels}
+        self.kernels |= {shape: _block_kernel(block, found, *self.place) for shape, block in new.items()}
+        border = [self.kernels[block.shape] for block in found.blocks]
+        inner = METHODS["direct"].prepare(_kernel(found.inner, *self.place), found.inner)
+        draw = partial(_drawn, (self.batch, in_channels, *size), dtype, device)
+        outputs = (self.batch, self.chain[-1].layer.out_channels, *sizes_of(self.chain, size)[-1])
+        build = partial(_calls, draw, outputs, self.layers, inner, found, border)
+        # Twice what is expected, so that a call is timed in every block; one over MOST_S only once.
+        seconds = max(POINT_S, min(MOST_S, 2 * _expected_s(smaller, work)))
+        until = _until(self.deadline)
+        return work, measure(build, device, seconds, 0, BLOCKS, VISIT_S, least_blocks=BLOCKS, turn=until)
+
+    def _size(self, extent: int) -> tuple[int, ...]:
+        return (extent,) * len(self.chain[0].after)
+
+    def _planned(self, extent: int) -> BorderPlan:
+        found = self.plan(extent)
+        assert found is not None
+        return found
+
+
+def _between(points: Mapping[int, Point]) -> Iterator[tuple[int, Point]]:
+    """Extents between two where time jumps, as where blocks no longer fit a cache or the allocator's thresholds: no
+    curve through the two says where. Each with the point below.
+    """
+    for (small, below), (large, above) in itertools.pairwise(list(points.items())):
+        if max(_exponents(below, above)) > JUMP:
+            yield round(math.sqrt(small * large)), below
+
+
+def _until(deadline: float) -> Callable[[str], None]:
+    def turn(name: str) -> None:
+        if time.perf_counter() > deadline:
+            raise TimeoutError(f"no time left for {name}")
+
+    return turn
+
+
+def _is_enough(points: Sequence[Point], work: _Work, left_s: float) -> bool:
+    """Whether no image of this work is to be timed after the points."""
+    timing = points[-1][1]
+    longest, expected = _longest(timing), _expected_s(points, work)
+    if len(points) == 1:
+        return longest > MOST_S or timing.elapsed_s * expected / longest > left_s
+    if expected > MOST_S or timing.elapsed_s * expected / longest > left_s:
+        return True
+    return longest >= ENOUGH_S and min(_exponents(*points[-2:])) > IN_PROPORTION
+
+
+def _exponents(small: Point, large: Point) -> list[float]:
+    """Of time by work from one point to the next, for the layers and the merged convolution."""
+    (before, less), (after, more) = small, large
+    return [
         math.log(_seconds(more, name) / _seconds(less, name)) / math.log(getattr(after, name) / getattr(before, name))
         for name in ("layers", "merged")
-    )
-    return min(exponents) > IN_PROPORTION
+    ]
 
 
-def _costs(points: Sequence[tuple[_Work, Timing]]) -> Costs:
+def _expected_s(points: Sequence[Point], work: _Work) -> float:
+    """Of the longest call, in proportion to the last point's; 0 before the first."""
+    return _longest(points[-1][1]) * work.layers / points[-1][0].layers if points else 0.0
+
+
+def _longest(timing: Timing) -> float:
+    return max(_seconds(timing, name) for name in PARTS)
+
+
+def _costs(points: Sequence[Point]) -> Costs:
     curves = (_rising([(getattr(work, name), _seconds(timing, name)) for work, timing in points]) for name in PARTS)
     return Costs(*curves, doubt=_doubt([timing for _, timing in points]))
 
@@ -313,20 +404,32 @@ def _doubt(timings: Sequence[Timing]) -> float:
     """The standard error of log(merged / layers) over the blocks of a point, the median over the points."""
     errors = []
     for timing in timings:
-        layers, merged, faces = ([min(block) for block in timing.samples[name] if block] for name in PARTS)
-        logs = [math.log((m + f) / each) for each, m, f in zip(layers, merged, faces, strict=False)]
+        layers, merged, border = ([min(block) for block in timing.samples[name] if block] for name in PARTS)
+        logs = [math.log((m + f) / each) for each, m, f in zip(layers, merged, border, strict=False)]
         errors += [stdev(logs) / math.sqrt(len(logs))] if len(logs) > 1 else []
     return median(errors) if errors else 0.0
 
 
-def _kernels(chain: Chain, in_channels: int, dtype: torch.dtype, device: str) -> list[Kernel]:
-    kernels, channels = [], in_channels
+def _layers(chain: Chain, in_channels: int, dtype: torch.dtype, device: str) -> list[Call]:
+    calls, channels = [], in_channels
     for link in chain:
-        layer = link.layer
-        weight = _drawn(layer.weight_shape(channels), dtype, device) / math.sqrt(layer.fan_in(channels))
-        kernels.append(Kernel(weight, _drawn((layer.out_channels,), dtype, device) if layer.bias else None))
-        channels = layer.out_channels
-    return kernels
+        calls.append(_padded(_kernel(link.layer, channels, dtype, device), link))
+        channels = link.layer.out_channels
+    return calls
+
+
+def _kernel(layer: ExpandedLayer, in_channels: int, dtype: torch.dtype, device: str) -> Kernel:
+    weight = _drawn(layer.weight_shape(in_channels), dtype, device) / math.sqrt(layer.fan_in(in_channels))
+    return Kernel(weight, _drawn((layer.out_channels,), dtype, device) if layer.bias else None)
+
+
+def _block_kernel(block: BorderBlock, found: BorderPlan, in_channels: int, dtype: torch.dtype, device: str) -> Kernel:
+    """Of the block's shape: true numbers, which take long to merge, take as long to compute with."""
+    merged = found.inner
+    rows = merged.out_channels * math.prod(count or 1 for count in block.shape.counts)
+    columns = in_channels // merged.groups * math.prod(extents(block, merged))
+    weight = _drawn((rows, columns), dtype, device) / math.sqrt(columns)
+    return Kernel(weight, _drawn((rows,), dtype, device) if merged.bias else None)
 
 
 def _drawn(shape: Sequence[int], dtype: torch.dtype, device: str) -> torch.Tensor:
@@ -337,20 +440,21 @@ def _drawn(shape: Sequence[int], dtype: torch.dtype, device: str) -> torch.Tenso
 
 def _calls(
     draw: Callable[[], torch.Tensor],
+    outputs: Sequence[int],
     layers: Sequence[Call],
     inner: Call,
     found: BorderPlan,
-    border: Sequence[Kernel],
+    kernels: Sequence[Kernel],
     block: int,
 ) -> dict[str, Callable[[], object]]:
-    """What is timed together on one fresh input: `PARTS`."""
+    """What is timed together on one fresh input: `PARTS`. outputs: their shape."""
     x = draw()
 
     def merged() -> torch.Tensor:
         return inner(take(x, found.receptive_field, found.inner.padding))
 
-    faces = partial(write_blocks, merged(), x, found, border)
-    return dict(zip(PARTS, (partial(in_turn, x, layers), merged, faces), strict=True))
+    border = partial(write_blocks, x.new_zeros(outputs), x, found, kernels)
+    return dict(zip(PARTS, (partial(in_turn, x, layers), merged, border), strict=True))
 
 
 def _padded(kernel: Kernel, link: Link) -> Call:

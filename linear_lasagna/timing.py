@@ -109,10 +109,10 @@ def measure(
 
     budget_s: seconds to spend in timed calls: a target, exceeded up to OVER_BUDGET times where fewer than least_blocks
     blocks of one round would fit, so that all calls get those blocks wherever one round fits the budget. A call over 20
-    times slower than the fastest joins every k-th round, and some of every block; one that outlasts the budget alone
-    is timed once. interleaved=False gives each call its rounds in one go, so that it finds the caches as itself left
-    them. seed fixes the order of the visits. turn(name) is told, outside the timed part, whose turn it is, so that a
-    call that never returns can be named.
+    times slower than the fastest joins every k-th round, and some of every block; one that outlasts the budget alone is
+    timed once: its second call, where the first took at most SETUP_RATIO times the budget. interleaved=False gives each
+    call its rounds in one go, so that it finds the caches as itself left them. seed fixes the order of the visits.
+    turn(name) is told, outside the timed part, whose turn it is, so that a call that never returns can be named.
     Raises ValueError for a budget that is not positive, or where build returns no calls.
     """
     if not budget_s > 0:
@@ -123,10 +123,14 @@ def measure(
         raise ValueError("build(0) returned no calls to time")
     visit = _announced(device_named(device).seconds, turn)
     first_call_s = {name: visit(name, call, 1) for name, call in calls.items()}
-    outlasting = {name for name in calls if _outlasts(name, calls[name], first_call_s[name], visit, budget_s)}
+    outlasting = {}
+    for name, call in calls.items():
+        seconds = _outlasts(name, call, first_call_s[name], visit, budget_s)
+        if seconds is not None:
+            outlasting[name] = seconds
     rest = {name: call for name, call in calls.items() if name not in outlasting}
     plan = _plan(rest, visit, budget_s, blocks, visit_s, least_blocks)
-    samples: dict[str, list[list[float]]] = {n: [[first_call_s[n]]] if n in outlasting else [] for n in calls}
+    samples: dict[str, list[list[float]]] = {n: [[outlasting[n]]] if n in outlasting else [] for n in calls}
     order = random.Random(seed)
     if gc.isenabled():  # inside of a longer measurement a collection would take longer than what is timed
         gc.collect()
@@ -152,11 +156,12 @@ def _announced(clock: _Clock, turn: Callable[[str], object]) -> _Visit:
     return visit
 
 
-def _outlasts(name: str, call: Thunk, first_s: float, visit: _Visit, budget_s: float) -> bool:
-    """Whether one call takes longer than the budget; a first call that does may only have been setting things up."""
-    if first_s > SETUP_RATIO * budget_s:
-        return True
-    return first_s > budget_s and visit(name, call, 1) > budget_s
+def _outlasts(name: str, call: Thunk, first_s: float, visit: _Visit, budget_s: float) -> float | None:
+    """The seconds of a call that takes longer than the budget; a first call that does may only have been setting up."""
+    if first_s <= budget_s or first_s > SETUP_RATIO * budget_s:
+        return None if first_s <= budget_s else first_s
+    seconds = visit(name, call, 1)
+    return seconds if seconds > budget_s else None
 
 
 def _plan(

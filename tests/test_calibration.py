@@ -1,8 +1,11 @@
 """What a padded stack costs here: curves, what is remembered, budgets, and the decisions that follow."""
 
+import ctypes
 import json
 import logging
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from torch import nn
 from linear_lasagna import Layer, Problem, calibration
 from linear_lasagna.calibration import Costs, Curve, budget, costs, measured, pays
 from linear_lasagna.merging import merge
+from linear_lasagna.merging.border.kernels import block_kernels
 from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.border.plan import plan, stack_macs
 from linear_lasagna.merging.chain import Link, chained
@@ -45,9 +49,22 @@ def test_a_curve_goes_through_its_points_and_never_falls(points, asked):
     assert low <= high * (1 + 1e-12)
 
 
-def test_a_curve_is_a_power_law_between_points_and_in_proportion_beyond():
+def test_a_curve_is_a_power_law_between_points():
     curve = Curve((100, 10_000), (1.0, 10.0))
-    assert [curve.at(work) for work in (1, 100, 1000, 10_000, 30_000)] == pytest.approx([1, 1, math.sqrt(10), 10, 30])
+    assert [curve.at(work) for work in (1, 100, 1000, 10_000)] == pytest.approx([1, 1, math.sqrt(10), 10])
+
+
+@pytest.mark.parametrize(
+    ("curve", "beyond"),
+    [
+        (Curve((10,), (2.0,)), 8.0),  # in proportion, where nothing else is known
+        (Curve((10, 20), (3.0, 5.0)), 9.0),  # 1 that stays, and 0.2 per work
+        (Curve((5, 10, 20), (1.0, 5.0, 5.0)), 5.0),  # all of it stays
+        (Curve((10, 20), (1.0, 4.0)), 8.0),  # more than in proportion: from here on in proportion
+    ],
+)
+def test_beyond_its_points_a_curve_grows_as_at_their_end(curve, beyond):
+    assert curve.at(2 * curve.work[-1] if len(curve.work) > 1 else 40) == pytest.approx(beyond)
 
 
 # Decisions from costs
@@ -58,7 +75,7 @@ def flat(seconds):
 
 
 @pytest.mark.parametrize(
-    ("layers", "merged", "faces", "doubt", "merging"),
+    ("layers", "merged", "border", "doubt", "merging"),
     [
         (1.0, 0.4, 0.4, 0.0, True),
         (1.0, 0.4, 0.7, 0.0, False),
@@ -67,10 +84,10 @@ def flat(seconds):
         (1.0, 0.4, 0.4, 0.2, True),
     ],
 )
-def test_merging_pays_where_it_is_faster_by_more_than_the_doubt(layers, merged, faces, doubt, merging, monkeypatch):
-    found = Costs(flat(layers), flat(merged), flat(faces), doubt)
+def test_merging_pays_where_it_is_faster_by_more_than_the_doubt(layers, merged, border, doubt, merging, monkeypatch):
+    found = Costs(flat(layers), flat(merged), flat(border), doubt)
     ratio = found.log_ratio(PAIR, 2, plan(PAIR, 2, (24, 24)), (24, 24), 3)
-    assert ratio == pytest.approx(math.log((merged + faces) / layers))
+    assert ratio == pytest.approx(math.log((merged + border) / layers))
     monkeypatch.setattr(calibration, "costs", lambda *_: found)
     assert pays(PAIR, 2, (24, 24), 3, torch.float32) is merging
     assert not pays(PAIR, 2, (2, 2), 3, torch.float32)  # every output is border
@@ -81,7 +98,7 @@ def test_work_counts_the_whole_batch():
     assert small.layers == 2 * stack_macs(PAIR, 2, (16, 16)) == 2 * 256 * 16 * 2 * 2 * 9
     assert small.merged == 2 * 256 * 2 * 2 * 25
     assert large.layers == 4 * small.layers
-    assert small.faces < large.faces < 4 * small.faces  # a border, not an area
+    assert small.border < large.border < 4 * small.border  # a border, not an area
 
 
 def test_without_costs_the_layers_run(monkeypatch):
@@ -92,18 +109,24 @@ def test_without_costs_the_layers_run(monkeypatch):
 # Timing
 
 
-def timing_of(layers, merged, faces):
+def timing_of(layers, merged, border):
     """Blocks of one sample each."""
-    samples = {n: [[s] for s in v] for n, v in {"layers": layers, "merged": merged, "faces": faces}.items()}
+    samples = {n: [[s] for s in v] for n, v in {"layers": layers, "merged": merged, "border": border}.items()}
     ones = dict.fromkeys(samples, 1)
-    return Timing(samples, dict.fromkeys(samples, 1.0), ones, ones, 1.0, 1.0)
+    return Timing(samples, dict.fromkeys(samples, 1.0), ones, ones, 0.1, 0.1)
+
+
+def points_of(before, after):
+    """Two images, one four times as large."""
+    works = [calibration._Work(100, 100, 10), calibration._Work(400, 400, 20)]
+    return list(zip(works, [timing_of([s], [s], [0.0001]) for s in (before, after)], strict=True))
 
 
 def test_the_least_of_the_samples_counts_and_blocks_tell_the_doubt():
     work = calibration._Work(100, 50, 10)
     found = calibration._costs([(work, timing_of([2.0, 1.0], [0.5, 0.6], [0.5, 0.4]))])
     curves = [(100, 1.0), (50, 0.5), (10, 0.4)]
-    assert [found.layers, found.merged, found.faces] == [Curve((work,), (seconds,)) for work, seconds in curves]
+    assert [found.layers, found.merged, found.border] == [Curve((work,), (seconds,)) for work, seconds in curves]
     assert found.doubt == pytest.approx(math.log(2) / 2)  # standard error of two: half of what they differ by
 
 
@@ -113,13 +136,77 @@ def test_the_least_of_the_samples_counts_and_blocks_tell_the_doubt():
         (0.001, 0.004, False),  # short
         (0.002, 0.008, True),  # long, in proportion
         (0.007, 0.008, False),  # long, but mostly for something else
-        (0.05, 0.06, True),  # too long
+        (0.012, 0.013, True),  # the next would be too long
     ],
 )
 def test_larger_images_are_timed_until_time_follows_work(before, after, enough):
-    works = [calibration._Work(100, 100, 10), calibration._Work(400, 400, 20)]
-    timings = [timing_of([s], [s], [0.0001]) for s in (before, after)]
-    assert calibration._is_enough(list(zip(works, timings, strict=True))) is enough
+    points, larger = points_of(before, after), calibration._Work(1600, 1600, 40)
+    assert calibration._is_enough(points, larger, 10.0) is enough
+    assert calibration._is_enough(points, larger, 0.3)  # the last took 0.1 s, this one would take 0.4
+
+
+def test_a_second_image_is_timed_if_the_first_was_quick_enough():
+    larger = calibration._Work(400, 400, 20)
+    for seconds, left_s, enough in ((0.04, 1.0, False), (0.06, 1.0, True), (0.04, 0.3, True)):
+        assert calibration._is_enough(points_of(seconds, 0.1)[:1], larger, left_s) is enough
+
+
+@pytest.mark.parametrize("timed", [0, 1, 2])
+def test_no_timing_goes_on_when_the_time_is_over(timed, monkeypatch):
+    """What has been timed by then is taken."""
+    sizes = iter(range(timed))
+
+    def quick(build, *args, turn, **names):
+        turn("layers")
+        if next(sizes, None) is None:
+            times.append(100.0)
+            turn("merged")
+        return timing_of([0.001], [0.001], [0.001])
+
+    times = [0.0]
+    monkeypatch.setattr(calibration, "measure", quick)
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: times[-1])
+    found = measured(PAIR, 2, torch.float32, "cpu", 1, 5.0)
+    assert (found is None) if timed == 0 else (len(found.layers.work) == timed)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_kernels_of_the_true_shapes_are_timed(groups):
+    layers = (Layer(16, 3, padding=1, groups=groups, bias=True), Layer(8, (5, 3), stride=2, padding=2, groups=groups))
+    chain = chained(Problem("stack", 1, 8, (24, 24), layers).expanded)
+    place, found = (8, torch.float32, "cpu"), plan(chain, 8, (24, 24))
+    kernels = [
+        calibration._kernel(link.layer, channels, *place[1:]) for link, channels in zip(chain, (8, 16), strict=True)
+    ]
+    assert found.blocks
+    shapes = [block.shape for block in found.blocks]
+    for block, right in zip(found.blocks, block_kernels(kernels, chain, shapes, torch.float64), strict=True):
+        drawn = calibration._block_kernel(block, found, *place)
+        assert [each.shape for each in drawn] == [each.shape for each in right]
+
+
+ALLOCATED = """
+import ctypes, torch
+from linear_lasagna import calibration
+class Info(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    _fields_ = [(name, ctypes.c_size_t) for name in names]
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Info
+def mapped():
+    before = mallinfo2().hblks
+    block = torch.empty(2**24, dtype=torch.uint8)
+    return mallinfo2().hblks - before
+first = mapped()
+calibration.settle_allocator()
+print(first, mapped())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33 or newer")
+def test_large_blocks_are_kept_before_anything_is_timed():
+    ran = subprocess.run([sys.executable, "-c", ALLOCATED], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["1", "0"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
@@ -128,7 +215,7 @@ def test_a_stack_is_timed(dtype, monkeypatch):
     uneven = (PAIR[0], Link(PAIR[1].layer, (2, 1)))
     for chain in (PAIR, uneven):
         found = measured(chain, 2, dtype, "cpu", 4)
-        for curve in (found.layers, found.merged, found.faces):
+        for curve in (found.layers, found.merged, found.border):
             assert list(curve.work) == sorted(curve.work)
             assert all(0 < seconds < 10 for seconds in curve.seconds)
 
@@ -205,8 +292,8 @@ def test_a_spoilt_file_is_ignored_with_one_line(fresh, monkeypatch, spoilt, reas
 
 
 def test_a_spent_budget_times_nothing_more_and_remembers_no_refusal(fresh, monkeypatch):
-    found = Costs(flat(2.0), flat(1.0), flat(0.5), 0.1)
-    monkeypatch.setattr(calibration, "measured", lambda *_: found)
+    found, given = Costs(flat(2.0), flat(1.0), flat(0.5), 0.1), []
+    monkeypatch.setattr(calibration, "measured", lambda *case: given.append(case[-1]) or found)
     times = iter([0.0, 4.0, 10.0, 14.0])
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: next(times))
     with budget() as spent:
@@ -215,7 +302,7 @@ def test_a_spent_budget_times_nothing_more_and_remembers_no_refusal(fresh, monke
         before = calibration.state()
         assert costs(PAIR, 2, torch.bfloat16) is None
         assert calibration.state() == before
-    assert (spent.stacks, spent.spent_s) == ({PAIR}, 8.0)
+    assert (spent.stacks, spent.spent_s, given) == ({PAIR}, 8.0, [5.0, 1.0])
     times = iter([0.0, 1.0])
     assert costs(PAIR, 2, torch.bfloat16) is found
     assert calibration.state() != before
@@ -244,7 +331,7 @@ def padded_pair(dtype=torch.float32):
 def test_merge_calibrates_and_a_module_follows_its_costs(fresh, monkeypatch):
     """Merging is faster here for one image, slower for several; another dtype is not known until it is timed."""
 
-    def timed(chain, in_channels, dtype, device, batch):
+    def timed(chain, in_channels, dtype, device, batch, left_s):
         return Costs(flat(1.0), flat(0.1), flat(0.1 if batch == 1 else 10.0), 0.0)
 
     monkeypatch.setattr(calibration, "measured", timed)

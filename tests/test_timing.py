@@ -214,6 +214,14 @@ def test_a_first_call_longer_than_the_budget_is_not_held_against_the_others(monk
     assert max(map(max, measured.samples["compiled"])) == pytest.approx(MS)
 
 
+def test_the_first_call_is_no_sample_where_there_is_a_second(monkeypatch):
+    """Setting up is not what a call takes, however long the call itself."""
+    clock = VirtualClock(monkeypatch, direct=MS, setting_up=lambda before: 2.0 if before else 3.0)
+    measured = measure(clock.build, budget_s=1.0)
+    assert measured.first_call_s["setting_up"] == pytest.approx(3.0)
+    assert measured.samples["setting_up"] == [[pytest.approx(2.0)]]
+
+
 def test_all_calls_longer_than_the_budget(monkeypatch):
     clock = VirtualClock(monkeypatch, direct=2.0, control=3.0)
     measured = measure(clock.build, budget_s=1.0)
