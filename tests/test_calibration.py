@@ -151,6 +151,24 @@ def test_a_second_image_is_timed_if_the_first_was_quick_enough():
         assert calibration._is_enough(points_of(seconds, 0.1)[:1], larger, left_s) is enough
 
 
+@pytest.mark.parametrize(("jump_at", "between"), [(1000, []), (100, [91]), (20, [23])])
+def test_where_time_jumps_an_image_between_is_timed_too(jump_at, between, monkeypatch):
+    asked = []
+
+    def timed(bench, extent, smaller):
+        asked.append(extent)
+        seconds = 1e-6 * extent**2 / 4 * (3 if extent >= jump_at else 1)
+        return bench.work(extent), timing_of([seconds], [seconds / 2], [1e-4])
+
+    monkeypatch.setattr(calibration._Bench, "timed", timed)
+    found = measured(PAIR, 2, torch.float32, "cpu", 1)
+    usual = [extent for extent in asked if extent in calibration.EXTENTS]
+    assert usual == list(calibration.EXTENTS[: len(usual)])
+    assert asked == usual + between
+    assert list(found.layers.work) == sorted(found.layers.work)
+    assert len(found.layers.work) == len(asked)
+
+
 @pytest.mark.parametrize("timed", [0, 1, 2])
 def test_no_timing_goes_on_when_the_time_is_over(timed, monkeypatch):
     """What has been timed by then is taken."""
