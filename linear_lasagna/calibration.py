@@ -84,7 +84,8 @@ class Costs:
     """Seconds per call of a stack's layers in turn, and of its merged convolution and its border.
 
     layers, merged: by multiply-accumulates; border: by numbers in their windows. doubt: the standard error of
-    log(merged / layers) at one size, the median over sizes.
+    log(merged / layers) at one size, the median over sizes. Between and beyond the sizes that were timed, what leaving
+    one of them out would have got wrong is in doubt, too.
     """
 
     layers: Curve
@@ -94,13 +95,51 @@ class Costs:
 
     def log_ratio(self, chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int) -> float:
         """log(time merged / time of the layers) to expect for `batch` images of this size, computed as `found` says."""
+        return self._log_ratio(_work(chain, in_channels, found, size, batch))
+
+    def merging_pays(
+        self, chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int
+    ) -> bool:
+        """Whether merging is faster by more than is in doubt; arguments: as in `log_ratio`."""
         work = _work(chain, in_channels, found, size, batch)
+        return self._log_ratio(work) < -math.hypot(self.doubt, self._doubt_between(work.layers))
+
+    def _log_ratio(self, work: _Work) -> float:
         merged = self.merged.at(work.merged) + self.border.at(work.border)
         return math.log(merged / self.layers.at(work.layers))
 
-    def merging_pays(self, *case: Any) -> bool:
-        """Whether merging is faster by more than is in doubt; case: as in `log_ratio`."""
-        return self.log_ratio(*case) < -self.doubt
+    def _doubt_between(self, work: float) -> float:
+        """What may be wrong with the log ratio because no image of this work was timed.
+
+        Between two points: 2t(1 - t) of what leaving out one of them would have got wrong, t of the way; so half of it
+        in the middle, where the distance is half as large. Beyond the last: what two points before it say wrongly of
+        the last, in proportion to the distance, up to that. Below the first, and of fewer than three points, nothing.
+        """
+        points, at = self._points(), math.log(work)
+        if len(points) < 3 or at <= points[0][0]:
+            return 0.0
+        if at >= points[-1][0]:
+            distance = (at - points[-1][0]) / (points[-1][0] - points[-2][0])
+            return min(1.0, distance) * _off(points[-1], *points[-3:-1])
+        right = next(place for place, (each, _) in enumerate(points) if at < each)
+        inner = [place for place in (right - 1, right) if 0 < place < len(points) - 1]
+        t = (at - points[right - 1][0]) / (points[right][0] - points[right - 1][0])
+        return 2 * t * (1 - t) * max(_off(points[place], points[place - 1], points[place + 1]) for place in inner)
+
+    def _points(self) -> list[tuple[float, float]]:
+        """log(work) and log(merged / layers) of what was timed; nothing where equal work made points of two one."""
+        curves = (self.layers, self.merged, self.border)
+        if len({len(curve.work) for curve in curves}) > 1:
+            return []
+        seconds = zip(*(curve.seconds for curve in curves), strict=True)
+        ratios = [math.log((merged + border) / layers) for layers, merged, border in seconds]
+        return list(zip(map(math.log, self.layers.work), ratios, strict=True))
+
+
+def _off(point: tuple[float, float], one: tuple[float, float], other: tuple[float, float]) -> float:
+    """How far a point is from the line through two others."""
+    slope = (other[1] - one[1]) / (other[0] - one[0])
+    return abs(one[1] + slope * (point[0] - one[0]) - point[1])
 
 
 class _Work(NamedTuple):

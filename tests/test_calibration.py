@@ -122,6 +122,31 @@ def points_of(before, after):
     return list(zip(works, [timing_of([s], [s], [0.0001]) for s in (before, after)], strict=True))
 
 
+def bent(*ratios: float) -> Costs:
+    """Layers that take a second, timed at works 1, 4, 16, …; merged: these times as long, half of it for the border."""
+    works = tuple(4.0**place for place in range(len(ratios)))
+    halves = Curve(works, tuple(ratio / 2 for ratio in ratios))
+    return Costs(Curve(works, (1.0,) * len(works)), halves, halves, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "work", "doubt"),
+    [
+        ((1.0, 2.0, 4.0), 8.0, 0.0),  # a power law: nothing is wrong between its points
+        ((1.0, 1.0, 4.0), 4.0, 0.0),  # nor at a point, however bent
+        ((1.0, 1.0, 4.0), 2.0, math.log(2) / 2),  # leaving out the middle one gets a factor of two wrong
+        ((1.0, 1.0, 4.0), 8.0, math.log(2) / 2),
+        ((1.0, 1.0, 4.0), 0.5, 0.0),
+        ((1.0, 1.0, 4.0), 64.0, math.log(4)),  # the first two say 1 of the last
+        ((1.0, 1.0, 4.0), 1e9, math.log(4)),
+        ((1.0, 1.0, 4.0), 32.0, math.log(4) / 2),
+        ((1.0, 4.0), 2.0, 0.0),
+    ],
+)
+def test_what_lies_between_points_is_in_doubt_as_a_left_out_point_would_be(ratios, work, doubt):
+    assert bent(*ratios)._doubt_between(work) == pytest.approx(doubt)
+
+
 def test_the_least_of_the_samples_counts_and_blocks_tell_the_doubt():
     work = calibration._Work(100, 50, 10)
     found = calibration._costs([(work, timing_of([2.0, 1.0], [0.5, 0.6], [0.5, 0.4]))])
