@@ -80,7 +80,7 @@ def counting_machine(monkeypatch):
     from linear_lasagna.calibration import Costs, Curve
 
     by_count = Curve((1.0,), (1e-9,))
-    known = Costs(layers=by_count, merged=by_count, faces=Curve((1e15,), (1e-2,)), doubt=0.0)
+    known = Costs(layers=by_count, merged=by_count, border=Curve((1e15,), (1e-2,)), doubt=0.0)
     monkeypatch.setattr(calibration, "costs", lambda *_: known)
 
 
