@@ -18,6 +18,7 @@ SIGNS: tuple[Signs, ...] = ("random", "positive")
 
 BASELINE = "direct"  # what every way is compared with
 CONTROL = "control"  # the baseline a second time
+MERGED = "merged/direct"  # a stack merged beforehand, computed as the baseline is
 
 METHODS: dict[str, str] = {
     "direct": "the library’s own convolution, the baseline.",

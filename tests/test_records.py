@@ -163,23 +163,6 @@ def test_latest_keeps_the_newest_and_says_how_many_it_left_out(tmp_path):
     assert latest.notes == ("Older records of trials that were run again are left out: 2.",)
 
 
-def test_completed_by_adds_only_what_is_missing(tmp_path):
-    synthetic.study(tmp_path / "a")
-    ours = records.load(tmp_path / "a")
-    synthetic.write(tmp_path / "b", synthetic.trial("resnet50/conv2_3x3", {}))
-    synthetic.write(tmp_path / "b", synthetic.trial("resnet50/conv1", {}))
-    both = ours.completed_by(records.load(tmp_path / "b"))
-    assert len(both) == len(ours) + 1
-
-
-def test_samples_have_one_row_per_observation(tmp_path):
-    frame = records.samples(one_record(tmp_path))
-    assert list(frame.columns) == records.SAMPLES
-    assert len(frame) == 3 * 12 * 3  # ways × blocks × rounds
-    chosen = frame[(frame["way"] == "unfold_matmul") & (frame["block"] == 11) & (frame["round"] == 2)]
-    assert chosen["seconds"].tolist() == [1e-3 * 2.0 * 1.02]
-
-
 def test_cells_keep_status_and_reason(tmp_path):
     frame = records.cells(records.load(synthetic.study(tmp_path)))
     assert list(frame.columns) == records.CELLS
@@ -190,7 +173,6 @@ def test_cells_keep_status_and_reason(tmp_path):
 
 
 def test_frames_of_nothing_have_their_columns():
-    assert list(records.samples(records.Records()).columns) == records.SAMPLES
     assert list(records.cells(records.Records()).columns) == records.CELLS
 
 

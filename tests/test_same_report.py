@@ -14,6 +14,7 @@ import json
 import re
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -74,6 +75,26 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_report_is_the_same(tmp_path: Path) -> None:
     found, expected = digests(tmp_path), json.loads(DIGESTS.read_text())
     assert {name for name in found | expected if found.get(name) != expected.get(name)} == set()
+
+
+def test_a_scope_s_frames_depend_on_its_own_data_alone() -> None:
+    """Every frame of every section, beside a second machine with a smaller preset."""
+    trials, rows = study()
+    fewer = tuple(replace(r, machine="other") for r in trials if r.trial.dtype == "float32" and r.group != "borders")
+    less = rows[(rows["seed"] < 4) & (rows["depth"] != 8) & (rows["fan_in"] < 300)].assign(machine="other")
+    parts = {trials.found[0].machine: (trials, rows), "other": (records.Records(fewer), less)}
+    rows = rows.assign(machine=trials.found[0].machine)
+    data, results = report.derive(records.Records(trials.found + fewer), pandas.concat([rows, less]))
+    for scope in data.scopes:
+        own, mine = parts[scope.machine]
+        alone = report.derive(own, mine.assign(machine=scope.machine))[1]
+        for (section, frames), (_, expected) in zip(results, alone, strict=True):
+            assert frames is not None
+            assert expected is not None
+            for name in frames.keys() - {"problems", "missing"}:
+                found, right = scope.of(frames[name]).reset_index(drop=True), expected[name].reset_index(drop=True)
+                here = found[right.columns]  # what no row of this scope has is a column of the other's
+                pandas.testing.assert_frame_equal(here, right, check_dtype=False, obj=f"{section.name}: {name}")
 
 
 if __name__ == "__main__":

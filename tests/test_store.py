@@ -13,7 +13,7 @@ import pandas
 import pytest
 
 from analysis.data import store
-from analysis.data.store import Store, StoreError, export, read
+from analysis.data.store import Store, StoreError, read
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("depth", "unit", "version", "machine")
@@ -109,23 +109,6 @@ def test_rows_that_are_not_json_are_refused_and_leave_the_rest(path):
     with Store(path) as opened, pytest.raises(ValueError, match="JSON"):
         opened.put(*NAMES, rows(float("nan")))
     assert len(read(path)) == 6
-
-
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_exports_lose_nothing(path, tmp_path, ending):
-    filled(path)
-    target = tmp_path / "exports" / f"rows.{ending}"
-    assert export(path, target) == 6
-    back = pandas.read_parquet(target) if ending == "parquet" else pandas.read_csv(target, keep_default_na=False)
-    back["value"] = pandas.to_numeric(back["value"])
-    pandas.testing.assert_frame_equal(back, read(path), check_dtype=ending == "parquet")
-    assert list(target.parent.iterdir()) == [target]
-
-
-def test_exports_have_a_known_ending(path, tmp_path):
-    filled(path)
-    with pytest.raises(ValueError, match=r"\.parquet or \.csv"):
-        export(path, tmp_path / "rows.xls")
 
 
 def test_columns_without_any_number_are_numbers_still(path):

@@ -18,7 +18,6 @@ from linear_lasagna.trial import Trial, fields
 from linear_lasagna.vocabulary import METRICS
 
 PLACE = ["machine", "commit", "group", "problem", "dtype", "device"]
-SAMPLES = [*PLACE, "way", "block", "round", "seconds"]
 CELLS = [
     *PLACE,
     "way",
@@ -87,12 +86,6 @@ class Records:
         notes = (*self.notes, note) if older else self.notes
         return Records(tuple(newest[key] for key in sorted(newest)), self.messages, notes)
 
-    def completed_by(self, other: Records) -> Records:
-        """These records, and those of the other's trials that are not among them."""
-        known = {record.key for record in self.found}
-        added = tuple(record for record in other.found if record.key not in known)
-        return Records(self.found + added, self.messages + other.messages, self.notes + (other.notes if added else ()))
-
 
 def load(folder: Path) -> Records:
     """All records below the folder, in the order of their paths; a missing folder has none."""
@@ -125,18 +118,6 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     text = "not JSON, perhaps cut short: " + text if isinstance(error, json.JSONDecodeError) else text
     return text if len(text) <= MOST else text[: MOST - 1] + "…"
-
-
-def samples(records: Records) -> Frame:
-    """One row per observation. seconds: per call; block and round: counted from 0 within the cell."""
-    rows = [
-        (*record.place.values(), way, block, turn, seconds)
-        for record in records
-        for way, cell in record.trial.cells.items()
-        for block, times in enumerate(cell.samples)
-        for turn, seconds in enumerate(times)
-    ]
-    return framed(rows, SAMPLES)
 
 
 def cells(records: Records) -> Frame:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -118,26 +117,6 @@ def read(
         units = [item for item in units if latest[_series(item)] == item[2]]
     units.sort(key=lambda item: item[:4])
     return _frame(pandas.DataFrame([row for *_, rows in units for row in rows]))
-
-
-def export(path: str | Path, target: str | Path, **chosen: Any) -> int:
-    """Write what `read(path, **chosen)` gives to target, .parquet or .csv; returns the number of rows.
-
-    target is replaced only once it is written whole. Raises StoreError; ValueError for another ending.
-    """
-    target = Path(target)
-    if target.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"{target}: rows are exported to .parquet or .csv")
-    frame = read(path, **chosen)
-    part = target.with_name(f".{target.name}.part")
-    with _told(target, "write"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".csv":
-            frame.to_csv(part, index=False, lineterminator="\n")
-        else:
-            frame.to_parquet(part, index=False)
-        os.replace(part, target)
-    return len(frame)
 
 
 def _units(path: Path) -> list[tuple[str, str, str, str, list[dict[str, Any]]]]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 STEPS = 20
 TRUE_RATIO = (STEPS + 1) / STEPS
-CALLS_S = (1e-4, 1e-3, 1e-2)
 COLUMNS = ("call_s", "timing", "comparison", "true_ratio", "ratio", "verdict")
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit, plain
 from linear_lasagna.catalog import CATALOG
+from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     import torch
 
-BASELINE = "direct"
 LISTED = (BASELINE, "unfold_matmul")
 UNFOLD = CATALOG["sources/unfold"]
 RESNET_FIRST = CATALOG["resnet50/conv1"].reduced()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, largest, over_seeds
 from analysis.data.study_data import Scope, StudyData
-from analysis.precision.methods import BASELINE, UNFOLD
+from analysis.precision.methods import UNFOLD
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import WIDTH, styled
@@ -19,6 +19,7 @@ from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.style import BLUE, INK
 from analysis.report.tables import Table, Text, arranged, in_order, slug, wide_table
+from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,6 +16,7 @@ from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.style import BLUE, GREEN, INK, ORANGE, VERMILION
 from analysis.report.tables import Table, Text, slug, wide_table, with_interval
+from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CASE = [*SERIES, "problem", "depth", "fan_in", "way"]
 KEYS = [*CASE, "quantity"]
-BASELINE = "direct"
 TARGETS = {"float16": 0.10, "bfloat16": 0.10, "float32": 0.25, "float64": 0.25}  # set before the model was written
 MEASURED, PREDICTED = "measured", "predicted"
 PLAIN = 1e4  # larger factors are powers of ten

@@ -26,14 +26,13 @@ from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.style import INK
 from analysis.report.tables import Table, count_of, slug, table, wide_table, with_interval
+from linear_lasagna.vocabulary import BASELINE, MERGED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "way"]
-BASELINE = "direct"
-MERGED = "merged/direct"
 DEPTH = 8  # the depth that is spoken of, where it was measured; else the largest
 STATUSES = ("ok", "overflow", "failed")
 FAMILY = f"Plain 3×3 stacks of {PLAIN_CHANNELS} channels, weights drawn uniformly: other weights have other exponents."

@@ -29,12 +29,12 @@ from analysis.report.drawing import (
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import Table, Text, slug, wide_table
+from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "depth", "way"]
-BASELINE = "direct"
 CHANNELS_GROW = "3×3 layers with as many channels in as out"
 KERNEL_GROWS = f"square kernels of growing size, {CHANNELS} channels"
 TRENDS = {"none": "shows no growth", "grows": "grows", "falls": "falls", "undecided": "may grow or not"}

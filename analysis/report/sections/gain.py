@@ -18,13 +18,13 @@ from analysis.report.drawing import decimal_ticks, ends, facets, legend, lines, 
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import Table, Text, arranged, slug, table
+from linear_lasagna.vocabulary import MERGED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "way"]
-MERGED = "merged/direct"
 LIMITS = ["subnormal_up_to", "flushed_up_to", "not_finite_from"]
 KEPT = 1.1  # the error counts as kept while the median ratio to that at gain 1 lies within this factor of 1
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

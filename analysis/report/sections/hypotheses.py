@@ -24,9 +24,8 @@ from analysis.report import wording
 from analysis.report.section import Content, Frames, Section
 from analysis.report.sections import bounds, depth, fan_in, merged_error
 from analysis.report.tables import Table, Text, table
-from linear_lasagna.vocabulary import DTYPES
+from linear_lasagna.vocabulary import BASELINE, DTYPES, MERGED
 
-BASELINE = depth.BASELINE
 DEPTH = 8
 LEADS = {
     1: "At depth 8, merging in float64 makes errors smaller in 16 bits and larger in float32 and float64.",
@@ -108,14 +107,14 @@ CLAIMS = (
 def _merge_ratio(rows: Frame) -> Frame:
     """From the experiment depth, else from merging: the same stacks and seeds."""
     by_depth = depth.observed(rows)
-    if {BASELINE, merged_error.MERGED} <= set(by_depth.loc[by_depth["depth"] == DEPTH, "way"]):
+    if {BASELINE, MERGED} <= set(by_depth.loc[by_depth["depth"] == DEPTH, "way"]):
         found = depth.merge_ratios(rows)
     elif "part" in rows:
         found = merged_error.parts(rows[rows["experiment"] == "merging"])
         found = found[found["quantity"] == "ratio"]
     else:
         return framed([], SUMMARY)
-    return found[(found["depth"] == DEPTH) & (found["way"] == merged_error.MERGED)]
+    return found[(found["depth"] == DEPTH) & (found["way"] == MERGED)]
 
 
 def _depth_exponent(rows: Frame) -> Frame:

@@ -23,13 +23,13 @@ from analysis.report.drawing import (
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import EXACT, Table, Text, arranged, slug, wide_table
+from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROUNDED = ("f(x+z) = f(x)+f(z)", "f(3x) = 3f(x)")
 KEYS = [*SERIES, "way", "identity"]
-BASELINE = "direct"
 
 
 def frames(rows: Frame) -> Frames:

@@ -25,14 +25,13 @@ from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.style import INK
 from analysis.report.tables import Table, Text, slug, wide_table, with_interval
+from linear_lasagna.vocabulary import BASELINE, MERGED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "depth", "way"]
-BASELINE = "direct"
-MERGED = "merged/direct"
 DEPTH = 8  # the depth that is spoken of, where it was measured; else the largest
 TINY = 1e-4  # shares below it are not told apart
 VALUES = {"share": "share of the kernel's rounding (%)", "ratio": "error merged / stacked"}

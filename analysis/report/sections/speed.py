@@ -16,13 +16,13 @@ from analysis.report.section import Content, Frames, Plot, Section, per_scope, p
 from analysis.report.style import FAINT, INK, look
 from analysis.report.tables import Table, Text, count_of, slug, table
 from linear_lasagna import catalog
+from linear_lasagna.vocabulary import MERGED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-MERGED = "merged/direct"
 DECIDED = ("faster", "slower")
 FEW = 3  # problems; so few need no summary
 INTERVALS = "In brackets: 95 % interval for the median over blocks, within one process."

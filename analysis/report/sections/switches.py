@@ -14,13 +14,13 @@ from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.style import INK, look
 from analysis.report.tables import Table, slug, wide_table, with_interval
+from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OFF, ON = "off", "on"
 KEYS = [*SERIES, "problem", "depth", "fan_in", "way"]
-BASELINE = "direct"
 
 
 def frames(rows: Frame) -> Frames:
