@@ -39,7 +39,7 @@ def merge(
     larger by powers of two, and the convolution is returned in a module, `Scaled`, that makes its outputs smaller.
 
     Whether a `BorderExact` merges or runs the layers, is decided by their times: the first merge of a stack on a
-    machine times it for up to a second, and says so in the log "linear_lasagna"; the times are kept (`calibration`).
+    machine times it for a second or so, and says so in the log "linear_lasagna"; the times are kept (`calibration`).
 
     Raises ValueError, naming the layer, for what cannot be merged, hooks and layers with a forward of their own among
     it, and where the dtype cannot hold the merged numbers.

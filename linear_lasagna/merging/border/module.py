@@ -73,7 +73,7 @@ class BorderExact(nn.Module):
     def calibrate(self) -> bool:
         """Time the layers and the merged kernels on this machine, or recall their times. Returns whether it knows them.
 
-        For the parameters' present dtype and device. It takes up to a second or so, once per machine (`calibration`).
+        For the parameters' present dtype and device. It takes a second or so, once per machine (`calibration`).
         """
         place = (self.merged.weight.dtype, str(self.merged.weight.device))
         for images in BATCHES:

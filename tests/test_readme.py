@@ -1,0 +1,34 @@
+"""The README's Python runs from its first block to its last, and gives what it says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+ERROR = re.compile(r"  # (\d[\d.e-]*)(?=[ ,]|$)")
+
+
+@torch.no_grad()
+def test_every_block_runs_and_no_error_is_much_larger_than_said() -> None:
+    """Numbers in comments are errors of one machine; others sum in another order."""
+    names: dict[str, Any] = {}
+    said = 0
+    for block in BLOCKS:
+        quick = block.replace("budget_s=2.0", "budget_s=0.02").replace("size=(56, 56)", "size=(14, 14)")
+        torch.manual_seed(0)
+        for node in ast.parse(quick).body:
+            if not isinstance(node, ast.Expr):
+                exec(ast.unparse(node), names)
+                continue
+            value = eval(ast.unparse(node), names)
+            error = ERROR.search(quick.splitlines()[node.lineno - 1])
+            if error:
+                said += 1
+                assert 0 <= float(value) <= 4 * float(error[1]), ast.unparse(node)
+    assert said >= 4
