@@ -1,4 +1,4 @@
-"""`python -m analysis VERB`: study, precision, report, noise, decisions. Heavy imports happen inside the verbs."""
+"""`python -m analysis VERB`: study, precision, report, compare, noise, decisions. Each imports what it needs."""
 
 from __future__ import annotations
 
@@ -107,6 +107,39 @@ def report(*, preset: PresetName = "default", out: Path = Path("study"), records
     from analysis.study import render
 
     print(render(preset, out.resolve(), records))
+
+
+@app.command
+def compare(before: Path, after: Path, *, out: Path | None = None, fail_on_regression: bool = False) -> None:
+    """What became faster or slower, more or less accurate, from one folder of results to another.
+
+    Parameters
+    ----------
+    before
+        A folder with trial records, as an edition has them, or with asv's own result files.
+    after
+        The same, measured later, or elsewhere.
+    out
+        A JSON file for the rows, one per cell.
+    fail_on_regression
+        End with code 1 where a way became slower or less accurate, or no longer passes.
+    """
+    from analysis.data.comparison import compared, regressions, summary
+    from analysis.report.changes import print_changes
+    from analysis.study import load_records
+
+    for folder in (before, after):
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder")
+    if out is not None:
+        arguments.file(out.resolve())
+    frame = compared(load_records(before), load_records(after))
+    if out is not None:
+        frame.to_json(out, orient="records", indent=1)
+    print_changes(frame)
+    print("\n".join(summary(frame)))
+    if fail_on_regression and len(regressions(frame)):
+        sys.exit(1)
 
 
 @app.command

@@ -1,0 +1,152 @@
+"""Two measurements of the same cells, one after the other: what became faster or slower, more or less accurate.
+
+A cell's ratio is its time / its baseline's, so that a machine that is slower as a whole changes nothing. The interval
+of a ratio of two ratios is made from theirs: Zou and Donner, "Construction of confidence limits about effect measures",
+Statistics in Medicine 27 (2008), the method of variance estimates recovery, on logarithms.
+
+Either side's interval is one process's, and says nothing of the next process. How far unchanged cells move is told by
+the cells themselves, if most are unchanged: the spread of all changes around their median (Efron, "Large-scale
+simultaneous hypothesis testing: the choice of a null hypothesis", JASA 99 (2004), an empirical null).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from analysis.data.frames import Frame, framed
+from analysis.data.records import Records, cells
+from analysis.data.speedups import speedups
+from linear_lasagna.timing import MARGIN, verdict
+
+KEYS = ["machine", "group", "problem", "dtype", "device", "way"]
+TIMES = ["ratio", "ratio_lower", "ratio_upper", "margin"]
+SIDES = ("before", "after")
+COLUMNS = [*KEYS, *(f"{name}_{side}" for side in SIDES for name in (*TIMES[:3], "status", "error_u"))]
+COLUMNS += ["change", "change_lower", "change_upper", "verdict", "disjoint", "accuracy"]
+ACCURATE = 1.1  # errors within this factor of each other count as the same: another processor adds in another order
+SPREADS = 3.0  # standard deviations of what unchanged cells do that a change must exceed
+FEW = 20  # changes; fewer tell no spread
+REGRESSIONS = ("slower", "less accurate", "lost")
+
+
+def compared(before: Records, after: Records) -> Frame:
+    """One row per cell that either side has, but the baselines and controls.
+
+    change: ratio after / before, below 1 where the way became faster against its baseline, with an interval made from
+    both ratios'; verdict: on the change, by the rule of all verdicts, its noise the controls' and `spread`; "lost"
+    where the way passed before and does not now; disjoint: whether the ratios' intervals share no number; accuracy:
+    more accurate, less accurate, same, or "" where an error is not known. machine: before / after where the two sides
+    have one each, of other names. Raises ValueError where the sides share no cell.
+    """
+    before, after = before.latest(), after.latest()
+    sides = [
+        _cells(records, machines) for records, machines in zip((before, after), _machines(before, after), strict=True)
+    ]
+    both = sides[0].merge(sides[1], on=KEYS, how="outer", suffixes=("_before", "_after"), sort=True)
+    if not both[["status_before", "status_after"]].notna().all(axis=1).any():
+        raise ValueError("the two share no cell: not one problem, dtype, device and way is in both")
+    rows = [row | _change(row) for row in both.to_dict("records")]
+    noise = SPREADS * spread([math.log(row["change"]) for row in rows if row["change"] > 0])
+    return framed([_told(row, noise) for row in rows], COLUMNS)
+
+
+def spread(changes: Sequence[float]) -> float:
+    """The standard deviation of log changes around their median, from the median distance: of those that are unchanged,
+    if most are. 0 for fewer than 20.
+    """
+    if len(changes) < FEW:
+        return 0.0
+    middle = median(changes)
+    return 1.4826 * median(abs(change - middle) for change in changes)
+
+
+def _machines(before: Records, after: Records) -> tuple[dict[str, str], dict[str, str]]:
+    """What either side's machines are called in the rows: one of each side is compared with one of the other."""
+    names = [sorted({record.machine for record in records}) for records in (before, after)]
+    if len(names[0]) == len(names[1]) == 1 and names[0] != names[1]:
+        both = f"{names[0][0]} / {names[1][0]}"
+        return {names[0][0]: both}, {names[1][0]: both}
+    return ({name: name for name in names[0]}, {name: name for name in names[1]})
+
+
+def _cells(records: Records, machines: dict[str, str]) -> Frame:
+    """Status, error, and where it was timed the ratio of every cell but the baselines and controls."""
+    found = cells(records)
+    found = found[~found["baseline"] & ~found["control"]][[*KEYS, "status", "error_u"]]
+    timed = speedups(records)
+    timed = timed[~timed["control"].astype(bool)][[*KEYS, *TIMES]]
+    merged = found.merge(timed, on=KEYS, how="left")
+    return merged.assign(machine=merged["machine"].map(machines))
+
+
+def _change(row: dict[str, Any]) -> dict[str, float]:
+    """The ratio of the ratios with its interval; NaN where one is not known."""
+    logs = [[math.log(v) if (v := row[f"{name}_{side}"]) > 0 else math.nan for name in TIMES[:3]] for side in SIDES]
+    (before, before_lower, before_upper), (after, after_lower, after_upper) = logs
+    change = after - before
+    lower = change - math.hypot(after - after_lower, before_upper - before)
+    upper = change + math.hypot(after_upper - after, before - before_lower)
+    return {"change": math.exp(change), "change_lower": math.exp(lower), "change_upper": math.exp(upper)}
+
+
+def _told(row: dict[str, Any], noise: float) -> tuple[Any, ...]:
+    row |= {f"status_{side}": "" for side in SIDES if not isinstance(row[f"status_{side}"], str)}
+    row |= {"verdict": _verdict(row, noise), "disjoint": _disjoint(row), "accuracy": _accuracy(row)}
+    return tuple(row[name] for name in COLUMNS)
+
+
+def _verdict(row: dict[str, Any], noise: float) -> str:
+    if row["status_before"] == "ok" and row["status_after"] not in ("ok", ""):
+        return "lost"
+    if row["change"] != row["change"]:
+        return ""
+    noise = max(noise, *(row[f"margin_{side}"] for side in SIDES))
+    change, lower, upper = (math.log(row[name]) for name in ("change", "change_lower", "change_upper"))
+    return verdict(change, lower, upper, MARGIN, noise)
+
+
+def _disjoint(row: dict[str, Any]) -> bool | None:
+    """None where a side has no interval."""
+    ends = [row[f"ratio_{end}_{side}"] for side in SIDES for end in ("lower", "upper")]
+    return None if any(end != end for end in ends) else ends[1] < ends[2] or ends[3] < ends[0]
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    before, after = (row[f"error_u_{side}"] for side in SIDES)
+    if not (before >= 0 and after >= 0):
+        return ""
+    if max(before, after) <= ACCURATE * min(before, after):
+        return "same"
+    return "more accurate" if after < before else "less accurate"
+
+
+def regressions(frame: Frame) -> Frame:
+    """The rows in which something became worse."""
+    return frame[frame["verdict"].isin(REGRESSIONS) | frame["accuracy"].isin(REGRESSIONS)]
+
+
+def summary(frame: Frame) -> Iterator[str]:
+    """What changed, in a few lines."""
+    both = frame[(frame["status_before"] != "") & (frame["status_after"] != "")]
+    known = both[both["disjoint"].notna()]
+    counts = both["verdict"].value_counts()
+    names = ("faster", "slower", "tie", "undecided", "lost")
+    yield f"cells in both: {len(both)}; in one alone: {len(frame) - len(both)}"
+    yield "against their baselines: " + ", ".join(f"{counts.get(name, 0)} {name}" for name in names)
+    changes = [math.log(change) for change in both["change"] if change > 0]
+    if len(changes) >= FEW:
+        typical = f"{math.expm1(spread(changes)):.1%}"
+        yield f"cells move by {typical} (standard deviation, from the median); a change exceeds {SPREADS:g} of these"
+    if len(known):
+        apart = int(known["disjoint"].astype(bool).sum())
+        share = f"{apart} of {len(known)} ({apart / len(known):.1%})"
+        yield f"pairs of intervals, one process's each, that share no number: {share}"
+    errors = both.loc[both["accuracy"] != "", "accuracy"].value_counts()
+    if len(errors):
+        kinds = ("more accurate", "less accurate", "same")
+        yield f"errors, told apart beyond a factor of {ACCURATE:g}: " + ", ".join(
+            f"{errors.get(k, 0)} {k}" for k in kinds
+        )

@@ -1,0 +1,100 @@
+"""Two measurements of the same cells: what changed, and what only seems to."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+
+from analysis.__main__ import compare
+from analysis.data.comparison import compared, regressions, spread, summary
+from analysis.data.records import Record, Records
+from linear_lasagna.catalog import GROUPS
+from tests import synthetic
+
+NAMES = [problem.name for problem in GROUPS["networks"].problems]
+
+
+def measured(ratios: dict[str, object], machine: str = "m", **extra: object) -> Records:
+    """One trial per problem, with unfold_matmul taking the given multiple of the baseline's time, or the given cell."""
+    trials = [synthetic.trial(name, {"unfold_matmul": ratio}, **extra) for name, ratio in ratios.items()]
+    return Records(tuple(Record(trial, "networks", machine) for trial in trials))
+
+
+def one(before: object, after: object) -> dict[str, object]:
+    [row] = compared(measured({NAMES[0]: before}), measured({NAMES[0]: after})).to_dict("records")
+    return row
+
+
+def test_a_change_is_the_ratio_of_the_ratios():
+    row = one(2.0, 3.0)
+    assert row["change"] == pytest.approx(1.5)
+    # Either ratio's interval is 1 % to both sides.
+    assert (row["change_lower"], row["change_upper"]) == pytest.approx((1.5 / 1.0142, 1.5 * 1.0142), rel=1e-3)
+    assert (row["verdict"], row["disjoint"], row["accuracy"]) == ("slower", True, "same")
+    assert one(2.0, 1.0)["verdict"] == "faster"
+    assert (one(2.0, 2.0)["verdict"], one(2.0, 2.0)["disjoint"]) == ("undecided", False)  # 1.4 % is no tie
+    assert one(2.0, synthetic.cell(4e-3, (1.0,) * 4))["verdict"] == "undecided"  # 4 blocks give no interval
+
+
+def test_errors_and_lost_ways_are_told():
+    worse = one(2.0, synthetic.cell(2e-3, measures={"relative_l2": 0.9, "error_u": 0.9}))
+    assert (worse["accuracy"], worse["error_u_before"], worse["error_u_after"]) == ("less accurate", 0.5, 0.9)
+    assert one(2.0, synthetic.cell(2e-3, measures={"relative_l2": 0.4, "error_u": 0.4}))["accuracy"] == "more accurate"
+    after = measured({NAMES[0]: 2.0})
+    after.found[0].trial.cells["unfold_matmul"].fail("wrong")
+    frame = compared(measured({NAMES[0]: 2.0}), after)
+    assert list(frame["verdict"]) == ["lost"]
+    assert len(regressions(frame)) == 1
+
+
+def test_cells_of_one_side_alone_are_counted():
+    frame = compared(measured(dict.fromkeys(NAMES[:2], 2.0)), measured(dict.fromkeys(NAMES[1:4], 2.0)))
+    assert next(summary(frame)) == "cells in both: 1; in one alone: 3"
+    with pytest.raises(ValueError, match="share no cell"):
+        compared(measured({NAMES[0]: 2.0}), measured({NAMES[1]: 2.0}))
+
+
+def test_two_machines_are_compared_with_each_other():
+    frame = compared(measured({NAMES[0]: 2.0}), measured({NAMES[0]: 3.0}, "other"))
+    assert list(frame["machine"]) == ["m / other"]
+    assert list(frame["verdict"]) == ["slower"]
+
+
+def test_what_every_cell_does_is_no_change():
+    """All ratios move by some 10 % from one process to the next, though every interval is 1 % wide; one doubles."""
+    rng = random.Random(0)
+    moved = {name: 2.0 * math.exp(rng.gauss(0, 0.1)) for name in NAMES}
+    changed = moved | {NAMES[5]: 4.0}
+    frame = compared(measured(dict.fromkeys(NAMES, 2.0)), measured(changed))
+    assert list(frame.loc[frame["verdict"].isin(["faster", "slower"]), "problem"]) == [NAMES[5]]
+    assert frame["disjoint"].astype(bool).mean() > 0.8
+    assert spread([math.log(moved[name] / 2.0) for name in NAMES]) == pytest.approx(0.1, rel=0.4)
+    assert spread([0.0, 5.0] * 9) == 0.0
+
+
+def test_the_interval_of_a_change_covers():
+    """Blocks of both sides vary at random, ratio 1.2 before and 1.5 after: at least 90 of 100 intervals hold 1.25."""
+    held = 0
+    for seed in range(100):
+        rng = random.Random(seed)
+        sides = [synthetic.cell(1e-3 * r, tuple(math.exp(rng.gauss(0, 0.05)) for _ in range(12))) for r in (1.2, 1.5)]
+        row = one(*sides)
+        held += row["change_lower"] <= 1.25 <= row["change_upper"]
+    assert held >= 95 - 3 * math.sqrt(100 * 0.95 * 0.05)
+
+
+def test_the_command_ends_with_1_on_a_regression_if_asked(tmp_path, capsys):
+    for side, ratio in (("a", 2.0), ("b", 3.0)):
+        synthetic.write(tmp_path / side, synthetic.trial(NAMES[0], {"unfold_matmul": ratio}))
+    compare(tmp_path / "a", tmp_path / "b", out=tmp_path / "rows.json")
+    assert "0 faster, 1 slower" in capsys.readouterr().out
+    [row] = json.loads((tmp_path / "rows.json").read_text())
+    assert (row["way"], row["verdict"]) == ("unfold_matmul", "slower")
+    with pytest.raises(SystemExit, match="1"):
+        compare(tmp_path / "a", tmp_path / "b", fail_on_regression=True)
+    compare(tmp_path / "b", tmp_path / "a", fail_on_regression=True)
+    with pytest.raises(ValueError, match="none: no such folder"):
+        compare(tmp_path / "a", tmp_path / "none")
