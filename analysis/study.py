@@ -15,6 +15,7 @@ from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, Checkout, checkout, checkout_if_any
 from analysis.measure.presets import Key, Preset, bench_patterns, preset_named, trials
 from analysis.measure.progress import progress_bar
+from linear_lasagna.plurals import plural
 
 if TYPE_CHECKING:
     import pandas
@@ -157,7 +158,8 @@ def load_rows(store: Path) -> pandas.DataFrame | None:
         return None
     rows = read(store)
     if lost := spoilt(store):
-        print(f"{store}: the rows of {lost} units cannot be read; the next study computes them again", file=sys.stderr)
+        rows_of = plural(lost, "unit")
+        print(f"{store}: the rows of {rows_of} cannot be read; the next study computes them again", file=sys.stderr)
     return rows if len(rows) else None
 
 
@@ -223,7 +225,7 @@ def study(preset_name: str, out: Path = OUT, workers: int = 0, retry_failed: boo
         page = render(preset.name, out)
     found = load_records(where.records).latest()
     share = sum(record.trial.timed_s for record in found) / asv_s
-    print(f"{len(found)} trials; asv ran {asv_s:.0f} s, {share:.0%} of it in timed calls")
+    print(f"{plural(len(found), 'trial')}; asv ran {asv_s:.0f} s, {share:.0%} of it in timed calls")
     print(f"the whole study took {time.perf_counter() - start:.0f} s")
     return page
 

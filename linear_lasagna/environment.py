@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from linear_lasagna.devices import device_named
+from linear_lasagna.plurals import plural
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 MACHINE = "LASAGNA_MACHINE"
@@ -111,18 +112,14 @@ def machine_label(found: Mapping[str, Any]) -> str:
     sets = sets if isinstance(sets, Mapping) else {}
     limit, threads, cores = sets.get("onednn", "ALL"), found.get("threads"), found.get("cores")
     parts = (
-        _counted(cores, "core"),
-        "" if threads == cores else _counted(threads, "thread"),
+        plural(cores, "core") if cores else "",
+        plural(threads, "thread") if threads and threads != cores else "",
         sets.get("aten"),
         "" if limit == "ALL" else f"oneDNN {limit}",
     )
     chips = [str(chip) for chip in (found.get("accelerator"), found.get("cpu")) if chip]
     detail = ", ".join(str(part) for part in parts if part)
     return " on ".join(chips or ["unknown processor"]) + (f" ({detail})" if detail else "")
-
-
-def _counted(number: Any, unit: str) -> str:
-    return f"{number} {unit}{'' if number == 1 else 's'}" if number else ""
 
 
 def machine_named(found: Mapping[str, Any], name: str = "") -> str:

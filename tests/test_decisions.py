@@ -29,7 +29,7 @@ def test_a_decision_loses_against_the_faster_of_the_two() -> None:
     assert list(found.ratio) == pytest.approx([1.1, 1 / 1.3, 0.2])
     head, first, second = summary(frame)
     assert head.startswith(
-        "float32: 2 of 3 decisions lose over 5% in the median of 3 processes, 1 over 20% in every one"
+        "float32: of 3 decisions 2 lose over 5% in the median of 3 processes, 1 over 20% in every one"
     )
     assert "merged is faster in 2 cases, 2 are merged" in head
     assert first.endswith("at 8², float32, batch 1: merged, merged takes 1.10 times as long")
@@ -54,3 +54,9 @@ def test_every_case_is_timed_in_every_process(monkeypatch: pytest.MonkeyPatch) -
     assert len(frame) == 4
     assert (frame[["layers_s", "merged_s"]] > 0).all(axis=None)
     assert not frame.merges.any()  # the tests time nothing beforehand, so that the layers run
+
+
+def test_one_decision_is_said_in_the_singular() -> None:
+    head = summary(pandas.DataFrame(made(True, [(1.0, 2.0)]), columns=list(COLUMNS)))[0]
+    assert head.startswith("float32: of 1 decision 1 loses over 5% in the median of 1 process, 1 over 20% in every one")
+    assert head.endswith("merged is faster in 0 cases, 1 is merged.")

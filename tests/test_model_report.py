@@ -38,9 +38,7 @@ def test_report_of_a_block():
     assert run.left is None
     assert run.measured is None
     assert report.notes == ()
-    assert str(report).startswith(
-        "1 of 1 runs merged, 164 k -> 9.22 k operations per image\nexpand + squeeze -> merged"
-    )
+    assert str(report).startswith("1 of 1 run merged, 164 k -> 9.22 k operations per image\nexpand + squeeze -> merged")
 
 
 def test_report_of_what_is_left():
@@ -236,7 +234,7 @@ def test_a_padded_run_is_timed_and_the_report_says_so(monkeypatch, tmp_path):
     assert merged.get_submodule(report.runs[0].modules[0]).plan((25, 25), 3) is not None
     assert asked == [(2, 2, x.dtype, "cpu", 4), (2, 2, x.dtype, "cpu", 1)]  # several images, as in the example; one
     assert report.calibrated == 1
-    assert str(report).endswith("a padded stack was timed for 0.0 s; the times are kept for this machine")
+    assert str(report).endswith("1 padded stack was timed for 0.0 s; the times are kept for this machine")
 
 
 def test_what_no_module_can_merge_is_not_reported_as_merged():

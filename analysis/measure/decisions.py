@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from linear_lasagna.plurals import plural
+
 if TYPE_CHECKING:
     import pandas
 
@@ -161,9 +163,10 @@ def summary(frame: pandas.DataFrame) -> list[str]:
     for dtype, part in found.groupby("dtype", sort=False):
         wrong, always = int((part.loss > LOSS).sum()), int((part.least_loss > LARGE_LOSS).sum())
         lines.append(
-            f"{dtype}: {wrong} of {len(part)} decisions lose over {LOSS:.0%} in the median of {processes} processes, "
-            f"{always} over {LARGE_LOSS:.0%} in every one; merged is faster in {int((part.ratio < 1).sum())} cases, "
-            f"{int(part.merges.sum())} are merged."
+            f"{dtype}: of {plural(len(part), 'decision')} {plural(wrong, 'loses', 'lose')} over {LOSS:.0%} in the "
+            f"median of {plural(processes, 'process', 'processes')}, {always} over {LARGE_LOSS:.0%} in every one; "
+            f"merged is faster in {plural(int((part.ratio < 1).sum()), 'case')}, "
+            f"{plural(int(part.merges.sum()), 'is merged', 'are merged')}."
         )
     wrong_ones: Any = found[found.loss > LOSS]
     for row in wrong_ones.to_dict("records"):

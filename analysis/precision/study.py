@@ -19,6 +19,7 @@ from analysis.precision.experiment import PRESETS, Experiment
 from analysis.precision.experiments import EXPERIMENTS
 from analysis.precision.workers import open_executor
 from linear_lasagna.environment import machine_name, set_wait_policy
+from linear_lasagna.plurals import plural
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Summary:
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items())) or "no"
         return (
-            f"precision ({self.preset}): {self.units} units, {self.stored} of them stored before, {counts} new rows "
-            f"in {self.elapsed_s:.0f} s; {self.store}"
+            f"precision ({self.preset}): {plural(self.units, 'unit')}, {self.stored} of them stored before, "
+            f"{counts} new rows in {self.elapsed_s:.0f} s; {self.store}"
         )
 
 

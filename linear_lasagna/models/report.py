@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from linear_lasagna.plurals import plural
 from linear_lasagna.timing import Comparison
 
 
@@ -82,11 +83,11 @@ class Report:
 
     def __str__(self) -> str:
         total = f"{count_text(self.operations_before)} -> {count_text(self.operations_after)} operations per image"
-        lines = [f"{len(self.merged)} of {len(self.runs)} runs merged, {total}"]
+        lines = [f"{len(self.merged)} of {plural(len(self.runs), 'run')} merged, {total}"]
         lines += [line for run in self.runs for line in _lines(run)]
         lines += [f"note: {', '.join(note.layers)}: {note.reason}" for note in self.notes]
         if self.calibrated:
-            stacks = "a padded stack was" if self.calibrated == 1 else f"{self.calibrated} padded stacks were"
+            stacks = plural(self.calibrated, "padded stack was", "padded stacks were")
             lines.append(f"{stacks} timed for {self.calibration_s:.1f} s; the times are kept for this machine")
         return "\n".join(lines)
 
