@@ -218,7 +218,7 @@ def test_a_padded_run_is_timed_and_the_report_says_so(monkeypatch, tmp_path):
     """In the model's own dtype; what the budget leaves no time for is left."""
     asked = []
 
-    def timed(chain, in_channels, dtype, device, batch):
+    def timed(chain, in_channels, dtype, device, batch, left_s):
         asked.append((len(chain), in_channels, dtype, device, batch))
         return Costs(*(Curve((1.0,), (seconds,)) for seconds in (1.0, 0.1, 0.1)), doubt=0.0)
 
