@@ -233,7 +233,7 @@ def main() -> int:
     except (RuntimeError, OSError) as error:
         return _ended(1, f"error: {error}")
     except KeyboardInterrupt as stop:
-        return _ended(stop.code if isinstance(stop, stopping.Stopped) else 130, stopping.said())
+        return _ended(stop.code if isinstance(stop, stopping.Stopped) else 130, stopping.sentence())
     return 0
 
 

@@ -23,8 +23,8 @@ def positive(name: str, values: Iterable[float]) -> None:
     """Finite numbers above zero, at least one."""
     values = list(values)
     if not values or not all(0 < value < math.inf for value in values):
-        said = " ".join(f"{value:g}" for value in values) or "nothing"
-        raise ValueError(f"{name} must be positive and finite, not {said}")
+        given = " ".join(f"{value:g}" for value in values) or "nothing"
+        raise ValueError(f"{name} must be positive and finite, not {given}")
 
 
 def workers(number: int) -> None:

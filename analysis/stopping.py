@@ -33,7 +33,7 @@ def install() -> None:
             signal.signal(signum, _stop)
 
 
-def said() -> str:
+def sentence() -> str:
     """What is kept, in one line, by the verb of this process's command line."""
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     return f"stopped; {KEPT.get(verb, 'nothing was begun')}"
@@ -48,7 +48,7 @@ def check() -> None:
 def _stop(signum: int, frame: FrameType | None) -> None:
     if _importing(frame):
         # An import that is interrupted may be swallowed, and leave half a torch: all that it computes then fails.
-        os.write(2, f"\n{said()}\n".encode(errors="replace"))
+        os.write(2, f"\n{sentence()}\n".encode(errors="replace"))
         os._exit(128 + signum)
     _received.append(signum)
     raise Stopped(signum)

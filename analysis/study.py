@@ -64,8 +64,8 @@ def devices_here() -> tuple[str, ...]:
 
 def place(out: Path = OUT) -> Place:
     """Raises ValueError where this is no git checkout."""
-    here = checkout()
-    return Place(here, asv_run.register_machine(), out)
+    source = checkout()
+    return Place(source, asv_run.register_machine(), out)
 
 
 def time_trials(
@@ -128,13 +128,13 @@ def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Pa
     preset = preset_named(preset_name)
     arguments.folder(out)
     where = place(out) if records is None else Place(checkout_if_any(), "", out)
-    found = load_records(records or where.records)
+    loaded = load_records(records or where.records)
     rows = load_rows(where.store)
-    if not len(found) and rows is None:
-        known = "; ".join(found.messages) or f"{records or where.records} holds no trial record"
+    if not len(loaded) and rows is None:
+        known = "; ".join(loaded.messages) or f"{records or where.records} holds no trial record"
         raise ValueError(f"no results yet: {known}; run `make study` first")
     expected = trials(preset, devices_here()) if records is None else ()
-    report = page.render(found, rows, out, context(where, preset, found, expected))
+    report = page.render(loaded, rows, out, context(where, preset, loaded, expected))
     for headline in report.headlines:
         print(f"{headline.title}: {headline.text}".replace("`", ""))
     return report.page
@@ -144,9 +144,9 @@ def load_records(folder: Path) -> Records:
     """Trial records below the folder; where there is none, what asv's own result files hold."""
     from analysis.data import asv_results, records
 
-    found = records.load(folder)
-    if len(found) or not any(folder.glob("**/machine.json")):
-        return found
+    loaded = records.load(folder)
+    if len(loaded) or not any(folder.glob("**/machine.json")):
+        return loaded
     return asv_results.load(folder)
 
 
@@ -163,12 +163,12 @@ def load_rows(store: Path) -> pandas.DataFrame | None:
     return rows if len(rows) else None
 
 
-def context(where: Place, preset: Preset, found: Records, expected: Sequence[Key]) -> Context:
+def context(where: Place, preset: Preset, loaded: Records, expected: Sequence[Key]) -> Context:
     """What the data cannot know: version, commit, date, what should have run, how to cite."""
     from analysis.report.page import Context
 
-    started = max((record.trial.started for record in found), default="")
-    commit, dirty = _measured(where.checkout, found)
+    started = max((record.trial.started for record in loaded), default="")
+    commit, dirty = _measured(where.checkout, loaded)
     release = _version()
     named = f", commit {commit[:12]}" if commit else ""
     return Context(
@@ -200,11 +200,11 @@ def _version() -> str:
         return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
-def _measured(here: Checkout, found: Records) -> tuple[str, bool]:
+def _measured(source: Checkout, loaded: Records) -> tuple[str, bool]:
     """The commit that was measured and whether its tree was dirty: the records', which may be older than `here`."""
-    commits = {record.commit for record in found if record.commit}
-    commit = commits.pop() if len(commits) == 1 else here.commit
-    return commit, any(record.dirty for record in found) or (here.dirty and commit == here.commit)
+    commits = {record.commit for record in loaded if record.commit}
+    commit = commits.pop() if len(commits) == 1 else source.commit
+    return commit, any(record.dirty for record in loaded) or (source.dirty and commit == source.commit)
 
 
 def study(preset_name: str, out: Path = OUT, workers: int = 0, retry_failed: bool = False) -> Path:
@@ -223,9 +223,9 @@ def study(preset_name: str, out: Path = OUT, workers: int = 0, retry_failed: boo
         device = devices[-1] if "cuda" in devices else "cpu"
         measure_precision((), preset.name, device, out, workers, retry_failed)
         page = render(preset.name, out)
-    found = load_records(where.records).latest()
-    share = sum(record.trial.timed_s for record in found) / asv_s
-    print(f"{plural(len(found), 'trial')}; asv ran {asv_s:.0f} s, {share:.0%} of it in timed calls")
+    loaded = load_records(where.records).latest()
+    share = sum(record.trial.timed_s for record in loaded) / asv_s
+    print(f"{plural(len(loaded), 'trial')}; asv ran {asv_s:.0f} s, {share:.0%} of it in timed calls")
     print(f"the whole study took {time.perf_counter() - start:.0f} s")
     return page
 

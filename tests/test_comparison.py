@@ -44,7 +44,7 @@ def test_errors_and_lost_ways_are_told():
     assert (worse["accuracy"], worse["error_u_before"], worse["error_u_after"]) == ("less accurate", 0.5, 0.9)
     assert one(2.0, synthetic.cell(2e-3, measures={"relative_l2": 0.4, "error_u": 0.4}))["accuracy"] == "more accurate"
     after = measured({NAMES[0]: 2.0})
-    after.found[0].trial.cells["unfold_matmul"].fail("wrong")
+    after.entries[0].trial.cells["unfold_matmul"].fail("wrong")
     frame = compared(measured({NAMES[0]: 2.0}), after)
     assert list(frame["verdict"]) == ["lost"]
     assert len(regressions(frame)) == 1

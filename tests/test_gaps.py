@@ -163,7 +163,7 @@ def test_broken_records_never_end_a_report(tmp_path):
         assert all(len(message) < 250 and "\n" not in message for message in loaded.messages)
         if not loaded.messages:
             gaps = Gaps()
-            found, results = report.derive(Records(loaded.found[:2]), None, (), gaps)
+            found, results = report.derive(Records(loaded.entries[:2]), None, (), gaps)
             report.headlines(found, results, gaps)
             assert (gaps.lines, found.messages) == ([], ()), number
             kept.append(data)

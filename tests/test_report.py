@@ -101,7 +101,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_same_data_give_the_same_bytes(trials, out, tmp_path):
-    backwards = Records(tuple(reversed(trials.found)))
+    backwards = Records(tuple(reversed(trials.entries)))
     shuffled = synthetic.precision().sample(frac=1, random_state=1)
     report.render(backwards, shuffled, tmp_path, CONTEXT)
     assert digests(tmp_path) == digests(out)
@@ -275,7 +275,7 @@ def test_error_of_merging_names_its_conditions():
 @pytest.fixture(scope="module")
 def few(trials: Records) -> Records:
     """One trial, for what needs no more."""
-    return Records(trials.found[-1:])
+    return Records(trials.entries[-1:])
 
 
 def rendered(trials: Records, precision: object, folder: Path, **changes: object) -> str:
@@ -339,7 +339,7 @@ def test_failed_and_skipped_trials_alone_render(tmp_path):
 
 def test_several_machines_and_groups_are_kept_apart(few, tmp_path):
     other = tuple(Record(record.trial, "custom", "second machine") for record in few)
-    text = rendered(Records(few.found + other), None, tmp_path)
+    text = rendered(Records(few.entries + other), None, tmp_path)
     assert "Speed: custom" in text
     assert "second machine, cpu" in text
 

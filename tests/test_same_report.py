@@ -82,9 +82,9 @@ def test_a_scope_s_frames_depend_on_its_own_data_alone() -> None:
     trials, rows = study()
     fewer = tuple(replace(r, machine="other") for r in trials if r.trial.dtype == "float32" and r.group != "borders")
     less = rows[(rows["seed"] < 4) & (rows["depth"] != 8) & (rows["fan_in"] < 300)].assign(machine="other")
-    parts = {trials.found[0].machine: (trials, rows), "other": (records.Records(fewer), less)}
-    rows = rows.assign(machine=trials.found[0].machine)
-    data, results = report.derive(records.Records(trials.found + fewer), pandas.concat([rows, less]))
+    parts = {trials.entries[0].machine: (trials, rows), "other": (records.Records(fewer), less)}
+    rows = rows.assign(machine=trials.entries[0].machine)
+    data, results = report.derive(records.Records(trials.entries + fewer), pandas.concat([rows, less]))
     for scope in data.scopes:
         own, mine = parts[scope.machine]
         alone = report.derive(own, mine.assign(machine=scope.machine))[1]

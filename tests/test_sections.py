@@ -341,12 +341,12 @@ def test_bitwise_equality_of_the_article_s_example():
     claimed = bitwise.claim(found)
     assert interval(claimed) == pytest.approx((0.325, 0.3, 0.35))
     assert (claimed.equal_seeds, claimed.largest_ulps, claimed.largest_difference) == (0, 6000, 6e-6)
-    text = bitwise.said(claimed)
+    text = bitwise.sentence(claimed)
     assert text.startswith(("32 % [30, 35] of the outputs", "33 % [30, 35] of the outputs"))
     assert "6 000 ulps" in text
     equal = one(found, dtype="float16")
     assert bitwise.share(equal) == "all"
-    assert bitwise.said(equal).startswith("All outputs")
+    assert bitwise.sentence(equal).startswith("All outputs")
 
 
 def test_almost_equal_is_not_all():

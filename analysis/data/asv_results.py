@@ -30,17 +30,17 @@ def load(folder: Path) -> Records:
     from asv.results import Results, iter_results_paths
     from asv.util import UserError
 
-    found, messages = [], []
+    loaded, messages = [], []
     for parent, name, machine in sorted(iter_results_paths(str(folder))):
         path = Path(parent) / name
         try:
             results = Results.load(str(path), machine_name=machine)
             for record in _records(results, machine, path.relative_to(folder).as_posix(), messages):
-                found.append(record)
+                loaded.append(record)
         except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
             messages.append(f"{name}: {str(error).strip() or type(error).__name__}")
-    note = f"Trials read from asv's results alone, without intervals, errors, memory and reasons: {len(found)}."
-    return Records(tuple(found), tuple(messages), (note,) if found else ())
+    note = f"Trials read from asv's results alone, without intervals, errors, memory and reasons: {len(loaded)}."
+    return Records(tuple(loaded), tuple(messages), (note,) if loaded else ())
 
 
 def _records(results: Any, machine: str, source: str, messages: list[str]) -> Iterator[Record]:

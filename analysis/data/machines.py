@@ -22,18 +22,18 @@ def told(given: str, environment: Mapping[str, Any]) -> str:
     host's, as older records have it: it is not shown, but tells apart what the environment cannot. Where nothing was
     recorded of the machine, it is all there is.
     """
-    found = fingerprint_of(environment)
+    fingerprint = fingerprint_of(environment)
     if not any(environment.get(name) for name in FINGERPRINT):
         return given
-    named = machine_named(found, _name(given, found))
-    return named if DIGEST.search(given) else machine_label(found) + _digest(named)
+    named = machine_named(fingerprint, _name(given, fingerprint))
+    return named if DIGEST.search(given) else machine_label(fingerprint) + _digest(named)
 
 
-def _name(given: str, found: Mapping[str, Any]) -> str:
+def _name(given: str, fingerprint: Mapping[str, Any]) -> str:
     """What tells a machine apart beside its fingerprint: a name that was chosen, or a host's; else ""."""
     if not DIGEST.search(given):
         return given
-    return "" if _digest(given) == _digest(machine_named(found)) else DIGEST.sub("", given)
+    return "" if _digest(given) == _digest(machine_named(fingerprint)) else DIGEST.sub("", given)
 
 
 def _digest(name: str) -> str:
@@ -54,11 +54,11 @@ def adopted(rows: Frame, records: Iterable[Record]) -> Frame:
 
 def mixed(places: Iterable[tuple[str, str]]) -> bool:
     """Whether a device occurs with several machines. A machine is another one with its accelerator than without."""
-    found = set(places)
-    return len(found) > len({device for _, device in found})
+    distinct = set(places)
+    return len(distinct) > len({device for _, device in distinct})
 
 
 def unaccelerated(record: Record) -> str:
     """What tells a machine apart, without its accelerator: trials on the CPU do not tell that."""
-    found = fingerprint_of(record.trial.environment)
-    return machine_named({**found, "accelerator": None}, _name(record.given, found))
+    fingerprint = fingerprint_of(record.trial.environment)
+    return machine_named({**fingerprint, "accelerator": None}, _name(record.given, fingerprint))

@@ -57,11 +57,11 @@ def slopes(frame: Frame, x: str, by: Sequence[str]) -> Frame:
     log_x, log_y = (numpy.log(positive[name].astype(float)) for name in (x, "error_u"))
     terms = positive.assign(_x=log_x, _y=log_y, _xy=log_x * log_y, _xx=log_x**2, _value=positive[x])
     grouped = terms.groupby([*by, "seed"], sort=True)
-    found = grouped["_value"].agg(**{f"least_{x}": "min", f"most_{x}": "max", "points": "size"})
+    fits = grouped["_value"].agg(**{f"least_{x}": "min", f"most_{x}": "max", "points": "size"})
     means = grouped[["_x", "_y", "_xy", "_xx"]].mean()
     enough = grouped["_value"].nunique() >= LEAST
-    found["slope"] = (means["_xy"] - means["_x"] * means["_y"]) / (means["_xx"] - means["_x"] ** 2)
-    return found[enough].reset_index()
+    fits["slope"] = (means["_xy"] - means["_x"] * means["_y"]) / (means["_xx"] - means["_x"] ** 2)
+    return fits[enough].reset_index()
 
 
 def exponents(frame: Frame, x: str, by: Sequence[str]) -> Frame:

@@ -66,22 +66,22 @@ class Record:
 class Records:
     """The records that were read. messages: one line for every file that could not be; notes: what else to know."""
 
-    found: tuple[Record, ...] = ()
+    entries: tuple[Record, ...] = ()
     messages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self.found)
+        return iter(self.entries)
 
     def __len__(self) -> int:
-        return len(self.found)
+        return len(self.entries)
 
     def latest(self) -> Records:
         """The newest record of every trial, by the time it started; the others are counted in a note."""
         newest: dict[tuple[str, ...], Record] = {}
-        for record in sorted(self.found, key=lambda record: (record.trial.started, record.source)):
+        for record in sorted(self.entries, key=lambda record: (record.trial.started, record.source)):
             newest[record.key] = record
-        older = len(self.found) - len(newest)
+        older = len(self.entries) - len(newest)
         note = f"Older records of trials that were run again are left out: {older}."
         notes = (*self.notes, note) if older else self.notes
         return Records(tuple(newest[key] for key in sorted(newest)), self.messages, notes)
@@ -89,16 +89,16 @@ class Records:
 
 def load(folder: Path) -> Records:
     """All records below the folder, in the order of their paths; a missing folder has none."""
-    found, messages = [], []
+    loaded, messages = [], []
     for path in sorted(Path(folder).rglob("*.json")):
         source = path.relative_to(folder).as_posix().encode(errors="surrogateescape").decode(errors="replace")
         try:
             if not path.is_file():
                 raise ValueError("no regular file")
-            found.append(replace(read(path.read_text(encoding="utf-8")), source=source))
+            loaded.append(replace(read(path.read_text(encoding="utf-8")), source=source))
         except (ValueError, OSError, RecursionError, OverflowError, MemoryError) as error:
             messages.append(f"{source}: {_one_line(error)}")
-    return Records(tuple(found), tuple(messages))
+    return Records(tuple(loaded), tuple(messages))
 
 
 def read(text: str) -> Record:
@@ -140,10 +140,10 @@ def cells(records: Records) -> Frame:
 def problems(records: Records) -> Frame:
     """One row per problem. macs: multiply-accumulates of all layers; occurrences: how often in its network."""
     columns = ["problem", "depth", "input", "output", "parameters", "macs", "occurrences", "source"]
-    found = {record.trial.problem.name: record.trial.problem for record in records}
+    by_name = {record.trial.problem.name: record.trial.problem for record in records}
     rows = [
         (name, p.depth, _shape(p.shapes[0]), _shape(p.shapes[-1]), p.parameters, p.macs, p.occurrences, p.source)
-        for name, p in sorted(found.items())
+        for name, p in sorted(by_name.items())
     ]
     return framed(rows, columns)
 

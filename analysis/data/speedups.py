@@ -46,11 +46,11 @@ def _speedups(record: Record) -> Iterator[tuple[Any, ...]]:
     if trial.baseline not in timing.samples:
         return
     baseline_seconds = timing.seconds(trial.baseline)
-    for way, found in compare(timing, trial.baseline, trial.control).items():
+    for way, comparison in compare(timing, trial.baseline, trial.control).items():
         times = (timing.seconds(way), baseline_seconds)
-        interval = (found.ratio, found.lower, found.upper)
-        inverse = (1 / found.ratio, 1 / found.upper, 1 / found.lower)
-        verdict = (found.verdict, found.margin, found.blocks)
+        interval = (comparison.ratio, comparison.lower, comparison.upper)
+        inverse = (1 / comparison.ratio, 1 / comparison.upper, 1 / comparison.lower)
+        verdict = (comparison.verdict, comparison.margin, comparison.blocks)
         serial = autocorrelation(block_log_ratios(timing, way, trial.baseline))
         yield (*record.place.values(), way, way == trial.control, *times, *interval, *inverse, *verdict, serial)
 
@@ -111,11 +111,11 @@ def costs(records: Records) -> Frame:
     a smaller time and a smaller error, one of them strictly (the Pareto front, by estimates); never a partial way.
     """
     times = _times(records)
-    found = cells(records)
-    found = found[(found["status"] == "ok") & ~found["control"]].drop(
+    timed = cells(records)
+    timed = timed[(timed["status"] == "ok") & ~timed["control"]].drop(
         columns=["control", "status", "reason", "finding"]
     )
-    merged = found.merge(times, on=[*PLACE, "way"], how="left")
+    merged = timed.merge(times, on=[*PLACE, "way"], how="left")
     baselines = merged[merged["baseline"]].set_index(PLACE)["peak_bytes"].rename("baseline_peak_bytes")
     merged = merged.join(baselines, on=PLACE)
     merged["peak_ratio"] = merged["peak_bytes"] / merged.pop("baseline_peak_bytes")

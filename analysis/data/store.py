@@ -91,8 +91,8 @@ class Store:
         query = "SELECT unit FROM units WHERE experiment = ? AND version = ? AND machine = ? AND failed <= ?"
         query += f" AND {SOUND}"
         with _told(self.path, "read"):
-            found = self.connection.execute(query, (experiment, version, machine, not retry_failed))
-            return {unit for (unit,) in found}
+            rows = self.connection.execute(query, (experiment, version, machine, not retry_failed))
+            return {unit for (unit,) in rows}
 
     def of_others(self, experiment: str, version: str, machine: str) -> int:
         """How many of the experiment's units on this machine were computed by other versions. Raises StoreError."""

@@ -102,12 +102,12 @@ class StudyData:
     def _within(self, scope: Scope) -> StudyData:
         if self.scopes == (scope,):
             return self
-        found = tuple(r for r in self.records if (r.machine, r.trial.device) == (scope.machine, scope.device))
+        entries = tuple(r for r in self.records if (r.machine, r.trial.device) == (scope.machine, scope.device))
         names = ("cells", "speedups", "costs", "probes")
         frames = {name: scope.of(getattr(self, name)).reset_index(drop=True) for name in names}
         rows = None if self.rows is None else scope.of(self.rows).reset_index(drop=True)
         kept = {"scopes": (scope,), "rows": rows if rows is not None and len(rows) else None}
-        return replace(self, records=replace(self.records, found=found), **frames, **kept)
+        return replace(self, records=replace(self.records, entries=entries), **frames, **kept)
 
 
 def study_data(
@@ -169,12 +169,12 @@ def answers(rows: Frame) -> Frame:
     """What the probes found, sorted."""
     if "probe" not in rows or not len(rows):
         return framed([], ANSWERS)
-    found = rows[ANSWERS].astype({"threads": "int64"}).fillna({"note": ""})
-    found = found.sort_values(["machine", "device", "threads", "probe"], kind="stable")
-    return ordered(found).reset_index(drop=True)
+    probed = rows[ANSWERS].astype({"threads": "int64"}).fillna({"note": ""})
+    probed = probed.sort_values(["machine", "device", "threads", "probe"], kind="stable")
+    return ordered(probed).reset_index(drop=True)
 
 
 def missing(records: Records, expected: Sequence[Sequence[str]]) -> Frame:
     """The expected trials of which no record was found."""
-    found = {(r.group, r.trial.problem.name, r.trial.dtype, r.trial.device) for r in records}
-    return framed(sorted(tuple(key) for key in expected if tuple(key) not in found), list(Expected._fields))
+    present = {(r.group, r.trial.problem.name, r.trial.dtype, r.trial.device) for r in records}
+    return framed(sorted(tuple(key) for key in expected if tuple(key) not in present), list(Expected._fields))

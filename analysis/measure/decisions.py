@@ -81,14 +81,14 @@ def rows(processes: int, tick: Callable[[], None]) -> pandas.DataFrame:
 
     import pandas
 
-    found: list[dict[str, Any]] = []
+    timed: list[dict[str, Any]] = []
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         pool.apply(_calibrate)
         tick()
         for each in pool.imap(_timed, range(processes), chunksize=1):
-            found += each
+            timed += each
             tick()
-    return pandas.DataFrame(found, columns=list(COLUMNS))
+    return pandas.DataFrame(timed, columns=list(COLUMNS))
 
 
 def _calibrate() -> None:
@@ -158,9 +158,9 @@ def losses(frame: pandas.DataFrame) -> pandas.DataFrame:
 
 def summary(frame: pandas.DataFrame) -> list[str]:
     """Sentences: how many cases were decided wrongly, per dtype, and each of these cases."""
-    found, processes = losses(frame), frame.process.nunique()
+    decisions, processes = losses(frame), frame.process.nunique()
     lines = []
-    for dtype, part in found.groupby("dtype", sort=False):
+    for dtype, part in decisions.groupby("dtype", sort=False):
         wrong, always = int((part.loss > LOSS).sum()), int((part.least_loss > LARGE_LOSS).sum())
         lines.append(
             f"{dtype}: of {plural(len(part), 'decision')} {plural(wrong, 'loses', 'lose')} over {LOSS:.0%} in the "
@@ -168,7 +168,7 @@ def summary(frame: pandas.DataFrame) -> list[str]:
             f"merged is faster in {plural(int((part.ratio < 1).sum()), 'case')}, "
             f"{plural(int(part.merges.sum()), 'is merged', 'are merged')}."
         )
-    wrong_ones: Any = found[found.loss > LOSS]
+    wrong_ones: Any = decisions[decisions.loss > LOSS]
     for row in wrong_ones.to_dict("records"):
         case = f"{row['stack']} at {row['size']}², {row['dtype']}, batch {row['batch']}"
         decided = "merged" if row["merges"] else "left"

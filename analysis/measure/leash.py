@@ -70,16 +70,16 @@ def members(session: int) -> list[int]:
     """The living processes of a session but this one."""
     import psutil
 
-    found = []
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.pid == os.getpid() or os.getsid(process.pid) != session:
                 continue
             if process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
+                pids.append(process.pid)
         except (psutil.Error, OSError):  # gone meanwhile, or another user's
             continue
-    return found
+    return pids
 
 
 def _kill(pid: int, signum: int) -> None:

@@ -24,15 +24,15 @@ def rows(comparisons: int, budget_s: float, calls_s: tuple[float, ...], tick: Ca
     """
     import pandas
 
-    found = []
+    results = []
     for call_s in calls_s:
         size = _size(call_s / STEPS)
         for comparison in range(comparisons):
             for timing, compare in COMPARED.items():
                 for true_ratio, ratio, verdict in compare(size, budget_s, comparison):
-                    found.append((call_s, timing, comparison, true_ratio, ratio, verdict))
+                    results.append((call_s, timing, comparison, true_ratio, ratio, verdict))
                 tick()
-    return pandas.DataFrame(found, columns=list(COLUMNS))
+    return pandas.DataFrame(results, columns=list(COLUMNS))
 
 
 def summary(frame: pandas.DataFrame) -> pandas.DataFrame:
@@ -41,14 +41,14 @@ def summary(frame: pandas.DataFrame) -> pandas.DataFrame:
     """
     import pandas
 
-    found = []
+    results = []
     for key, group in frame.groupby(["call_s", "timing"], sort=True):
         call_s, timing = cast(tuple[float, str], key)
         same = group[group.true_ratio == 1]
         more = group[group.true_ratio != 1]
         logs = same.ratio.map(math.log).abs()
         judged = bool((same.verdict != "").any())
-        found.append(
+        results.append(
             {
                 "call_s": call_s,
                 "timing": timing,
@@ -60,7 +60,7 @@ def summary(frame: pandas.DataFrame) -> pandas.DataFrame:
                 "found_5_percent": (more.verdict == "slower").mean() if judged else math.nan,
             }
         )
-    return pandas.DataFrame(found)
+    return pandas.DataFrame(results)
 
 
 def _size(step_s: float) -> int:

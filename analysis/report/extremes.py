@@ -38,9 +38,9 @@ def factor(row: Any, verdict: str) -> str:
 
 def most(rows: Frame, verdict: str) -> str:
     """The largest difference with the verdict "faster" or "slower", and of how many; "" where none has it."""
-    some = rows[rows["verdict"] == verdict]
-    if not len(some):
+    of_verdict = rows[rows["verdict"] == verdict]
+    if not len(of_verdict):
         return ""
-    row = some.loc[some["ratio"].idxmin() if verdict == "faster" else some["ratio"].idxmax()]
+    row = of_verdict.loc[of_verdict["ratio"].idxmin() if verdict == "faster" else of_verdict["ratio"].idxmax()]
     size, interval = factor(row, verdict).split(" ", 1)
     return f"{short(row['problem'])} {size} {verdict}, the most of {len(rows)} (that one's own interval: {interval})"

@@ -26,7 +26,7 @@ def decimals(value: float, lower: float, upper: float) -> int:
 
 def signed(text: str) -> str:
     """The text with real minus signs, and without one before a zero."""
-    return re.sub(r"-([\d.]+)", lambda found: found[1] if float(found[1]) == 0 else "−" + found[1], text)
+    return re.sub(r"-([\d.]+)", lambda match: match[1] if float(match[1]) == 0 else "−" + match[1], text)
 
 
 def number(value: float, lower: float = math.nan, upper: float = math.nan) -> str:

@@ -149,7 +149,7 @@ def _sound(records: Records) -> Records:
             kept.append(record)
         except Exception as error:
             messages.append(f"{record.source or record.trial.problem.name}: cannot be analysed: {reason(error)}")
-    return replace(records, found=tuple(kept), messages=tuple(messages)) if kept else records
+    return replace(records, entries=tuple(kept), messages=tuple(messages)) if kept else records
 
 
 def contents(data: StudyData, results: Results, gaps: Gaps = STRICT) -> Iterator[Shown]:
@@ -172,7 +172,7 @@ def shown_section(section: Section, data: StudyData, frames: Frames) -> Shown | 
     return Shown(section.name, section.title, intro, content.plots, content.tables, section.empty, content.notes)
 
 
-def distinct(found: Iterable[Shown]) -> Iterator[Shown]:
+def distinct(sections: Iterable[Shown]) -> Iterator[Shown]:
     """The sections with ids and files of their own: where names make one slug, the second is numbered 2, and so on."""
     taken: set[str] = set(OF_THE_PAGE)
 
@@ -182,17 +182,17 @@ def distinct(found: Iterable[Shown]) -> Iterator[Shown]:
         taken.add(prefix + chosen)
         return chosen
 
-    for section in found:
+    for section in sections:
         anchor = free(section.anchor)
         plots = tuple(replace(plot, name=free(plot.name)) for plot in section.plots)
         tables = tuple(replace(table, name=free(table.name, "table-")) for table in section.tables)
         yield replace(section, anchor=anchor, plots=plots, tables=tables)
 
 
-def numbered(found: Iterable[Shown]) -> Iterator[Shown]:
+def numbered(sections: Iterable[Shown]) -> Iterator[Shown]:
     """The sections with their figures and tables numbered in the order of the page."""
     figure, table = 0, 0
-    for section in found:
+    for section in sections:
         plots = tuple(replace(p, number=figure + i) for i, p in enumerate(section.plots, 1))
         tables = tuple(t.numbered(table + i) for i, t in enumerate(section.tables, 1))
         figure, table = figure + len(plots), table + len(tables)
@@ -201,7 +201,7 @@ def numbered(found: Iterable[Shown]) -> Iterator[Shown]:
 
 def headlines(data: StudyData, results: Results, gaps: Gaps = STRICT) -> list[Headline]:
     """The sentences for which there is data, in the order of the sections; gaps takes those that raise."""
-    found = []
+    entries = []
     for section, frames in results:
         if frames is None or (section.files and not frames):
             continue
@@ -209,8 +209,8 @@ def headlines(data: StudyData, results: Results, gaps: Gaps = STRICT) -> list[He
             for scope in data.scopes[:MOST_SCOPES]:
                 one = partial(_sentence, write, data, frames, scope)
                 if text := gaps.attempt(f"The headline “{title}”", one, ""):
-                    found.append(Headline(f"{title}, {scope.label}" if scope.several else title, text, section.name))
-    return found
+                    entries.append(Headline(f"{title}, {scope.label}" if scope.several else title, text, section.name))
+    return entries
 
 
 def _sentence(write: Callable[[StudyData, Frames], str], data: StudyData, frames: Frames, scope: Scope) -> str:
@@ -219,12 +219,12 @@ def _sentence(write: Callable[[StudyData, Frames], str], data: StudyData, frames
 
 def csv_frames(data: StudyData, results: Results, gaps: Gaps = STRICT) -> dict[str, Frame]:
     """Every CSV by name, in the order of names; those without rows are left out, and those that raise."""
-    found = {name: gaps.attempt(f"{name}.csv", partial(make, data), []) for name, make in dictionary.FRAMES.items()}
-    found |= {name: frames[name] for section, frames in results if frames for name in section.files if name in frames}
+    by_name = {name: gaps.attempt(f"{name}.csv", partial(make, data), []) for name, make in dictionary.FRAMES.items()}
+    by_name |= {name: frames[name] for section, frames in results if frames for name in section.files if name in frames}
     return {
-        name: ordered(found[name]) if {"dtype", "way"} <= set(found[name]) else found[name]
-        for name in sorted(found)
-        if len(found[name])
+        name: ordered(by_name[name]) if {"dtype", "way"} <= set(by_name[name]) else by_name[name]
+        for name in sorted(by_name)
+        if len(by_name[name])
     }
 
 
@@ -277,7 +277,7 @@ def conditions(data: StudyData) -> list[str]:
     """Under which conditions the numbers hold, one line per machine and device with trials."""
     lines = []
     for scope in data.scopes:
-        records = data.within(scope).records.found
+        records = data.within(scope).records.entries
         if not records:
             continue
         described = records[-1].trial.environment
@@ -292,23 +292,23 @@ def conditions(data: StudyData) -> list[str]:
 
 def warnings(data: StudyData, results: Results, context: Context, gaps: Gaps = STRICT) -> list[str]:
     """What a reader must know before believing a number."""
-    found: list[str] = []
+    lines: list[str] = []
     for section, frames in results:
         if frames is not None:
-            found += _attempt(section, gaps, partial(_told, section, data, frames), [])
+            lines += _attempt(section, gaps, partial(_told, section, data, frames), [])
     if context.dirty:
-        found.append("The working tree differed from the commit: these numbers belong to no commit.")
+        lines.append("The working tree differed from the commit: these numbers belong to no commit.")
     dirty = sum(record.dirty for record in data.records)
     if dirty:
         count = show.plural(len(data.records), "trial")
-        found.append(f"{dirty} of {count} ran in a working tree that differed from the commit.")
+        lines.append(f"{dirty} of {count} ran in a working tree that differed from the commit.")
     commits = {record.commit for record in data.records}
     if len(commits) > 1:
-        found.append(f"The trials come from {len(commits)} commits.")
+        lines.append(f"The trials come from {len(commits)} commits.")
     codes = {r.trial.environment["code"] for r in data.records if "code" in r.trial.environment}
     if len(codes) > len(commits):
-        found.append(f"The trials were computed by {len(codes)} versions of the code.")
-    return [*gaps.lines, *found, *(f"Left out: {message}" for message in data.messages)]
+        lines.append(f"The trials were computed by {len(codes)} versions of the code.")
+    return [*gaps.lines, *lines, *(f"Left out: {message}" for message in data.messages)]
 
 
 def _told(section: Section, data: StudyData, frames: Frames) -> list[str]:
@@ -317,15 +317,15 @@ def _told(section: Section, data: StudyData, frames: Frames) -> list[str]:
 
 def missing(data: StudyData, context: Context) -> list[str]:
     """What is missing."""
-    found = []
+    lines = []
     if not len(data.records):
-        found.append("There are no trial records yet.")
+        lines.append("There are no trial records yet.")
     elif len(data.missing):
         of = f"{len(data.missing)} of the {len(set(map(tuple, context.expected)))} trials"
-        found.append(f"{of} of the selection{f' “{context.selection}”' if context.selection else ''} left no record.")
+        lines.append(f"{of} of the selection{f' “{context.selection}”' if context.selection else ''} left no record.")
     if data.rows is None:
-        found.append("There are no rows of the precision experiment yet.")
-    return found
+        lines.append("There are no rows of the precision experiment yet.")
+    return lines
 
 
 def _write(path: Path, text: str) -> None:

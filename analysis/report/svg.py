@@ -103,7 +103,7 @@ def _with_page_font(text: str) -> str:
 
 def _size(text: str) -> tuple[float, float]:
     """Width and height in points."""
-    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
-    if found is None:
+    match = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    if match is None:
         raise ValueError("the figure's SVG has no viewBox")
-    return float(found[1]), float(found[2])
+    return float(match[1]), float(match[2])

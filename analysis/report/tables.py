@@ -97,7 +97,7 @@ ORDERS: dict[str, Callable[[Any], list[Any]]] = {
 
 def in_order(column: str, values: Any) -> list[Any]:
     """The distinct values in the suite's order, or sorted."""
-    return ORDERS.get(column, lambda found: sorted(set(found)))(values)
+    return ORDERS.get(column, lambda names: sorted(set(names)))(values)
 
 
 def arranged(frame: Frame, columns: list[str]) -> Frame:

@@ -74,9 +74,9 @@ def band(frame: Frame, what: str = "Band") -> str:
 
 def few(rows: Frame) -> Iterator[str]:
     """A warning where some experiment has few seeds."""
-    found = rows.groupby(["machine", "device", "experiment"], sort=True)["seed"].nunique()
-    if int(found.min()) < FEW:
-        yield f"Few seeds: {_span(found, 'seed')}. Intervals are wide or absent; medians may change with more seeds."
+    numbers = rows.groupby(["machine", "device", "experiment"], sort=True)["seed"].nunique()
+    if int(numbers.min()) < FEW:
+        yield f"Few seeds: {_span(numbers, 'seed')}. Intervals are wide or absent; medians may change with more seeds."
 
 
 def notes(rows: Frame) -> Iterator[str]:

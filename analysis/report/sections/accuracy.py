@@ -47,11 +47,11 @@ def figure(frame: Frame) -> Figure:
     dtypes, ways = dtypes_in_order(frame["dtype"]), ways_in_order(frame["way"])
     figure, panels = facets(dtypes, 3.2, sharex=True)
     for panel, dtype in zip(panels, dtypes, strict=True):
-        here = frame[(frame["dtype"] == dtype) & (frame["error_u"] > 0)]
+        of_dtype = frame[(frame["dtype"] == dtype) & (frame["error_u"] > 0)]
         for way in ways:
             colour, marker = look(way)
             for best in (False, True):
-                rows = here[(here["way"] == way) & (here["best"] == best)]
+                rows = of_dtype[(of_dtype["way"] == way) & (of_dtype["best"] == best)]
                 face = colour if best else "none"
                 panel.plot(
                     rows["ratio"], rows["error_u"], marker, mfc=face, mec=colour, mew=0.9, markersize=5, alpha=0.9
@@ -79,8 +79,8 @@ def cost_table(group: str, scope: Scope, rows: Frame) -> Table:
     ways = framed([(way,) for way in ways_in_order(rows["way"])], ["way"])
     columns: dict[str, Any] = {"way": lambda row: row.way}
     for dtype in dtypes_in_order(rows["dtype"]):
-        here = rows[rows["dtype"] == dtype].groupby("way")["error_u"].agg(["median", "max"])
-        columns[f"error, {dtype} (u)"] = lambda row, here=here: _median_and_most(here, row.way)
+        errors = rows[rows["dtype"] == dtype].groupby("way")["error_u"].agg(["median", "max"])
+        columns[f"error, {dtype} (u)"] = lambda row, errors=errors: _median_and_most(errors, row.way)
     memory = rows.groupby("way")["peak_ratio"].agg(["median", "max"])
     best = rows.groupby("way")["best"].agg(["sum", "size"])
     columns["memory / baseline's"] = lambda row: _median_and_most(memory, row.way)

@@ -61,20 +61,20 @@ def share(row: Any) -> str:
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(shares: Frame) -> Figure:
     """The share of outputs equal to direct's: one panel per problem and signs, methods by dtypes. found: `compared`."""
     from matplotlib.figure import Figure
 
-    problems, signs = problems_in_order(found["problem"]), in_order("signs", found["signs"])
-    ways, dtypes = ways_in_order(found["way"]), dtypes_in_order(found["dtype"])
+    problems, signs = problems_in_order(shares["problem"]), in_order("signs", shares["signs"])
+    ways, dtypes = ways_in_order(shares["way"]), dtypes_in_order(shares["dtype"])
     height = len(signs) * (0.27 * len(ways) + 0.75) + 0.3
     drawing = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = drawing.subplots(len(signs), len(problems), squeeze=False)
     for row, sign in enumerate(signs):
         for column, problem in enumerate(problems):
             panel = grid[row][column]
-            here = found[(found["problem"] == problem) & (found["signs"] == sign)]
-            _heat(panel, here, ways, dtypes)
+            rows = shares[(shares["problem"] == problem) & (shares["signs"] == sign)]
+            _heat(panel, rows, ways, dtypes)
             panel.set_title(f"{problem}\n{wording.signs(sign)}", fontsize=8.5)
             panel.set_yticklabels(ways if column == 0 else [], rotation=0)
     return drawing
@@ -95,17 +95,17 @@ def _heat(panel: Axes, rows: Frame, ways: list[str], dtypes: list[str]) -> None:
     panel.set_xticklabels(dtypes, rotation=30, ha="right")
 
 
-def bitwise_table(name: str, found: Frame) -> Table:
+def bitwise_table(name: str, shares: Frame) -> Table:
     """How equal and how far apart, one column per method. found: `compared` of one place."""
-    found = arranged(found, ["problem", "dtype", "signs"])
-    pairs = zip(found["dtype"], found["signs"], strict=True)
-    found = found.assign(inputs=[f"{dtype},{NO_BREAK}{signs}" for dtype, signs in pairs])
+    shares = arranged(shares, ["problem", "dtype", "signs"])
+    pairs = zip(shares["dtype"], shares["signs"], strict=True)
+    shares = shares.assign(inputs=[f"{dtype},{NO_BREAK}{signs}" for dtype, signs in pairs])
     labels = {"problem": "problem", "inputs": "dtype, signs"}
     caption = f"The share of outputs that equal `{BASELINE}`'s bit for bit, all images together, median over "
-    caption += f"{wording.seeds(found)}; in brackets the largest distance, relative L2 in units of u. All: every "
+    caption += f"{wording.seeds(shares)}; in brackets the largest distance, relative L2 in units of u. All: every "
     caption += "output of every seed. The largest differences, in ulps and absolute, and the intervals over seeds "
     caption += "are in the CSV."
-    return wide_table(name, caption, found, labels, "way", _cell, "bitwise")
+    return wide_table(name, caption, shares, labels, "way", _cell, "bitwise")
 
 
 def _cell(row: Any) -> Text:
@@ -113,8 +113,8 @@ def _cell(row: Any) -> Text:
     return Text(share(row), "" if exact else f"[{show.significant(row.largest_distance_u, 2)}]")
 
 
-def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
-    shares = found["bitwise"]
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    shares = frames["bitwise"]
     if not len(shares):
         return None
     caption = f"The share of outputs that equal `{BASELINE}`'s bit for bit ({scope.label}): one panel per problem "
@@ -127,23 +127,23 @@ def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
     return Content((drawn,), (bitwise_table(name, shares),), answer(shares), tuple(details(shares)))
 
 
-def answer(found: Frame) -> str:
+def answer(shares: Frame) -> str:
     """How the article's claim fares on its own problem, and all methods on all problems."""
-    row = claim(found)
-    text = said(row) + " " if row is not None else ""
-    equal = int((found["equal_seeds"] == found["seeds"]).sum())
-    text += f"Of {len(found)} comparisons (method, problem, dtype, signs) {equal} are equal in every output of every "
-    return text + f"seed ({wording.counts(found)})."
+    row = claim(shares)
+    text = sentence(row) + " " if row is not None else ""
+    equal = int((shares["equal_seeds"] == shares["seeds"]).sum())
+    text += f"Of {len(shares)} comparisons (method, problem, dtype, signs) {equal} are equal in every output of every "
+    return text + f"seed ({wording.counts(shares)})."
 
 
-def claim(found: Frame) -> Any:
+def claim(shares: Frame) -> Any:
     """The row of the article's own example, unfold_matmul on its problem in float32, random signs; or None."""
-    here = found[(found["way"] == CLAIMED) & (found["problem"] == UNFOLD.name)]
-    here = here[(here["dtype"] == "float32") & (here["signs"] == "random")]
-    return next(here.itertuples(index=False), None)
+    rows = shares[(shares["way"] == CLAIMED) & (shares["problem"] == UNFOLD.name)]
+    rows = rows[(rows["dtype"] == "float32") & (rows["signs"] == "random")]
+    return next(rows.itertuples(index=False), None)
 
 
-def said(row: Any) -> str:
+def sentence(row: Any) -> str:
     """The answer to the article's claim, in two sentences. row: of `claim`."""
     where = f"on the article's own problem in {row.dtype} ({wording.seeds_of(row)})"
     if row.equal_seeds == row.seeds:
@@ -161,12 +161,12 @@ def ulps(steps: float) -> str:
     return f"{int(steps):,} {'ulp' if steps == 1 else 'ulps'}".replace(",", " ")
 
 
-def details(found: Frame) -> Iterator[str]:
+def details(shares: Frame) -> Iterator[str]:
     """Per method, how often it equals the baseline in all outputs of all seeds, and where least."""
-    for way in ways_in_order(found["way"]):
-        here = found[found["way"] == way]
-        least = largest(here, -here["median"])
-        parts = [_equal(here[here["dtype"] == dtype], dtype) for dtype in dtypes_in_order(here["dtype"])]
+    for way in ways_in_order(shares["way"]):
+        of_way = shares[shares["way"] == way]
+        least = largest(of_way, -of_way["median"])
+        parts = [_equal(of_way[of_way["dtype"] == dtype], dtype) for dtype in dtypes_in_order(of_way["dtype"])]
         yield (
             f"{way}: every output of every seed is equal for {wording.listed(parts)} pairs of problem and signs; the "
             f"fewest are equal on {least.problem} in {least.dtype}, {wording.signs(least.signs)}: {share(least)}."
@@ -180,7 +180,7 @@ def _equal(rows: Frame, dtype: str) -> str:
 def headline(data: StudyData, frames: Frames) -> str:
     """The answer to the article's claim."""
     row = claim(frames["bitwise"])
-    return "" if row is None else said(row)
+    return "" if row is None else sentence(row)
 
 
 SECTION = experiment_section(

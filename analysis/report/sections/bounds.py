@@ -69,87 +69,90 @@ def ratios(rows: Frame) -> Frame:
     return over_seeds(known.assign(ratio=known["predicted"] / known["relative_l2"]), CASE, "ratio")
 
 
-def farthest(found: Frame, by: list[str]) -> Frame:
+def farthest(predictions: Frame, by: list[str]) -> Frame:
     """The rows whose median ratio is farthest from 1, as a factor, one per combination of the columns."""
-    distance = found["median"].map(lambda ratio: max(ratio, 1 / ratio))
-    rows = found.assign(_distance=distance).sort_values("_distance", ascending=False, kind="stable")
+    distance = predictions["median"].map(lambda ratio: max(ratio, 1 / ratio))
+    rows = predictions.assign(_distance=distance).sort_values("_distance", ascending=False, kind="stable")
     return rows.drop_duplicates(by).drop(columns="_distance").sort_values(by, kind="stable")
 
 
-def missed(found: Frame) -> Frame:
+def missed(predictions: Frame) -> Frame:
     """The rows whose median ratio is farther from 1 than the dtype's target."""
-    return found[(found["median"] - 1).abs() > found["dtype"].map(TARGETS)]
+    return predictions[(predictions["median"] - 1).abs() > predictions["dtype"].map(TARGETS)]
 
 
-def prediction_answer(found: Frame) -> str:
+def prediction_answer(predictions: Frame) -> str:
     """The worst median ratio of each dtype, over all that was measured."""
-    worst = farthest(found, ["dtype"])
+    worst = farthest(predictions, ["dtype"])
     text = "Predicted / measured error, where its median is farthest from 1: "
     text += wording.by_dtype(worst, wording.median)
-    reach = f"depths {found['depth'].min()} to {found['depth'].max()}, fan-ins {_listed(found['fan_in'])}"
-    ways = show.plural(len(set(found["way"])), "way")
-    return f"{text} ({reach}, both sign structures, {ways}, {wording.counts(found)})."
+    reach = (
+        f"depths {predictions['depth'].min()} to {predictions['depth'].max()}, fan-ins {_listed(predictions['fan_in'])}"
+    )
+    ways = show.plural(len(set(predictions["way"])), "way")
+    return f"{text} ({reach}, both sign structures, {ways}, {wording.counts(predictions)})."
 
 
 def _listed(values: Any) -> str:
     return wording.listed([str(value) for value in sorted(set(values))])
 
 
-def prediction_details(found: Frame) -> Iterator[str]:
+def prediction_details(predictions: Frame) -> Iterator[str]:
     """In how many cases the target is met, and what is farthest from it where it is not."""
-    beyond = missed(found)
-    for dtype in dtypes_in_order(found["dtype"]):
-        here, lost = found[found["dtype"] == dtype], beyond[beyond["dtype"] == dtype]
+    beyond = missed(predictions)
+    for dtype in dtypes_in_order(predictions["dtype"]):
+        of_dtype, lost = predictions[predictions["dtype"] == dtype], beyond[beyond["dtype"] == dtype]
         text = f"The prediction's target in {dtype}, a median within {show.percent(TARGETS[dtype])} of the measured "
-        text += f"error, is met in {len(here) - len(lost)} of {show.plural(len(here), 'case')} of way, depth, fan-in "
-        text += f"and signs ({wording.seeds(here)})"
+        text += f"error, is met in {len(of_dtype) - len(lost)} of {show.plural(len(of_dtype), 'case')} of way, depth, "
+        text += f"fan-in and signs ({wording.seeds(of_dtype)})"
         for row in farthest(lost, ["dtype"]).itertuples(index=False):
             text += f"; farthest: {wording.median(row)}, {row.way}, depth {row.depth}, fan-in {row.fan_in}, "
             text += wording.signs(row.signs)
         yield f"{text}."
 
 
-def ratio_table(name: str, found: Frame) -> Table:
+def ratio_table(name: str, predictions: Frame) -> Table:
     """The ratio of each way where it is farthest from 1, one column per dtype. found: `ratios` of one place."""
-    worst = farthest(found, ["fan_in", "signs", "way", "dtype"])
+    worst = farthest(predictions, ["fan_in", "signs", "way", "dtype"])
     caption = "Predicted / measured error at the depth where its median is farthest from 1, of depths "
-    caption += f"{found['depth'].min()} to {found['depth'].max()}; median over {wording.seeds(found)}. {wording.TABLE} "
+    caption += f"{predictions['depth'].min()} to {predictions['depth'].max()}; "
+    caption += f"median over {wording.seeds(predictions)}. {wording.TABLE} "
     caption += "Nothing in the prediction is fitted. The fan-in is that of one layer, also for merged ways."
     labels = {"fan_in": "fan-in", "signs": "signs", "way": "way"}
     return wide_table(name, caption, worst, labels, "dtype", with_interval, "predictions")
 
 
-def spoken_of(found: Frame) -> Frame:
+def spoken_of(sizes: Frame) -> Frame:
     """Of the baseline and the fan-in of which most depths were measured. found: `sizes`."""
-    here = found[found["way"] == BASELINE]
-    depths = here.groupby("fan_in")["depth"].nunique()
-    return here[here["fan_in"] == depths.idxmax()] if len(here) else here
+    baseline = sizes[sizes["way"] == BASELINE]
+    depths = baseline.groupby("fan_in")["depth"].nunique()
+    return baseline[baseline["fan_in"] == depths.idxmax()] if len(baseline) else baseline
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(sizes: Frame) -> Figure:
     """All sizes against depth: one row of panels per sign structure, one column per dtype. found: `spoken_of`."""
-    dtypes, signs = dtypes_in_order(found["dtype"]), sorted(set(found["signs"]), reverse=True)
+    dtypes, signs = dtypes_in_order(sizes["dtype"]), sorted(set(sizes["signs"]), reverse=True)
     names = [f"{dtype}, {wording.signs(sign)}" for sign in signs for dtype in dtypes]
     drawing, panels = facets(names, 2.7, columns=len(dtypes))
     for index, panel in enumerate(panels):
         sign, dtype = signs[index // len(dtypes)], dtypes[index % len(dtypes)]
-        here = found[(found["signs"] == sign) & (found["dtype"] == dtype)]
-        _sizes(panel, here)
+        rows = sizes[(sizes["signs"] == sign) & (sizes["dtype"] == dtype)]
+        _sizes(panel, rows)
         panel.set_xlabel("depth (layers)" if sign == signs[-1] else "")
         panel.set_ylabel("relative L2 error" if index % len(dtypes) == 0 else "")
-    _legend(drawing, [name for name in LOOKS if name in set(found["quantity"])])
+    _legend(drawing, [name for name in LOOKS if name in set(sizes["quantity"])])
     return drawing
 
 
-def _sizes(panel: Axes, here: Frame) -> None:
+def _sizes(panel: Axes, rows: Frame) -> None:
     panel.set_yscale("log")
     panel.axhline(1, color=INK, linewidth=0.9, linestyle=":")
     for name, (_, style) in LOOKS.items():
-        line = here[(here["quantity"] == name) & (here["median"] < math.inf)].sort_values("depth")
+        line = rows[(rows["quantity"] == name) & (rows["median"] < math.inf)].sort_values("depth")
         panel.plot(line["depth"], line["median"], markersize=4, linewidth=1.2, **style)
-    if len(here):
-        measured_ticks(panel, here["depth"])
+    if len(rows):
+        measured_ticks(panel, rows["depth"])
 
 
 def _legend(drawing: Figure, names: list[str]) -> None:
@@ -163,18 +166,18 @@ def _legend(drawing: Figure, names: list[str]) -> None:
     drawing.legend(handles=handles, loc="outside upper left", ncols=3, borderaxespad=0.2)
 
 
-def bound_table(name: str, found: Frame) -> Table:
+def bound_table(name: str, sizes: Frame) -> Table:
     """How far each bound lies above the error at the largest depth, and from which depth on it is vacuous."""
-    deepest = found[(found["depth"] == found["depth"].max()) & found["quantity"].isin(KINDS)]
+    deepest = sizes[(sizes["depth"] == sizes["depth"].max()) & sizes["quantity"].isin(KINDS)]
     deepest = deepest.assign(kind=deepest["quantity"].map(KINDS))
-    starts = vacuous_from(found)
+    starts = vacuous_from(sizes)
 
     def cell(row: Any) -> Text:
         start = starts.get((row.quantity, row.dtype, row.signs))
         return Text(factor(row.over), "" if start is None else f"from {start}")
 
-    depth = int(found["depth"].max())
-    caption = f"Bound / measured error of `{BASELINE}` at depth {depth}, fan-in {found['fan_in'].max()}, median over "
+    depth = int(sizes["depth"].max())
+    caption = f"Bound / measured error of `{BASELINE}` at depth {depth}, fan-in {sizes['fan_in'].max()}, median over "
     caption += (
         f"{wording.seeds(deepest)}. From d: vacuous from depth d on, the bound on the relative L2 error being 1 or "
     )
@@ -189,10 +192,10 @@ def bound_table(name: str, found: Frame) -> Table:
     return wide_table(name, caption, deepest, labels, "dtype", cell, "bounds")
 
 
-def vacuous_from(found: Frame) -> dict[tuple[str, str, str], int]:
+def vacuous_from(sizes: Frame) -> dict[tuple[str, str, str], int]:
     """(bound, dtype, signs) -> the least depth from which on some seed's bound is 1 or more; absent where none is."""
     starts = {}
-    for key, line in found.groupby(["quantity", "dtype", "signs"], sort=True):
+    for key, line in sizes.groupby(["quantity", "dtype", "signs"], sort=True):
         fine = line.loc[line["vacuous"] == 0, "depth"].max()
         later = line[(line["vacuous"] > 0) & ~(line["depth"] <= fine)]
         if len(later):
@@ -200,8 +203,8 @@ def vacuous_from(found: Frame) -> dict[tuple[str, str, str], int]:
     return starts
 
 
-def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
-    shown, predicted = spoken_of(found["bounds"]), found["predictions"]
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    shown, predicted = spoken_of(frames["bounds"]), frames["predictions"]
     if not len(shown):
         return None
     caption = f"Relative L2 error of `{BASELINE}` against depth, fan-in {shown['fan_in'].max()} ({scope.label}), both "
@@ -215,27 +218,27 @@ def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
     tables = [bound_table(name, shown)]
     if len(predicted):
         tables.insert(0, ratio_table(slug("predictions", scope.machine, scope.device), predicted))
-    said = prediction_answer(predicted) if len(predicted) else ""
+    sentences = prediction_answer(predicted) if len(predicted) else ""
     notes = (*prediction_details(predicted), *details(shown), *underflow(rows))
-    return Content(figures, tuple(tables), f"{said} {answer(shown)}".strip(), notes)
+    return Content(figures, tuple(tables), f"{sentences} {answer(shown)}".strip(), notes)
 
 
-def _largest(found: Frame) -> str:
-    finite = found[found["quantity"].isin(KINDS) & (found["over"] < math.inf)]
+def _largest(sizes: Frame) -> str:
+    finite = sizes[sizes["quantity"].isin(KINDS) & (sizes["over"] < math.inf)]
     return factor(finite["over"].max()) if len(finite) else show.DASH
 
 
-def answer(found: Frame) -> str:
+def answer(sizes: Frame) -> str:
     """By how much the chain bound exceeds the error, on either sign structure, at the largest depth."""
-    here = found[(found["quantity"] == "chain") & (found["depth"] == found["depth"].max())]
+    deepest = sizes[(sizes["quantity"] == "chain") & (sizes["depth"] == sizes["depth"].max())]
     parts = []
-    for signs in sorted(set(here["signs"]), reverse=True):
-        said = wording.by_dtype(here[here["signs"] == signs], lambda row: factor(row.over))
-        parts.append(f"{said} on {wording.signs(signs)}")
+    for signs in sorted(set(deepest["signs"]), reverse=True):
+        factors = wording.by_dtype(deepest[deepest["signs"] == signs], lambda row: factor(row.over))
+        parts.append(f"{factors} on {wording.signs(signs)}")
     if not parts:
         return ""
-    text = f"At depth {found['depth'].max()} the chain bound is a multiple of the error of `{BASELINE}`: "
-    return f"{text}{'; '.join(parts)} ({wording.seeds(here)})."
+    text = f"At depth {sizes['depth'].max()} the chain bound is a multiple of the error of `{BASELINE}`: "
+    return f"{text}{'; '.join(parts)} ({wording.seeds(deepest)})."
 
 
 def factor(value: float) -> str:
@@ -248,10 +251,10 @@ def factor(value: float) -> str:
     return f"{value / 10**exponent:.1f}·10{str(exponent).translate(RAISED)}×"
 
 
-def details(found: Frame) -> Iterator[str]:
+def details(sizes: Frame) -> Iterator[str]:
     """Bounds that were exceeded, of which the certain ones never may be; and what condition numbers do."""
     for name, label in KINDS.items():
-        broken = found[(found["quantity"] == name) & (found["over"] < 1)]
+        broken = sizes[(sizes["quantity"] == name) & (sizes["over"] < 1)]
         for row in broken.itertuples(index=False):
             yield f"Exceeded in the median: {label}, {row.dtype}, {wording.signs(row.signs)}, depth {row.depth}."
 

@@ -49,15 +49,15 @@ def pairs(records: Records, speedups: Frame) -> Frame:
     """
     problems = {r.trial.problem.name: r.trial.problem for r in records if r.group == "breakeven"}
     rows = speedups[(speedups["group"] == "breakeven") & (speedups["way"] == MERGED[0])]
-    found = []
+    pair_rows = []
     for row in rows.to_dict("records"):
         problem = problems[row["problem"]]
         outer, middle, _ = problem.channels
         threshold = break_even_middle(problem)
         shape = {"kernel": problem.expanded[0].kernel_size[0], "outer": outer, "middle": middle}
         shape |= {"break_even_middle": threshold, "saves": middle > threshold}
-        found.append(tuple((row | shape)[name] for name in PAIRS))
-    return framed(found, PAIRS)
+        pair_rows.append(tuple((row | shape)[name] for name in PAIRS))
+    return framed(pair_rows, PAIRS)
 
 
 def break_even_middle(problem: Problem) -> float:
@@ -75,8 +75,8 @@ def break_even_middle(problem: Problem) -> float:
 def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
     rows = frames["pairs"]
     by_dtype = [(dtype, rows[rows["dtype"] == dtype]) for dtype in dtypes_in_order(rows["dtype"])]
-    plots = tuple(_plot(scope, dtype, here) for dtype, here in by_dtype)
-    return Content(plots, tuple(pair_table(scope, dtype, here) for dtype, here in by_dtype))
+    plots = tuple(_plot(scope, dtype, rows_of_dtype) for dtype, rows_of_dtype in by_dtype)
+    return Content(plots, tuple(pair_table(scope, dtype, rows_of_dtype) for dtype, rows_of_dtype in by_dtype))
 
 
 def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
@@ -214,7 +214,7 @@ def headline(data: StudyData, frames: Frames) -> str:
     saves, faster = decided["saves"].astype(bool), decided["verdict"] == "faster"
     gain, loss = decided[saves], decided[~saves]
     right = int((saves == faster).sum())
-    won = [int((some["verdict"] == "faster").sum()) for some in (gain, loss)]
+    won = [int((pairs["verdict"] == "faster").sum()) for pairs in (gain, loss)]
     text = f"In {dtype}, of the {show.plural(len(decided), 'pair')} C → C_mid → C with a verdict, merging is faster on "
     text += (
         f"{won[0]} of the {len(gain)} where the operation count promises a gain, and on {won[1]} of the {len(loss)} "
@@ -244,13 +244,13 @@ def _cases(rows: Frame, slower: bool) -> str:
 
 def _rules(rows: Frame) -> str:
     """Per kernel, from which C_mid / C on every pair that is no longer undecided is faster merged."""
-    known, said = rows[rows["verdict"] != "undecided"], []
-    for kernel, here in known.groupby("kernel", sort=True):
-        multiple = here["middle"] / here["outer"]
-        above = multiple[multiple > max(multiple[here["verdict"] != "faster"], default=0.0)]
+    known, rules = rows[rows["verdict"] != "undecided"], []
+    for kernel, group in known.groupby("kernel", sort=True):
+        multiple = group["middle"] / group["outer"]
+        above = multiple[multiple > max(multiple[group["verdict"] != "faster"], default=0.0)]
         if len(above):
-            said.append(f"every {kernel}×{kernel} pair with C_mid ≥ {above.min():g} C ({len(above)} of {len(here)})")
-    return f"Undecided ones left out, it is faster on {wording.listed(said)}." if said else ""
+            rules.append(f"every {kernel}×{kernel} pair with C_mid ≥ {above.min():g} C ({len(above)} of {len(group)})")
+    return f"Undecided ones left out, it is faster on {wording.listed(rules)}." if rules else ""
 
 
 SECTION = Section(

@@ -58,8 +58,8 @@ def growths(rows: Frame) -> Frame:
 
 def each_slope(rows: Frame) -> Frame:
     """Per series and seed, the least-squares slope of log error against log depth, over at least 3 depths."""
-    found = slopes(observed(rows), "depth", KEYS).rename(columns={"points": "depths"})
-    return found[[*KEYS, "seed", "slope", "depths", "least_depth", "most_depth"]]
+    fits = slopes(observed(rows), "depth", KEYS).rename(columns={"points": "depths"})
+    return fits[[*KEYS, "seed", "slope", "depths", "least_depth", "most_depth"]]
 
 
 def merge_ratios(rows: Frame) -> Frame:
@@ -89,9 +89,9 @@ def error_figure(summary: Frame) -> Figure:
     dtypes = dtypes_in_order(summary["dtype"])
     drawing, panels = facets(dtypes, 3.0, sharex=True)
     for panel, dtype in zip(panels, dtypes, strict=True):
-        here = summary[summary["dtype"] == dtype]
-        lines(panel, here, "depth")
-        measured_ticks(panel, here["depth"])
+        of_dtype = summary[summary["dtype"] == dtype]
+        lines(panel, of_dtype, "depth")
+        measured_ticks(panel, of_dtype["depth"])
         panel.set_yscale("log")
         decimal_ticks(panel.yaxis)
         _square_root(panel)
@@ -106,9 +106,9 @@ def ratio_figure(ratios: Frame) -> Figure:
     dtypes, limits = dtypes_in_order(ratios["dtype"]), log_range(ratios["median"])
     drawing, panels = facets(dtypes, 2.7, sharex=True)
     for panel, dtype in zip(panels, dtypes, strict=True):
-        here = ratios[ratios["dtype"] == dtype]
-        lines(panel, here, "depth")
-        measured_ticks(panel, here["depth"])
+        of_dtype = ratios[ratios["dtype"] == dtype]
+        lines(panel, of_dtype, "depth")
+        measured_ticks(panel, of_dtype["depth"])
         panel.set_yscale("log", base=2)
         panel.set_ylim(limits)
         ratio_ticks(panel.yaxis, *limits)
@@ -129,28 +129,28 @@ def _square_root(panel: Axes) -> None:
     panel.set_ylim(bottom, top)
 
 
-def exponent_table(found: Frame) -> Table:
+def exponent_table(fits: Frame) -> Table:
     """How fast the error grows with depth, one column per dtype. found: `growths` of one scope."""
     caption = "The exponent e in error ∝ depth^e: least-squares slope of log error against log depth, one per seed; "
-    caption += f"their median over {_reach(found)}. {wording.TABLE} {FAMILY}"
-    return wide_table(
-        "exponents", caption, found, {"signs": "signs", "way": "way"}, "dtype", with_interval, "exponents"
-    )
+    caption += f"their median over {_reach(fits)}. {wording.TABLE} {FAMILY}"
+    return wide_table("exponents", caption, fits, {"signs": "signs", "way": "way"}, "dtype", with_interval, "exponents")
 
 
-def _reach(found: Frame) -> str:
+def _reach(fits: Frame) -> str:
     """As in "8 seeds, depths 1 to 16"; ranges where series differ."""
-    deepest = sorted(set(found["most_depth"]))
+    deepest = sorted(set(fits["most_depth"]))
     depth = str(deepest[0]) if len(deepest) == 1 else f"{deepest[0]}–{deepest[-1]}"
-    return f"{wording.seeds(found)}, depths {found['least_depth'].min()} to {depth}"
+    return f"{wording.seeds(fits)}, depths {fits['least_depth'].min()} to {depth}"
 
 
-def ratio_table(found: Frame) -> Table:
+def ratio_table(ratios: Frame) -> Table:
     """Error merged / error stacked, one column per depth. found: `merge_ratios` of one scope."""
     caption = "Error merged / error stacked on the same seed, median over seeds, by depth: below 1 merging is more "
     caption += f"accurate, in the {REFERENCE}. {wording.TABLE}"
     labels = {"dtype": "dtype", "signs": "signs", "way": "way"}
-    return wide_table("merge-ratios", caption, found, labels, "depth", with_interval, "merge_ratios", "depth {}".format)
+    return wide_table(
+        "merge-ratios", caption, ratios, labels, "depth", with_interval, "merge_ratios", "depth {}".format
+    )
 
 
 def status_table(counts: Frame) -> Table:
@@ -162,11 +162,11 @@ def status_table(counts: Frame) -> Table:
 
 
 def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
-    summary, found, ratios = frames["depth"], frames["exponents"], frames["merge_ratios"]
+    summary, fits, ratios = frames["depth"], frames["exponents"], frames["merge_ratios"]
     if not len(summary):
         return None
     plots = [_error_plot(scope, summary)] + ([_ratio_plot(scope, ratios)] if len(ratios) else [])
-    tables = ([exponent_table(found)] if len(found) else []) + ([ratio_table(ratios)] if len(ratios) else [])
+    tables = ([exponent_table(fits)] if len(fits) else []) + ([ratio_table(ratios)] if len(ratios) else [])
     counts = statuses(rows)
     lost = counts[counts["overflow"] + counts["failed"] > 0]
     tables += [status_table(lost)] if len(lost) else []
@@ -195,9 +195,9 @@ def _ratio_plot(scope: Scope, ratios: Frame) -> Any:
 
 def growth_headline(data: StudyData, frames: Frames) -> str:
     """How fast the error of the unmerged stack grows with depth."""
-    found = frames["exponents"]
-    found = found[found["way"] == BASELINE]
-    random, positive = (found[found["signs"] == signs] for signs in ("random", "positive"))
+    fits = frames["exponents"]
+    fits = fits[fits["way"] == BASELINE]
+    random, positive = (fits[fits["signs"] == signs] for signs in ("random", "positive"))
     parts = []
     if len(random):
         parts.append(f"for numbers of random sign e is {wording.by_dtype(random, wording.median)}")
@@ -206,7 +206,7 @@ def growth_headline(data: StudyData, frames: Frames) -> str:
         parts.append(f"for positive numbers it lies between {' and '.join(ends)}")
     if not parts:
         return ""
-    reach = f"depths {found['least_depth'].min()} to {found['most_depth'].max()}, {wording.seeds(found)}"
+    reach = f"depths {fits['least_depth'].min()} to {fits['most_depth'].max()}, {wording.seeds(fits)}"
     text = f"The error of a plain stack of 3×3 layers with {PLAIN_CHANNELS} channels and weights drawn uniformly, "
     text += f"computed layer by layer (`{BASELINE}`), grows as depth^e: {'; '.join(parts)} ({reach}, over which the "
     return f"{text}intervals are). Other weights have other exponents."
@@ -214,15 +214,15 @@ def growth_headline(data: StudyData, frames: Frames) -> str:
 
 def merging_headline(data: StudyData, frames: Frames) -> str:
     """What merging does to the error, at depth 8 where it was measured."""
-    found = frames["merge_ratios"]
-    found = found[(found["way"] == MERGED) & (found["signs"] == "random") & (found["depth"] > 1)]
-    if not len(found):
+    ratios = frames["merge_ratios"]
+    ratios = ratios[(ratios["way"] == MERGED) & (ratios["signs"] == "random") & (ratios["depth"] > 1)]
+    if not len(ratios):
         return ""
-    depth = DEPTH if DEPTH in set(found["depth"]) else int(found["depth"].max())
-    here = found[found["depth"] == depth]
+    depth = DEPTH if DEPTH in set(ratios["depth"]) else int(ratios["depth"].max())
+    at_depth = ratios[ratios["depth"] == depth]
     text = f"At depth {depth}, merging in float64 (`{MERGED}`) multiplies the error by "
-    text += f"{wording.by_dtype(here, wording.median)}. That is the {REFERENCE} ({PLAIN_CHANNELS} channels, random "
-    return f"{text}signs, {wording.seeds(here)}); averages over outputs, or another reference, compare otherwise."
+    text += f"{wording.by_dtype(at_depth, wording.median)}. That is the {REFERENCE} ({PLAIN_CHANNELS} channels, random "
+    return f"{text}signs, {wording.seeds(at_depth)}); averages over outputs, or another reference, compare otherwise."
 
 
 SECTION = experiment_section(

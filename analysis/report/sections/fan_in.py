@@ -53,13 +53,13 @@ def growths(rows: Frame) -> Frame:
     import pandas
 
     usable_rows = usable(rows)
-    found = []
+    fits = []
     for _, group in usable_rows.groupby([*PLACE, "depth"], sort=True):
         lower, upper = halves(group["fan_in"])
         for reach, fan_ins in (("whole", lower + upper), ("lower", lower), ("upper", upper)):
-            some = group[group["fan_in"].isin(fan_ins)]
-            found.append(exponents(some, "fan_in", KEYS).assign(reach=reach))
-    return pandas.concat(found, ignore_index=True) if found else exponents(usable_rows, "fan_in", KEYS).assign(reach="")
+            within = group[group["fan_in"].isin(fan_ins)]
+            fits.append(exponents(within, "fan_in", KEYS).assign(reach=reach))
+    return pandas.concat(fits, ignore_index=True) if fits else exponents(usable_rows, "fan_in", KEYS).assign(reach="")
 
 
 @styled
@@ -86,9 +86,9 @@ def figure(summary: Frame, label: str, ticks: dict[float, str] | None = None) ->
     return drawing
 
 
-def exponent_table(name: str, found: Frame, data: str, where: str) -> Table:
+def exponent_table(name: str, fits: Frame, data: str, where: str) -> Table:
     """The exponents over all fan-ins, one column per dtype. found: `growths` of one place."""
-    whole = found[found["reach"] == "whole"]
+    whole = fits[fits["reach"] == "whole"]
     caption = f"The exponent e in error ∝ fan-in^e, {where}: least-squares slope of log error against log fan-in, "
     caption += f"one per seed; their median over {wording.seeds(whole)}. {wording.TABLE} Grey: the interval holds 0. "
     caption += "Where growth slows down, it is the slope of a bent line; the notes give the halves'. "
@@ -103,18 +103,18 @@ def exponent(row: Any) -> Text:
     return Text(show.number(row.median, *ends), show.interval(row.median, *ends), "zero" if row.trend == "none" else "")
 
 
-def answer(found: Frame) -> str:
+def answer(fits: Frame) -> str:
     """Whether the error of the baseline on random signs grows, at the least depth; where growth slows down, the
     exponents of both halves, because one for all would be the slope of a bent line. found: `growths`.
     """
-    here = _baseline(found)
-    whole, bent = here[here["reach"] == "whole"], _bent(here)
+    baseline = _baseline(fits)
+    whole, bent = baseline[baseline["reach"] == "whole"], _bent(baseline)
     straight = whole[~whole["dtype"].isin(bent["dtype"])]
     parts = []
-    for kind, said in TRENDS.items():
-        some = straight[straight["trend"] == kind]
-        if len(some):
-            parts.append(f"{said} with the fan-in: exponent {wording.by_dtype(some, wording.median)}")
+    for kind, sentence in TRENDS.items():
+        of_kind = straight[straight["trend"] == kind]
+        if len(of_kind):
+            parts.append(f"{sentence} with the fan-in: exponent {wording.by_dtype(of_kind, wording.median)}")
     if len(bent):
         parts.append(f"grows with the fan-in, ever more slowly: exponent {wording.by_dtype(bent, _halves)}")
     if not parts:
@@ -122,9 +122,9 @@ def answer(found: Frame) -> str:
     return f"The error of `{BASELINE}` {'; it '.join(parts)} ({_conditions(whole)}, weights drawn uniformly)."
 
 
-def _bent(found: Frame) -> Frame:
+def _bent(fits: Frame) -> Frame:
     """The dtypes in which the exponent of the upper half lies below the lower half's, by their intervals."""
-    both = _grown(found)
+    both = _grown(fits)
     return both[both["upper_upper"] < both["lower"]]
 
 
@@ -133,20 +133,20 @@ def _halves(row: Any) -> str:
     return f"{wording.median(row)} up to a fan-in of {row.most_fan_in} and {upper} from there on"
 
 
-def details(found: Frame, summary: Frame) -> Iterator[str]:
+def details(fits: Frame, summary: Frame) -> Iterator[str]:
     """Where growth slows down, and the sizes of the error. found: `growths`; summary: `errors`."""
-    for row in ordered_by_dtype(_grown(_baseline(found))).itertuples(index=False):
+    for row in ordered_by_dtype(_grown(_baseline(fits))).itertuples(index=False):
         yield _plateau(row)
-    here = _baseline(summary)
-    ends = here.groupby("dtype", sort=True)["median"].agg(["min", "max"]).reset_index()
+    errors = _baseline(summary)
+    ends = errors.groupby("dtype", sort=True)["median"].agg(["min", "max"]).reset_index()
     if len(ends):
         text = wording.by_dtype(ends, lambda row: f"{show.significant(row.min, 2)} to {show.significant(row.max, 2)} u")
-        yield f"Median errors of {BASELINE} at depth {here['depth'].min()}, random signs: {text}."
+        yield f"Median errors of {BASELINE} at depth {errors['depth'].min()}, random signs: {text}."
 
 
 def _baseline(frame: Frame) -> Frame:
-    here = frame[(frame["way"] == BASELINE) & (frame["signs"] == "random")]
-    return here[here["depth"] == here["depth"].min()]
+    rows = frame[(frame["way"] == BASELINE) & (frame["signs"] == "random")]
+    return rows[rows["depth"] == rows["depth"].min()]
 
 
 def _conditions(frame: Frame) -> str:
@@ -154,9 +154,9 @@ def _conditions(frame: Frame) -> str:
     return f"depth {depth}, random signs, fan-ins {least} to {most}, {wording.counts(frame)}"
 
 
-def _grown(found: Frame) -> Frame:
+def _grown(fits: Frame) -> Frame:
     """The dtypes in which the error grows over the lower half of the fan-ins, with both halves' exponents in a row."""
-    lower, upper = (found[found["reach"] == reach] for reach in ("lower", "upper"))
+    lower, upper = (fits[fits["reach"] == reach] for reach in ("lower", "upper"))
     both = lower.merge(upper, on=KEYS, suffixes=("", "_upper"))
     return both[both["trend"] == "grows"]
 

@@ -51,8 +51,8 @@ def by_gain(rows: Frame) -> Frame:
     parts = {"error": (usable(computed[~overflows]), "error_u"), "lost": (shares, "lost")}
     parts["subnormal"] = (shares, "subnormal")
     by = [*KEYS, "gain"]
-    found = [over_seeds(frame, by, column).assign(quantity=name) for name, (frame, column) in parts.items()]
-    return pandas.concat(found, ignore_index=True)
+    summaries = [over_seeds(frame, by, column).assign(quantity=name) for name, (frame, column) in parts.items()]
+    return pandas.concat(summaries, ignore_index=True)
 
 
 def ranges(rows: Frame) -> Frame:
@@ -61,14 +61,14 @@ def ranges(rows: Frame) -> Frame:
     is not finite. NaN: at no gain that was tried.
     """
     computed = rows[rows["status"] != "failed"]
-    found = []
+    limits = []
     for key, group in computed.groupby(KEYS, sort=True):
         kept = _kept(group)
         low = [_extreme(group, name, max) for name in ("subnormal", "flushed")]
         high = _extreme(group, "not_finite", min)
         counts = (group["seed"].nunique(), len(group))
-        found.append((*key, min(kept, default=math.nan), max(kept, default=math.nan), *low, high, *counts))
-    return framed(found, [*KEYS, "kept_from", "kept_to", *LIMITS, "seeds", "cells"])
+        limits.append((*key, min(kept, default=math.nan), max(kept, default=math.nan), *low, high, *counts))
+    return framed(limits, [*KEYS, "kept_from", "kept_to", *LIMITS, "seeds", "cells"])
 
 
 def _kept(group: Frame) -> list[float]:
@@ -91,9 +91,9 @@ def _extreme(group: Frame, column: str, which: Callable[..., float]) -> float:
     return which(group.loc[group[column] > 0, "gain"], default=math.nan)
 
 
-def leaving(found: Frame) -> list[str]:
+def leaving(limits: Frame) -> list[str]:
     """The dtypes in which some output is subnormal, flushed or not finite at some gain. found: `ranges`."""
-    return dtypes_in_order(found.loc[found[LIMITS].notna().any(axis=1), "dtype"])
+    return dtypes_in_order(limits.loc[limits[LIMITS].notna().any(axis=1), "dtype"])
 
 
 @styled
@@ -105,8 +105,8 @@ def figure(summary: Frame) -> Figure:
     for index, panel in enumerate(panels):
         value, dtype = list(TITLES)[index % len(TITLES)], dtypes[index // len(TITLES)]
         column = summary[summary["quantity"] == value]
-        here = column[column["dtype"] == dtype]
-        lines(panel, here if value == "error" else _percent(here), "gain")
+        of_dtype = column[column["dtype"] == dtype]
+        lines(panel, of_dtype if value == "error" else _percent(of_dtype), "gain")
         _axes(panel, value, column)
         gain_axis(panel, summary["gain"])
     legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
@@ -148,7 +148,7 @@ def power(gain: float) -> str:
     return show.DASH if gain != gain else "2" + str(round(math.log2(gain))).translate(SUPERSCRIPTS)
 
 
-def range_table(name: str, found: Frame) -> Table:
+def range_table(name: str, limits: Frame) -> Table:
     """Where each way leaves the range. found: `ranges` of one place."""
     columns: dict[str, Any] = {
         "dtype": lambda row: row.dtype,
@@ -163,8 +163,8 @@ def range_table(name: str, found: Frame) -> Table:
     caption += "around 1 at which the error is that at gain 1 on the same seed, within 10 % in the median over "
     caption += "seeds. Subnormal, flushed: the largest gain at which some output of some seed is subnormal, or zero "
     caption += "though the exact one is not. Not finite: the least gain at which some output is infinite or NaN. "
-    caption += f"Dash: at no gain tried. n = {wording.seeds(found)}."
-    return table(name, caption, arranged(found, ["dtype", "signs", "way"]), columns, "gain_ranges", range(3))
+    caption += f"Dash: at no gain tried. n = {wording.seeds(limits)}."
+    return table(name, caption, arranged(limits, ["dtype", "signs", "way"]), columns, "gain_ranges", range(3))
 
 
 def span(row: Any) -> str:
@@ -176,8 +176,8 @@ def _gain(gain: float) -> Text:
     return Text(power(gain), kind="zero" if gain != gain else "")
 
 
-def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
-    summary, reach = found["gain"], found["gain_ranges"]
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    summary, reach = frames["gain"], frames["gain_ranges"]
     if not len(summary):
         return None
     shown = leaving(reach) or dtypes_in_order(reach["dtype"])
@@ -196,44 +196,44 @@ def _caption(scope: Scope, rows: Frame, summary: Frame) -> str:
     return text + f"{wording.STYLES} Dtypes whose range no gain tried leaves are not shown."
 
 
-def _alt(found: Frame) -> str:
-    left = leaving(found)
+def _alt(limits: Frame) -> str:
+    left = leaving(limits)
     text = "Lines against the gain on a logarithmic axis. "
     return text + (f"Outputs are subnormal or lost in {wording.listed(left)}." if left else "No output is lost.")
 
 
-def answer(found: Frame) -> str:
+def answer(limits: Frame) -> str:
     """Up to where the ways keep their error on random signs, dtype by dtype; and which dtypes no gain leaves."""
     parts = []
-    for dtype in leaving(found):
-        here = arranged(found[(found["dtype"] == dtype) & (found["signs"] == "random")], ["way"])
-        spans = [f"from {span(row)} for `{row.way}`" for row in here.itertuples(index=False)]
+    for dtype in leaving(limits):
+        of_dtype = arranged(limits[(limits["dtype"] == dtype) & (limits["signs"] == "random")], ["way"])
+        spans = [f"from {span(row)} for `{row.way}`" for row in of_dtype.itertuples(index=False)]
         if spans:
             text = f"In {dtype}, on random signs, the error stays within 10 % of that at gain 1 {wording.listed(spans)}"
-            parts.append(f"{text} ({wording.counts(here)}).")
-    inside = [dtype for dtype in dtypes_in_order(found["dtype"]) if dtype not in leaving(found)]
+            parts.append(f"{text} ({wording.counts(of_dtype)}).")
+    inside = [dtype for dtype in dtypes_in_order(limits["dtype"]) if dtype not in leaving(limits)]
     if inside:
         parts.append(f"In {wording.listed(inside)} no gain tried leaves the range.")
     return " ".join(parts)
 
 
-def details(summary: Frame, found: Frame) -> Iterator[str]:
+def details(summary: Frame, limits: Frame) -> Iterator[str]:
     """How large the error is at the first gain below the merged way's range, random signs; and what was tried."""
     errors = summary[(summary["quantity"] == "error") & (summary["signs"] == "random")]
-    for dtype in leaving(found):
-        here = errors[errors["dtype"] == dtype]
-        gain = _first_loss(found, dtype, here["gain"])
-        rows = arranged(here[here["gain"] == gain], ["way"]).itertuples(index=False)
+    for dtype in leaving(limits):
+        of_dtype = errors[errors["dtype"] == dtype]
+        gain = _first_loss(limits, dtype, of_dtype["gain"])
+        rows = arranged(of_dtype[of_dtype["gain"] == gain], ["way"]).itertuples(index=False)
         sizes = [f"{wording.median(row)} u of {row.way}" for row in rows]
         if sizes:
             yield f"In {dtype} at gain {power(gain)}, random signs, the median error is {wording.listed(sizes)}."
     yield f"Gains from {power(summary['gain'].min())} to {power(summary['gain'].max())} were tried."
 
 
-def _first_loss(found: Frame, dtype: str, gains: Iterable[float]) -> float:
+def _first_loss(limits: Frame, dtype: str, gains: Iterable[float]) -> float:
     """The largest gain tried below those at which the merged way keeps its error, random signs."""
-    here = found[(found["dtype"] == dtype) & (found["signs"] == "random") & (found["way"] == MERGED)]
-    return max((gain for gain in gains if len(here) and gain < here["kept_from"].iloc[0]), default=math.nan)
+    merged = limits[(limits["dtype"] == dtype) & (limits["signs"] == "random") & (limits["way"] == MERGED)]
+    return max((gain for gain in gains if len(merged) and gain < merged["kept_from"].iloc[0]), default=math.nan)
 
 
 SECTION = experiment_section(

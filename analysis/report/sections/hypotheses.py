@@ -27,7 +27,7 @@ from analysis.report.tables import Table, Text, table
 from linear_lasagna.vocabulary import BASELINE, DTYPES, MERGED
 
 DEPTH = 8
-LEADS = {
+HYPOTHESES = {
     1: "At depth 8, merging in float64 makes errors smaller in 16 bits and larger in float32 and float64.",
     2: "The error of a stack grows with the square root of its depth for random signs, hardly for positive numbers.",
     3: "On the CPU, 16-bit errors do not depend on the fan-in; float32 errors grow with it, then reach a plateau.",
@@ -37,8 +37,8 @@ ANY = math.inf  # the upper end of a claim that only says "more than"
 RELATIVE = 0.1  # by how much of the measured median an interval is widened
 ABSOLUTE = 0.05  # by how much the interval of an exponent is widened: 10 % of the exponent of a square root
 COLUMNS = ["machine", "device", "lead", "claim", "dtype", "signs", "claimed_low", "claimed_high"]
-FOUND = ["median", "lower", "upper", "seeds", "cells"]
-SUMMARY = ["dtype", "signs", *FOUND]
+MEASURED = ["median", "lower", "upper", "seeds", "cells"]
+SUMMARY = ["dtype", "signs", *MEASURED]
 OUTCOMES = ("confirmed", "narrowed", "refuted", "undecided")
 FEW_NAMES = 3  # more numbers than these are counted, not named
 INTRO = (
@@ -68,7 +68,7 @@ class Claim:
     largest deviation that the lead allows, so nothing is widened, and all of the interval must lie in it.
     """
 
-    lead: int
+    hypothesis: int
     about: str
     dtype: str
     signs: str
@@ -108,31 +108,31 @@ def _merge_ratio(rows: Frame) -> Frame:
     """From the experiment depth, else from merging: the same stacks and seeds."""
     by_depth = depth.observed(rows)
     if {BASELINE, MERGED} <= set(by_depth.loc[by_depth["depth"] == DEPTH, "way"]):
-        found = depth.merge_ratios(rows)
+        ratios = depth.merge_ratios(rows)
     elif "part" in rows:
-        found = merged_error.parts(rows[rows["experiment"] == "merging"])
-        found = found[found["quantity"] == "ratio"]
+        ratios = merged_error.parts(rows[rows["experiment"] == "merging"])
+        ratios = ratios[ratios["quantity"] == "ratio"]
     else:
         return framed([], SUMMARY)
-    return found[(found["depth"] == DEPTH) & (found["way"] == MERGED)]
+    return ratios[(ratios["depth"] == DEPTH) & (ratios["way"] == MERGED)]
 
 
 def _depth_exponent(rows: Frame) -> Frame:
     if not len(depth.observed(rows)):
         return framed([], SUMMARY)
-    found = depth.growths(rows)
-    return found[found["way"] == BASELINE]
+    fits = depth.growths(rows)
+    return fits[fits["way"] == BASELINE]
 
 
 def _single_layers(rows: Frame) -> dict[str, Frame]:
     """Of single layers computed with the baseline: the median errors at the fan-ins where they are least and largest,
     and the exponents.
     """
-    own = rows[rows["experiment"] == "fan_in"]
-    own = own[(own["way"] == BASELINE) & (own["depth"] == 1)]
-    if not len(own):
+    single_layers = rows[rows["experiment"] == "fan_in"]
+    single_layers = single_layers[(single_layers["way"] == BASELINE) & (single_layers["depth"] == 1)]
+    if not len(single_layers):
         return {}
-    errors, growths = fan_in.errors(own), fan_in.growths(own)
+    errors, growths = fan_in.errors(single_layers), fan_in.growths(single_layers)
     medians = errors.groupby(SERIES)["median"]
     reaches = {WHOLE: "whole", LOWER: "lower", UPPER: "upper"}
     return {
@@ -144,41 +144,41 @@ def _single_layers(rows: Frame) -> dict[str, Frame]:
 
 def _predictions(rows: Frame) -> dict[str, Frame]:
     """Of the baseline: the median ratios predicted / measured at the depths where they are least and largest."""
-    own = rows[(rows["experiment"] == "bounds") & (rows["way"] == BASELINE)]
-    found = bounds.ratios(own) if len(own) else own
-    if not len(found):
+    baseline = rows[(rows["experiment"] == "bounds") & (rows["way"] == BASELINE)]
+    ratios = bounds.ratios(baseline) if len(baseline) else baseline
+    if not len(ratios):
         return {}
-    medians = found.groupby(SERIES)["median"]
-    return {LOW: found.loc[medians.idxmin()], HIGH: found.loc[medians.idxmax()]}
+    medians = ratios.groupby(SERIES)["median"]
+    return {LOW: ratios.loc[medians.idxmin()], HIGH: ratios.loc[medians.idxmax()]}
 
 
 def measured(rows: Frame) -> dict[str, Frame]:
     """What was measured, by quantity; those that were not are left out."""
-    found = {
+    quantities = {
         RATIO: _merge_ratio(rows),
         DEPTH_EXPONENT: _depth_exponent(rows),
         **_single_layers(rows),
         **_predictions(rows),
     }
-    return {about: frame for about, frame in found.items() if len(frame)}
+    return {about: frame for about, frame in quantities.items() if len(frame)}
 
 
-def leads(data: StudyData) -> Frame:
+def outcomes(data: StudyData) -> Frame:
     """Per scope and claimed number what was measured, with its interval over seeds, and the outcome by the rule above.
 
     Numbers that were not measured have no row; those of lead 3 are about the CPU alone.
     """
-    found = []
+    claims = []
     for scope in data.scopes:
         rows = data.within(scope).rows
-        here = {} if rows is None else measured(rows)
+        quantities = {} if rows is None else measured(rows)
         for claim in CLAIMS:
-            row = _row_of(here, claim)
-            if row is not None and (claim.lead != 3 or scope.device == "cpu"):
-                named = (scope.machine, scope.device, claim.lead, claim.about, claim.dtype, claim.signs)
+            row = _row_of(quantities, claim)
+            if row is not None and (claim.hypothesis != 3 or scope.device == "cpu"):
+                named = (scope.machine, scope.device, claim.hypothesis, claim.about, claim.dtype, claim.signs)
                 numbers = (row.median, row.lower, row.upper, int(row.seeds), int(row.cells))
-                found.append((*named, claim.low, claim.high, *numbers, outcome(claim, *numbers[:3])))
-    return framed(found, [*COLUMNS, *FOUND, "outcome"])
+                claims.append((*named, claim.low, claim.high, *numbers, outcome(claim, *numbers[:3])))
+    return framed(claims, [*COLUMNS, *MEASURED, "outcome"])
 
 
 def outcome(claim: Claim, median: float, lower: float, upper: float) -> str:
@@ -199,10 +199,10 @@ def outcome(claim: Claim, median: float, lower: float, upper: float) -> str:
     return "refuted"
 
 
-def verdicts(found: Frame) -> Frame:
-    """Per place and lead the outcome of the whole, and how many of its numbers have which. found: `leads`."""
+def verdicts(claims: Frame) -> Frame:
+    """Per place and lead the outcome of the whole, and how many of its numbers have which. claims: of `outcomes`."""
     by = ["machine", "device", "lead"]
-    counts = found.groupby([*by, "outcome"], sort=True).size().unstack("outcome", fill_value=0)
+    counts = claims.groupby([*by, "outcome"], sort=True).size().unstack("outcome", fill_value=0)
     counts = counts.reindex(columns=list(OUTCOMES), fill_value=0).reset_index().rename_axis(columns=None)
     return counts.assign(outcome=[overall(row) for row in counts.itertuples(index=False)])
 
@@ -217,34 +217,36 @@ def overall(row: Any) -> str:
     return "confirmed" if row.confirmed == decided + row.undecided else "narrowed"
 
 
-def _row_of(found: dict[str, Frame], claim: Claim) -> Any:
+def _row_of(quantities: dict[str, Frame], claim: Claim) -> Any:
     """The measured row that the claim is about, or None."""
-    if claim.about not in found:
+    if claim.about not in quantities:
         return None
-    frame = found[claim.about]
-    here = frame[(frame["dtype"] == claim.dtype) & (frame["signs"] == claim.signs)]
-    return next(here.itertuples(index=False), None)
+    frame = quantities[claim.about]
+    rows = frame[(frame["dtype"] == claim.dtype) & (frame["signs"] == claim.signs)]
+    return next(rows.itertuples(index=False), None)
 
 
-def _several(found: Frame) -> bool:
-    return len(found[["machine", "device"]].drop_duplicates()) > 1
+def _several(claims: Frame) -> bool:
+    return len(claims[["machine", "device"]].drop_duplicates()) > 1
 
 
-def _said(row: Any, found: Frame) -> str:
+def _sentence(row: Any, claims: Frame) -> str:
     """The lead, its outcome, and which of its numbers were not confirmed. row: of `verdicts`."""
-    where = f" ({row.machine}, {row.device})" if _several(found) else ""
-    here = found[(found["machine"] == row.machine) & (found["device"] == row.device) & (found["lead"] == row.lead)]
-    text = f"{row.lead}. {LEADS[row.lead]} {row.outcome.capitalize()}{where}: "
-    text += f"{row.confirmed} of {show.plural(len(here), 'number')} confirmed"
+    where = f" ({row.machine}, {row.device})" if _several(claims) else ""
+    of_hypothesis = claims[
+        (claims["machine"] == row.machine) & (claims["device"] == row.device) & (claims["lead"] == row.lead)
+    ]
+    text = f"{row.lead}. {HYPOTHESES[row.lead]} {row.outcome.capitalize()}{where}: "
+    text += f"{row.confirmed} of {show.plural(len(of_hypothesis), 'number')} confirmed"
     for name in OUTCOMES[1:]:
-        some = here[here["outcome"] == name].itertuples(index=False)
-        names = [f"{lost.claim} ({lost.dtype}, {wording.signs(lost.signs)})" for lost in some]
+        of_outcome = of_hypothesis[of_hypothesis["outcome"] == name].itertuples(index=False)
+        names = [f"{lost.claim} ({lost.dtype}, {wording.signs(lost.signs)})" for lost in of_outcome]
         text += f"; {name}: {wording.listed(names) if len(names) <= FEW_NAMES else len(names)}" if names else ""
     return text + "."
 
 
-def _table(found: Frame) -> Table:
-    where = {"place": lambda row: f"{row.machine}, {row.device}"} if _several(found) else {}
+def _table(claims: Frame) -> Table:
+    where = {"place": lambda row: f"{row.machine}, {row.device}"} if _several(claims) else {}
     columns: dict[str, Any] = {
         "lead": lambda row: str(row.lead),
         **where,
@@ -259,7 +261,7 @@ def _table(found: Frame) -> Table:
     caption += f"least-squares slopes, one per seed; errors are those of `{BASELINE}` in units of u, single layers "
     caption += f"for the fan-in, whose halves meet at the middle one. {wording.TABLE}"
     wide = (0, 1, 2, len(columns) - 1) if not where else (0, 1, 2, 3, len(columns) - 1)
-    return table("leads", caption, found, columns, "leads", wide)
+    return table("leads", caption, claims, columns, "leads", wide)
 
 
 def _number(row: Any) -> str:
@@ -275,18 +277,18 @@ def _claimed(row: Any) -> str:
 
 def content(data: StudyData, frames: Frames) -> Content | None:
     """The leads with their verdicts and the table of numbers; None where nothing that they speak of was measured."""
-    found = frames["leads"]
-    if not len(found):
+    claims = frames["leads"]
+    if not len(claims):
         return None
-    sentences = [_said(row, found) for row in verdicts(found).itertuples(index=False)]
-    return Content((), (_table(found),), " ".join(sentences), (RULE, ORIGIN, *wording.few(data.rows)))
+    sentences = [_sentence(row, claims) for row in verdicts(claims).itertuples(index=False)]
+    return Content((), (_table(claims),), " ".join(sentences), (RULE, ORIGIN, *wording.few(data.rows)))
 
 
 SECTION = Section(
     "leads",
     "Leads, confirmed or refuted",
     content,
-    lambda data: {"leads": leads(data)},
+    lambda data: {"leads": outcomes(data)},
     intro=INTRO,
     files={"leads": "The numbers of the leads against those measured here."},
     columns={

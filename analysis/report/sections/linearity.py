@@ -80,12 +80,12 @@ def figure(summary: Frame) -> Figure:
     return drawing
 
 
-def identity_table(name: str, found: Frame) -> Table:
+def identity_table(name: str, counts: Frame) -> Table:
     """In how many cells each identity holds, one column per way. found: `identities` of one place."""
     keys = ["identity", "dtype", "way"]
-    pooled = found.groupby(keys, sort=True).agg(held=("held", "sum"), cells=("cells", "sum")).reset_index()
+    pooled = counts.groupby(keys, sort=True).agg(held=("held", "sum"), cells=("cells", "sum")).reset_index()
     caption = "In how many cells each identity holds in every output, bit for bit; a cell is one seed, depth and "
-    caption += f"sign structure, {wording.seeds(found)}. The right side is computed in the dtype. Counts: no "
+    caption += f"sign structure, {wording.seeds(counts)}. The right side is computed in the dtype. Counts: no "
     caption += "interval."
     labels = {"identity": "identity", "dtype": "dtype"}
     return wide_table(name, caption, pooled, labels, "way", _count, "identities")
@@ -95,8 +95,8 @@ def _count(row: Any) -> Text:
     return Text(str(row.held), f"of {row.cells}", "zero" if row.held == 0 else "")
 
 
-def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
-    sizes, counts = found["linearity"], found["identities"]
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    sizes, counts = frames["linearity"], frames["identities"]
     drawn = sizes[sizes["identity"].isin(ROUNDED) & (sizes["median"] > 0)]
     if not len(drawn):
         return None
@@ -113,15 +113,15 @@ def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
     return Content(figures, (identity_table(name, counts),), answer(counts), tuple(details(sizes, counts)))
 
 
-def answer(found: Frame) -> str:
+def answer(counts: Frame) -> str:
     """Whether the identities that rounding should keep are kept. found: `identities`."""
-    kinds = [kind for kind in (*EXACT, *ROUNDED) if kind in set(found["identity"])]
-    parts = [f"`{kind}` {_held(found[found['identity'] == kind])}" for kind in kinds]
-    return f"Bit for bit, {wording.listed(parts)} ({wording.seeds(found)})." if parts else ""
+    kinds = [kind for kind in (*EXACT, *ROUNDED) if kind in set(counts["identity"])]
+    parts = [f"`{kind}` {_held(counts[counts['identity'] == kind])}" for kind in kinds]
+    return f"Bit for bit, {wording.listed(parts)} ({wording.seeds(counts)})." if parts else ""
 
 
-def _held(found: Frame) -> str:
-    held, cells = int(found["held"].sum()), int(found["cells"].sum())
+def _held(counts: Frame) -> str:
+    held, cells = int(counts["held"].sum()), int(counts["cells"].sum())
     return f"holds in {'all' if held == cells else 'none of' if not held else f'{held} of'} {cells} cells"
 
 
@@ -131,13 +131,13 @@ def details(sizes: Frame, counts: Frame) -> Iterator[str]:
     for row in arranged(broken, ["dtype", "way", "signs"]).itertuples(index=False):
         lost = f"{row.cells - row.held} of {row.cells} cells of {row.way}, {row.dtype}, {wording.signs(row.signs)}"
         yield f"Broken, though rounding to nearest keeps it: {row.identity} in {lost}."
-    here = sizes[(sizes["way"] == BASELINE) & (sizes["signs"] == "random")]
-    here = here[here["depth"] == here["depth"].max()]
+    baseline = sizes[(sizes["way"] == BASELINE) & (sizes["signs"] == "random")]
+    baseline = baseline[baseline["depth"] == baseline["depth"].max()]
     for kind in ROUNDED:
-        some = here[here["identity"] == kind]
-        if len(some):
-            text = f"Defect of {kind} in u, {BASELINE}, random signs, depth {some['depth'].max()}: "
-            yield f"{text}{wording.by_dtype(some, wording.median)} ({wording.counts(some)})."
+        of_kind = baseline[baseline["identity"] == kind]
+        if len(of_kind):
+            text = f"Defect of {kind} in u, {BASELINE}, random signs, depth {of_kind['depth'].max()}: "
+            yield f"{text}{wording.by_dtype(of_kind, wording.median)} ({wording.counts(of_kind)})."
 
 
 SECTION = experiment_section(

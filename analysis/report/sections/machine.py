@@ -80,9 +80,9 @@ def warning(records: Sequence[Record], places: Iterable[tuple[str, str]]) -> str
 
 def _difference(records: Sequence[Record]) -> str:
     """In what the machines of the records differ, as far as was recorded."""
-    found = {record.machine: fingerprint_of(record.trial.environment) for record in records}
-    names = [name for name in FINGERPRINT if len({str(each[name]) for each in found.values()}) > 1]
-    if len(found) < 2:
+    fingerprints = {record.machine: fingerprint_of(record.trial.environment) for record in records}
+    names = [name for name in FINGERPRINT if len({str(each[name]) for each in fingerprints.values()}) > 1]
+    if len(fingerprints) < 2:
         return ""
     listed = ", ".join(name.replace("_", " ") for name in names) or "nothing but the names they were given"
     return f"Between the machines of the trials differ: {listed}."
@@ -95,7 +95,7 @@ def content(data: StudyData, frames: Frames) -> Content:
 
 def warnings(data: StudyData, frames: Frames) -> Iterator[str]:
     """That there are several machines, if there are."""
-    if text := warning(data.records.found, {(scope.machine, scope.device) for scope in data.scopes}):
+    if text := warning(data.records.entries, {(scope.machine, scope.device) for scope in data.scopes}):
         yield text
 
 

@@ -38,12 +38,12 @@ def figure(frame: Frame) -> Figure:
     height = 0.24 * max([len(set(frame.loc[frame["group"] == g, "way"])) for g in groups] or [1]) + 0.8
     figure, panels = facets(groups, height, columns=min(3, max(1, len(groups))))
     for panel, group in zip(panels, groups, strict=True):
-        here = frame[frame["group"] == group]
-        order = [way for way in ways if way in set(here["way"])]
+        of_group = frame[frame["group"] == group]
+        order = [way for way in ways if way in set(of_group["way"])]
         panel.set_xscale("log", base=2)
         colours = {way: look(way)[0] for way in order}
         seaborn.stripplot(
-            here,
+            of_group,
             x="peak_ratio",
             y="way",
             order=order,
@@ -54,7 +54,7 @@ def figure(frame: Frame) -> Figure:
             size=5,
             ax=panel,
         )
-        limits = log_range(here["peak_ratio"])
+        limits = log_range(of_group["peak_ratio"])
         panel.set_xlim(limits)
         log_ticks(panel.xaxis, *limits)
         panel.grid(axis="x")

@@ -39,38 +39,38 @@ def ratios(rows: Frame) -> Frame:
     """
     import pandas
 
-    found = [
+    summaries = [
         over_seeds(paired(usable(rows), "order", BASELINE, column), KEYS, "ratio").assign(quantity=value)
         for value, column in VALUES.items()
     ]
-    return pandas.concat(found, ignore_index=True)
+    return pandas.concat(summaries, ignore_index=True)
 
 
 def costs(rows: Frame) -> Frame:
     """Per problem and order: merge_macs, and cost_ratio, the same / left_to_right's. They depend on shapes alone."""
-    found = usable(rows).groupby([*PLACE, "problem", "order"], sort=True)["merge_macs"].max().reset_index()
+    macs = usable(rows).groupby([*PLACE, "problem", "order"], sort=True)["merge_macs"].max().reset_index()
     keys = [*PLACE, "problem"]
-    baseline = found[found["order"] == BASELINE].set_index(keys)["merge_macs"].rename("baseline")
-    found = found.join(baseline, on=keys)
-    return found.assign(cost_ratio=found["merge_macs"] / found["baseline"]).drop(columns="baseline")
+    baseline = macs[macs["order"] == BASELINE].set_index(keys)["merge_macs"].rename("baseline")
+    macs = macs.join(baseline, on=keys)
+    return macs.assign(cost_ratio=macs["merge_macs"] / macs["baseline"]).drop(columns="baseline")
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(compared: Frame) -> Figure:
     """Error / left_to_right's per problem and order, of the result and of the merged kernel, a row of panels per dtype.
 
     found: `ratios` of one place. Random signs are filled, positive numbers hollow.
     """
-    dtypes, names = dtypes_in_order(found["dtype"]), problems_in_order(found["problem"])
+    dtypes, names = dtypes_in_order(compared["dtype"]), problems_in_order(compared["problem"])
     titles = [f"{dtype}: {what}" for dtype in dtypes for what in TITLES.values()]
     drawing, panels = facets(titles, 0.32 * len(names) + 0.75, columns=2)
     for index, panel in enumerate(panels):
         value, dtype = list(TITLES)[index % 2], dtypes[index // 2]
-        column = found[found["quantity"] == value]
+        column = compared[compared["quantity"] == value]
         _dots(panel, column[column["dtype"] == dtype], names)
         _axes(panel, names if index % 2 == 0 else [""] * len(names), log_range(ends(column)))
         panel.set_xlabel("error / error of left_to_right" if index // 2 == len(dtypes) - 1 else "")
-    drawing.legend(handles=_handles(found), loc="outside upper left", ncols=4, borderaxespad=0.2)
+    drawing.legend(handles=_handles(compared), loc="outside upper left", ncols=4, borderaxespad=0.2)
     return drawing
 
 
@@ -97,11 +97,11 @@ def _axes(panel: Axes, names: list[str], limits: tuple[float, float]) -> None:
     panel.axvline(1, color=INK, linewidth=0.9)
 
 
-def _handles(found: Frame) -> list[Any]:
+def _handles(compared: Frame) -> list[Any]:
     from matplotlib.lines import Line2D
 
     handles = []
-    for order in (order for order in ORDERS if order in set(found["order"])):
+    for order in (order for order in ORDERS if order in set(compared["order"])):
         colour, marker = ORDERS[order]
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=5, label=order))
     for label, face in (("random signs", INK), ("positive numbers", "none")):
@@ -109,12 +109,12 @@ def _handles(found: Frame) -> list[Any]:
     return handles
 
 
-def cost_table(name: str, found: Frame) -> Table:
+def cost_table(name: str, cost: Frame) -> Table:
     """What each order costs, one column per order. found: `costs` of one place."""
     caption = "Multiply-accumulates of merging a stack's kernels, by order; in brackets: as a multiple of "
     caption += "left_to_right's. Every product of the full convolutions is counted. They follow from the shapes: no "
     caption += "interval."
-    return wide_table(name, caption, found, {"problem": "problem"}, "order", _cost, "order_costs")
+    return wide_table(name, caption, cost, {"problem": "problem"}, "order", _cost, "order_costs")
 
 
 def _cost(row: Any) -> Text:
@@ -122,13 +122,13 @@ def _cost(row: Any) -> Text:
     return Text(show.count(row.merge_macs), ratio)
 
 
-def ratio_table(name: str, found: Frame) -> Table:
+def ratio_table(name: str, compared: Frame) -> Table:
     """The result's errors against left_to_right's. found: `ratios` of one place."""
     labels = {"problem": "problem", "order": "order", "signs": "signs"}
     caption = "Error of the result / error of left_to_right on the same seed, all merged in the dtype itself: below "
-    caption += f"1 the order is more accurate. Median over {wording.seeds(found)}. {wording.TABLE} Grey: the "
+    caption += f"1 the order is more accurate. Median over {wording.seeds(compared)}. {wording.TABLE} Grey: the "
     caption += "interval holds 1. The merged kernel's own errors are in the CSV."
-    errors = found[found["quantity"] == "error"]
+    errors = compared[compared["quantity"] == "error"]
     return wide_table(name, caption, errors, labels, "dtype", _ratio, "order_ratios")
 
 
@@ -137,8 +137,8 @@ def _ratio(row: Any) -> Text:
     return Text(text.main, text.detail, "zero" if row.lower <= 1 <= row.upper else "")
 
 
-def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
-    compared, cost = found["order_ratios"], found["order_costs"]
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    compared, cost = frames["order_ratios"], frames["order_costs"]
     if not len(compared):
         return None
     caption = "Error of a stack merged in another order / merged from left to right, on the same seed "
@@ -172,16 +172,16 @@ def answer(compared: Frame, cost: Frame) -> str:
 def details(compared: Frame) -> Iterator[str]:
     """The strongest effects on the result and on the kernel."""
     for value, what in (("error", "the result's error"), ("kernel", "the merged kernel's own error")):
-        here = compared[compared["quantity"] == value]
-        decided = here[(here["upper"] < 1) | (here["lower"] > 1)]
+        rows = compared[compared["quantity"] == value]
+        decided = rows[(rows["upper"] < 1) | (rows["lower"] > 1)]
         if len(decided):
             row = largest(decided, decided["median"].map(lambda ratio: max(ratio, 1 / ratio)))
             yield (
-                f"The strongest effect of the order on {what}, of {show.plural(len(here), 'comparison')}: {row.order}, "
+                f"The strongest effect of the order on {what}, of {show.plural(len(rows), 'comparison')}: {row.order}, "
                 f"{row.problem}, {row.dtype}, {wording.signs(row.signs)}: {wording.median(row)} times left_to_right's, "
                 f"that one's own interval over {wording.seeds_of(row)}."
             )
-        elif here["lower"].notna().any():
+        elif rows["lower"].notna().any():
             yield f"Of {what} every interval holds 1."
 
 

@@ -67,23 +67,23 @@ def kernel_shares(rows: Frame) -> Frame:
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(summary: Frame) -> Figure:
     """Share of the kernel's rounding, and merged / stacked, against depth: a row of panels each, one column per dtype.
 
     found: `parts` of one place.
     """
-    dtypes = dtypes_in_order(found["dtype"])
+    dtypes = dtypes_in_order(summary["dtype"])
     titles = [dtype if value == "share" else "" for value in VALUES for dtype in dtypes]
     drawing, panels = facets(titles, 2.4, columns=len(dtypes))
     for index, panel in enumerate(panels):
         value, dtype = list(VALUES)[index // len(dtypes)], dtypes[index % len(dtypes)]
-        row = _shown(found[found["quantity"] == value])
+        row = _shown(summary[summary["quantity"] == value])
         lines(panel, row[row["dtype"] == dtype], "depth")
         measured_ticks(panel, row["depth"])
         _axes(panel, value, row)
         panel.set_xlabel("depth (layers)" if value == "ratio" else "")
         panel.set_ylabel(VALUES[value] if index % len(dtypes) == 0 else "")
-    legend(drawing, ways_in_order(found["way"]), sign_handles(found["signs"]))
+    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
     return drawing
 
 
@@ -104,14 +104,14 @@ def _axes(panel: Axes, value: str, row: Frame) -> None:
     panel.axhline(1, color=INK, linewidth=0.9)
 
 
-def part_table(name: str, found: Frame) -> Table:
+def part_table(name: str, summary: Frame) -> Table:
     """Share and ratio at the depth that is spoken of, one column per dtype. found: `parts` of one place."""
-    here = at_depth(found)
+    shown = at_depth(summary)
     labels = {"quantity": "quantity", "signs": "signs", "way": "way"}
     caption = "Share: of the kernel's rounding in the merged way's squared error, the rest being the longer sum's. "
     caption += "Ratio: error merged / stacked on the same seed; below 1 merging is more accurate. Depth "
-    caption += f"{_depth(here)}, median over {wording.seeds(here)}. {wording.TABLE} Other depths are in the CSV."
-    return wide_table(name, caption, here, labels, "dtype", _cell, "merging_parts")
+    caption += f"{_depth(shown)}, median over {wording.seeds(shown)}. {wording.TABLE} Other depths are in the CSV."
+    return wide_table(name, caption, shown, labels, "dtype", _cell, "merging_parts")
 
 
 def _cell(row: Any) -> Text:
@@ -123,8 +123,8 @@ def _cell(row: Any) -> Text:
     return Text(show.number(*scaled) + " %", show.interval(*scaled))
 
 
-def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
-    summary = found["merging_parts"]
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    summary = frames["merging_parts"]
     if not len(summary):
         return None
     caption = f"What the error of a merged stack is made of, against depth ({scope.label}). Above: the share of the "
@@ -136,60 +136,66 @@ def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
     alt += f"{show.significant(ratios.min())} to {show.significant(ratios.max())}."
     name = slug("merge-parts", scope.machine, scope.device)
     figures = (plot(f"fig-{name}", caption, alt, "merging_parts", figure(summary)),)
-    said = f"{answer(summary)} {shares(summary)}".strip()
-    return Content(figures, (part_table(name, summary),), said, tuple(details(summary)))
+    sentences = f"{answer(summary)} {shares(summary)}".strip()
+    return Content(figures, (part_table(name, summary),), sentences, tuple(details(summary)))
 
 
-def at_depth(found: Frame) -> Frame:
+def at_depth(summary: Frame) -> Frame:
     """The summaries at depth 8, where it was measured; else at the largest depth."""
-    depths = set(found["depth"])
-    return found[found["depth"] == (DEPTH if DEPTH in depths else max(depths, default=0))]
+    depths = set(summary["depth"])
+    return summary[summary["depth"] == (DEPTH if DEPTH in depths else max(depths, default=0))]
 
 
-def _depth(found: Frame) -> int:
-    return int(found["depth"].max())
+def _depth(summary: Frame) -> int:
+    return int(summary["depth"].max())
 
 
-def spoken_of(found: Frame, value: str) -> Frame:
+def spoken_of(summary: Frame, value: str) -> Frame:
     """The summary of one value of merging in float64 on random signs, one row per dtype."""
-    return at_depth(found[(found["quantity"] == value) & (found["signs"] == "random") & (found["way"] == MERGED)])
+    return at_depth(
+        summary[(summary["quantity"] == value) & (summary["signs"] == "random") & (summary["way"] == MERGED)]
+    )
 
 
-def answer(found: Frame) -> str:
+def answer(summary: Frame) -> str:
     """Whether merging reverses with precision, on random signs."""
-    here = spoken_of(found, "ratio")
-    if not len(here):
+    ratios = spoken_of(summary, "ratio")
+    if not len(ratios):
         return ""
-    text = f"At depth {_depth(here)}, on random signs, a kernel merged in float64 multiplies the error by "
-    text += f"{wording.by_dtype(here, wording.median)} ({wording.counts(here)}; relative L2 error over single outputs, "
+    text = f"At depth {_depth(ratios)}, on random signs, a kernel merged in float64 multiplies the error by "
+    text += (
+        f"{wording.by_dtype(ratios, wording.median)} ({wording.counts(ratios)}; relative L2 error over single outputs, "
+    )
     text += "against the exact result of the weights as the dtype has rounded them)"
     sides = {
-        "gains accuracy in": here["upper"] < 1,
-        "loses it in": here["lower"] > 1,
-        "is undecided in": ~((here["upper"] < 1) | (here["lower"] > 1)),
+        "gains accuracy in": ratios["upper"] < 1,
+        "loses it in": ratios["lower"] > 1,
+        "is undecided in": ~((ratios["upper"] < 1) | (ratios["lower"] > 1)),
     }
-    said = [
-        f"{verb} {wording.listed(dtypes_in_order(here[side]['dtype']))}" for verb, side in sides.items() if side.any()
+    clauses = [
+        f"{verb} {wording.listed(dtypes_in_order(ratios[side]['dtype']))}" for verb, side in sides.items() if side.any()
     ]
-    return f"{text}: the merged stack {wording.listed(said)}."
+    return f"{text}: the merged stack {wording.listed(clauses)}."
 
 
-def shares(found: Frame) -> str:
+def shares(summary: Frame) -> str:
     """The share of the kernel's rounding, on random signs."""
-    here = spoken_of(found, "share")
-    if not len(here):
+    merged = spoken_of(summary, "share")
+    if not len(merged):
         return ""
-    text = f"The rounding of the merged kernel makes {wording.by_dtype(here, percent)} of the squared error of "
+    text = f"The rounding of the merged kernel makes {wording.by_dtype(merged, percent)} of the squared error of "
     text += f"`{MERGED}`, the longer sum the rest"
-    return f"{text} (depth {_depth(here)}, random signs, {wording.counts(here)})."
+    return f"{text} (depth {_depth(merged)}, random signs, {wording.counts(merged)})."
 
 
-def details(found: Frame) -> Iterator[str]:
+def details(summary: Frame) -> Iterator[str]:
     """What merging does to the error of positive numbers."""
-    here = at_depth(found[(found["quantity"] == "ratio") & (found["signs"] == "positive") & (found["way"] == MERGED)])
-    if len(here):
-        text = f"On positive numbers, at depth {_depth(here)}, a kernel merged in float64 multiplies the error by "
-        yield f"{text}{wording.by_dtype(here, wording.median)} ({wording.counts(here)})."
+    positive = at_depth(
+        summary[(summary["quantity"] == "ratio") & (summary["signs"] == "positive") & (summary["way"] == MERGED)]
+    )
+    if len(positive):
+        text = f"On positive numbers, at depth {_depth(positive)}, a kernel merged in float64 multiplies the error by "
+        yield f"{text}{wording.by_dtype(positive, wording.median)} ({wording.counts(positive)})."
 
 
 def percent(row: Any) -> str:

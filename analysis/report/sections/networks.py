@@ -72,9 +72,9 @@ def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[t
     noise = abs(logs.get(control, 0.0))
     for way in sorted(everywhere - {control}):
         lower, upper = (math.nan, math.nan) if way == baseline else interval(timings, way, baseline)
-        found = "" if way == baseline else verdict(logs[way], lower, upper, MARGIN, noise)
+        outcome = "" if way == baseline else verdict(logs[way], lower, upper, MARGIN, noise)
         speedup = (math.exp(-logs[way]), math.exp(-upper), math.exp(-lower))
-        yield (*key, way, way == baseline, seconds[way], *speedup, found, len(layers), catalogued)
+        yield (*key, way, way == baseline, seconds[way], *speedup, outcome, len(layers), catalogued)
 
 
 def interval(layers: list[tuple[int, Timing]], way: str, baseline: str) -> tuple[float, float]:
@@ -143,9 +143,11 @@ def networks_headline(data: StudyData, frames: Frames) -> str:
     parts = []
     for network in sorted(set(rows["network"])):
         for dtype in wording.main_dtypes(rows["dtype"]):
-            here = rows[(rows["dtype"] == dtype) & (rows["network"] == network)]
-            if len(here):
-                parts.append(f"{network} in {dtype}, best of {show.plural(len(here), 'way')}: {_best(here)}")
+            of_network = rows[(rows["dtype"] == dtype) & (rows["network"] == network)]
+            if len(of_network):
+                parts.append(
+                    f"{network} in {dtype}, best of {show.plural(len(of_network), 'way')}: {_best(of_network)}"
+                )
     if not parts:
         return ""
     text = "Speedup over `direct` of all convolutions together, where one other way computes them all: "

@@ -33,8 +33,8 @@ def controls(records: Records) -> Frame:
     for record in records:
         timing, trial = record.trial.timing(), record.trial
         if {trial.baseline, trial.control} <= timing.samples.keys():
-            found: Comparison = compare(timing, trial.baseline, control=None)[trial.control]
-            ratio, lower, upper, verdict, _, blocks = astuple(found)
+            comparison: Comparison = compare(timing, trial.baseline, control=None)[trial.control]
+            ratio, lower, upper, verdict, _, blocks = astuple(comparison)
             rows.append((*record.place.values(), ratio, lower, upper, verdict, blocks))
     return framed(rows, NOISE)
 
@@ -70,16 +70,16 @@ def noise_floor(frame: Frame, by: list[str]) -> Frame:
 
 def frames(data: StudyData) -> Frames:
     """noise: the controls; noise_floor: what they show together; same_calls: one call under two names."""
-    found = controls(data.records)
-    floor = noise_floor(found, ["machine", "device", "dtype"]) if len(found) else found
-    return {"noise": found, "noise_floor": floor, "same_calls": same_calls(data.records, data.compared)}
+    control_times = controls(data.records)
+    floor = noise_floor(control_times, ["machine", "device", "dtype"]) if len(control_times) else control_times
+    return {"noise": control_times, "noise_floor": floor, "same_calls": same_calls(data.records, data.compared)}
 
 
 def content(data: StudyData, frames: Frames) -> Content:
     def part(scope: Scope) -> Content:
-        here = within(scope, frames)
-        sentences = (note for note in notes(here, data.within(scope).compared) if note)
-        return Content((_noise_plot(scope, here["noise"]),), notes=tuple(sentences))
+        scoped = within(scope, frames)
+        sentences = (note for note in notes(scoped, data.within(scope).compared) if note)
+        return Content((_noise_plot(scope, scoped["noise"]),), notes=tuple(sentences))
 
     if not len(frames["noise"]):
         return Content()

@@ -54,9 +54,9 @@ def _plans(record: Record) -> Iterator[tuple[Any, ...]]:
     for way in (MEASURED, COUNTED):
         runs = trial.cells[way].runs if way in timing.samples else None
         if runs is not None:
-            found = compare(timing, against, control=None, noise=noise)[way]
+            comparison = compare(timing, against, control=None, noise=noise)[way]
             seconds = [timing.seconds(w) if w else math.nan for w in (way, trial.baseline, merged)]
-            result = (found.ratio, found.lower, found.upper, found.verdict)
+            result = (comparison.ratio, comparison.lower, comparison.upper, comparison.verdict)
             yield (*record.place.values(), way, _text(runs), trial.problem.depth, *seconds, against, *result)
 
 
@@ -128,16 +128,14 @@ def headline(data: StudyData, frames: Frames) -> str:
     """How planned stacks do against the better of stacked and merged."""
     rows = frames["plans"]
     dtype = main_dtype(rows)
-    here = rows[(rows["dtype"] == dtype) & (rows["way"] == MEASURED)]
-    if not len(here):
+    measured = rows[(rows["dtype"] == dtype) & (rows["way"] == MEASURED)]
+    if not len(measured):
         return ""
-    counts = here["verdict"].value_counts()
-    text = f"In {dtype}, of these {show.plural(len(here), 'stack')}, one cut by measured time (`{MEASURED}`) is faster "
-    text += (
-        f"on {counts.get('faster', 0)} and slower on {counts.get('slower', 0)} than the stack as it is or the stack "
-    )
-    text += "merged, whichever took less time"
-    best = extremes.most(here, "faster")
+    counts = measured["verdict"].value_counts()
+    text = f"In {dtype}, of these {show.plural(len(measured), 'stack')}, one cut by measured time (`{MEASURED}`) is "
+    text += f"faster on {counts.get('faster', 0)} and slower on {counts.get('slower', 0)} than the stack as it is or "
+    text += "the stack merged, whichever took less time"
+    best = extremes.most(measured, "faster")
     text += f": {best}" if best else ""
     counted = rows[(rows["dtype"] == dtype) & (rows["way"] == COUNTED)]
     if len(counted):

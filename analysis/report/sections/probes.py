@@ -45,25 +45,25 @@ def warnings(answers: Frame) -> Iterator[str]:
 def _asked(answers: Frame) -> list[Asked]:
     """Per place and method, numbers of threads with the same answers together."""
     several = len(answers[["machine", "device"]].drop_duplicates()) > 1
-    found: list[Asked] = []
+    asked: list[Asked] = []
     named = answers[answers["way"] != ""]
-    for (machine, device), here in named.groupby(["machine", "device"], sort=True):
+    for (machine, device), of_place in named.groupby(["machine", "device"], sort=True):
         place = f"{machine}, {device}" if several else ""
-        for way in ways_in_order(here["way"]):
-            found += _by_threads(place, way, here[here["way"] == way])
-    return found
+        for way in ways_in_order(of_place["way"]):
+            asked += _by_threads(place, way, of_place[of_place["way"] == way])
+    return asked
 
 
 def _by_threads(place: str, way: str, rows: Frame) -> list[Asked]:
     together: list[tuple[list[str], Answers]] = []
-    for threads, some in rows.groupby("threads", sort=True):
-        said = {(row.dtype, row.probe): _said(row) for row in some.itertuples(index=False)}
-        same = next((counts for counts, other in together if other == said), None)
+    for threads, of_threads in rows.groupby("threads", sort=True):
+        answers = {(row.dtype, row.probe): _said(row) for row in of_threads.itertuples(index=False)}
+        same = next((counts for counts, other in together if other == answers), None)
         if same is None:
-            together.append(([str(threads)], said))
+            together.append(([str(threads)], answers))
         else:
             same.append(str(threads))
-    return [Asked(place, way, ", ".join(counts), said) for counts, said in together]
+    return [Asked(place, way, ", ".join(counts), answers) for counts, answers in together]
 
 
 def _said(row: Any) -> str:
@@ -74,11 +74,11 @@ def _said(row: Any) -> str:
 def sums(answers: Frame) -> Table:
     """How wide the accumulator is and in which order 576 products are added."""
 
-    def cell(said: Answers, dtype: str) -> Text:
-        if (dtype, "accumulator") not in said:
+    def cell(answers: Answers, dtype: str) -> Text:
+        if (dtype, "accumulator") not in answers:
             return Text(show.DASH)
-        parts = [_short(said[dtype, probe]) for probe in ("order", "products") if (dtype, probe) in said]
-        return Text(said[dtype, "accumulator"], ", ".join(parts))
+        parts = [_short(answers[dtype, probe]) for probe in ("order", "products") if (dtype, probe) in answers]
+        return Text(answers[dtype, "accumulator"], ", ".join(parts))
 
     caption = "How each method adds the 576 products of one output of a 3×3 layer with 64 channels: significand bits "
     caption += "of the running sum; 36 × ≤ 16: 36 running sums take up 16 products each, at most; products are rounded "
@@ -86,15 +86,15 @@ def sums(answers: Frame) -> Table:
     return _table("probes-sums", caption, answers, cell)
 
 
-def _short(said: str) -> str:
-    return said.replace(" running sums of up to ", " × ≤ ").replace("one after another", "in a row")
+def _short(answer: str) -> str:
+    return answer.replace(" running sums of up to ", " × ≤ ").replace("one after another", "in a row")
 
 
 def subnormals(answers: Frame) -> Table:
     """Whether subnormal numbers are replaced by zero, and by which threads."""
 
-    def cell(said: Answers, dtype: str) -> Text:
-        inputs, results = (said.get((dtype, f"subnormal {what}"), show.DASH) for what in ("inputs", "results"))
+    def cell(answers: Answers, dtype: str) -> Text:
+        inputs, results = (answers.get((dtype, f"subnormal {what}"), show.DASH) for what in ("inputs", "results"))
         if inputs == results:
             return Text(inputs, kind="zero" if inputs == KEPT else "")
         return Text(f"inputs {inputs}", f"results {results}")
@@ -106,13 +106,13 @@ def subnormals(answers: Frame) -> Table:
 
 def _table(name: str, caption: str, answers: Frame, cell: Callable[[Answers, str], Text]) -> Table:
     """One row per method and set of threads, one column per dtype."""
-    found = _asked(answers)
-    columns: dict[str, Any] = {"place": lambda row: row.place} if any(each.place for each in found) else {}
+    asked = _asked(answers)
+    columns: dict[str, Any] = {"place": lambda row: row.place} if any(each.place for each in asked) else {}
     columns |= {"method": lambda row: row.way, "threads": lambda row: row.threads}
     wide = range(len(columns))
     for dtype in dtypes_in_order(answers["dtype"]):
         columns[dtype] = lambda row, dtype=dtype: cell(row.answers, dtype)
-    return table(name, caption, framed(found, list(Asked._fields)), columns, "probes", wide)
+    return table(name, caption, framed(asked, list(Asked._fields)), columns, "probes", wide)
 
 
 def canaries(answers: Frame) -> Table:
@@ -145,8 +145,8 @@ def tf32(answers: Frame) -> str:
     rows = answers[answers["probe"] == "tf32"].drop_duplicates(["machine", "device", "result"])
     several = len(rows[["machine", "device"]].drop_duplicates()) > 1
     where = {row: f"{row.machine}, {row.device}" if several else row.device for row in rows.itertuples(index=False)}
-    said = [f"{row.result} on {where[row]} ({row.note})" for row in rows.itertuples(index=False)]
-    return f"TF32 for float32 operands: {'; '.join(said)}." if said else ""
+    clauses = [f"{row.result} on {where[row]} ({row.note})" for row in rows.itertuples(index=False)]
+    return f"TF32 for float32 operands: {'; '.join(clauses)}." if clauses else ""
 
 
 def content(data: StudyData, frames: Frames) -> Content:

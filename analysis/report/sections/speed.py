@@ -113,11 +113,11 @@ def _dots(panel: Axes, frame: Frame, ways: Sequence[str], heights: dict[tuple[st
         height = [heights[key] for key in zip(rows[place], rows["way"], strict=True)]
         panel.hlines(height, rows["speedup_lower"], rows["speedup_upper"], colors=colour, linewidth=1.3)
         for decided in (True, False):
-            some = rows["verdict"].isin(DECIDED) == decided
-            y = [h for h, use in zip(height, some, strict=True) if use]
+            drawn = rows["verdict"].isin(DECIDED) == decided
+            y = [h for h, use in zip(height, drawn, strict=True) if use]
             face = colour if decided else "none"
             panel.plot(
-                rows["speedup"][some], y, marker, mfc=face, mec=colour, mew=0.9, markersize=4.6, linestyle="none"
+                rows["speedup"][drawn], y, marker, mfc=face, mec=colour, mew=0.9, markersize=4.6, linestyle="none"
             )
 
 
@@ -176,23 +176,23 @@ def summary_table(group: str, scope: Scope, rows: Frame) -> Table:
 def speedup_tables(data: StudyData, group: str, scope: Scope) -> Iterator[Table]:
     """One table per dtype: a row per problem, a column per way."""
     cells = data.cells[(data.cells["group"] == group) & ~data.cells["control"]]
-    found = data.speedups[data.speedups["group"] == group]
+    speedups = data.speedups[data.speedups["group"] == group]
     for dtype in dtypes_in_order(cells["dtype"]):
-        here, times = cells[cells["dtype"] == dtype], found[found["dtype"] == dtype]
-        ways = ways_in_order(here.loc[~here["baseline"], "way"])
-        shown = {(row.problem, row.way): _unmeasured(row) for row in here.itertuples(index=False)}
+        of_dtype, times = cells[cells["dtype"] == dtype], speedups[speedups["dtype"] == dtype]
+        ways = ways_in_order(of_dtype.loc[~of_dtype["baseline"], "way"])
+        shown = {(row.problem, row.way): _unmeasured(row) for row in of_dtype.itertuples(index=False)}
         shown |= {(row.problem, row.way): speedup_text(row) for row in times.itertuples(index=False)}
         baselines = {row.problem: show.seconds(row.baseline_seconds) for row in times.itertuples(index=False)}
-        counts = _occurrences(data, here["problem"])
+        counts = _occurrences(data, of_dtype["problem"])
         rows = tuple(
             (
                 Text(problem, counts.get(problem, "")),
                 Text(baselines.get(problem, show.DASH)),
                 *(shown.get((problem, w), Text("")) for w in ways),
             )
-            for problem in problems_in_order(here["problem"])
+            for problem in problems_in_order(of_dtype["problem"])
         )
-        baseline = ways_in_order(here.loc[here["baseline"], "way"])
+        baseline = ways_in_order(of_dtype.loc[of_dtype["baseline"], "way"])
         caption = f"Speedup over {_named(baseline)}, {group}, {dtype}, {scope.label}; n = {len(rows)} problems. "
         name = slug("speedups", group, scope.machine, scope.device, dtype)
         head = ("problem", "baseline's time", *ways)
@@ -225,11 +225,11 @@ def unfold_headline(data: StudyData, frames: Frames) -> str:
     rows = data.speedups[(data.speedups["group"] == "networks") & (data.speedups["way"] == "unfold_matmul")]
     parts = []
     for dtype in wording.main_dtypes(rows["dtype"]):
-        here = rows[rows["dtype"] == dtype]
-        counts = here["verdict"].value_counts()
-        ratio = math.exp(float(here["ratio"].map(math.log).mean()))
+        of_dtype = rows[rows["dtype"] == dtype]
+        counts = of_dtype["verdict"].value_counts()
+        ratio = math.exp(float(of_dtype["ratio"].map(math.log).mean()))
         verdicts = f"slower on {counts.get('slower', 0)} and faster on {counts.get('faster', 0)}"
-        parts.append(f"{show.times(ratio)} in {dtype} ({verdicts} of {show.plural(len(here), 'layer')})")
+        parts.append(f"{show.times(ratio)} in {dtype} ({verdicts} of {show.plural(len(of_dtype), 'layer')})")
     if not parts:
         return ""
     text = f"`unfold_matmul` takes {wording.listed(parts)} the time of `direct`, as a geometric mean of estimates over "
@@ -242,8 +242,8 @@ def merging_headline(data: StudyData, frames: Frames) -> str:
     dtypes = wording.main_dtypes(rows["dtype"])
     if not dtypes:
         return ""
-    here = rows[rows["dtype"] == dtypes[0]]
-    text = f"In {dtypes[0]}, of these {show.plural(len(here), 'stack')}, one merged beforehand (`{MERGED}`) is "
-    text += wording.listed(list(extremes.by_verdict(here)))
-    ends = [end for end in (extremes.most(here, verdict) for verdict in ("faster", "slower")) if end]
+    of_dtype = rows[rows["dtype"] == dtypes[0]]
+    text = f"In {dtypes[0]}, of these {show.plural(len(of_dtype), 'stack')}, one merged beforehand (`{MERGED}`) is "
+    text += wording.listed(list(extremes.by_verdict(of_dtype)))
+    ends = [end for end in (extremes.most(of_dtype, verdict) for verdict in ("faster", "slower")) if end]
     return f"{text}{': ' if ends else ''}{'; '.join(ends)}."

@@ -38,13 +38,13 @@ def ratios(rows: Frame) -> Frame:
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(ratios: Frame) -> Figure:
     """The ratios with their intervals, one panel per dtype, a row per way and sign structure. found: `ratios`."""
-    dtypes, ways = dtypes_in_order(found["dtype"]), ways_in_order(found["way"])
+    dtypes, ways = dtypes_in_order(ratios["dtype"]), ways_in_order(ratios["way"])
     drawing, panels = facets(dtypes, 2.4, columns=len(dtypes))
-    limits = log_range(ends(found))
+    limits = log_range(ends(ratios))
     for panel, dtype in zip(panels, dtypes, strict=True):
-        for row in found[found["dtype"] == dtype].itertuples(index=False):
+        for row in ratios[ratios["dtype"] == dtype].itertuples(index=False):
             colour, marker = look(row.way)
             x = ways.index(row.way) + (0.15 if row.signs == "positive" else -0.15)
             panel.plot([x, x], [row.lower, row.upper], color=colour, linewidth=1.2)
@@ -63,18 +63,18 @@ def _fill(signs: str) -> Any:
     return "full" if signs == "random" else "none"
 
 
-def ratio_table(name: str, found: Frame) -> Table:
+def ratio_table(name: str, ratios: Frame) -> Table:
     """found: `ratios` of one place."""
     caption = (
         "Error with the dtype's switches on / off on the same seed: TF32 in cuDNN and matrix products for float32, "
     )
-    caption += f"reduced-precision reductions for 16 bits. Median over {wording.seeds(found)}. {wording.TABLE}"
+    caption += f"reduced-precision reductions for 16 bits. Median over {wording.seeds(ratios)}. {wording.TABLE}"
     labels = {"fan_in": "fan-in", "signs": "signs", "way": "way"}
-    return wide_table(name, caption, found, labels, "dtype", with_interval, "switches")
+    return wide_table(name, caption, ratios, labels, "dtype", with_interval, "switches")
 
 
-def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
-    ratio = found["switches"]
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    ratio = frames["switches"]
     if not len(ratio):
         skipped = rows[rows["status"] == "skipped"]
         return Content((), (), f"Skipped: {skipped.iloc[0]['reason']}.") if len(skipped) else None
@@ -88,14 +88,14 @@ def part(scope: Scope, rows: Frame, found: Frames) -> Content | None:
     return Content(figures, (ratio_table(name, ratio),), answer(ratio))
 
 
-def answer(found: Frame) -> str:
+def answer(ratios: Frame) -> str:
     """What the switches cost the baseline on random signs."""
-    here = found[(found["way"] == BASELINE) & (found["signs"] == "random")]
-    here = here[here["fan_in"] == here["fan_in"].min()]
-    if not len(here):
+    baseline = ratios[(ratios["way"] == BASELINE) & (ratios["signs"] == "random")]
+    baseline = baseline[baseline["fan_in"] == baseline["fan_in"].min()]
+    if not len(baseline):
         return ""
     text = f"Switched on, they multiply the error of `{BASELINE}` on random signs by "
-    return f"{text}{wording.by_dtype(here, wording.median)} ({wording.counts(here)})."
+    return f"{text}{wording.by_dtype(baseline, wording.median)} ({wording.counts(baseline)})."
 
 
 SECTION = experiment_section(

@@ -41,12 +41,14 @@ def headline(data: StudyData, frames: Frames) -> str:
     """What merging in every step does to training."""
     rows = frames["training"]
     dtype = main_dtype(rows)
-    here = rows[rows["dtype"] == dtype]
-    if not len(here):
+    of_dtype = rows[rows["dtype"] == dtype]
+    if not len(of_dtype):
         return ""
-    text = f"In {dtype}, of these {show.plural(len(here), 'stack')}, a training step that merges first, against the "
-    text += f"stack's own, is {wording.listed(list(extremes.by_verdict(here)))}"
-    ends = [end for end in (extremes.most(here, verdict) for verdict in ("faster", "slower")) if end]
+    text = (
+        f"In {dtype}, of these {show.plural(len(of_dtype), 'stack')}, a training step that merges first, against the "
+    )
+    text += f"stack's own, is {wording.listed(list(extremes.by_verdict(of_dtype)))}"
+    ends = [end for end in (extremes.most(of_dtype, verdict) for verdict in ("faster", "slower")) if end]
     return f"{text}{': ' if ends else ''}{'; '.join(ends)}."
 
 

@@ -119,8 +119,8 @@ def figure(frame: Frame) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.34 * len(bars) + 1.1), layout="constrained")
     panel = figure.subplots()
     for row, (group, dtype, trials) in enumerate(zip(bars["group"], bars["dtype"], bars["trials"], strict=True)):
-        here = frame[(frame["group"] == group) & (frame["dtype"] == dtype)]
-        _stacked_bar(panel, row, dict(zip(here["way"], here["alone"], strict=True)), trials)
+        shares = frame[(frame["group"] == group) & (frame["dtype"] == dtype)]
+        _stacked_bar(panel, row, dict(zip(shares["way"], shares["alone"], strict=True)), trials)
     labels = [
         f"{shortened(g)}, {d} (n = {n})" for g, d, n in zip(bars["group"], bars["dtype"], bars["trials"], strict=True)
     ]
@@ -211,15 +211,15 @@ def _among(rows: Frame) -> str:
         return ""
     counts = each_among(rows)["among"].value_counts()
     ways = sorted(counts.index, key=lambda way: (-counts[way], ways_in_order([way]), way))[:2]
-    said = wording.listed([f"`{way}` on {counts[way]}" for way in ways])
-    return f"; not slower by verdict than the way with the least time are {said}"
+    parts = wording.listed([f"`{way}` on {counts[way]}" for way in ways])
+    return f"; not slower by verdict than the way with the least time are {parts}"
 
 
 def frames(data: StudyData) -> Frames:
     """winners: of every trial; wins: how often each way is fastest."""
-    found = winners(data.judged)
+    fastest = winners(data.judged)
     by = ["machine", "device", "group", "dtype"]
-    return {"winners": found, "wins": wins(found, by) if len(found) else found}
+    return {"winners": fastest, "wins": wins(fastest, by) if len(fastest) else fastest}
 
 
 SECTION = Section(
