@@ -150,12 +150,9 @@ def test_headlines_say_where_count_and_clock_disagree(found):
     assert "; 5×5, 8 → 4, 2.00" in text
     assert f"The count is right on {len(PAIRS) - 2}; to merge always would be right on {gains}." in text
     assert "is faster on 1 and slower on 0 than the stack as it is or the stack merged" in said["Plans"]
-    assert "sesr_x3 2.00× faster, the most of 1 (that one's own interval: [" in said["Plans"]
+    assert "sesr_x3 2.00× faster [" in said["Plans"]
     assert "operation count it is slower on 1 of 1" in said["Plans"]
-    assert (
-        "of these 1 stack, a training step that merges first, against the stack's own, is faster on 1"
-        in said["Training"]
-    )
+    assert "of 1 stack, a training step that merges first, against the stack's own, is faster on 1" in said["Training"]
 
 
 def test_a_rule_has_no_exception_among_the_pairs(found):

@@ -155,8 +155,8 @@ def test_headlines_say_what_the_data_say(trials):
     lines = study(trials, synthetic.precision()).headlines
     said = {line.title: line.text for line in lines}
     assert "In float32 the fastest way of all is `direct_channels_last` on 2 of 2 layers." in said["Layers of networks"]
-    text = "of these 1 stack, one merged beforehand (`merged/direct`) is faster on 1 (sesr_x1): "
-    text += "sesr_x1 4.00× faster, the most of 1 (that one's own interval: [3.96, 4.04])."
+    text = "of 1 stack, one merged beforehand (`merged/direct`) is faster on 1 (sesr_x1): "
+    text += "sesr_x1 4.00× faster [3.96, 4.04]."
     assert text in said["Merging"]
     assert "0.50 [0.46, 0.53] in float32" in said["Error by depth"] or "0.50 [0.47" in said["Error by depth"]
     assert "depths 1 to 16, 8 seeds" in said["Error by depth"]
@@ -216,7 +216,7 @@ def test_the_most_of_several_is_one_with_a_verdict():
     trials.append(synthetic.trial("stacks/sesr_x5", {"merged/direct": few}))
     text = said(trials, "stacks", "Merging")
     assert "faster on 2 (sesr_x1, plain_x2) and undecided on 1 (sesr_x5): " in text
-    assert "2.00× faster, the most of 3 (that one's own interval: [1.98, 2.02])" in text
+    assert "2.00× faster, the most of 3 (its own interval: [1.98, 2.02])" in text
     assert "17" not in text
 
 

@@ -149,7 +149,7 @@ def test_costs_mark_what_is_not_bettered_in_both():
         "im2col_numpy": synthetic.cell(0.5e-3, measures={"error_u": 0.9}),
     }
     found = statistics.costs(one(ways)).set_index("way")
-    assert found["best"].to_dict() == {
+    assert found["pareto_optimal"].to_dict() == {
         "direct": True,
         "unfold_matmul": True,
         "shifted_matmul": False,
@@ -365,5 +365,5 @@ def test_a_way_that_is_wrong_at_the_border_wins_nothing():
     found = study(timed)
     assert "merged_summed/direct" in set(found.data.speedups["way"])
     assert list(found.frames["winners"]["way"]) == ["border_exact/direct"]
-    assert not found.data.costs.set_index("way")["best"]["merged_summed/direct"]
+    assert not found.data.costs.set_index("way")["pareto_optimal"]["merged_summed/direct"]
     assert found.data.groups == ("borders",)

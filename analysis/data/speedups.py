@@ -107,8 +107,8 @@ def is_partial(way: str) -> bool:
 def costs(records: Records) -> Frame:
     """Time, memory and error of every timed cell but the controls, each beside its trial's baseline.
 
-    ratio: time / baseline's time; peak_ratio: peak_bytes / the baseline's; best: no other way of the trial has both
-    a smaller time and a smaller error, one of them strictly (the Pareto front, by estimates); never a partial way.
+    ratio: time / baseline's time; peak_ratio: peak_bytes / the baseline's; pareto_optimal: no other way of the
+    trial has both a smaller time and a smaller error, one of them strictly, by estimates; never a partial way.
     """
     times = _times(records)
     timed = cells(records)
@@ -120,7 +120,7 @@ def costs(records: Records) -> Frame:
     merged = merged.join(baselines, on=PLACE)
     merged["peak_ratio"] = merged["peak_bytes"] / merged.pop("baseline_peak_bytes")
     merged = merged[merged["ratio"].notna()].reset_index(drop=True)
-    merged["best"] = _best(merged)
+    merged["pareto_optimal"] = _pareto_optimal(merged)
     return merged
 
 
@@ -136,12 +136,12 @@ def _times(records: Records) -> Frame:
     return framed([row for frame in frames for row in frame.itertuples(index=False)], columns)
 
 
-def _best(frame: Frame) -> list[bool]:
-    best = [False] * len(frame)
+def _pareto_optimal(frame: Frame) -> list[bool]:
+    optimal = [False] * len(frame)
     whole = frame[~frame["way"].map(is_partial).astype(bool)]
     for _, trial in whole.groupby(PLACE, sort=False):
         points = list(zip(trial.index, trial["ratio"], trial["error_u"], strict=True))
         for index, time, error in points:
             dominated = any(t <= time and e <= error and (t < time or e < error) for _, t, e in points)
-            best[index] = not dominated and error == error
-    return best
+            optimal[index] = not dominated and error == error
+    return optimal

@@ -64,7 +64,7 @@ COLUMNS: dict[str, str] = {
     "undecided": "problems with the verdict undecided",
     "ways": "how many ways were compared; in `reasons`, their names",
     "trials": "trials",
-    "best": "whether no other way of the trial has both a smaller time and a smaller error, by estimates",
+    "pareto_optimal": "whether no other way of the trial has both a smaller time and a smaller error, by estimates",
     "experiment": "the experiment",
     "signs": "random: numbers of both signs; positive: of one",
     "depth": "number of layers",

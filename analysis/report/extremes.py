@@ -43,4 +43,5 @@ def most(rows: Frame, verdict: str) -> str:
         return ""
     row = of_verdict.loc[of_verdict["ratio"].idxmin() if verdict == "faster" else of_verdict["ratio"].idxmax()]
     size, interval = factor(row, verdict).split(" ", 1)
-    return f"{short(row['problem'])} {size} {verdict}, the most of {len(rows)} (that one's own interval: {interval})"
+    text = f"{short(row['problem'])} {size} {verdict}"
+    return f"{text} {interval}" if len(rows) == 1 else f"{text}, the most of {len(rows)} (its own interval: {interval})"

@@ -96,3 +96,8 @@ def shortened(name: str, most: int = 40) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """As in "1 trial" and "2 trials"."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def of_these(count: int, one: str, article: str = "these") -> str:
+    """As in "of 1 stack" and "of these 4 stacks"."""
+    return f"of {plural(count, one)}" if count == 1 else f"of {article} {plural(count, one)}"

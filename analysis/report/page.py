@@ -321,7 +321,7 @@ def missing(data: StudyData, context: Context) -> list[str]:
     if not len(data.records):
         lines.append("There are no trial records yet.")
     elif len(data.missing):
-        of = f"{len(data.missing)} of the {len(set(map(tuple, context.expected)))} trials"
+        of = f"{len(data.missing)} {show.of_these(len(set(map(tuple, context.expected))), 'trial', 'the')}"
         lines.append(f"{of} of the selection{f' “{context.selection}”' if context.selection else ''} left no record.")
     if data.rows is None:
         lines.append("There are no rows of the precision experiment yet.")

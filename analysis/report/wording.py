@@ -88,4 +88,4 @@ def notes(rows: Frame) -> Iterator[str]:
     failed = rows[rows["status"] == "failed"]
     if len(failed):
         first = failed.sort_values(["dtype", "way", "seed"]).iloc[0]
-        yield f"{len(failed)} of {len(rows)} cells failed and are left out; one reason: {first['reason']}."
+        yield f"{len(failed)} of {show.plural(len(rows), 'cell')} failed and left out; one reason: {first['reason']}."

@@ -28,9 +28,9 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
 
 
 def _accuracy_plot(group: str, scope: Scope, rows: Frame) -> Plot:
-    caption = f"Error against time, {group}, {scope.label}; one mark per problem and way, n = {len(rows)} cells. "
-    caption += "Filled: no other way of the same trial has both a smaller time and a smaller error, by estimates. Down "
-    caption += "and left is better. One seed each: no interval."
+    caption = f"Error against time, {group}, {scope.label}; one mark per problem and way, n = "
+    caption += f"{show.plural(len(rows), 'cell')}. Filled: no other way of the same trial has both a smaller "
+    caption += "time and a smaller error, by estimates. Down and left is better. One seed each: no interval."
     spread = rows.groupby("dtype")["error_u"].agg(["min", "max"])
     parts = [f"{d} {show.significant(v['min'], 2)} to {show.significant(v['max'], 2)} u" for d, v in spread.iterrows()]
     alt = f"Scatter plots of relative error against relative time, one panel per dtype. Errors: {', '.join(parts)}."
@@ -50,9 +50,9 @@ def figure(frame: Frame) -> Figure:
         of_dtype = frame[(frame["dtype"] == dtype) & (frame["error_u"] > 0)]
         for way in ways:
             colour, marker = look(way)
-            for best in (False, True):
-                rows = of_dtype[(of_dtype["way"] == way) & (of_dtype["best"] == best)]
-                face = colour if best else "none"
+            for optimal in (False, True):
+                rows = of_dtype[(of_dtype["way"] == way) & (of_dtype["pareto_optimal"] == optimal)]
+                face = colour if optimal else "none"
                 panel.plot(
                     rows["ratio"], rows["error_u"], marker, mfc=face, mec=colour, mew=0.9, markersize=5, alpha=0.9
                 )
@@ -82,11 +82,11 @@ def cost_table(group: str, scope: Scope, rows: Frame) -> Table:
         errors = rows[rows["dtype"] == dtype].groupby("way")["error_u"].agg(["median", "max"])
         columns[f"error, {dtype} (u)"] = lambda row, errors=errors: _median_and_most(errors, row.way)
     memory = rows.groupby("way")["peak_ratio"].agg(["median", "max"])
-    best = rows.groupby("way")["best"].agg(["sum", "size"])
+    front = rows.groupby("way")["pareto_optimal"].agg(["sum", "size"])
     columns["memory / baseline's"] = lambda row: _median_and_most(memory, row.way)
-    columns["not bettered"] = lambda row: Text(str(best["sum"][row.way]), f"of {best['size'][row.way]}")
+    columns["Pareto-optimal"] = lambda row: Text(str(front["sum"][row.way]), f"of {front['size'][row.way]}")
     caption = f"Error and memory, {group}, {scope.label}: the median over problems, and in brackets the largest. "
-    caption += "Not bettered: trials in which no other way has both a smaller time and a smaller error, by estimates."
+    caption += "Pareto-optimal: trials in which no other way has both a smaller time and a smaller error, by estimates."
     return table(slug("costs", group, scope.machine, scope.device), caption, ways, columns, "costs")
 
 

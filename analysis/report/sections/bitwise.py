@@ -62,7 +62,7 @@ def share(row: Any) -> str:
 
 @styled
 def figure(shares: Frame) -> Figure:
-    """The share of outputs equal to direct's: one panel per problem and signs, methods by dtypes. found: `compared`."""
+    """The share of outputs equal to direct's: one panel per problem and signs, methods by dtypes. Of `compared`."""
     from matplotlib.figure import Figure
 
     problems, signs = problems_in_order(shares["problem"]), in_order("signs", shares["signs"])
@@ -96,7 +96,7 @@ def _heat(panel: Axes, rows: Frame, ways: list[str], dtypes: list[str]) -> None:
 
 
 def bitwise_table(name: str, shares: Frame) -> Table:
-    """How equal and how far apart, one column per method. found: `compared` of one place."""
+    """How equal and how far apart, one column per method. shares: `compared` of one place."""
     shares = arranged(shares, ["problem", "dtype", "signs"])
     pairs = zip(shares["dtype"], shares["signs"], strict=True)
     shares = shares.assign(inputs=[f"{dtype},{NO_BREAK}{signs}" for dtype, signs in pairs])
@@ -121,7 +121,8 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption += f"and signs, methods by dtypes. Median over seeds; n = {wording.seeds(shares)}. Intervals are in the "
     caption += "CSV. All: every output of every seed. Empty: the method cannot compute the problem in that dtype."
     equal = int((shares["equal_seeds"] == shares["seeds"]).sum())
-    alt = f"Heat maps of methods by dtypes. In {equal} of {len(shares)} squares every output of every seed is equal."
+    alt = f"Heat maps of methods by dtypes. In {equal} of {show.plural(len(shares), 'square')} every output of every "
+    alt += "seed is equal."
     name = slug("bitwise", scope.machine, scope.device)
     drawn = plot(f"fig-{name}", caption, alt, "bitwise", figure(shares))
     return Content((drawn,), (bitwise_table(name, shares),), answer(shares), tuple(details(shares)))
@@ -132,8 +133,8 @@ def answer(shares: Frame) -> str:
     row = claim(shares)
     text = sentence(row) + " " if row is not None else ""
     equal = int((shares["equal_seeds"] == shares["seeds"]).sum())
-    text += f"Of {len(shares)} comparisons (method, problem, dtype, signs) {equal} are equal in every output of every "
-    return text + f"seed ({wording.counts(shares)})."
+    text += f"Of {show.plural(len(shares), 'comparison')} (method, problem, dtype, signs) "
+    return text + f"{show.plural(equal, 'is', 'are')} equal in every output of every seed ({wording.counts(shares)})."
 
 
 def claim(shares: Frame) -> Any:

@@ -31,7 +31,7 @@ RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 KINDS = {
     "certain": "γ of the dtype",
     "chain": "chain bound",
-    "likely": "probable bound",
+    "likely": "probabilistic bound",
 }
 LOOKS: dict[str, tuple[str, Any]] = {  # label, and how the line is drawn
     "certain": (KINDS["certain"], {"color": VERMILION, "marker": "v"}),
@@ -112,7 +112,7 @@ def prediction_details(predictions: Frame) -> Iterator[str]:
 
 
 def ratio_table(name: str, predictions: Frame) -> Table:
-    """The ratio of each way where it is farthest from 1, one column per dtype. found: `ratios` of one place."""
+    """The ratio of each way where it is farthest from 1, one column per dtype. predictions: `ratios` of one place."""
     worst = farthest(predictions, ["fan_in", "signs", "way", "dtype"])
     caption = "Predicted / measured error at the depth where its median is farthest from 1, of depths "
     caption += f"{predictions['depth'].min()} to {predictions['depth'].max()}; "
@@ -123,7 +123,7 @@ def ratio_table(name: str, predictions: Frame) -> Table:
 
 
 def spoken_of(sizes: Frame) -> Frame:
-    """Of the baseline and the fan-in of which most depths were measured. found: `sizes`."""
+    """Of the baseline and the fan-in of which most depths were measured. sizes: `sizes`."""
     baseline = sizes[sizes["way"] == BASELINE]
     depths = baseline.groupby("fan_in")["depth"].nunique()
     return baseline[baseline["fan_in"] == depths.idxmax()] if len(baseline) else baseline
@@ -131,7 +131,7 @@ def spoken_of(sizes: Frame) -> Frame:
 
 @styled
 def figure(sizes: Frame) -> Figure:
-    """All sizes against depth: one row of panels per sign structure, one column per dtype. found: `spoken_of`."""
+    """All sizes against depth: one row of panels per sign structure, one column per dtype. sizes: `spoken_of`."""
     dtypes, signs = dtypes_in_order(sizes["dtype"]), sorted(set(sizes["signs"]), reverse=True)
     names = [f"{dtype}, {wording.signs(sign)}" for sign in signs for dtype in dtypes]
     drawing, panels = facets(names, 2.7, columns=len(dtypes))
@@ -185,8 +185,12 @@ def bound_table(name: str, sizes: Frame) -> Table:
     caption += (
         "the dtype's u in every layer; chain bound: nu with the u of the usual accumulator, times the rounding to "
     )
-    caption += "storage; probable bound: the same with λ√n u, which some sum exceeds with a probability of 1 %, if the "
-    caption += "mean of every rounding error is zero given all errors before it (Connolly, Higham, Mary 2021), which "
+    caption += (
+        "storage; probabilistic bound: the same with λ√n u, which some sum exceeds with a probability of 1 %, if "
+    )
+    caption += (
+        "the mean of every rounding error is zero given all errors before it (Connolly, Higham, Mary 2021), which "
+    )
     caption += "rounding to nearest does not grant. Overflow is left out."
     labels = {"kind": "bound", "signs": "signs"}
     return wide_table(name, caption, deepest, labels, "dtype", cell, "bounds")

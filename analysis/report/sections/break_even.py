@@ -81,14 +81,14 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
 
 def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
-    caption = f"Time merged / time stacked for pairs C → C_mid → C, {dtype}, {scope.label}; n = {len(rows)} "
-    caption += "pairs, median over blocks. Blue: less time merged, by estimate. Line: as many multiply-accumulates; "
-    caption += "above it, merging saves some. Intervals and verdicts stand in the table."
+    caption = f"Time merged / time stacked for pairs C → C_mid → C, {dtype}, {scope.label}; n = "
+    caption += f"{show.plural(len(rows), 'pair')}, median over blocks. Blue: less time merged, by estimate. Line: as "
+    caption += "many multiply-accumulates; above it, merging saves some. Intervals and verdicts stand in the table."
     least, most = rows.loc[rows["ratio"].idxmin()], rows.loc[rows["ratio"].idxmax()]
     alt = "Heat maps, one per kernel, C across and C_mid upwards. By verdict merging is faster on "
-    alt += f"{counts.get('faster', 0)} pairs and slower on {counts.get('slower', 0)}. The estimated ratio goes from "
-    alt += f"{show.significant(least['ratio'])} ({least['problem']}) to {show.significant(most['ratio'])} "
-    alt += f"({most['problem']})."
+    alt += f"{show.plural(counts.get('faster', 0), 'pair')} and slower on {counts.get('slower', 0)}. "
+    alt += f"The estimated ratio goes from {show.significant(least['ratio'])} ({least['problem']}) to "
+    alt += f"{show.significant(most['ratio'])} ({most['problem']})."
     name = slug("fig-break-even", scope.machine, scope.device, dtype)
     return plot(name, caption, alt, "pairs", figure(rows))
 
@@ -189,7 +189,7 @@ def pair_table(scope: Scope, dtype: str, rows: Frame) -> Table:
     for multiple in multiples:
         columns[_multiple(multiple)] = lambda row, m=multiple: _cell(shown.get((row.kernel, row.outer, m)))
     caption = f"Speedup of merging a pair C → C_mid → C beforehand, by C_mid, {dtype}, {scope.label}; n = "
-    caption += f"{len(rows)} pairs. {INTERVALS} {VERDICTS_READ}"
+    caption += f"{show.plural(len(rows), 'pair')}. {INTERVALS} {VERDICTS_READ}"
     name = slug("break-even", scope.machine, scope.device, dtype)
     return table(name, caption, places.sort_values(["kernel", "outer"]), columns, "pairs", (0,))
 
@@ -215,7 +215,8 @@ def headline(data: StudyData, frames: Frames) -> str:
     gain, loss = decided[saves], decided[~saves]
     right = int((saves == faster).sum())
     won = [int((pairs["verdict"] == "faster").sum()) for pairs in (gain, loss)]
-    text = f"In {dtype}, of the {show.plural(len(decided), 'pair')} C → C_mid → C with a verdict, merging is faster on "
+    text = f"In {dtype}, {show.of_these(len(decided), 'pair', 'the')} C → C_mid → C with a verdict, merging is "
+    text += "faster on "
     text += (
         f"{won[0]} of the {len(gain)} where the operation count promises a gain, and on {won[1]} of the {len(loss)} "
     )

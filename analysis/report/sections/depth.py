@@ -130,7 +130,7 @@ def _square_root(panel: Axes) -> None:
 
 
 def exponent_table(fits: Frame) -> Table:
-    """How fast the error grows with depth, one column per dtype. found: `growths` of one scope."""
+    """How fast the error grows with depth, one column per dtype. fits: `growths` of one scope."""
     caption = "The exponent e in error ∝ depth^e: least-squares slope of log error against log depth, one per seed; "
     caption += f"their median over {_reach(fits)}. {wording.TABLE} {FAMILY}"
     return wide_table("exponents", caption, fits, {"signs": "signs", "way": "way"}, "dtype", with_interval, "exponents")
@@ -144,7 +144,7 @@ def _reach(fits: Frame) -> str:
 
 
 def ratio_table(ratios: Frame) -> Table:
-    """Error merged / error stacked, one column per depth. found: `merge_ratios` of one scope."""
+    """Error merged / error stacked, one column per depth. ratios: `merge_ratios` of one scope."""
     caption = "Error merged / error stacked on the same seed, median over seeds, by depth: below 1 merging is more "
     caption += f"accurate, in the {REFERENCE}. {wording.TABLE}"
     labels = {"dtype": "dtype", "signs": "signs", "way": "way"}

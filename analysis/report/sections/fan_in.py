@@ -87,7 +87,7 @@ def figure(summary: Frame, label: str, ticks: dict[float, str] | None = None) ->
 
 
 def exponent_table(name: str, fits: Frame, data: str, where: str) -> Table:
-    """The exponents over all fan-ins, one column per dtype. found: `growths` of one place."""
+    """The exponents over all fan-ins, one column per dtype. fits: `growths` of one place."""
     whole = fits[fits["reach"] == "whole"]
     caption = f"The exponent e in error ∝ fan-in^e, {where}: least-squares slope of log error against log fan-in, "
     caption += f"one per seed; their median over {wording.seeds(whole)}. {wording.TABLE} Grey: the interval holds 0. "
@@ -105,7 +105,7 @@ def exponent(row: Any) -> Text:
 
 def answer(fits: Frame) -> str:
     """Whether the error of the baseline on random signs grows, at the least depth; where growth slows down, the
-    exponents of both halves, because one for all would be the slope of a bent line. found: `growths`.
+    exponents of both halves, because one for all would be the slope of a bent line. fits: `growths`.
     """
     baseline = _baseline(fits)
     whole, bent = baseline[baseline["reach"] == "whole"], _bent(baseline)
@@ -134,7 +134,7 @@ def _halves(row: Any) -> str:
 
 
 def details(fits: Frame, summary: Frame) -> Iterator[str]:
-    """Where growth slows down, and the sizes of the error. found: `growths`; summary: `errors`."""
+    """Where growth slows down, and the sizes of the error. fits: `growths`; summary: `errors`."""
     for row in ordered_by_dtype(_grown(_baseline(fits))).itertuples(index=False):
         yield _plateau(row)
     errors = _baseline(summary)

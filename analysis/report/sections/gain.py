@@ -92,7 +92,7 @@ def _extreme(group: Frame, column: str, which: Callable[..., float]) -> float:
 
 
 def leaving(limits: Frame) -> list[str]:
-    """The dtypes in which some output is subnormal, flushed or not finite at some gain. found: `ranges`."""
+    """The dtypes in which some output is subnormal, flushed or not finite at some gain. limits: `ranges`."""
     return dtypes_in_order(limits.loc[limits[LIMITS].notna().any(axis=1), "dtype"])
 
 
@@ -149,7 +149,7 @@ def power(gain: float) -> str:
 
 
 def range_table(name: str, limits: Frame) -> Table:
-    """Where each way leaves the range. found: `ranges` of one place."""
+    """Where each way leaves the range. limits: `ranges` of one place."""
     columns: dict[str, Any] = {
         "dtype": lambda row: row.dtype,
         "signs": lambda row: row.signs,

@@ -6,8 +6,8 @@ confirmed: the claimed number or range touches the widened interval; a claim of 
 claimed tolerance holds all of the interval, which is not widened.
 narrowed: not so, but the whole interval lies on the claimed side of no effect (ratio 1, exponent 0).
 refuted: neither. undecided: there is no interval, or one that holds the end of a tolerance or of "more than".
-A lead is confirmed where all its numbers are, refuted where none is confirmed or narrowed, undecided where none is
-decided, and else narrowed.
+A hypothesis is confirmed where all its numbers are, refuted where none is confirmed or narrowed, undecided where none
+is decided, and else narrowed.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ SUMMARY = ["dtype", "signs", *MEASURED]
 OUTCOMES = ("confirmed", "narrowed", "refuted", "undecided")
 FEW_NAMES = 3  # more numbers than these are counted, not named
 INTRO = (
-    "A small earlier measurement, on one machine with 2 cores, left four leads; nothing of the kind was found in "
+    "A small earlier measurement, on one machine with 2 cores, left four hypotheses; nothing of the kind was found in "
     "print. Each of their numbers stands here against what was measured, by one rule for all."
 )
 RULE = (
     "The rule for a number: the measured interval is widened by 10 % of the median, that of an exponent by 0.05. "
     "Confirmed: the claimed number or range touches it. Narrowed: it does not, but the whole interval lies on the "
     "claimed side of no effect. Refuted: neither. A claimed tolerance (within 8 %) is confirmed where it holds "
-    "the whole interval, which is not widened. A lead is confirmed where all its numbers are, and refuted where none "
-    "is confirmed or narrowed."
+    "the whole interval, which is not widened. A hypothesis is confirmed where all its numbers are, and refuted "
+    "where none is confirmed or narrowed."
 )
 ORIGIN = (
     "How the rule was chosen: after a first measurement with this code had been seen, not before it. The widths stand "
-    "for the few seeds, 4 or 5, that the leads themselves rest on; other widths would move some numbers between "
+    "for the few seeds, 4 or 5, that the hypotheses themselves rest on; other widths would move some numbers between "
     "confirmed and narrowed or refuted. Judge by the measured numbers and their intervals, which no rule touches."
 )
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One number of a lead: of the quantity `about` (as `measured` names it) in a dtype, for a sign structure.
+    """One number of a hypothesis: of the quantity `about` (as `measured` names it) in a dtype, for a sign structure.
 
     low, high: the claimed range, or the claimed number twice; high = ANY: more than low. neutral: what parts the two
     directions that the number may take, 1 for a ratio, None where there is none. tolerance: the range is itself the
-    largest deviation that the lead allows, so nothing is widened, and all of the interval must lie in it.
+    largest deviation that the hypothesis allows, so nothing is widened, and all of the interval must lie in it.
     """
 
     hypothesis: int
@@ -166,7 +166,7 @@ def measured(rows: Frame) -> dict[str, Frame]:
 def outcomes(data: StudyData) -> Frame:
     """Per scope and claimed number what was measured, with its interval over seeds, and the outcome by the rule above.
 
-    Numbers that were not measured have no row; those of lead 3 are about the CPU alone.
+    Numbers that were not measured have no row; those of hypothesis 3 are about the CPU alone.
     """
     claims = []
     for scope in data.scopes:
@@ -200,7 +200,7 @@ def outcome(claim: Claim, median: float, lower: float, upper: float) -> str:
 
 
 def verdicts(claims: Frame) -> Frame:
-    """Per place and lead the outcome of the whole, and how many of its numbers have which. claims: of `outcomes`."""
+    """The outcome of each hypothesis per place, and how many of its numbers have which. claims: of `outcomes`."""
     by = ["machine", "device", "lead"]
     counts = claims.groupby([*by, "outcome"], sort=True).size().unstack("outcome", fill_value=0)
     counts = counts.reindex(columns=list(OUTCOMES), fill_value=0).reset_index().rename_axis(columns=None)
@@ -208,7 +208,7 @@ def verdicts(claims: Frame) -> Frame:
 
 
 def overall(row: Any) -> str:
-    """The outcome of a lead from the counts of its numbers'."""
+    """The outcome of a hypothesis from the counts of its numbers'."""
     decided = row.confirmed + row.narrowed + row.refuted
     if not decided:
         return "undecided"
@@ -231,7 +231,7 @@ def _several(claims: Frame) -> bool:
 
 
 def _sentence(row: Any, claims: Frame) -> str:
-    """The lead, its outcome, and which of its numbers were not confirmed. row: of `verdicts`."""
+    """The hypothesis, its outcome, and which of its numbers were not confirmed. row: of `verdicts`."""
     where = f" ({row.machine}, {row.device})" if _several(claims) else ""
     of_hypothesis = claims[
         (claims["machine"] == row.machine) & (claims["device"] == row.device) & (claims["lead"] == row.lead)
@@ -248,7 +248,7 @@ def _sentence(row: Any, claims: Frame) -> str:
 def _table(claims: Frame) -> Table:
     where = {"place": lambda row: f"{row.machine}, {row.device}"} if _several(claims) else {}
     columns: dict[str, Any] = {
-        "lead": lambda row: str(row.lead),
+        "hypothesis": lambda row: str(row.lead),
         **where,
         "quantity": lambda row: row.claim,
         "dtype, signs": lambda row: f"{row.dtype}, {row.signs}",
@@ -257,7 +257,7 @@ def _table(claims: Frame) -> Table:
         "seeds": lambda row: str(row.seeds),
         "outcome": lambda row: Text(row.outcome, kind="zero" if row.outcome == "undecided" else ""),
     }
-    caption = "The numbers of the leads against those measured here. Ratios are paired by seed; exponents are "
+    caption = "The numbers of the hypotheses against those measured here. Ratios are paired by seed; exponents are "
     caption += f"least-squares slopes, one per seed; errors are those of `{BASELINE}` in units of u, single layers "
     caption += f"for the fan-in, whose halves meet at the middle one. {wording.TABLE}"
     wide = (0, 1, 2, len(columns) - 1) if not where else (0, 1, 2, 3, len(columns) - 1)
@@ -276,7 +276,7 @@ def _claimed(row: Any) -> str:
 
 
 def content(data: StudyData, frames: Frames) -> Content | None:
-    """The leads with their verdicts and the table of numbers; None where nothing that they speak of was measured."""
+    """The hypotheses with their outcomes and the table of numbers; None where none of those was measured."""
     claims = frames["leads"]
     if not len(claims):
         return None
@@ -286,14 +286,14 @@ def content(data: StudyData, frames: Frames) -> Content | None:
 
 SECTION = Section(
     "leads",
-    "Leads, confirmed or refuted",
+    "Hypotheses from an earlier measurement",
     content,
     lambda data: {"leads": outcomes(data)},
     intro=INTRO,
-    files={"leads": "The numbers of the leads against those measured here."},
+    files={"leads": "The numbers of the hypotheses against those measured here."},
     columns={
-        "lead": "the lead's number",
-        "claim": "the quantity that the lead speaks of",
+        "lead": "the hypothesis's number",
+        "claim": "the quantity that the hypothesis speaks of",
         "claimed_low": "lower end of what it claims",
         "claimed_high": "upper end of what it claims; inf: it claims more than the lower end",
         "outcome": "confirmed, narrowed, refuted or undecided, by the rule in the section",

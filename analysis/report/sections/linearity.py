@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope
+from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import (
     decimal_ticks,
@@ -81,7 +82,7 @@ def figure(summary: Frame) -> Figure:
 
 
 def identity_table(name: str, counts: Frame) -> Table:
-    """In how many cells each identity holds, one column per way. found: `identities` of one place."""
+    """In how many cells each identity holds, one column per way. counts: `identities` of one place."""
     keys = ["identity", "dtype", "way"]
     pooled = counts.groupby(keys, sort=True).agg(held=("held", "sum"), cells=("cells", "sum")).reset_index()
     caption = "In how many cells each identity holds in every output, bit for bit; a cell is one seed, depth and "
@@ -114,7 +115,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 
 
 def answer(counts: Frame) -> str:
-    """Whether the identities that rounding should keep are kept. found: `identities`."""
+    """Whether the identities that rounding should keep are kept. counts: `identities`."""
     kinds = [kind for kind in (*EXACT, *ROUNDED) if kind in set(counts["identity"])]
     parts = [f"`{kind}` {_held(counts[counts['identity'] == kind])}" for kind in kinds]
     return f"Bit for bit, {wording.listed(parts)} ({wording.seeds(counts)})." if parts else ""
@@ -122,14 +123,16 @@ def answer(counts: Frame) -> str:
 
 def _held(counts: Frame) -> str:
     held, cells = int(counts["held"].sum()), int(counts["cells"].sum())
-    return f"holds in {'all' if held == cells else 'none of' if not held else f'{held} of'} {cells} cells"
+    share = "all" if held == cells > 1 else "none of" if not held else f"{held} of"
+    return f"holds in {share} {show.plural(cells, 'cell')}"
 
 
 def details(sizes: Frame, counts: Frame) -> Iterator[str]:
     """Violations of what should hold, and the sizes of the other defects at the largest depth."""
     broken = counts[counts["identity"].isin(EXACT) & (counts["held"] < counts["cells"])]
     for row in arranged(broken, ["dtype", "way", "signs"]).itertuples(index=False):
-        lost = f"{row.cells - row.held} of {row.cells} cells of {row.way}, {row.dtype}, {wording.signs(row.signs)}"
+        lost = f"{row.cells - row.held} of {show.plural(row.cells, 'cell')} of {row.way}, {row.dtype}, "
+        lost += wording.signs(row.signs)
         yield f"Broken, though rounding to nearest keeps it: {row.identity} in {lost}."
     baseline = sizes[(sizes["way"] == BASELINE) & (sizes["signs"] == "random")]
     baseline = baseline[baseline["depth"] == baseline["depth"].max()]

@@ -20,9 +20,9 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
     rows = data.costs[~data.costs["baseline"] & (data.costs["peak_ratio"] > 0)]
     if not len(rows):
         return None
-    caption = f"Memory of one call as a multiple of the baseline's, {scope.label}; one mark per trial, n = {len(rows)} "
-    caption += "cells. Memory is what torch and NumPy allocated at once during the call, its result included; scratch "
-    caption += "space that a library takes from the operating system is not seen."
+    caption = f"Memory of one call as a multiple of the baseline's, {scope.label}; one mark per trial, n = "
+    caption += f"{show.plural(len(rows), 'cell')}. Memory is what torch and NumPy allocated at once during the call, "
+    caption += "its result included; scratch space that a library takes from the operating system is not seen."
     most = rows.loc[rows["peak_ratio"].idxmax()]
     alt = f"Dots on a logarithmic axis, one row per way. The most memory is {show.times(most['peak_ratio'])} the "
     alt += f"baseline's, by {most['way']} on {most['problem']}."

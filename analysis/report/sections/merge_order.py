@@ -59,7 +59,7 @@ def costs(rows: Frame) -> Frame:
 def figure(compared: Frame) -> Figure:
     """Error / left_to_right's per problem and order, of the result and of the merged kernel, a row of panels per dtype.
 
-    found: `ratios` of one place. Random signs are filled, positive numbers hollow.
+    compared: `ratios` of one place. Random signs are filled, positive numbers hollow.
     """
     dtypes, names = dtypes_in_order(compared["dtype"]), problems_in_order(compared["problem"])
     titles = [f"{dtype}: {what}" for dtype in dtypes for what in TITLES.values()]
@@ -110,7 +110,7 @@ def _handles(compared: Frame) -> list[Any]:
 
 
 def cost_table(name: str, cost: Frame) -> Table:
-    """What each order costs, one column per order. found: `costs` of one place."""
+    """What each order costs, one column per order. cost: `costs` of one place."""
     caption = "Multiply-accumulates of merging a stack's kernels, by order; in brackets: as a multiple of "
     caption += "left_to_right's. Every product of the full convolutions is counted. They follow from the shapes: no "
     caption += "interval."
@@ -123,7 +123,7 @@ def _cost(row: Any) -> Text:
 
 
 def ratio_table(name: str, compared: Frame) -> Table:
-    """The result's errors against left_to_right's. found: `ratios` of one place."""
+    """The result's errors against left_to_right's. compared: `ratios` of one place."""
     labels = {"problem": "problem", "order": "order", "signs": "signs"}
     caption = "Error of the result / error of left_to_right on the same seed, all merged in the dtype itself: below "
     caption += f"1 the order is more accurate. Median over {wording.seeds(compared)}. {wording.TABLE} Grey: the "

@@ -70,7 +70,7 @@ def kernel_shares(rows: Frame) -> Frame:
 def figure(summary: Frame) -> Figure:
     """Share of the kernel's rounding, and merged / stacked, against depth: a row of panels each, one column per dtype.
 
-    found: `parts` of one place.
+    summary: `parts` of one place.
     """
     dtypes = dtypes_in_order(summary["dtype"])
     titles = [dtype if value == "share" else "" for value in VALUES for dtype in dtypes]
@@ -105,7 +105,7 @@ def _axes(panel: Axes, value: str, row: Frame) -> None:
 
 
 def part_table(name: str, summary: Frame) -> Table:
-    """Share and ratio at the depth that is spoken of, one column per dtype. found: `parts` of one place."""
+    """Share and ratio at the depth that is spoken of, one column per dtype. summary: `parts` of one place."""
     shown = at_depth(summary)
     labels = {"quantity": "quantity", "signs": "signs", "way": "way"}
     caption = "Share: of the kernel's rounding in the merged way's squared error, the rest being the longer sum's. "

@@ -89,11 +89,9 @@ def content(data: StudyData, frames: Frames) -> Content:
 
 def _noise_plot(scope: Scope, rows: Frame) -> Plot:
     false = int(rows["verdict"].isin(DECIDED).sum())
-    caption = f"The control's time against the baseline's, {scope.label}; n = {len(rows)} trials. Mark: median over "
-    caption += (
-        f"blocks; line: 95 % interval for it. Band: the margin of {100 * MARGIN:g} %, within which no difference "
-    )
-    caption += "counts. Diamonds: "
+    caption = f"The control's time against the baseline's, {scope.label}; n = {show.plural(len(rows), 'trial')}. "
+    caption += f"Mark: median over blocks; line: 95 % interval for it. Band: the margin of {100 * MARGIN:g} %, within "
+    caption += "which no difference counts. Diamonds: "
     caption += f"controls that the interval and the margin alone would call different ({false}). Linear up to 1 %."
     largest = show.significant(100 * abs(rows["ratio"] - 1).max(), 2)
     alt = f"Dots with intervals around zero, in order of size. The largest difference is {largest} %."
@@ -121,7 +119,7 @@ def figure(frame: Frame, margin: float) -> Figure:
     _difference_axis(panel, max(percent["ratio"].abs().max(), 100 * math.expm1(margin)))
     panel.set_xlim(-1, len(frame))
     panel.set_xticks([])
-    panel.set_xlabel(f"the controls of {len(frame)} trials, in order")
+    panel.set_xlabel(f"the controls of {show.plural(len(frame), 'trial')}, in order")
     panel.set_ylabel("control against baseline (%)")
     panel.grid(axis="y")
     return figure

@@ -132,7 +132,7 @@ def headline(data: StudyData, frames: Frames) -> str:
     if not len(measured):
         return ""
     counts = measured["verdict"].value_counts()
-    text = f"In {dtype}, of these {show.plural(len(measured), 'stack')}, one cut by measured time (`{MEASURED}`) is "
+    text = f"In {dtype}, {show.of_these(len(measured), 'stack')}, one cut by measured time (`{MEASURED}`) is "
     text += f"faster on {counts.get('faster', 0)} and slower on {counts.get('slower', 0)} than the stack as it is or "
     text += "the stack merged, whichever took less time"
     best = extremes.most(measured, "faster")

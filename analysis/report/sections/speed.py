@@ -193,7 +193,8 @@ def speedup_tables(data: StudyData, group: str, scope: Scope) -> Iterator[Table]
             for problem in problems_in_order(of_dtype["problem"])
         )
         baseline = ways_in_order(of_dtype.loc[of_dtype["baseline"], "way"])
-        caption = f"Speedup over {_named(baseline)}, {group}, {dtype}, {scope.label}; n = {len(rows)} problems. "
+        caption = f"Speedup over {_named(baseline)}, {group}, {dtype}, {scope.label}; n = "
+        caption += f"{show.plural(len(rows), 'problem')}. "
         name = slug("speedups", group, scope.machine, scope.device, dtype)
         head = ("problem", "baseline's time", *ways)
         yield Table(name, caption + f"{INTERVALS} {VERDICTS_READ}", head, rows, "speedups")
@@ -243,7 +244,7 @@ def merging_headline(data: StudyData, frames: Frames) -> str:
     if not dtypes:
         return ""
     of_dtype = rows[rows["dtype"] == dtypes[0]]
-    text = f"In {dtypes[0]}, of these {show.plural(len(of_dtype), 'stack')}, one merged beforehand (`{MERGED}`) is "
+    text = f"In {dtypes[0]}, {show.of_these(len(of_dtype), 'stack')}, one merged beforehand (`{MERGED}`) is "
     text += wording.listed(list(extremes.by_verdict(of_dtype)))
     ends = [end for end in (extremes.most(of_dtype, verdict) for verdict in ("faster", "slower")) if end]
     return f"{text}{': ' if ends else ''}{'; '.join(ends)}."

@@ -39,7 +39,7 @@ def ratios(rows: Frame) -> Frame:
 
 @styled
 def figure(ratios: Frame) -> Figure:
-    """The ratios with their intervals, one panel per dtype, a row per way and sign structure. found: `ratios`."""
+    """The ratios with their intervals, one panel per dtype, a row per way and sign structure. ratios: `ratios`."""
     dtypes, ways = dtypes_in_order(ratios["dtype"]), ways_in_order(ratios["way"])
     drawing, panels = facets(dtypes, 2.4, columns=len(dtypes))
     limits = log_range(ends(ratios))
@@ -64,7 +64,7 @@ def _fill(signs: str) -> Any:
 
 
 def ratio_table(name: str, ratios: Frame) -> Table:
-    """found: `ratios` of one place."""
+    """ratios: `ratios` of one place."""
     caption = (
         "Error with the dtype's switches on / off on the same seed: TF32 in cuDNN and matrix products for float32, "
     )

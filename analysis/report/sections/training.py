@@ -44,9 +44,7 @@ def headline(data: StudyData, frames: Frames) -> str:
     of_dtype = rows[rows["dtype"] == dtype]
     if not len(of_dtype):
         return ""
-    text = (
-        f"In {dtype}, of these {show.plural(len(of_dtype), 'stack')}, a training step that merges first, against the "
-    )
+    text = f"In {dtype}, {show.of_these(len(of_dtype), 'stack')}, a training step that merges first, against the "
     text += f"stack's own, is {wording.listed(list(extremes.by_verdict(of_dtype)))}"
     ends = [end for end in (extremes.most(of_dtype, verdict) for verdict in ("faster", "slower")) if end]
     return f"{text}{': ' if ends else ''}{'; '.join(ends)}."

@@ -102,8 +102,8 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
     caption += "problems; n: all problems of the group that were timed in at least two ways. Hatched: the fastest way "
     caption += "is not faster, by verdict, than all others."
     settled = int(rows.loc[rows["way"] != "", "alone"].sum())
-    alt = f"Stacked bars, one per group and dtype. On {settled} of {len(winners)} trials one way is faster than every "
-    alt += "other; the other trials have no single fastest way."
+    alt = f"Stacked bars, one per group and dtype. On {settled} of {show.plural(len(winners), 'trial')} one way is "
+    alt += "faster than every other; the other trials have no single fastest way."
     name = slug("fig-wins", scope.machine, scope.device)
     return Content((plot(name, caption, alt, "wins", figure(rows)),), (wins_table(scope, rows),))
 
@@ -200,7 +200,7 @@ def _fastest(rows: Frame, dtype: str) -> str:
     settled = (
         f"the fastest way of all is {wording.listed(parts)} of {layers}"
         if parts
-        else f"no way leads alone on any of {layers}"
+        else f"there is no single fastest way on any of {layers}"
     )
     return f"In {dtype} {settled}{_among(rows)}."
 
