@@ -74,11 +74,11 @@ def _machines(before: Records, after: Records) -> tuple[dict[str, str], dict[str
 
 def _cells(records: Records, machines: dict[str, str]) -> Frame:
     """Status, error, and where it was timed the ratio of every cell but the baselines and controls."""
-    found = cells(records)
-    found = found[~found["baseline"] & ~found["control"]][[*KEYS, "status", "error_u"]]
+    others = cells(records)
+    others = others[~others["baseline"] & ~others["control"]][[*KEYS, "status", "error_u"]]
     timed = speedups(records)
     timed = timed[~timed["control"].astype(bool)][[*KEYS, *TIMES]]
-    merged = found.merge(timed, on=KEYS, how="left")
+    merged = others.merge(timed, on=KEYS, how="left")
     return merged.assign(machine=merged["machine"].map(machines))
 
 

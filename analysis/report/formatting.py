@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from linear_lasagna.plurals import plural as plural
+
 DASH = "–"
 MOST_DIGITS = 4  # significant digits, whatever the interval
 
@@ -91,11 +93,6 @@ def shortened(name: str, most: int = 40) -> str:
     """The name, or its beginning and its end, where it is too long for a figure."""
     kept = (most - 1) // 2
     return name if len(name) <= most else f"{name[:kept]}…{name[-kept:]}"
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    """As in "1 trial" and "2 trials"."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def of_these(count: int, one: str, article: str = "these") -> str:
