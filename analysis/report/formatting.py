@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from linear_lasagna.plurals import plural as plural
+from linear_lasagna.plurals import plural
 
 DASH = "–"
 MOST_DIGITS = 4  # significant digits, whatever the interval
