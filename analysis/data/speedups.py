@@ -101,6 +101,7 @@ def control_log_ratio(timing: Timing, baseline: str, control: str) -> float:
 
 
 def is_partial(way: str) -> bool:
+    """Whether the way is of a schedule that is wrong at the border, so that it cannot win."""
     return way.partition("/")[0] in PARTIAL
 
 

@@ -1,4 +1,4 @@
-"""How a method adds up one output here, found by calling it.
+"""The accumulation of one output by a method on this machine, probed by calling it.
 
 The method is given a constant image, so that a weight is a term of every output's sum, and each output channel answers
 one question. A bias is numbered as the last term; it may be added first, last or between.
@@ -82,7 +82,7 @@ def _holds(
 
 
 def assumed(method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torch.dtype, order: Order) -> Accumulation:
-    """What is believed without asking, but for the order: the usual accumulator, and the roundings that are declared.
+    """The accumulation assumed without probing, its order open: the usual accumulator, and the declared roundings.
 
     What a method rounds to storage on its way is taken to be the sums over the channels, one per tap.
     """

@@ -1,4 +1,4 @@
-"""Bounds on the rounding error of sums, layers, chains of layers and merged kernels, certain and probable.
+"""Bounds on the rounding error of sums, layers, chains of layers and merged kernels, deterministic and probabilistic.
 
 Every bound is relative: |computed - exact| <= bound * sum |a||b|, which is the result itself where all products have
 one sign. They hold for any order of summation and leave out overflow and underflow; `way_bounds.error_bound` adds

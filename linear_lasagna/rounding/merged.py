@@ -1,4 +1,4 @@
-"""The errors of a merged kernel's numbers. Merging is convolving, so what holds for layers applies to it."""
+"""Rounding errors of a merged kernel. Merging is convolving, so what holds for layers applies to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parts of an image are asked how a method adds: small ones first, as far as they can be asked in seconds."""
+"""Parts of an image on which a method's summation is probed: small ones first, as far as seconds allow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_CALLS = 5000
 
 
 def asked_shapes(layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[tuple[int, ...]]:
-    """Larger and larger parts of an input shape, up to the whole if it can be asked; none where that takes too long."""
+    """Input shapes to probe, ever larger, up to the whole if that can be probed; none where it takes too long."""
     n = layer.fan_in(shape[1]) + layer.bias
     calls = 2 * n * math.ceil(n / 2 ** SIGNIFICAND_BITS[dtype]) / layer.out_channels
     most = int(MOST_WORK / (calls * layer.out_channels * n))

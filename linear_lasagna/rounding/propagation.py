@@ -1,4 +1,4 @@
-"""Exact values beside the errors of what is computed instead of them, through one layer and through a stack."""
+"""Propagation of exact values and rounding errors through a layer and through a stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random rows of terms, on which what was found of an adder is checked to the last bit of every sum."""
+"""Check an adder's accumulation on random rows of terms, to the last bit of every sum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST = 2.0**15  # sum of the terms' sizes; float16 holds FACTOR times as much
 
 
 def fitting(probe: AdderProbe, how: Accumulation) -> Accumulation | None:
-    """What is found, with the rounding that the adder does, to nearest or toward zero; None where it does neither.
+    """The accumulation with the adder's rounding, to nearest or toward zero; None where its bits are of neither.
 
     So adders are told apart that lose the same units: compensated, stochastic and truncating ones from plain ones; and,
     with fused multiply-add, which of the first two terms of a running sum is the product that is rounded by itself.

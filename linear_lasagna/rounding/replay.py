@@ -1,4 +1,4 @@
-"""Sums formed again, rounding by rounding, as an adder forms them: what they come to, and by how much they err.
+"""Replay of sums, rounding by rounding, in a given accumulation: their values and their errors.
 
 Numbers are held in float64. Where a running sum is so wide that a step in float64 is not exact enough, what the step
 loses is kept beside it: TwoSum and TwoProduct, Ogita, Rump, Oishi, SIAM J. Sci. Comput. 26 (2005), 1955.

@@ -1,4 +1,4 @@
-"""Which order a sum is formed in, found by numerical testing.
+"""Reveal the summation order of a routine by numerical testing.
 
 The idea is FPRev's (Xie, Gao, Wang, Xue, arXiv 2411.00442): two terms are +M and -M, all others are units so small that
 M absorbs them. From the moment when M enters to the moment when -M cancels it, every unit is lost. So the lost units

@@ -1,4 +1,4 @@
-"""Three bounds on the error of a whole way, by what is believed of the sums in it.
+"""Three bounds on the error of a whole way: deterministic, of a wide accumulator, and probabilistic.
 
 `deterministic_bound`, `wide_accumulator_bound` and `probabilistic_bound` are relative to |W_L| * ... * |W_1| * |x|
 (`metrics.magnitudes`) and leave out overflow and underflow; for merged kernels the bound of merging and of the kernel's
@@ -23,7 +23,7 @@ from linear_lasagna.ways import Computed, Way
 
 PerLayer: TypeAlias = Callable[[int, int], float]  # (products, roundings of the sum to storage) -> relative bound
 
-DOUBT = 0.01  # the probability, at most, that some sum of the way exceeds its probable bound
+DOUBT = 0.01  # the probability, at most, that some sum of the way exceeds its probabilistic bound
 SLACK = 1 + 2.0**-30  # for `error_bound`'s own roundings: some thousand additions in float64
 
 
@@ -76,7 +76,7 @@ def probabilistic_bound(problem: Problem, way: Way, dtype: torch.dtype) -> float
 def error_bound(
     name: str, problem: Problem, way: Way, x: torch.Tensor, kernels: Sequence[Kernel], flushed: bool = True
 ) -> torch.Tensor:
-    """The most that |computed - exact| can be, or, by the likely bound, hardly ever is: float64, the output's shape.
+    """The most that |computed - exact| can be, or, by the probabilistic bound, hardly ever is: float64, its shape.
 
     name: one of BOUNDS. x: (batch, channels, *size) of the problem's size, any batch; of x's dtype the kernels too.
     flushed: subnormal numbers may be taken for zero, as processors do when told so (`torch.set_flush_denormal`) and
