@@ -144,6 +144,22 @@ def test_predicted_range_covers_other_orders(order):
     assert least / 1.1 < relative_l2(own.mean, y) < most * 1.1
 
 
+def test_predicted_range_covers_sums_over_channels_first():
+    """All channels at a tap before the next tap: five taps add up before four take most of it away again."""
+    draw = torch.Generator().manual_seed(4)
+    signs = torch.tensor([1.0, 1, 1, 1, 1, -1, -1, -1, -1]).view(1, 1, 3, 3)
+    kernel = Kernel(signs * (1 + torch.rand(8, 32, 3, 3, generator=draw)))
+    x, layer = 1 + torch.rand(1, 32, 8, 8, generator=draw), Layer(8, 3).expand(2)
+    terms = nn.functional.unfold(x, 3)[0].view(32, 9, 1, -1) * kernel.weight.permute(1, 2, 3, 0).reshape(32, 9, 8, 1)
+    total = torch.zeros_like(terms[0, 0])
+    for tap in range(9):
+        for channel in range(32):
+            total = total + terms[channel, tap]
+    exact = direct(x.double(), Kernel(kernel.weight.double()), layer).flatten(2)[0]
+    least, most = linear_lasagna.models.predicting.predicted(x, kernel, layer)
+    assert least / 1.1 < relative_l2(total.double() - exact, exact) < most * 1.1
+
+
 def seconds(before, after):
     """A stand-in for `measure` that calls everything once, and says that it took so long."""
 

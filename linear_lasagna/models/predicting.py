@@ -1,8 +1,9 @@
 """The rounding error to expect of what was merged, from a few outputs of every convolution, without timing or probing.
 
 `rounding.predict_error` asks the library how it adds up, which takes seconds for a large layer. Here the order of
-summation is left open: one running sum, from the bias on or up to it, blocks and pairs give a range. The kernel's own
-rounding is known, and so is what the terms that are looked at lose in each of these orders.
+summation is left open: one running sum, from the bias on or up to it, blocks and pairs give a range, of the terms
+channel by channel and tap by tap. The kernel's own rounding is known, and so is what the terms that are looked at lose
+in each of these orders.
 """
 
 from __future__ import annotations
@@ -94,12 +95,32 @@ def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, scale: torc
     seen = _seen(x, layer, channels)
     y = (seen * weight).sum(-1) + (0.0 if bias is None else bias)
     numbers = carried(seen, storage_error(weight, x.dtype), None if bias is None else storage_error(bias, x.dtype))
-    terms = product_terms(seen, stored(weight, x.dtype), None if bias is None else stored(bias, x.dtype))
+    used = (stored(weight, x.dtype), None if bias is None else stored(bias, x.dtype))
     n = weight.shape[1] + (bias is not None)
-    errors = [summed(terms, order(n, bias is not None), y, numbers, x.dtype) for order in ORDERS.values()]
+    errors = [
+        summed(
+            product_terms(seen[..., places], used[0][:, places], used[1]),
+            order(n, bias is not None),
+            y,
+            numbers,
+            x.dtype,
+        )
+        for places in _loops(weight.shape[1], math.prod(layer.kernel_size))
+        for order in ORDERS.values()
+    ]
     weights = torch.ones(()) if scale is None else scale[channels]
     found = [relative_l2(torch.stack([error.mean, error.variance.sqrt()]) * weights, y * weights) for error in errors]
     return Range(min(found), max(found))
+
+
+def _loops(terms: int, taps: int) -> list[torch.Tensor]:
+    """The places of an output's terms in the orders in which they are looped over: all taps of a channel before the
+    next channel's, as they are stored, and all channels at a tap before the next tap, as libraries do with blocks of
+    channels.
+    """
+    places = torch.arange(terms)
+    by_tap = places.view(-1, taps).T.flatten()
+    return [places] if torch.equal(places, by_tap) else [places, by_tap]
 
 
 def carried(seen: torch.Tensor, weight: Error, bias: Error | None) -> Error:
