@@ -25,8 +25,8 @@ def rows(unit: Unit) -> list[Row]:
 
     case = Case.of(unit)
     condition = relative_l2(magnitudes(case.x[:1], case.kernels, unit.problem.layers), case.values)
-    found = case.rows([way for way in WAYS if case.supports(way) and longest(case, way) <= LONGEST])
-    return [row | known_before(case, row["way"], condition) for row in found]
+    measured = case.rows([way for way in WAYS if case.supports(way) and longest(case, way) <= LONGEST])
+    return [row | known_before(case, row["way"], condition) for row in measured]
 
 
 def longest(case: Case, way: str) -> int:
@@ -35,7 +35,7 @@ def longest(case: Case, way: str) -> int:
     from linear_lasagna.ways import way_named
 
     stacks = way_named(way).computed(case.problem, dtype_named(case.unit.dtype))
-    return max(each.fan_in for found in stacks for each in found)
+    return max(each.fan_in for stack in stacks for each in stack)
 
 
 def known_before(case: Case, way: str, condition: float) -> Row:
@@ -49,11 +49,11 @@ def known_before(case: Case, way: str, condition: float) -> Row:
     from linear_lasagna.rounding.way_bounds import BOUNDS, error_bound, wide_accumulator_bound
     from linear_lasagna.ways import way_named
 
-    found, dtype, x = way_named(way), dtype_named(case.unit.dtype), case.x[:1]
-    limits = {name: error_bound(name, case.problem, found, x, case.kernels).cpu() for name in BOUNDS}
+    parsed, dtype, x = way_named(way), dtype_named(case.unit.dtype), case.x[:1]
+    limits = {name: error_bound(name, case.problem, parsed, x, case.kernels).cpu() for name in BOUNDS}
     bounds = {name: relative_l2(limit, case.values) for name, limit in limits.items()}
-    underflow = 1 - condition * wide_accumulator_bound(case.problem, found, dtype) / bounds["chain"]
-    predicted = predict_error(case.x, case.kernels, case.problem.layers, found.method, found.schedule.name)
+    underflow = 1 - condition * wide_accumulator_bound(case.problem, parsed, dtype) / bounds["chain"]
+    predicted = predict_error(case.x, case.kernels, case.problem.layers, parsed.method, parsed.schedule.name)
     return {"predicted": predicted, "condition": condition, **bounds, "underflow": underflow}
 
 

@@ -86,8 +86,8 @@ def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None)
         "torch": stamp.torch,
         "elapsed_s": elapsed_s,
     }
-    own = dict.fromkeys(task.experiment.columns) | row  # a way that failed lacks some
-    return {name: _plain(value) for name, value in (first | own | last).items()}
+    between = dict.fromkeys(task.experiment.columns) | row  # a way that failed lacks some
+    return {name: _plain(value) for name, value in (first | between | last).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -48,20 +48,20 @@ class Experiment:
         """Which code computes the rows, 12 hex digits: linear_lasagna, torch, this experiment and what it imports."""
         digest = hashlib.sha256(code_digest().encode())
         digest.update(importlib.metadata.version("torch").encode())
-        own = Path(str(sys.modules[self.rows.__module__].__file__))
-        for path in sources(own):
+        file = Path(str(sys.modules[self.rows.__module__].__file__))
+        for path in sources(file):
             digest.update(path.read_bytes())
         return digest.hexdigest()[:12]
 
 
-def sources(own: Path) -> list[Path]:
+def sources(file: Path) -> list[Path]:
     """An experiment's file, what computes its units, and all of this package that either imports, in functions too."""
-    found, pending = [own], [own, COMPUTES]
+    files, pending = [file], [file, COMPUTES]
     while pending:
         path = pending.pop()
-        found += [path] if path not in found else []
+        files += [path] if path not in files else []
         tree = ast.walk(ast.parse(path.read_bytes()))
         modules = [node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module]
         names = [module.rpartition(".")[2] for module in modules if module.startswith(f"{__package__}.")]
-        pending += [used for name in names if (used := COMPUTES.with_name(f"{name}.py")) not in found]
-    return [own, *sorted(found[1:])]
+        pending += [used for name in names if (used := COMPUTES.with_name(f"{name}.py")) not in files]
+    return [file, *sorted(files[1:])]

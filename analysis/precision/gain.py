@@ -32,8 +32,8 @@ def out_of_range(y: torch.Tensor, exact: Exact) -> Row:
     """How many outputs are infinite or NaN, subnormal, and zero where the exact result is not."""
     from linear_lasagna.metrics import counts, vanished
 
-    found = counts(y, exact.to(y.dtype))
-    return {"not_finite": found.overflow, "subnormal": found.subnormal, "flushed": vanished(y, exact)}
+    losses = counts(y, exact.to(y.dtype))
+    return {"not_finite": losses.overflow, "subnormal": losses.subnormal, "flushed": vanished(y, exact)}
 
 
 def grid(seeds: int, *exponents: int) -> tuple[Grid]:

@@ -21,15 +21,15 @@ def rows(unit: Unit) -> list[Row]:
 
     case = Case.of(unit)
     dtype = dtype_named(unit.dtype)
-    found = [{"part": "total", **row} for row in case.rows(("direct",))]
+    results = [{"part": "total", **row} for row in case.rows(("direct",))]
     for way, merge_dtype in MERGE_DTYPES.items():
         kernel, layer = merge_stack(case.kernels, unit.problem.expanded, dtype_named(merge_dtype or unit.dtype))
         y = METHODS["direct"](case.x, kernel, layer).cpu()
         reference = convolve(case.x.cpu(), [Kernel(kernel.weight.cpu())], [layer])
         total, of_sum = case.exact.error(y), reference.error(y)
         parts = {"total": total, "kernel": total - of_sum, "sum": of_sum}
-        found += [{"way": way, "part": part, **judged(e, case.values, dtype)} for part, e in parts.items()]
-    return found
+        results += [{"way": way, "part": part, **judged(e, case.values, dtype)} for part, e in parts.items()]
+    return results
 
 
 def grid(seeds: int, *depths: int) -> tuple[Grid]:

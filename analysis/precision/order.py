@@ -30,14 +30,14 @@ def rows(unit: Unit) -> list[Row]:
     layer = merged_layer(unit.problem.expanded)
     weights = [kernel.weight for kernel in case.kernels]
     exact = exact_weight([weight.cpu() for weight in weights])
-    values, found = exact.to(torch.float64), []
+    values, results = exact.to(torch.float64), []
     for order, merge in ORDERS.items():
         weight, macs = merge(weights)
         row = case.row(WAY, lambda kernel=Kernel(weight): METHODS["direct"](case.x, kernel, layer))  # noqa: B008
         of_kernel = judged(exact.error(weight.cpu().transpose(0, 1)), values, weight.dtype)
         kernel_columns = {f"kernel_{name}": of_kernel[name] for name in METRICS}
-        found.append(row | {"order": order, "merge_macs": macs} | kernel_columns)
-    return found
+        results.append(row | {"order": order, "merge_macs": macs} | kernel_columns)
+    return results
 
 
 def grid(seeds: int, *problems: Problem) -> tuple[Grid]:

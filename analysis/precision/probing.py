@@ -28,13 +28,13 @@ def rows(unit: Unit) -> list[Row]:
     """One row per probe and method, which is its way; the columns of `linear_lasagna.probes` beside those of all."""
     from linear_lasagna.probes import run_probes
 
-    found = []
+    answered_rows = []
     for answer in run_probes(unit.device, [unit.dtype]):
         raised = answer["result"] == "failed"
         status = {} if raised else {"status": "ok", "reason": ""}
         answered = {name: answer[name] for name in COLUMNS}
-        found.append(lost_row(answer["method"], answer["note"]) | status | answered)
-    return found
+        answered_rows.append(lost_row(answer["method"], answer["note"]) | status | answered)
+    return answered_rows
 
 
 PROBES = Experiment(
@@ -63,10 +63,10 @@ def probe_machine(store_path: str | Path, device: str, machine: str, retry_faile
             return failed
         with progress_bar("probes", len(tasks)) as advance_to:
             for count, task in enumerate(tasks, 1):
-                found = asked(task)
+                answers = asked(task)
                 stopping.check()  # before rows are kept that an interruption may have spoilt
-                store.put(PROBES.name, task.unit.key, task.stamp.version, machine, found)
-                failed += [row for row in found if row["ok"] is False]
+                store.put(PROBES.name, task.unit.key, task.stamp.version, machine, answers)
+                failed += [row for row in answers if row["ok"] is False]
                 advance_to(count)
     for row in failed:
         print(f"a canary failed: {row['probe']}, {row['way']}, {row['dtype']}: {row['note']}", file=sys.stderr)
@@ -79,11 +79,11 @@ def asked(task: Task) -> list[Row]:
 
     from analysis.precision.conditions import THREADS, pinned
 
-    found = []
+    results = []
     for threads in sorted({THREADS, torch.get_num_threads()}):
         start = time.perf_counter()
         with pinned(threads) as effective:
             answers = task.experiment.rows(task.unit)
         elapsed_s = round(time.perf_counter() - start, 6)
-        found += [full_row(task, row, effective, elapsed_s) for row in answers]
-    return found
+        results += [full_row(task, row, effective, elapsed_s) for row in answers]
+    return results

@@ -17,11 +17,11 @@ def rows(unit: Unit) -> list[Row]:
         return [skipped(way) for way in WAYS]
     from analysis.precision.case import Case
 
-    case, found = Case.of(unit), []
+    case, results = Case.of(unit), []
     for on in (False, True):
         with switched(SWITCHES[unit.dtype], on):
-            found += [{**row, "switches": "on" if on else "off"} for row in case.rows(WAYS)]
-    return found
+            results += [{**row, "switches": "on" if on else "off"} for row in case.rows(WAYS)]
+    return results
 
 
 def skipped(way: str) -> Row:
