@@ -220,6 +220,16 @@ def test_powers_of_two_change_no_error_until_the_range_ends():
     assert [(row["relative_l2"], row["flushed"]) for row in under] == [(1.0, 36)] * 3
 
 
+def test_a_merged_kernel_that_the_dtype_cannot_hold_overflows():
+    """Merging refuses it, and its way has lost every output: that is no failure of the experiment."""
+    rows = one_unit("gain", Unit(plain(4, channels=8, output=4), "float16", "random", 0, gain=2.0**8))
+    assert [(row["way"], row["status"], row["not_finite"]) for row in rows[1:]] == [
+        ("merged/direct", "overflow", 128),
+        ("merged_working/direct", "overflow", 128),
+    ]
+    assert "not finite in float16" in rows[1]["reason"]
+
+
 def test_what_leaves_the_range_is_counted_by_bits():
     """Zeros of exact results below half the least number, too, which round to zero."""
     y = torch.tensor([[[1.0, -(2.0**-14), 2.0**-15, -(2.0**-24), 0.0, -0.0, 0.0, math.inf, math.nan]]]).half()

@@ -64,12 +64,18 @@ class Case:
         return [self.row(way, lambda way=way: self.compute(way), more) for way in ways if self.supports(way)]
 
     def row(self, way: str, compute: Callable[[], torch.Tensor], more: Measure = _nothing) -> Row:
-        """The row of compute() -> y under the way's name; a failure is a row, with its reason."""
+        """The row of compute() -> y under the way's name; a failure is a row, with its reason.
+
+        Where a merged kernel is refused because the dtype cannot hold it, no output is finite.
+        """
         try:
-            y = compute().cpu()
+            y, refused = compute().cpu(), {}
+        except OverflowError as error:
+            y = torch.full_like(self.values, math.inf, dtype=dtype_named(self.unit.dtype))
+            refused = {"reason": reason(error)}
         except Exception as error:
             return lost_row(way, reason(error))
-        return {"way": way, **judged(self.exact.error(y[:1]), self.values, y.dtype), **more(y)}
+        return {"way": way, **judged(self.exact.error(y[:1]), self.values, y.dtype), **refused, **more(y)}
 
 
 def draw(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...]]:
