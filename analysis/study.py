@@ -76,7 +76,7 @@ def time_trials(
     retry_failed: trials with failed cells too, once.
     """
     expected = len(trials(preset, devices))
-    settings = asv_run.Run(
+    settings = asv_run.Settings(
         where.checkout.commit,
         where.machine,
         bench_patterns(preset, devices),

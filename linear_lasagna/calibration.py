@@ -93,15 +93,17 @@ class Costs:
     border: Curve
     doubt: float
 
-    def log_ratio(self, chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int) -> float:
-        """log(time merged / time of the layers) to expect for `batch` images of this size, computed as `found` says."""
-        return self._log_ratio(_work(chain, in_channels, found, size, batch))
+    def log_ratio(
+        self, chain: Chain, in_channels: int, border_plan: BorderPlan, size: tuple[int, ...], batch: int
+    ) -> float:
+        """log(time merged / time of the layers) to expect for `batch` images of this size, computed so."""
+        return self._log_ratio(_work(chain, in_channels, border_plan, size, batch))
 
     def merging_pays(
-        self, chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int
+        self, chain: Chain, in_channels: int, border_plan: BorderPlan, size: tuple[int, ...], batch: int
     ) -> bool:
         """Whether merging is faster by more than is in doubt; arguments: as in `log_ratio`."""
-        work = _work(chain, in_channels, found, size, batch)
+        work = _work(chain, in_channels, border_plan, size, batch)
         return self._log_ratio(work) < -math.hypot(self.doubt, self._doubt_between(work.layers))
 
     def _log_ratio(self, work: _Work) -> float:
@@ -152,9 +154,9 @@ PARTS = _Work._fields
 Point: TypeAlias = tuple[_Work, Timing]
 
 
-def _work(chain: Chain, in_channels: int, found: BorderPlan, size: tuple[int, ...], batch: int) -> _Work:
+def _work(chain: Chain, in_channels: int, border_plan: BorderPlan, size: tuple[int, ...], batch: int) -> _Work:
     layers = stack_macs(chain, in_channels, size)
-    return _Work(batch * layers, batch * found.inner_macs, batch * max(1, found.window_numbers))
+    return _Work(batch * layers, batch * border_plan.inner_macs, batch * max(1, border_plan.window_numbers))
 
 
 class Budget:
@@ -219,10 +221,10 @@ def costs(
     key = _key(chain, in_channels, dtype, device, images)
     name = json.dumps(key, sort_keys=True)
     if name not in _known:
-        found = _recalled(key) or _timed(key, chain, in_channels, dtype, device, BATCHES[images])
-        if found is None:
+        stack_costs = _recalled(key) or _timed(key, chain, in_channels, dtype, device, BATCHES[images])
+        if stack_costs is None:
             return None
-        _known[name] = found
+        _known[name] = stack_costs
     return _known[name]
 
 
@@ -230,11 +232,11 @@ def pays(
     chain: Chain, in_channels: int, size: tuple[int, ...], batch: int, dtype: torch.dtype, device: str = "cpu"
 ) -> bool:
     """Whether merging the padded stack is faster by more than its costs are in doubt; not where they are unknown."""
-    found = plan(chain, in_channels, size)
-    if found is None:
+    border_plan = plan(chain, in_channels, size)
+    if border_plan is None:
         return False
     known = costs(chain, in_channels, dtype, device, images_of(batch))
-    return known is not None and known.merging_pays(chain, in_channels, found, size, batch)
+    return known is not None and known.merging_pays(chain, in_channels, border_plan, size, batch)
 
 
 def images_of(batch: int) -> Images:
@@ -266,14 +268,14 @@ def _key(chain: Chain, in_channels: int, dtype: torch.dtype, device: str, images
 
 
 def _recalled(key: dict[str, Any]) -> Costs | None:
-    found = remembered.load("costs", key)
-    if found is None:
+    stored = remembered.load("costs", key)
+    if stored is None:
         return None
     try:
-        curves = [Curve(tuple(map(float, work)), tuple(map(float, seconds))) for work, seconds in found["curves"]]
+        curves = [Curve(tuple(map(float, work)), tuple(map(float, seconds))) for work, seconds in stored["curves"]]
         for curve in curves:
             _check(curve)
-        doubt = float(found["doubt"])
+        doubt = float(stored["doubt"])
         if not 0 <= doubt < math.inf:
             raise ValueError(f"its doubt {doubt} is negative or no number")
         return Costs(*curves, doubt=doubt)
@@ -296,15 +298,15 @@ def _timed(
     if not spendable.left_s or unavailable(device, dtype):
         return None
     start = time.perf_counter()
-    found = measured(chain, in_channels, dtype, device, batch, spendable.left_s)
+    stack_costs = measured(chain, in_channels, dtype, device, batch, spendable.left_s)
     seconds = time.perf_counter() - start
     spendable.spent_s += seconds
-    if found is not None:
+    if stack_costs is not None:
         spendable.stacks.add(chain)
         log.info("timed a padded stack of %d layers for %.2g s; kept in %s", len(chain), seconds, remembered.folder())
-        curves = [(curve.work, curve.seconds) for curve in (found.layers, found.merged, found.border)]
-        remembered.save("costs", key, {"curves": curves, "doubt": found.doubt})
-    return found
+        curves = [(curve.work, curve.seconds) for curve in (stack_costs.layers, stack_costs.merged, stack_costs.border)]
+        remembered.save("costs", key, {"curves": curves, "doubt": stack_costs.doubt})
+    return stack_costs
 
 
 @torch.no_grad()
@@ -352,15 +354,15 @@ class _Bench:
     def timed(self, extent: int, smaller: Sequence[Point]) -> Point:
         """smaller: points that are known, by which a call's seconds are expected. TimeoutError after the deadline."""
         in_channels, dtype, device = self.place
-        size, found, work = self._size(extent), self._planned(extent), self.work(extent)
+        size, border_plan, work = self._size(extent), self._planned(extent), self.work(extent)
         self.layers = self.layers or _layers(self.chain, *self.place)
-        new = {block.shape: block for block in found.blocks if block.shape not in self.kernels}
-        self.kernels |= {shape: _block_kernel(block, found, *self.place) for shape, block in new.items()}
-        border = [self.kernels[block.shape] for block in found.blocks]
-        inner = METHODS["direct"].prepare(_kernel(found.inner, *self.place), found.inner)
+        new = {block.shape: block for block in border_plan.blocks if block.shape not in self.kernels}
+        self.kernels |= {shape: _block_kernel(block, border_plan, *self.place) for shape, block in new.items()}
+        border = [self.kernels[block.shape] for block in border_plan.blocks]
+        inner = METHODS["direct"].prepare(_kernel(border_plan.inner, *self.place), border_plan.inner)
         draw = partial(_drawn, (self.batch, in_channels, *size), dtype, device)
         outputs = (self.batch, self.chain[-1].layer.out_channels, *sizes_of(self.chain, size)[-1])
-        build = partial(_calls, draw, outputs, self.layers, inner, found, border)
+        build = partial(_calls, draw, outputs, self.layers, inner, border_plan, border)
         # Twice what is expected, so that a call is timed in every block; one over MOST_S only once.
         seconds = max(POINT_S, min(MOST_S, 2 * _expected_s(smaller, work)))
         until = _until(self.deadline)
@@ -370,9 +372,9 @@ class _Bench:
         return (extent,) * len(self.chain[0].after)
 
     def _planned(self, extent: int) -> BorderPlan:
-        found = self.plan(extent)
-        assert found is not None
-        return found
+        border_plan = self.plan(extent)
+        assert border_plan is not None
+        return border_plan
 
 
 def _between(points: Mapping[int, Point]) -> Iterator[tuple[int, Point]]:
@@ -462,9 +464,11 @@ def _kernel(layer: ExpandedLayer, in_channels: int, dtype: torch.dtype, device: 
     return Kernel(weight, _drawn((layer.out_channels,), dtype, device) if layer.bias else None)
 
 
-def _block_kernel(block: BorderBlock, found: BorderPlan, in_channels: int, dtype: torch.dtype, device: str) -> Kernel:
+def _block_kernel(
+    block: BorderBlock, border_plan: BorderPlan, in_channels: int, dtype: torch.dtype, device: str
+) -> Kernel:
     """Of the block's shape: true numbers, which take long to merge, take as long to compute with."""
-    merged = found.inner
+    merged = border_plan.inner
     rows = merged.out_channels * math.prod(count or 1 for count in block.shape.counts)
     columns = in_channels // merged.groups * math.prod(extents(block, merged))
     weight = _drawn((rows, columns), dtype, device) / math.sqrt(columns)
@@ -482,7 +486,7 @@ def _calls(
     outputs: Sequence[int],
     layers: Sequence[Call],
     inner: Call,
-    found: BorderPlan,
+    border_plan: BorderPlan,
     kernels: Sequence[Kernel],
     block: int,
 ) -> dict[str, Callable[[], object]]:
@@ -490,9 +494,9 @@ def _calls(
     x = draw()
 
     def merged() -> torch.Tensor:
-        return inner(take(x, found.receptive_field, found.inner.padding))
+        return inner(take(x, border_plan.receptive_field, border_plan.inner.padding))
 
-    border = partial(write_blocks, x.new_zeros(outputs), x, found, kernels)
+    border = partial(write_blocks, x.new_zeros(outputs), x, border_plan, kernels)
     return dict(zip(PARTS, (partial(in_turn, x, layers), merged, border), strict=True))
 
 

@@ -103,32 +103,32 @@ def fingerprint_of(described: Mapping[str, Any]) -> dict[str, Any]:
     return {name: known.get(name) for name in FINGERPRINT}
 
 
-def machine_label(found: Mapping[str, Any]) -> str:
+def machine_label(facts: Mapping[str, Any]) -> str:
     """A fingerprint for readers, as in "AMD EPYC (2 cores, AVX2)"; many machines may share it.
 
     What holds it back is named too: "AMD EPYC (2 cores, 1 thread, AVX2, oneDNN SSE41)".
     """
-    sets = found.get("instruction_sets")
+    sets = facts.get("instruction_sets")
     sets = sets if isinstance(sets, Mapping) else {}
-    limit, threads, cores = sets.get("onednn", "ALL"), found.get("threads"), found.get("cores")
+    limit, threads, cores = sets.get("onednn", "ALL"), facts.get("threads"), facts.get("cores")
     parts = (
         plural(cores, "core") if cores else "",
         plural(threads, "thread") if threads and threads != cores else "",
         sets.get("aten"),
         "" if limit == "ALL" else f"oneDNN {limit}",
     )
-    chips = [str(chip) for chip in (found.get("accelerator"), found.get("cpu")) if chip]
+    chips = [str(chip) for chip in (facts.get("accelerator"), facts.get("cpu")) if chip]
     detail = ", ".join(str(part) for part in parts if part)
     return " on ".join(chips or ["unknown processor"]) + (f" ({detail})" if detail else "")
 
 
-def machine_named(found: Mapping[str, Any], name: str = "") -> str:
+def machine_named(facts: Mapping[str, Any], name: str = "") -> str:
     """A machine's name in records, rows and reports: `name`, else its label, and always a digest of both.
 
     As in "AMD EPYC (2 cores, AVX2) #1f0c2a77": two machines never share one, whatever name they were given.
     """
-    text = json.dumps([name, dict(found)], sort_keys=True)
-    return f"{name or machine_label(found)} #{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    text = json.dumps([name, dict(facts)], sort_keys=True)
+    return f"{name or machine_label(facts)} #{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def machine_name(device: str = "cpu") -> str:
@@ -205,29 +205,29 @@ def cpu_model() -> str:
 
     Different cores of one processor are joined by "/". "" where the operating system tells no more than the name.
     """
-    found = _cpuinfo()
-    fields = MODEL_FIELDS if "vendor_id" in found else MODEL_FIELDS_ARM
-    return " ".join("/".join(found[name]) for name in fields if name in found)
+    cpuinfo = _cpuinfo()
+    fields = MODEL_FIELDS if "vendor_id" in cpuinfo else MODEL_FIELDS_ARM
+    return " ".join("/".join(cpuinfo[name]) for name in fields if name in cpuinfo)
 
 
 @cache
 def _cpuinfo() -> dict[str, tuple[str, ...]]:
     """/proc/cpuinfo: a field's different values, in their order; empty where there is no such file."""
     path = Path("/proc/cpuinfo")
-    found: dict[str, dict[str, None]] = {}
+    values_of: dict[str, dict[str, None]] = {}
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         name, _, value = line.partition(":")
         if value.strip():
-            found.setdefault(name.strip(), {})[value.strip()] = None
-    return {name: tuple(values) for name, values in found.items()}
+            values_of.setdefault(name.strip(), {})[value.strip()] = None
+    return {name: tuple(values) for name, values in values_of.items()}
 
 
 def _extensions() -> list[str]:
     """Of this process's processor, sorted; asked of torch where the operating system has no list."""
     import torch
 
-    found = _cpuinfo()
-    names = " ".join([*found.get("flags", ()), *found.get("Features", ())]).split()
+    cpuinfo = _cpuinfo()
+    names = " ".join([*cpuinfo.get("flags", ()), *cpuinfo.get("Features", ())]).split()
     if not names and hasattr(torch.cpu, "get_capabilities"):
         names = [name for name, has in torch.cpu.get_capabilities().items() if has is True]
     return sorted({name for name in names if EXTENSIONS.match(name)})

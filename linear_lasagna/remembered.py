@@ -53,14 +53,14 @@ def warn(kind: Kind, key: dict[str, Any], reason: str) -> None:
     warnings.warn(f"ignored {_path(kind, key)}, measuring anew: {line}", RuntimeWarning, stacklevel=2)
 
 
-def save(kind: Kind, key: dict[str, Any], found: dict[str, Any]) -> None:
+def save(kind: Kind, key: dict[str, Any], value: dict[str, Any]) -> None:
     """Keep plain data; a folder that cannot be written is a warning."""
     path = _path(kind, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"key": key, "found": found}, file, allow_nan=False)
+            json.dump({"key": key, "found": value}, file, allow_nan=False)
         os.replace(name, path)
     except OSError as error:
         warnings.warn(f"cannot remember what was measured in {path.parent}: {error}", RuntimeWarning, stacklevel=2)

@@ -287,8 +287,8 @@ def _comparison(logs: list[float], margin: float, noise: float) -> Comparison:
         return Comparison(math.nan, math.nan, math.nan, "undecided", raised, 0)
     estimate = median(logs)
     lower, upper = (median_interval(logs) if len(logs) >= LEAST_BLOCKS else None) or (math.nan, math.nan)
-    found = verdict(estimate, lower, upper, margin, noise)
-    return Comparison(math.exp(estimate), math.exp(lower), math.exp(upper), found, raised, len(logs))
+    judged = verdict(estimate, lower, upper, margin, noise)
+    return Comparison(math.exp(estimate), math.exp(lower), math.exp(upper), judged, raised, len(logs))
 
 
 def verdict(estimate: float, lower: float, upper: float, margin: float = MARGIN, noise: float = 0.0) -> Verdict:

@@ -129,8 +129,8 @@ class TileReference:
         """y - exact on the tiles, float64, in the order of `values`."""
         first = y[:1].to(self.values.device)
         parts = zip(self.exact, self.tiles, strict=True)
-        found = torch.cat([e.error(first[(slice(None), slice(None), *tile)]).flatten() for e, tile in parts])
-        return found if self.kept is None else found[self.kept]
+        flat = torch.cat([e.error(first[(slice(None), slice(None), *tile)]).flatten() for e, tile in parts])
+        return flat if self.kept is None else flat[self.kept]
 
     def claimed(self, problem: Problem, way: Way) -> TileReference:
         """The reference of what the way claims to compute. Raises ArithmeticError where no tile shows any of it."""
@@ -231,15 +231,15 @@ def single_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "
     """The bound where kernels have one non-zero tap per output: the roundings alone, and what a transform may lose."""
     merge_dtype = dtype if way.schedule.merges == "working" else torch.float64
 
-    def factors(found: Sequence[Computed]) -> Iterator[float]:
-        for each in found:
+    def factors(computed: Sequence[Computed]) -> Iterator[float]:
+        for each in computed:
             yield layer_bound(2, each.roundings, dtype)
             # Every merge of two kernels multiplies once, adds two biases, and rounds; then all is rounded to storage.
             yield from [layer_bound(3, 3, merge_dtype)] * (len(each.layers) - 1)
             yield unit_roundoff(dtype) if len(each.layers) > 1 else 0.0
 
     slack = transform_slack(problem, way, dtype, device, dense=False) if transform else 0.0
-    return Bound(max(chained(factors(found)) for found in way.computed(problem, dtype, device)), 0.0, slack)
+    return Bound(max(chained(factors(computed)) for computed in way.computed(problem, dtype, device)), 0.0, slack)
 
 
 def transform_slack(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu", dense: bool = True) -> float:
@@ -251,7 +251,7 @@ def transform_slack(problem: Problem, way: Way, dtype: torch.dtype, device: str 
     one = TRANSFORM_U * unit_roundoff(accumulator(dtype))
     stacks = way.computed(problem, dtype, device)
     return (
-        one * max(sum(1 / (e.in_channels // e.layer.groups if dense else 1) for e in found) for found in stacks) ** 0.5
+        one * max(sum(1 / (e.in_channels // e.layer.groups if dense else 1) for e in stack) for stack in stacks) ** 0.5
     )
 
 
@@ -355,11 +355,11 @@ def way_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu
     the larger bound. device: a plan may depend on it.
     """
     relative = wide_accumulator_bound(problem, way, dtype, device)
-    underflow = max(_underflow(problem, found, dtype) for found in way.computed(problem, dtype, device))
+    underflow = max(_underflow(problem, computed, dtype) for computed in way.computed(problem, dtype, device))
     return relative, (1 + relative) * underflow
 
 
-def _underflow(problem: Problem, found: Sequence[Computed], dtype: torch.dtype) -> float:
+def _underflow(problem: Problem, computed: Sequence[Computed], dtype: torch.dtype) -> float:
     """What underflow adds to sums, and to the numbers of merged kernels. `rounding.underflow` has it for any numbers.
 
     A positive draw's weights add up to 1 on average and to 2 at most, and to 1 + 4 / sqrt(n) but once in 3000 times
@@ -367,7 +367,7 @@ def _underflow(problem: Problem, found: Sequence[Computed], dtype: torch.dtype) 
     """
     loss, lost, size = losses(dtype, accumulator(dtype), flushed=True), 0.0, 1.0
     growths = iter(min(2.0, 1 + 4 / math.sqrt(fan_in)) for fan_in in problem.fan_ins)
-    for each in found:
+    for each in computed:
         products, grown = each.fan_in + each.layer.bias, math.prod(itertools.islice(growths, len(each.layers)))
         wrong = loss.read + (len(each.layers) * smallest_subnormal(dtype) if len(each.layers) > 1 else 0.0)
         lost = grown * (lost + loss.read) + products * (wrong * size + loss.term) + each.roundings * loss.stored

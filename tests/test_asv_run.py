@@ -38,7 +38,7 @@ def test_unscrubbing_gives_asv_its_own_file_back(tmp_path: Path) -> None:
 
 
 def test_a_run_that_asv_refuses_names_its_log(tmp_path: Path) -> None:
-    settings = asv_run.Run("f" * 40, "no such machine", ["sources"], 1.0, tmp_path / "asv.log")
+    settings = asv_run.Settings("f" * 40, "no such machine", ["sources"], 1.0, tmp_path / "asv.log")
     with pytest.raises(RuntimeError, match=r"asv run ended with exit code \d+; see .*asv\.log"):
         asv_run.run(settings, lambda: None)
 

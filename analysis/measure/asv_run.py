@@ -18,7 +18,7 @@ SCRUBBED = "existing"
 
 
 @dataclass(frozen=True)
-class Run:
+class Settings:
     """One `asv run`: what it selects, where it saves.
 
     retry_before: trials with failed cells whose records are older than this time, in seconds since the epoch, are run
@@ -60,7 +60,7 @@ def _asv(arguments: Sequence[str]) -> None:
         raise RuntimeError(f"asv {arguments[0]} failed: {(result.stderr or result.stdout).strip().splitlines()[-1]}")
 
 
-def run(settings: Run, progress: Callable[[], None], keep: Sequence[int] = ()) -> float:
+def run(settings: Settings, progress: Callable[[], None], keep: Sequence[int] = ()) -> float:
     """Run asv to its end; progress is called about twice a second. Returns the wall seconds.
 
     keep: file descriptors that stay open until asv, and all that it started, have ended.

@@ -65,13 +65,13 @@ def plan(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[ExpandedLa
 def _scaled(kernel: Kernel, exponent: int, bound: int, name: str) -> tuple[Limbs, Limbs | None, int, int]:
     """Weight and bias as limbs, and the output's exponent and bound, from those of the input."""
     matrix = kernel.weight.flatten(2).transpose(1, 2).flatten(1)
-    found = span(matrix, f"{name}'s weight")
-    weight, exponent = limbs(matrix, found), exponent + found.exponent
+    spanned = span(matrix, f"{name}'s weight")
+    weight, exponent = limbs(matrix, spanned), exponent + spanned.exponent
     bound *= weight.largest_sum
     if kernel.bias is None:
         return weight, None, exponent, bound
-    found = span(kernel.bias, f"{name}'s bias")
-    lowest = min(exponent, found.exponent)
-    bias = limbs(kernel.bias[:, None], found).times(found.exponent - lowest)
+    spanned = span(kernel.bias, f"{name}'s bias")
+    lowest = min(exponent, spanned.exponent)
+    bias = limbs(kernel.bias[:, None], spanned).times(spanned.exponent - lowest)
     bound = (bound << (exponent - lowest)) + bias.largest_sum
     return weight.times(exponent - lowest), bias, lowest, bound

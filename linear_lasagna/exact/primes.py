@@ -128,9 +128,9 @@ def limb_table(primes: tuple[int, ...], shift: int, rows: int) -> list[list[int]
 
 
 def _limbs_of(number: int, rows: int) -> list[int]:
-    found = []
+    parts = []
     for _ in range(rows):
         limb = balanced(number, 2**LIMB)
         number = (number - limb) >> LIMB
-        found.append(limb)
-    return found
+        parts.append(limb)
+    return parts

@@ -85,13 +85,13 @@ class Exact:
 
     def fractions(self) -> list[Fraction]:
         """The exact numbers, in the order of a flattened tensor."""
-        found = []
+        numbers = []
         for part in self._blocks():
             values, exponent = integers(self._load(part), self.primes, self.exponent)
             unit = Fraction(2) ** exponent
             for column in values.T.tolist():
-                found.append(unit * sum(int(limb) << (LIMB * row) for row, limb in enumerate(column)))
-        return found
+                numbers.append(unit * sum(int(limb) << (LIMB * row) for row, limb in enumerate(column)))
+        return numbers
 
     def _blocks(self) -> Iterator[slice]:
         total = math.prod(self.shape)

@@ -82,16 +82,16 @@ def border_changes(before: Link, link: Link) -> str | None:
 
 def runs(chain: Sequence[Link]) -> tuple[Chain, ...]:
     """The chain cut into as few runs as merge into one convolution each that is right everywhere."""
-    found: list[list[Link]] = []
+    segments: list[list[Link]] = []
     merged: Link | None = None
     for link in chain:
         if merged is None or border_changes(merged, link):
-            found.append([link])
+            segments.append([link])
             merged = link
         else:
-            found[-1].append(link)
+            segments[-1].append(link)
             merged = merged.followed_by(link)
-    return tuple(tuple(run) for run in found)
+    return tuple(tuple(run) for run in segments)
 
 
 def as_few(chain: Chain) -> Chain:

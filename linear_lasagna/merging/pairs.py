@@ -143,20 +143,20 @@ class Pair:
         second = regroup(second, self.second.groups, groups)
         return second.unflatten(1, (parts, -1)).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 2)
 
-    def weight(self, found: torch.Tensor) -> torch.Tensor:
+    def weight(self, product: torch.Tensor) -> torch.Tensor:
         """What the convolution of `image` by `kernel` gives, as the merged weight (out, in / groups, *k)."""
         groups, parts = self.merged.groups, self._parts
         if parts > 1:
-            apart = found.unflatten(1, (groups, parts, -1))
+            apart = product.unflatten(1, (groups, parts, -1))
             return apart.permute(1, 3, 2, 0, *range(4, apart.ndim)).flatten(2, 3).flatten(0, 1).contiguous()
-        return found.transpose(0, 1).contiguous()
+        return product.transpose(0, 1).contiguous()
 
     def merge(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """The merged weight."""
         layer, image, kernel = self.layer, self.image(first), self.kernel(second)
         convolution = CONVOLUTIONS[image.ndim - 2]
-        found = convolution(image, kernel, None, 1, layer.padding, layer.dilation, layer.groups)
-        return self.weight(found)
+        product = convolution(image, kernel, None, 1, layer.padding, layer.dilation, layer.groups)
+        return self.weight(product)
 
     def merge_biased(self, first: Kernel, second: Kernel) -> Kernel:
         """The merged weight and bias: every tap of the second kernel sees the first bias, where nothing is padded."""

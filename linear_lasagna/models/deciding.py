@@ -14,7 +14,7 @@ from linear_lasagna.merging import border_macs
 from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.convolutions import merged_module
-from linear_lasagna.models.finding import Found, size_of
+from linear_lasagna.models.finding import Findings, size_of
 from linear_lasagna.models.layers import as_given
 from linear_lasagna.models.report import count_text
 from linear_lasagna.models.steps import Chain, Step, macs, names_of, problem_of
@@ -60,19 +60,19 @@ class Decision:
     modules: tuple[nn.Module, ...] = ()
 
 
-def needed_runs(graph: fx.Graph, found: Found) -> list[Run]:
+def needed_runs(graph: fx.Graph, findings: Findings) -> list[Run]:
     """The runs whose values something else needs, in order; what they contain is not among them."""
     needed: set[fx.Node] = set()
     runs: list[Run] = []
     for node in reversed(graph.nodes):
-        chain, partial = found.chains[node], found.partials.get(node)
+        chain, partial = findings.chains[node], findings.partials.get(node)
         if partial and node in needed:
             runs += [Run(term.chain, term.nodes, node) for term in reversed(partial.joined)]
             needed.update(partial.kept, (term.chain.base for term in partial.joined))
         elif node in needed and chain.steps:
             runs.append(Run(chain, (node,), node))
             needed.add(chain.base)
-        elif node in needed or node not in found.linear:
+        elif node in needed or node not in findings.linear:
             needed.update(node.all_input_nodes)
     return runs[::-1]
 

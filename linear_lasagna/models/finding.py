@@ -27,7 +27,7 @@ class Partial(NamedTuple):
 
 
 @dataclass(eq=False)
-class Found:
+class Findings:
     """chains: node -> the chain that leads to it; without steps for what is not linear. linear: the nodes that are.
 
     notes: what could not be merged, and why.
@@ -39,20 +39,20 @@ class Found:
     notes: list[Note] = field(default_factory=list)
 
 
-def find(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Found:
+def find(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Findings:
     """All chains. The nodes carry an example of their value in meta["tensor"]; only its shape and device count."""
     return _Finder(graph, modules).find()
 
 
 class _Finder:
     def __init__(self, graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
-        self.found = Found()
+        self.findings = Findings()
         self.order = {node: place for place, node in enumerate(graph.nodes)}
         self.modules = {n: modules[str(n.target)] for n in self.order if n.op == "call_module"}
         self.frozen = self._frozen()
         self.kinds: dict[fx.Node, Kind | None] = {node: self._kind(node) for node in self.order}
 
-    def find(self) -> Found:
+    def find(self) -> Findings:
         ways = {
             "convolution": self._convolution,
             "normalisation": self._normalisation,
@@ -61,22 +61,22 @@ class _Finder:
         }
         for node, name in self.kinds.items():
             chain = ways[name](node) if name else None
-            self.found.chains[node] = chain or Chain(node)
+            self.findings.chains[node] = chain or Chain(node)
             if name:
-                self.found.linear.add(node)
-        return self.found
+                self.findings.linear.add(node)
+        return self.findings
 
     def _kind(self, node: fx.Node) -> Kind | None:
         """The node's kind; None where what it reads or gives is not fit to be merged."""
-        found = kind(node, self.modules.get(node))
-        if found is None or not all("tensor" in n.meta for n in (node, *node.all_input_nodes)):
+        of_node = kind(node, self.modules.get(node))
+        if of_node is None or not all("tensor" in n.meta for n in (node, *node.all_input_nodes)):
             return None
         if any(n in self.frozen for n in node.all_input_nodes):
             self._note(node, "its input is changed in place while it is used elsewhere")
             return None
-        if found == "addition" and not _alike(node):
+        if of_node == "addition" and not _alike(node):
             return None
-        return found
+        return of_node
 
     def _frozen(self) -> set[fx.Node]:
         """Values that are overwritten although they have other uses."""
@@ -91,11 +91,11 @@ class _Finder:
         return frozen
 
     def _note(self, node: fx.Node, reason: str) -> None:
-        self.found.notes.append(((str(node.target if node.op == "call_module" else node.name),), reason))
+        self.findings.notes.append(((str(node.target if node.op == "call_module" else node.name),), reason))
 
     def _read(self, node: fx.Node) -> Chain:
         """The chain up to a value that is used; it starts there if the value is used elsewhere too."""
-        return Chain(node) if forks(node) else self.found.chains[node]
+        return Chain(node) if forks(node) else self.findings.chains[node]
 
     def _convolution(self, node: fx.Node) -> Chain | None:
         source = operand(node)
@@ -135,14 +135,14 @@ class _Finder:
         leaves, additions = self._leaves(node)
         before = [Term(self._read(leaf), (leaf,)) for leaf in leaves]
         after, notes = join(
-            before, self.order, lambda chain: continued(chain, self.found.chains[chain.base], additions)
+            before, self.order, lambda chain: continued(chain, self.findings.chains[chain.base], additions)
         )
-        self.found.notes += notes
+        self.findings.notes += notes
         joined = tuple(term for term in after if len(term.nodes) > 1)
         if len(after) == 1:
             return replace(after[0].chain, nodes=after[0].chain.nodes | additions)
         if joined:
-            self.found.partials[node] = Partial(joined, tuple(t.nodes[0] for t in after if len(t.nodes) == 1))
+            self.findings.partials[node] = Partial(joined, tuple(t.nodes[0] for t in after if len(t.nodes) == 1))
         return None
 
     def _within(self, node: fx.Node) -> bool:

@@ -23,18 +23,18 @@ def inputs_of(model: fx.GraphModule, inputs: Sequence[Any], runs: Sequence[Run])
     capturing = _Capturing(model, {run.chain.base for run in runs})
     with torch.no_grad():
         capturing.run(*inputs)
-    return capturing.found
+    return capturing.captured
 
 
 class _Capturing(fx.Interpreter):
     def __init__(self, model: fx.GraphModule, wanted: set[fx.Node]) -> None:
         super().__init__(model)
-        self.wanted, self.found = wanted, {}
+        self.wanted, self.captured = wanted, {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n in self.wanted:
-            self.found[n] = value.clone()
+            self.captured[n] = value.clone()
         return value
 
 

@@ -56,17 +56,17 @@ def merge_model(
 def _merged(model: nn.Module, inputs: tuple[Any, ...], measure: bool) -> tuple[fx.GraphModule, Report]:
     merged = traced(model, inputs)
     notes = unseen_hooks(model, merged.graph)
-    found = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
-    decisions = _fitting(merged, [decide(run, measure) for run in needed_runs(merged.graph, found)])
+    findings = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
+    decisions = _fitting(merged, [decide(run, measure) for run in needed_runs(merged.graph, findings)])
     timed = _measured(merged, decisions, inputs) if measure else {}
     decisions = _reconsidered(decisions, timed)
-    calls = rewrite(merged, decisions, found)
+    calls = rewrite(merged, decisions, findings)
     steps = {node: group for d, nodes in calls.items() for node, group in zip(nodes, d.groups, strict=True)}
     errors = predicted_errors(merged, steps, inputs)
     rows = tuple(
         _row(each, timed.get(each.run), calls.get(each, ()), errors) for each in decisions if len(each.run.names) > 1
     )
-    return merged, Report(rows, tuple(Note(*note) for note in (*notes, *found.notes)))
+    return merged, Report(rows, tuple(Note(*note) for note in (*notes, *findings.notes)))
 
 
 def unseen_hooks(model: nn.Module, graph: fx.Graph) -> list[tuple[tuple[str, ...], str]]:
@@ -97,9 +97,9 @@ def _measured(model: fx.GraphModule, decisions: Sequence[Decision], inputs: Sequ
 def _reconsidered(decisions: Sequence[Decision], timed: Mapping[Run, Measured]) -> list[Decision]:
     """Runs that are slower merged are left."""
     slower = {
-        run.output: f"measured: merged it takes {found.comparison.ratio:.2f} times as long"
-        for run, found in timed.items()
-        if found.comparison.verdict == "slower"
+        run.output: f"measured: merged it takes {times.comparison.ratio:.2f} times as long"
+        for run, times in timed.items()
+        if times.comparison.verdict == "slower"
     }
     return _left(decisions, slower)
 

@@ -48,7 +48,7 @@ def predicted_errors(
     predicting = _Predicting(model, steps)
     with torch.no_grad():
         predicting.run(*inputs)
-    return predicting.found
+    return predicting.errors
 
 
 def in_turn(errors: Sequence[Range]) -> Range:
@@ -59,12 +59,12 @@ def in_turn(errors: Sequence[Range]) -> Range:
 class _Predicting(fx.Interpreter):
     def __init__(self, model: fx.GraphModule, steps: Mapping[fx.Node, Sequence[Step]]) -> None:
         super().__init__(model)
-        self.steps, self.found = steps, dict[fx.Node, Range]()
+        self.steps, self.errors = steps, dict[fx.Node, Range]()
 
     def run_node(self, n: fx.Node) -> Any:
         if n in self.steps:
             (x,) = self.fetch_args_kwargs_from_env(n)[0]
-            self.found[n] = predicted(x[:1], *_computed(self.module.get_submodule(str(n.target)), self.steps[n]))
+            self.errors[n] = predicted(x[:1], *_computed(self.module.get_submodule(str(n.target)), self.steps[n]))
         return super().run_node(n)
 
 
@@ -109,8 +109,8 @@ def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, scale: torc
         for order in ORDERS.values()
     ]
     weights = torch.ones(()) if scale is None else scale[channels]
-    found = [relative_l2(torch.stack([error.mean, error.variance.sqrt()]) * weights, y * weights) for error in errors]
-    return Range(min(found), max(found))
+    sizes = [relative_l2(torch.stack([error.mean, error.variance.sqrt()]) * weights, y * weights) for error in errors]
+    return Range(min(sizes), max(sizes))
 
 
 def _loops(terms: int, taps: int) -> list[torch.Tensor]:

@@ -106,13 +106,13 @@ def _lines(run: RunReport) -> list[str]:
     return lines
 
 
-def _measured(found: Measured) -> str:
-    ratio = found.comparison
-    text = f"{found.seconds_before * 1e3:.3g} ms -> {found.seconds_after * 1e3:.3g} ms"
+def _measured(timed: Measured) -> str:
+    ratio = timed.comparison
+    text = f"{timed.seconds_before * 1e3:.3g} ms -> {timed.seconds_after * 1e3:.3g} ms"
     interval = "" if math.isnan(ratio.lower) else f" [{ratio.lower:.2f}, {ratio.upper:.2f}]"
     text += f" (×{ratio.ratio:.2f}{interval}, {ratio.verdict})"
-    if found.error_before is not None:
-        text += f", error {found.error_before:.1e} -> {found.error_after:.1e}"
+    if timed.error_before is not None:
+        text += f", error {timed.error_before:.1e} -> {timed.error_after:.1e}"
     return text
 
 

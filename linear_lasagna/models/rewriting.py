@@ -9,11 +9,13 @@ from itertools import takewhile
 from torch import fx, nn
 
 from linear_lasagna.models.deciding import Decision, unchanged
-from linear_lasagna.models.finding import Found
+from linear_lasagna.models.finding import Findings
 from linear_lasagna.models.steps import names_of
 
 
-def rewrite(model: fx.GraphModule, decisions: Sequence[Decision], found: Found) -> dict[Decision, tuple[fx.Node, ...]]:
+def rewrite(
+    model: fx.GraphModule, decisions: Sequence[Decision], findings: Findings
+) -> dict[Decision, tuple[fx.Node, ...]]:
     """Replace the runs that were not left, in place. Returns the nodes that compute each of them now, one per group."""
     now: dict[fx.Node, fx.Node] = {}
     calls: dict[Decision, tuple[fx.Node, ...]] = {}
@@ -21,12 +23,12 @@ def rewrite(model: fx.GraphModule, decisions: Sequence[Decision], found: Found) 
         here = [each for each in decisions if each.run.output is output]
         calls |= {each: _calls(model, each, now) for each in here}
         terms = [calls[each][-1] for each in here]
-        if output in found.partials:
-            terms += [now.get(node, node) for node in found.partials[output].kept]
+        if output in findings.partials:
+            terms += [now.get(node, node) for node in findings.partials[output].kept]
         now[output] = _sum(model, terms, output)
         output.replace_all_uses_with(now[output])
     for node in reversed(list(model.graph.nodes)):
-        if node in found.linear and not node.users:
+        if node in findings.linear and not node.users:
             model.graph.erase_node(node)
     model.graph.lint()
     model.delete_all_unused_submodules()

@@ -47,13 +47,13 @@ def traced(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
         raise ValueError("example_input has an empty tensor; its shapes decide what pays, so give at least one image")
     with torch.no_grad():
         expected = _result_of(model, inputs)
-        found = _or_refused("torch.fx cannot trace this model", lambda: _graph_of(model, inputs))
-        outputs = _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(found).run(*_copied(inputs)))
+        graph = _or_refused("torch.fx cannot trace this model", lambda: _graph_of(model, inputs))
+        outputs = _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*_copied(inputs)))
     differs = _or_refused("the graph cannot be compared with the model", lambda: difference(outputs, expected))
     if differs is not None:
         remedy = "; call model.eval()" if model.training else ""
         raise ValueError(f"{OTHERWISE}: {differs}; it overwrites a value, or is random{remedy}")
-    return found
+    return graph
 
 
 def _result_of(model: nn.Module, inputs: tuple[Any, ...]) -> Any:

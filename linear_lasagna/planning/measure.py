@@ -83,7 +83,7 @@ def plan_by_time(bench: Bench, budget_s: float, again: Again) -> Measured:
     least = sum(seconds[run] for run in cheapest(bench.problem.depth, seconds.get))
     hopeful = {name: runs for name, runs in cuts.items() if expected[name] <= HOPELESS * least}
     timings = [cut_timing(bench, hopeful, budget_s / 2)]
-    found = expected | {name: timings[0].seconds(name) for name in hopeful}
+    seconds_of = expected | {name: timings[0].seconds(name) for name in hopeful}
     chosen = decide(timings)
     if is_close(timings[0], chosen):
         timing = again(bench, hopeful, budget_s / 2)
@@ -91,8 +91,8 @@ def plan_by_time(bench: Bench, budget_s: float, again: Again) -> Measured:
         if timing is not None:
             chosen = decide([*timings, timing])
         elif chosen not in EXTREMES and extremes:
-            chosen = min(extremes, key=found.__getitem__)
-    return Measured(cuts[chosen], found[chosen], found[STACKED], found.get(MERGED))
+            chosen = min(extremes, key=seconds_of.__getitem__)
+    return Measured(cuts[chosen], seconds_of[chosen], seconds_of[STACKED], seconds_of.get(MERGED))
 
 
 def proposed(bench: Bench, seconds: Mapping[Run, float]) -> dict[str, Runs]:

@@ -133,9 +133,9 @@ def _measured(bench: Bench, budget_s: float, threads: int) -> Measured:
             return _checked(known, bench)
         except (ValueError, TypeError, KeyError) as error:
             remembered.warn("plans", key, f"not a plan: {error}")
-    found = plan_by_time(bench, budget_s, fresh_timing)
-    remembered.save("plans", key, found._asdict())
-    return found
+    chosen = plan_by_time(bench, budget_s, fresh_timing)
+    remembered.save("plans", key, chosen._asdict())
+    return chosen
 
 
 def _key(bench: Bench, budget_s: float, threads: int) -> dict[str, Any]:
@@ -155,16 +155,16 @@ def _key(bench: Bench, budget_s: float, threads: int) -> dict[str, Any]:
     return json.loads(json.dumps(key))
 
 
-def _checked(found: dict[str, Any], bench: Bench) -> Measured:
+def _checked(stored: dict[str, Any], bench: Bench) -> Measured:
     """What was remembered, if it is a plan of this problem. Raises ValueError, TypeError or KeyError where not."""
-    runs = tuple((int(start), int(stop)) for start, stop in found["runs"])
+    runs = tuple((int(start), int(stop)) for start, stop in stored["runs"])
     covered = [index for start, stop in runs for index in range(start, stop)]
     if covered != list(range(bench.problem.depth)) or any(start >= stop for start, stop in runs):
         raise ValueError(f"its runs {runs} do not cover {bench.problem.depth} layers")
     if not all(bench.possible(run) for run in runs):
         raise ValueError(f"its runs {runs} cannot be computed")
-    merged = found["merged"]
-    costs = [float(found["planned"]), float(found["stacked"]), *([] if merged is None else [float(merged)])]
+    merged = stored["merged"]
+    costs = [float(stored["planned"]), float(stored["stacked"]), *([] if merged is None else [float(merged)])]
     if not all(0 < seconds < math.inf for seconds in costs):
         raise ValueError(f"its times {costs} are not positive")
     return Measured(runs, costs[0], costs[1], None if merged is None else costs[2])

@@ -47,14 +47,14 @@ def part(problem: Problem, run: Run) -> Problem:
 @lru_cache(maxsize=64)
 def merged_runs(problem: Problem) -> dict[Run, ExpandedLayer]:
     """What each run merges into, of all runs of several layers that one convolution computes right everywhere."""
-    found, chain = {}, chained(problem.expanded)
+    layers_of, chain = {}, chained(problem.expanded)
     for start, merged in enumerate(chain):
         for stop in range(start + 1, len(chain)):
             if border_changes(merged, chain[stop]):
                 break
             merged = merged.followed_by(chain[stop])
-            found[start, stop + 1] = merged.layer
-    return found
+            layers_of[start, stop + 1] = merged.layer
+    return layers_of
 
 
 def cheapest(depth: int, cost: Callable[[Run], float | None]) -> Runs:
@@ -66,14 +66,14 @@ def cheapest(depth: int, cost: Callable[[Run], float | None]) -> Runs:
     """
     best: list[tuple[float, int, Runs] | None] = [(0, 0, ())]
     for stop in range(1, depth + 1):
-        found = None
+        least = None
         for start, before in enumerate(best):
             price = cost((start, stop))
             if before is None or price is None:
                 continue
             candidate = (before[0] + price, before[1] - 1, (*before[2], (start, stop)))
-            found = candidate if found is None else min(found, candidate)
-        best.append(found)
+            least = candidate if least is None else min(least, candidate)
+        best.append(least)
     end = best[depth]
     if end is None:
         raise ValueError(f"no way to cut {depth} layers into runs: some layer can be computed in none")

@@ -142,9 +142,9 @@ class _Wide(_Narrow):
         return high, ((a * c - high) + a * d + b * c) + b * d
 
     def plus(self, total: Array, high: Array, low: Small) -> tuple[Array, Small]:
-        found = total + high
-        part = found - total
-        return found, ((total - (found - part)) + (high - part)) + low
+        rounded = total + high
+        part = rounded - total
+        return rounded, ((total - (rounded - part)) + (high - part)) + low
 
     def rounded(self, to: Format, high: Array, low: Small, errors: Small) -> tuple[Array, Small, Small]:
         values = to.round(high + low)

@@ -37,8 +37,8 @@ class SummationTree:
 
     def renumbered(self, numbers: Sequence[int]) -> SummationTree:
         """The same order of terms with other numbers: numbers[i] for i."""
-        found = (term.renumbered(numbers) if isinstance(term, SummationTree) else numbers[term] for term in self.terms)
-        return SummationTree(tuple(found), self.fused)
+        terms = (term.renumbered(numbers) if isinstance(term, SummationTree) else numbers[term] for term in self.terms)
+        return SummationTree(tuple(terms), self.fused)
 
     def started(self, swapped: Callable[[Term, Term], bool]) -> SummationTree:
         """The same tree, in which a running sum's first number and what is added to it are swapped where asked for."""

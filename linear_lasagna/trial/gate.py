@@ -60,8 +60,8 @@ class Form(NamedTuple):
         """Raise ArithmeticError where y is no plain tensor of this form, or holds what is not finite."""
         if type(y) is not torch.Tensor:
             raise ArithmeticError(f"gives a {type(y).__name__} as its {self.name}, not a plain tensor")
-        found = (tuple(y.shape), y.dtype, y.device)
-        for what, has, needs in zip(("shape", "dtype", "device"), found, self[1:4], strict=True):
+        given = (tuple(y.shape), y.dtype, y.device)
+        for what, has, needs in zip(("shape", "dtype", "device"), given, self[1:4], strict=True):
             if has != needs:
                 raise ArithmeticError(f"gives {what} {has} instead of {needs} as its {self.name}")
         ordered = y.is_contiguous() or (self.channels and y.movedim(1, -1).is_contiguous())
@@ -92,18 +92,18 @@ class Sitting:
 
     def ask(self, forms: Sequence[Form], through: Callable[[Thunk], Any] = lambda call: call()) -> list[torch.Tensor]:
         """Copies of what one call returns, one for each form. through: what makes the call."""
-        found = through(self.call)
-        found = list(found) if isinstance(found, (list, tuple)) else [found]
-        if len(found) != len(forms):
-            raise ArithmeticError(f"gives {len(found)} results instead of {len(forms)}")
-        for form, y in zip(forms, found, strict=True):
+        results = through(self.call)
+        results = list(results) if isinstance(results, (list, tuple)) else [results]
+        if len(results) != len(forms):
+            raise ArithmeticError(f"gives {len(results)} results instead of {len(forms)}")
+        for form, y in zip(forms, results, strict=True):
             if type(y) is not torch.Tensor:
                 form.check(y)
-        early = [y.clone() for y in found]  # in the order of the stream, before anything else is waited for
+        early = [y.clone() for y in results]  # in the order of the stream, before anything else is waited for
         device_named(self._own[0].device).synchronise()
-        for form, y in zip(forms, found, strict=True):
+        for form, y in zip(forms, results, strict=True):
             form.check(y)
-        self._returned += zip(found, early, strict=True)
+        self._returned += zip(results, early, strict=True)
         self.check()
         return early
 
