@@ -63,6 +63,19 @@ def test_two_machines_are_compared_with_each_other():
     assert list(frame["verdict"]) == ["slower"]
 
 
+def test_a_machine_with_its_accelerator_is_compared_device_by_device():
+    """A machine is another one with its accelerator than without: two names on either side."""
+    sides = [
+        Records((*measured({NAMES[0]: 2.0}, host).entries, *measured({NAMES[0]: r}, f"{host}+card", device="cuda")))
+        for host, r in (("a", 2.0), ("b", 3.0))
+    ]
+    frame = compared(*sides)
+    assert list(frame[["machine", "device", "verdict"]].itertuples(index=False, name=None)) == [
+        ("a / b", "cpu", "undecided"),
+        ("a+card / b+card", "cuda", "slower"),
+    ]
+
+
 def test_what_every_cell_does_is_no_change():
     """All ratios move by some 10 % from one process to the next, though every interval is 1 % wide; one doubles."""
     rng = random.Random(0)

@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 from analysis.data.frames import Frame, framed
 from analysis.data.records import Records, cells
 from analysis.data.speedups import speedups
 from linear_lasagna.timing import MARGIN, verdict
+
+Machines: TypeAlias = dict[tuple[str, str], str]  # (machine, device) -> its name in the rows
 
 KEYS = ["machine", "group", "problem", "dtype", "device", "way"]
 TIMES = ["ratio", "ratio_lower", "ratio_upper", "margin"]
@@ -39,7 +41,7 @@ def compared(before: Records, after: Records) -> Frame:
     both ratios'; verdict: on the change, by the rule of all verdicts, its noise the controls' and `spread`; "lost"
     where the way passed before and does not now; disjoint: whether the ratios' intervals share no number; accuracy:
     more accurate, less accurate, same, or "" where an error is not known. machine: before / after where the two sides
-    have one each, of other names. Raises ValueError where the sides share no cell.
+    have one each on a device, of other names. Raises ValueError where the sides share no cell.
     """
     before, after = before.latest(), after.latest()
     sides = [
@@ -63,23 +65,27 @@ def spread(changes: Sequence[float]) -> float:
     return 1.4826 * median(abs(change - middle) for change in changes)
 
 
-def _machines(before: Records, after: Records) -> tuple[dict[str, str], dict[str, str]]:
-    """What either side's machines are called in the rows: one of each side is compared with one of the other."""
-    names = [sorted({record.machine for record in records}) for records in (before, after)]
-    if len(names[0]) == len(names[1]) == 1 and names[0] != names[1]:
-        both = f"{names[0][0]} / {names[1][0]}"
-        return {names[0][0]: both}, {names[1][0]: both}
-    return ({name: name for name in names[0]}, {name: name for name in names[1]})
+def _machines(before: Records, after: Records) -> tuple[Machines, Machines]:
+    """What either side's machines are called in the rows: on a device, the one of each side is that of the other."""
+    names: tuple[Machines, Machines] = ({}, {})
+    for each, records in zip(names, (before, after), strict=True):
+        each.update({(record.machine, record.trial.device): record.machine for record in records})
+    for device in {device for each in names for _, device in each}:
+        first, second = ([place for place in each if place[1] == device] for each in names)
+        if len(first) == len(second) == 1 and first != second:
+            names[0][first[0]] = names[1][second[0]] = f"{first[0][0]} / {second[0][0]}"
+    return names
 
 
-def _cells(records: Records, machines: dict[str, str]) -> Frame:
+def _cells(records: Records, machines: Machines) -> Frame:
     """Status, error, and where it was timed the ratio of every cell but the baselines and controls."""
     others = cells(records)
     others = others[~others["baseline"] & ~others["control"]][[*KEYS, "status", "error_u"]]
     timed = speedups(records)
     timed = timed[~timed["control"].astype(bool)][[*KEYS, *TIMES]]
     merged = others.merge(timed, on=KEYS, how="left")
-    return merged.assign(machine=merged["machine"].map(machines))
+    places = zip(merged["machine"], merged["device"], strict=True)
+    return merged.assign(machine=[machines[place] for place in places])
 
 
 def _change(row: dict[str, Any]) -> dict[str, float]:
