@@ -253,6 +253,12 @@ def test_error_by_depth_names_the_weights_that_its_exponent_is_of(trials):
     assert "Other weights have other exponents." in text
 
 
+def test_error_by_depth_speaks_of_no_interval_where_there_is_none():
+    text = said([], "stacks", "Error by depth", synthetic.precision(2))
+    assert "2 seeds, too few for an interval)" in text
+    assert "over which" not in text
+
+
 def test_headlines_mix_no_machines():
     """The second machine's exponents and depths are not in the first one's sentence."""
     first = synthetic.precision()

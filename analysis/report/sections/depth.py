@@ -208,8 +208,9 @@ def growth_headline(data: StudyData, frames: Frames) -> str:
         return ""
     reach = f"depths {fits['least_depth'].min()} to {fits['most_depth'].max()}, {wording.seeds(fits)}"
     text = f"The error of a plain stack of 3×3 layers with {PLAIN_CHANNELS} channels and weights drawn uniformly, "
-    text += f"computed layer by layer (`{BASELINE}`), grows as depth^e: {'; '.join(parts)} ({reach}, over which the "
-    return f"{text}intervals are). Other weights have other exponents."
+    text += f"computed layer by layer (`{BASELINE}`), grows as depth^e: {'; '.join(parts)} ({reach}, "
+    intervals = "over which the intervals are" if fits["lower"].notna().any() else "too few for an interval"
+    return f"{text}{intervals}). Other weights have other exponents."
 
 
 def merging_headline(data: StudyData, frames: Frames) -> str:
