@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import arguments
-from analysis.measure import asv_run
+from analysis.measure import asv_run, trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, Checkout, checkout, checkout_if_any
 from analysis.measure.presets import Key, Preset, bench_patterns, preset_named, trials
 from analysis.measure.progress import progress_bar
+from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.plurals import plural
 
 if TYPE_CHECKING:
@@ -71,30 +73,32 @@ def place(out: Path = OUT) -> Place:
 def time_trials(
     preset: Preset, devices: Sequence[str], where: Place, keep: Sequence[int] = (), retry_failed: bool = False
 ) -> float:
-    """Run the preset's trials through asv, with a progress bar; returns asv's wall seconds. keep: as asv_run takes it.
+    """Time the preset's trials in several processes each, with a progress bar; returns the wall seconds. keep: as
+    leash.run takes it.
 
     retry_failed: trials with failed cells too, once.
     """
-    expected = len(trials(preset, devices))
-    settings = asv_run.Settings(
-        where.checkout.commit,
-        where.machine,
-        bench_patterns(preset, devices),
+    keys = trials(preset, devices)
+    specification = trial_run.Specification(
+        keys,
         preset.budget_s,
-        where.out / "asv.log",
+        None if math.isinf(preset.limit_s) else preset.limit_s,
         time.time() if retry_failed else 0.0,
+        where.checkout.commit,
     )
-    before = set(where.records.glob("*.json"))
+    with progress_bar("timing trials", len(keys) * LEAST_PROCESSES) as advance_to:
+        return trial_run.time_all(specification, where.out / "trials.log", advance_to, keep)
+
+
+def hand_to_asv(preset: Preset, devices: Sequence[str], where: Place, keep: Sequence[int] = ()) -> float:
+    """Let asv have what was timed, in its own results; returns its wall seconds."""
+    expected = bench_patterns(preset, devices)
+    settings = asv_run.Settings(where.checkout.commit, where.machine, expected, preset.budget_s, where.out / "asv.log")
     results = RESULTS / where.machine
     asv_run.unscrub(results)
     try:
-        with progress_bar("timing trials", expected) as advance_to:
-
-            def progress() -> None:
-                done = len(set(where.records.glob("*.json")) - before)
-                advance_to(done, "handing samples to asv" if done >= expected else None)
-
-            return asv_run.run(settings, progress, keep)
+        with progress_bar("handing samples to asv", 1) as advance_to:
+            return asv_run.run(settings, lambda: advance_to(0), keep)
     finally:
         asv_run.scrub(results)
 
@@ -219,13 +223,17 @@ def study(preset_name: str, out: Path = OUT, workers: int = 0, retry_failed: boo
     where, devices = place(out), devices_here()
     start = time.perf_counter()
     with alone(LOCK) as keep:
-        asv_s = time_trials(preset, devices, where, keep, retry_failed)
+        timing_s = time_trials(preset, devices, where, keep, retry_failed)
+        asv_s = hand_to_asv(preset, devices, where, keep)
         device = devices[-1] if "cuda" in devices else "cpu"
         measure_precision((), preset.name, device, out, workers, retry_failed)
         page = render(preset.name, out)
     loaded = load_records(where.records).latest()
-    share = sum(record.trial.timed_s for record in loaded) / asv_s
-    print(f"{plural(len(loaded), 'trial')}; asv ran {asv_s:.0f} s, {share:.0%} of it in timed calls")
+    timed_s = sum(timing.timed_s for record in loaded for timing in record.trial.timings())
+    print(
+        f"{plural(len(loaded), 'trial')}, timed in {timing_s:.0f} s, {timed_s:.0f} s of it in timed calls; asv took "
+        f"{asv_s:.0f} s"
+    )
     print(f"the whole study took {time.perf_counter() - start:.0f} s")
     return page
 

@@ -2,9 +2,11 @@
 
 import os
 import sys
+from pathlib import Path
 
 # Before torch is imported anywhere: idle OpenMP threads sleep instead of spinning (unless the user chose otherwise).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("LASAGNA_ROOT", str(Path(__file__).parent.parent))
 
 if "run_server" in sys.argv:
     # asv's fork server: what it imports and digests once, the process of every cell has at once. None of it computes:

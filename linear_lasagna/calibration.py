@@ -24,6 +24,7 @@ import torch
 from torch.nn import functional
 
 from linear_lasagna import remembered
+from linear_lasagna.conditions import settle_allocator
 from linear_lasagna.devices import dtype_name, unavailable
 from linear_lasagna.environment import code_digest, fingerprint
 from linear_lasagna.merging.border.assembly import in_turn, take, write_blocks
@@ -47,7 +48,6 @@ IN_PROPORTION = 0.6  # the least exponent of time by work that counts as proport
 JUMP = 1.25  # between two images of a larger exponent a third is timed
 BLOCKS = 3
 VISIT_S = 2e-4
-LARGEST_BLOCK = 2**25 - 2**16  # bytes; glibc's mmap threshold follows freed blocks of up to 32 MiB
 
 log = logging.getLogger(__name__)
 
@@ -199,16 +199,6 @@ _known: dict[str, Costs] = {}
 
 
 @cache
-def settle_allocator() -> None:
-    """Let this process keep large blocks of memory, as every one does that has run for a while.
-
-    glibc hands a large block back to the system, and the next call pays for each of its pages anew, until a block as
-    large has been freed once: its thresholds follow what is freed, up to 32 MiB, and never fall again (mallopt(3),
-    M_MMAP_THRESHOLD). Before that a call may take several times as long, and another one be the faster.
-    """
-    torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
-
-
 def costs(
     chain: Chain, in_channels: int, dtype: torch.dtype, device: str = "cpu", images: Images = "one"
 ) -> Costs | None:

@@ -235,7 +235,7 @@ GROUPS: dict[str, Group] = {
         "pairs C → C_mid → C, to see from which C_mid on merging pays",
         tuple(_break_even()),
         (BASELINE, CONTROL, "merged/direct"),
-        share=0.15,
+        share=0.3,
         own_section=True,
     ),
 }

@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from linear_lasagna.vocabulary import DEVICES, DTYPES
@@ -288,3 +289,14 @@ def _quiet_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@cache
+def macs_per_second(dtype: str, device: str) -> float:
+    """Multiply-accumulates per second of a small matrix product here, once a first one has started what it needs."""
+    import torch
+
+    side = 256
+    a = torch.ones(side, side, dtype=dtype_named(dtype), device=device_named(device).home(dtype))
+    device_named(device).seconds(lambda: torch.mm(a, a), 1)
+    return side**3 / device_named(device).seconds(lambda: torch.mm(a, a), 1)

@@ -1,11 +1,11 @@
 """Interleaved measurement of several calls, and the comparison of what was measured.
 
-All calls are timed together: about 12 blocks, each on freshly allocated inputs, because memory addresses bias
-whatever is timed at them; in a block, rounds; in a round every call once, in a fresh random order, for long enough to
-outweigh the clock. How far two timings of the same call then lie apart is the machine's own: `python -m analysis noise`
-measures it, beside timing one call after the other. Every sample is kept. The block is the unit of the statistics,
-because rounds are correlated; an interval over blocks speaks of one process, and does not contain what differs from one
-process to the next. Comparing needs no torch, and timing imports it only for a device that is no CPU.
+All calls are timed together: in blocks, each on freshly allocated inputs, because memory addresses bias whatever is
+timed at them; in a block, rounds; in a round every call once, in a fresh random order, for long enough to outweigh the
+clock. How far two timings of the same call then lie apart is the machine's own: `python -m analysis noise` measures it,
+beside timing one call after the other. Every sample is kept. Rounds are correlated, so the block is the unit of what is
+said of one process; what is said of a machine needs several processes, each a unit: `intervals`. Comparing needs no
+torch, and timing imports it only for a device that is no CPU.
 """
 
 from __future__ import annotations
@@ -14,41 +14,49 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from statistics import median
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from statistics import median, stdev, variance
+from typing import Any, TypeAlias
 
+from linear_lasagna.conditions import page_faults
 from linear_lasagna.devices import device_named
+from linear_lasagna.intervals import (
+    LEAST_BLOCKS,
+    MARGIN,
+    Verdict,
+    autocorrelation,
+    median_interval,
+    process_interval,
+    verdict,
+)
 
 Thunk: TypeAlias = Callable[[], Any]
 Build: TypeAlias = Callable[[int], Mapping[str, Thunk]]
 _Clock: TypeAlias = Callable[[Thunk, int], float]
 _Visit: TypeAlias = Callable[[str, Thunk, int], float]
-Verdict: TypeAlias = Literal["faster", "slower", "tie", "undecided"]
-VERDICTS: tuple[Verdict, ...] = ("faster", "slower", "tie", "undecided")
 
 BLOCKS = 12
-LEAST_BLOCKS = 8  # fewer give no interval worth a verdict
 OVER_BUDGET = 8.0  # times the budget may be spent, at most, to give every call that many blocks
 VISIT_S = 5e-4  # one call's turn in a round: long against the clock, short against the machine's drift
 ROUNDS = 3  # rounds per block worth having, for which slow calls are thinned
 SLOW_RATIO = 20.0  # a call this much slower than the fastest joins only some of the rounds
 SETUP_RATIO = 5.0  # a first call this much longer than the budget is not tried again
 WARM_S = 0.01  # a call this long gains nothing from a first, untimed one
-MARGIN = 0.01  # smaller differences are never a verdict
-CONFIDENCE = 0.95
+LASTING_S = 0.05  # a call this long gains nothing worth its time from one before it in the same process
+CHANCE = 1.64  # standard errors up to which an autocorrelation is taken for none
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Raw times of calls that were measured together.
+    """Raw times of calls that were measured together, in one process.
 
     samples: name -> list per block of lists per round, seconds per call. A call that joins every k-th round has
     fewer samples than the others; `every` says which k. first_call_s: name -> seconds of the very first call.
     calls_per_sample: name -> calls that one sample averages. elapsed_s: wall time of the measurement;
-    timed_s: the part of it that was spent inside timed calls.
+    timed_s: the part of it that was spent inside timed calls. faults: name -> pages per call that the system had to
+    provide anew; empty where it does not tell.
     """
 
     samples: dict[str, list[list[float]]]
@@ -57,6 +65,7 @@ class Timing:
     every: dict[str, int]
     elapsed_s: float
     timed_s: float
+    faults: dict[str, float] = field(default_factory=dict)
 
     def medians(self, name: str) -> list[float]:
         """The median seconds per call of every block in which the call was timed."""
@@ -66,13 +75,42 @@ class Timing:
         """The median over the blocks' medians, seconds per call."""
         return median(self.medians(name))
 
+    @property
+    def plan(self) -> Plan:
+        """What a further process needs to time the same calls as long."""
+        rounds = max(len(block) for blocks in self.samples.values() for block in blocks)
+        blocks = max(map(len, self.samples.values()))
+        return Plan(self.calls_per_sample, self.every, {n: self.seconds(n) for n in self.samples}, rounds, blocks)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Calls per visit; in which rounds a call takes part; seconds per call; rounds per block, blocks."""
+
+    number: Mapping[str, int]
+    every: Mapping[str, int]
+    seconds: Mapping[str, float]
+    rounds: int
+    blocks: int
+
+    def of(self, names: Sequence[str]) -> Plan:
+        """The plan for these calls alone."""
+        number, every = {n: self.number[n] for n in names}, {n: self.every[n] for n in names}
+        return Plan(number, every, {n: self.seconds[n] for n in names}, self.rounds, self.blocks)
+
+    def within(self, limit_s: float) -> list[str]:
+        """The calls whose visits take less than limit_s."""
+        return [name for name, number in self.number.items() if number * self.seconds[name] < limit_s]
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """time / baseline's time: the median over blocks, an interval over blocks, and what it amounts to.
+    """time / baseline's time: the median over processes, an interval for it, and what it amounts to.
 
-    lower and upper are NaN where there are too few blocks for an interval; the verdict is then "undecided".
-    margin is the |log ratio| that a difference had to exceed to be called faster or slower.
+    lower and upper: between processes; of one process alone, over its blocks, and then they say nothing of the next.
+    NaN where there are too few for an interval; the verdict is then "undecided". margin is the |log ratio| that a
+    difference had to exceed to be called faster or slower. blocks: of all processes. between, within: standard
+    deviations of log ratios, of processes and of the blocks of one; NaN where there are fewer than two.
     """
 
     ratio: float
@@ -81,17 +119,9 @@ class Comparison:
     verdict: Verdict
     margin: float
     blocks: int
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Calls per visit, in which rounds a call takes part, which calls are short; rounds per block, blocks."""
-
-    number: dict[str, int]
-    every: dict[str, int]
-    short: frozenset[str]
-    rounds: int
-    blocks: int
+    processes: int = 1
+    between: float = math.nan
+    within: float = math.nan
 
 
 def measure(
@@ -104,6 +134,7 @@ def measure(
     interleaved: bool = True,
     least_blocks: int = LEAST_BLOCKS,
     turn: Callable[[str], object] = lambda name: None,
+    plan: Plan | None = None,
 ) -> Timing:
     """Time the calls that build(block) returns by name, on inputs that it allocates anew for every block.
 
@@ -113,6 +144,8 @@ def measure(
     timed once: its second call, where the first took at most SETUP_RATIO times the budget. interleaved=False gives each
     call its rounds in one go, so that it finds the caches as itself left them. seed fixes the order of the visits.
     turn(name) is told, outside the timed part, whose turn it is, so that a call that never returns can be named.
+    plan: of an earlier process's timing, to be timed in the same way: only calls shorter than LASTING_S run once before
+    they are timed, and no block begins after OVER_BUDGET times the budget.
     Raises ValueError for a budget that is not positive, or where build returns no calls.
     """
     if not budget_s > 0:
@@ -121,39 +154,68 @@ def measure(
     calls = build(0)
     if not calls:
         raise ValueError("build(0) returned no calls to time")
-    visit = _announced(device_named(device).seconds, turn)
-    first_call_s = {name: visit(name, call, 1) for name, call in calls.items()}
-    outlasting = {}
-    for name, call in calls.items():
-        seconds = _outlasts(name, call, first_call_s[name], visit, budget_s)
-        if seconds is not None:
-            outlasting[name] = seconds
-    rest = {name: call for name, call in calls.items() if name not in outlasting}
-    plan = _plan(rest, visit, budget_s, blocks, visit_s, least_blocks)
+    visit = _Visits(device_named(device).seconds, turn)
+    if plan is None:
+        first_call_s = {name: visit(name, call, 1) for name, call in calls.items()}
+        outlasting = _outlasting(calls, first_call_s, visit, budget_s)
+        plan = _planned(
+            {name: call for name, call in calls.items() if name not in outlasting},
+            *(visit, budget_s, blocks, visit_s, least_blocks),
+        )
+    else:
+        outlasting, first_call_s = {}, {name: visit(name, calls[name], 1) for name in plan.within(LASTING_S)}
     samples: dict[str, list[list[float]]] = {n: [[outlasting[n]]] if n in outlasting else [] for n in calls}
     order = random.Random(seed)
     if gc.isenabled():  # inside of a longer measurement a collection would take longer than what is timed
         gc.collect()
+    visit.forget()
     with no_garbage_collection():
         for block in range(plan.blocks):
+            if block and visit.timed_s > OVER_BUDGET * budget_s:
+                break
             calls = calls if block == 0 else build(block)
-            for name, times in _block(calls, plan, visit, turn, order, block, interleaved).items():
+            for name, times in _block(calls, plan, visit, order, block, interleaved).items():
                 samples[name].append(times)
-    timed_s = sum(first_call_s.values())
-    timed_s += sum(sum(map(sum, samples[name])) * number for name, number in plan.number.items())
     elapsed_s = time.perf_counter() - started
     once = dict.fromkeys(outlasting, 1)
-    return Timing(samples, first_call_s, plan.number | once, plan.every | once, elapsed_s, timed_s)
+    timed_s = sum(first_call_s.values()) + sum(outlasting.values()) + visit.timed_s
+    return Timing(
+        samples, first_call_s, {**plan.number, **once}, {**plan.every, **once}, elapsed_s, timed_s, visit.faults
+    )
 
 
-def _announced(clock: _Clock, turn: Callable[[str], object]) -> _Visit:
-    """The clock, which tells whose turn it is before it starts."""
+class _Visits:
+    """The clock, which tells whose turn it is before it starts, and sums what it has timed."""
 
-    def visit(name: str, call: Thunk, number: int) -> float:
-        turn(name)
-        return clock(call, number)
+    def __init__(self, clock: _Clock, turn: Callable[[str], object]) -> None:
+        self.clock, self.turn = clock, turn
+        self.forget()
 
-    return visit
+    def forget(self) -> None:
+        self.timed_s, self._calls, self._faults = 0.0, dict[str, int](), dict[str, int]()
+
+    def __call__(self, name: str, call: Thunk, number: int) -> float:
+        self.turn(name)
+        before = page_faults()
+        seconds = self.clock(call, number)
+        after = page_faults()
+        self.timed_s += number * seconds
+        if before is not None and after is not None:
+            self._calls[name] = self._calls.get(name, 0) + number
+            self._faults[name] = self._faults.get(name, 0) + after - before
+        return seconds
+
+    @property
+    def faults(self) -> dict[str, float]:
+        """Per call."""
+        return {name: faults / self._calls[name] for name, faults in self._faults.items()}
+
+
+def _outlasting(
+    calls: Mapping[str, Thunk], first_call_s: Mapping[str, float], visit: _Visit, budget_s: float
+) -> dict[str, float]:
+    seconds = {name: _outlasts(name, call, first_call_s[name], visit, budget_s) for name, call in calls.items()}
+    return {name: s for name, s in seconds.items() if s is not None}
 
 
 def _outlasts(name: str, call: Thunk, first_s: float, visit: _Visit, budget_s: float) -> float | None:
@@ -164,24 +226,23 @@ def _outlasts(name: str, call: Thunk, first_s: float, visit: _Visit, budget_s: f
     return seconds if seconds > budget_s else None
 
 
-def _plan(
+def _planned(
     calls: Mapping[str, Thunk], visit: _Visit, budget_s: float, blocks: int, visit_s: float, least_blocks: int
-) -> _Plan:
+) -> Plan:
     """Spread the budget over blocks and rounds, after a second look at how long a call takes."""
     if not calls:
-        return _Plan({}, {}, frozenset(), rounds=0, blocks=0)
-    number, visits = {}, {}
+        return Plan({}, {}, {}, rounds=0, blocks=0)
+    number, each, visits = {}, {}, {}
     for name, call in calls.items():
         seconds, number[name] = visit(name, call, 1), 1
         if seconds < visit_s:  # too short for one clock reading: estimate from a full visit
             seconds = visit(name, call, math.ceil(visit_s / max(seconds, 1e-9)))
             number[name] = math.ceil(visit_s / max(seconds, 1e-9))
-        visits[name] = number[name] * seconds
+        each[name], visits[name] = seconds, number[name] * seconds
     every = _thinned(visits, budget_s, blocks)
     rounds = _rounds(budget_s, visits, every)
     least = min(least_blocks, blocks, _rounds(OVER_BUDGET * budget_s, visits, every))
-    short = frozenset(name for name, t in visits.items() if t < WARM_S)
-    return _Plan(number, every, short, max(1, rounds // blocks), max(min(blocks, rounds), least))
+    return Plan(number, every, each, max(1, rounds // blocks), max(min(blocks, rounds), least))
 
 
 def _thinned(visits: Mapping[str, float], budget_s: float, blocks: int) -> dict[str, int]:
@@ -213,9 +274,8 @@ def _rounds(budget_s: float, visits: Mapping[str, float], every: Mapping[str, in
 
 def _block(
     calls: Mapping[str, Thunk],
-    plan: _Plan,
-    visit: _Visit,
-    turn: Callable[[str], object],
+    plan: Plan,
+    visit: _Visits,
     order: random.Random,
     block: int,
     interleaved: bool,
@@ -223,8 +283,8 @@ def _block(
     """One block's samples. A short call runs once untimed first, because it is the first on this memory."""
     names = list(plan.number)
     times: dict[str, list[float]] = {name: [] for name in names}
-    for name in plan.short:
-        turn(name)
+    for name in plan.within(WARM_S):
+        visit.turn(name)
         calls[name]()
     turns = [(r, name) for r in range(plan.rounds) for name in order.sample(names, len(names))]
     if not interleaved:
@@ -249,21 +309,46 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def compare(
-    timing: Timing,
+    timing: Timing | Sequence[Timing],
     baseline: str = "direct",
     control: str | None = "control",
     margin: float = MARGIN,
     noise: float = 0.0,
 ) -> dict[str, Comparison]:
-    """Every other call against the baseline, by `verdict`. noise: the |log ratio| that a control shows; the control's
-    own, if that is more. Raises KeyError for a baseline that was not timed.
+    """Every other call against the baseline, by `verdict`. timing: of one process, or of several in their order.
+
+    noise: the |log ratio| that a control shows; the control's own, if that is more. Raises KeyError for a baseline that
+    was not timed.
     """
-    if baseline not in timing.samples:
-        raise KeyError(f"baseline {baseline!r} was not timed; timed: {', '.join(timing.samples)}")
-    logs = {name: block_log_ratios(timing, name, baseline) for name in timing.samples if name != baseline}
-    if control is not None and logs.get(control):
-        noise = max(noise, abs(median(logs[control])))
-    return {name: _comparison(values, margin, noise) for name, values in logs.items()}
+    timings = [timing] if isinstance(timing, Timing) else list(timing)
+    names = dict.fromkeys(name for each in timings for name in each.samples)
+    if baseline not in names:
+        raise KeyError(f"baseline {baseline!r} was not timed; timed: {', '.join(names)}")
+    series = {name: log_ratios(timings, name, baseline) for name in names if name != baseline}
+    correlation = dependence([logs for each in series.values() for logs in each])
+    if control is not None and series.get(control):
+        noise = max(noise, abs(median(map(median, series[control]))))
+    return {name: _comparison(logs, correlation, margin, noise) for name, logs in series.items()}
+
+
+def log_ratios(timings: Sequence[Timing], name: str, baseline: str) -> list[list[float]]:
+    """The log ratios of the blocks of every process in which both calls were timed."""
+    both = [timing for timing in timings if timing.samples.get(name) and timing.samples.get(baseline)]
+    return [logs for timing in both if (logs := block_log_ratios(timing, name, baseline))]
+
+
+def log_ratio(timings: Sequence[Timing], name: str, baseline: str) -> float:
+    """The median over processes of the median over blocks; NaN where the two were never timed together."""
+    each = [median(logs) for logs in log_ratios(timings, name, baseline)]
+    return median(each) if each else math.nan
+
+
+def dependence(series: Sequence[Sequence[float]]) -> float:
+    """Of each block on the one before it in its process, all calls together: their autocorrelation, 0 where chance
+    alone could make it as large.
+    """
+    correlation, values = autocorrelation(series), sum(map(len, series))
+    return correlation if values and correlation > CHANCE / math.sqrt(values) else 0.0
 
 
 def block_log_ratios(timing: Timing, name: str, baseline: str) -> list[float]:
@@ -281,44 +366,28 @@ def block_log_ratios(timing: Timing, name: str, baseline: str) -> list[float]:
     return ratios
 
 
-def _comparison(logs: list[float], margin: float, noise: float) -> Comparison:
-    raised = max(margin, noise)
-    if not logs:
-        return Comparison(math.nan, math.nan, math.nan, "undecided", raised, 0)
-    estimate = median(logs)
-    lower, upper = (median_interval(logs) if len(logs) >= LEAST_BLOCKS else None) or (math.nan, math.nan)
+def _comparison(series: list[list[float]], correlation: float, margin: float, noise: float) -> Comparison:
+    raised, blocks = max(margin, noise), sum(map(len, series))
+    if not series:
+        return Comparison(math.nan, math.nan, math.nan, "undecided", raised, 0, 0)
+    each = [median(logs) for logs in series]
+    estimate = median(each)
+    lower, upper = _interval(series, correlation) or (math.nan, math.nan)
     judged = verdict(estimate, lower, upper, margin, noise)
-    return Comparison(math.exp(estimate), math.exp(lower), math.exp(upper), judged, raised, len(logs))
+    spreads = (stdev(each) if len(each) > 1 else math.nan, _within(series))
+    ends = (math.exp(lower), math.exp(upper))
+    return Comparison(math.exp(estimate), *ends, judged, raised, blocks, len(series), *spreads)
 
 
-def verdict(estimate: float, lower: float, upper: float, margin: float = MARGIN, noise: float = 0.0) -> Verdict:
-    """What a log ratio with its interval amounts to: the one rule of all verdicts.
-
-    "faster", "slower": the interval excludes zero and the estimate exceeds the margin, and the noise that a control
-    shows. "tie": the whole interval lies within the margin; noise never widens it. Else, and where the ends are NaN,
-    "undecided".
-    """
-    if -margin <= lower and upper <= margin:
-        return "tie"
-    if abs(estimate) > max(margin, noise) and (lower > 0 or upper < 0):
-        return "faster" if estimate < 0 else "slower"
-    return "undecided"
+def _interval(series: list[list[float]], correlation: float) -> tuple[float, float] | None:
+    """Between processes; of one process alone, over its blocks."""
+    if len(series) > 1:
+        return process_interval([median(logs) for logs in series])
+    [logs] = series
+    return median_interval(logs, correlation=correlation) if len(logs) >= LEAST_BLOCKS else None
 
 
-def median_interval(values: list[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """A distribution-free interval for the median from order statistics, of at least the given confidence.
-
-    None where there are too few values. Source: David and Nagaraja, Order Statistics, section 7.1: the interval
-    between the k-th smallest and the k-th largest covers 1 - 2 P(Binomial(n, 1/2) < k).
-    """
-    n = len(values)
-    tail, k = 0.0, 0
-    while True:
-        tail += math.comb(n, k) / 2**n
-        if 2 * tail > 1 - confidence:
-            break
-        k += 1
-    if k == 0:
-        return None
-    ordered = sorted(values)
-    return ordered[k - 1], ordered[n - k]
+def _within(series: list[list[float]]) -> float:
+    """The standard deviation of blocks within their processes: the root of the mean of the squares."""
+    squares = [variance(logs) for logs in series if len(logs) > 1]
+    return math.sqrt(sum(squares) / len(squares)) if squares else math.nan

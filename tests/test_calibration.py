@@ -242,7 +242,7 @@ def mapped():
     return mallinfo2().hblks - before
 kept = []
 first = mapped()
-calibration.settle_allocator()
+conditions.settle_allocator()
 print(first, mapped())
 """
 

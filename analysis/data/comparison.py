@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from analysis.data.frames import Frame, framed
 from analysis.data.records import Records, cells
 from analysis.data.speedups import speedups
-from linear_lasagna.timing import MARGIN, verdict
+from linear_lasagna.intervals import MARGIN, verdict
 
 Machines: TypeAlias = dict[tuple[str, str], str]  # (machine, device) -> its name in the rows
 

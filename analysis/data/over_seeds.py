@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from analysis.data.frames import Frame, Series
-from linear_lasagna.timing import median_interval
+from linear_lasagna.intervals import median_interval
 
 PLACE = ["machine", "device"]
 SERIES = [*PLACE, "dtype", "signs"]

@@ -1,19 +1,20 @@
 """Speedups, verdicts and costs of ways: records in, tidy frames out.
 
-A ratio is time / baseline's time, a speedup its inverse. Intervals are `timing.median_interval`'s over blocks.
+A ratio is time / baseline's time, a speedup its inverse. Intervals are `timing.compare`'s: between processes, or where
+there is one, over its blocks.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterator
-from statistics import median
 from typing import Any
 
 from analysis.data.frames import Frame, framed
 from analysis.data.records import PLACE, Record, Records, cells
-from linear_lasagna.timing import LEAST_BLOCKS, VERDICTS, Timing, block_log_ratios, compare
+from linear_lasagna.intervals import VERDICTS, autocorrelation
+from linear_lasagna.timing import compare, log_ratio, log_ratios
+from linear_lasagna.trial import Trial
+from linear_lasagna.trial.processes import ended
 
 PARTIAL = ("merged_summed",)  # schedules that are wrong at the border: timed to compare with, but no way to win
 SPEEDUPS = [
@@ -30,42 +31,36 @@ SPEEDUPS = [
     "speedup_upper",
     "verdict",
     "margin",
+    "processes",
     "blocks",
+    "between",
+    "within",
     "autocorrelation",
+    "ended",
 ]
 
 
 def speedups(records: Records) -> Frame:
-    """One row per timed cell other than the baseline. seconds: per call, the median over the blocks' medians."""
+    """One row per timed cell other than the baseline. seconds: per call, the median over processes; between, within,
+    ended: as `timing.Comparison` and `processes.ended` have them.
+    """
     return framed([row for record in records for row in _speedups(record)], SPEEDUPS)
 
 
 def _speedups(record: Record) -> Iterator[tuple[Any, ...]]:
-    trial = record.trial
-    timing = trial.timing()
-    if trial.baseline not in timing.samples:
+    trial, timings = record.trial, record.trial.timings()
+    if not timings or trial.baseline not in timings[0].samples:
         return
-    baseline_seconds = timing.seconds(trial.baseline)
-    for way, comparison in compare(timing, trial.baseline, trial.control).items():
-        times = (timing.seconds(way), baseline_seconds)
+    noise = abs(control_log_ratio(trial))
+    for way, comparison in compare(timings, trial.baseline, trial.control).items():
+        times = (trial.seconds(way), trial.seconds(trial.baseline))
         interval = (comparison.ratio, comparison.lower, comparison.upper)
         inverse = (1 / comparison.ratio, 1 / comparison.upper, 1 / comparison.lower)
-        verdict = (comparison.verdict, comparison.margin, comparison.blocks)
-        serial = autocorrelation(block_log_ratios(timing, way, trial.baseline))
-        yield (*record.place.values(), way, way == trial.control, *times, *interval, *inverse, *verdict, serial)
-
-
-def autocorrelation(values: list[float]) -> float:
-    """Of lag 1, about -1/n for n independent values; NaN for fewer than 8 values, or where all are equal.
-
-    Source: Box, Jenkins, Reinsel and Ljung, Time Series Analysis, section 2.1.
-    """
-    centre = sum(values) / len(values) if values else 0.0
-    off = [value - centre for value in values]
-    size = sum(d * d for d in off)
-    if len(values) < LEAST_BLOCKS or not size:
-        return math.nan
-    return sum(a * b for a, b in itertools.pairwise(off)) / size
+        verdict = (comparison.verdict, comparison.margin, comparison.processes, comparison.blocks)
+        spreads = (comparison.between, comparison.within, autocorrelation(log_ratios(timings, way, trial.baseline)))
+        stop = ended(comparison, noise) if comparison.processes > 1 else ""
+        place = (*record.place.values(), way, way == trial.control)
+        yield (*place, *times, *interval, *inverse, *verdict, *spreads, stop)
 
 
 def verdict_counts(frame: Frame, by: list[str]) -> Frame:
@@ -93,11 +88,11 @@ def over_problems(frame: Frame, by: list[str]) -> Frame:
     return summary.reset_index().merge(verdict_counts(frame, by), on=by)
 
 
-def control_log_ratio(timing: Timing, baseline: str, control: str) -> float:
-    """The control's median log ratio, 0 where there is no control."""
-    if control not in timing.samples:
-        return 0.0
-    return median(block_log_ratios(timing, control, baseline) or [0.0])
+def control_log_ratio(trial: Trial) -> float:
+    """The control's median log ratio to the baseline, 0 where there is no control."""
+    timings = trial.timings()
+    both = timings and {trial.baseline, trial.control} <= timings[0].samples.keys()
+    return log_ratio(timings, trial.control, trial.baseline) if both else 0.0
 
 
 def is_partial(way: str) -> bool:
@@ -129,9 +124,9 @@ def _times(records: Records) -> Frame:
     """Seconds, ratio and verdict of every timed cell; the baseline's ratio is 1, without a verdict."""
     rows = []
     for record in records:
-        timing, baseline = record.trial.timing(), record.trial.baseline
-        if baseline in timing.samples:
-            rows.append((*record.place.values(), baseline, timing.seconds(baseline), 1.0, ""))
+        trial, baseline = record.trial, record.trial.baseline
+        if baseline in trial.timing().samples:
+            rows.append((*record.place.values(), baseline, trial.seconds(baseline), 1.0, ""))
     columns = [*PLACE, "way", "seconds", "ratio", "verdict"]
     frames = [framed(rows, columns), speedups(records)[columns]]
     return framed([row for frame in frames for row in frame.itertuples(index=False)], columns)

@@ -19,18 +19,13 @@ SCRUBBED = "existing"
 
 @dataclass(frozen=True)
 class Settings:
-    """One `asv run`: what it selects, where it saves.
-
-    retry_before: trials with failed cells whose records are older than this time, in seconds since the epoch, are run
-    again.
-    """
+    """One `asv run`, which is handed the records that there are: what it selects, where it saves."""
 
     commit: str
     machine: str
     patterns: Sequence[str]
     budget_s: float
     log: Path
-    retry_before: float = 0.0
 
 
 def register_machine() -> str:
@@ -68,10 +63,10 @@ def run(settings: Settings, progress: Callable[[], None], keep: Sequence[int] = 
     """
     command = [sys.executable, "-m", "asv", "run", "-E", f"existing:{sys.executable}"]
     command += ["--set-commit-hash", settings.commit, "--machine", settings.machine, "--record-samples"]
+    command += ["--attribute", "rounds=1"]
     for pattern in settings.patterns:
         command += ["--bench", pattern]
-    environment = {**os.environ, "LASAGNA_BUDGET_S": str(settings.budget_s)}
-    environment["LASAGNA_RETRY_BEFORE"] = str(settings.retry_before)
+    environment = {**os.environ, "LASAGNA_BUDGET_S": str(settings.budget_s), "LASAGNA_REPLAY": "1"}
     settings.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with settings.log.open("w") as log:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from linear_lasagna.catalog import GROUPS
+from linear_lasagna.trial.files import Key
 from linear_lasagna.vocabulary import DTYPES
 
 BENCHMARKS = {group: f"trials.{group.capitalize()}" for group in GROUPS}
@@ -28,20 +29,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class Preset:
-    """budget_s: seconds in timed calls per trial, all ways together."""
+    """budget_s: seconds in timed calls per trial and process, all ways together; limit_s: of the timing of all trials,
+    after which no further process begins.
+    """
 
     name: str
     budget_s: float
+    limit_s: float
     selections: tuple[Selection, ...]
-
-
-class Key(NamedTuple):
-    """What identifies a trial."""
-
-    group: str
-    problem: str
-    dtype: str
-    device: str
 
 
 def _all(group: str) -> tuple[str, ...]:
@@ -56,7 +51,8 @@ def _complete(named: tuple[Selection, ...], dtypes: tuple[str, ...]) -> tuple[Se
 
 SMOKE = Preset(
     "smoke",
-    3.0,
+    0.3,
+    100.0,
     (
         Selection("sources", ("sources/merge", "sources/unfold"), ("float32",)),
         Selection("networks", ("resnet50/conv2_3x3", "resnet50/conv4_reduce"), ("float32",)),
@@ -71,7 +67,8 @@ SMOKE = Preset(
 )
 DEFAULT = Preset(
     "default",
-    3.25,
+    0.3,
+    22 * 60.0,
     _complete(
         (
             Selection("sources", _all("sources"), DTYPES),
@@ -83,7 +80,9 @@ DEFAULT = Preset(
         ("float32",),
     ),
 )
-FULL = Preset("full", 10.0, _complete((Selection("training", _all("stacks"), ("bfloat16", "float32")),), DTYPES))
+FULL = Preset(
+    "full", 1.0, math.inf, _complete((Selection("training", _all("stacks"), ("bfloat16", "float32")),), DTYPES)
+)
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (SMOKE, DEFAULT, FULL)}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.data.frames import Frame, problems_in_order
 from analysis.report import formatting as show
-from linear_lasagna.timing import VERDICTS
+from linear_lasagna.intervals import VERDICTS
 
 
 def short(problem: str) -> str:

@@ -69,16 +69,30 @@ SIZE = Rule(f"a number from 0 to {LARGEST:g}", lambda value: _number(value, 0))
 COUNT = Rule("a whole number from 0", lambda value: _whole(value, 0))
 POSITIVE = Rule("a whole number from 1", lambda value: _whole(value, 1))
 
+SAMPLES = Rule(
+    f"lists of times from {SHORTEST_S:g} to {LONGEST_S:g} s",
+    lambda value: _all(value, lambda block: _all(block, _seconds)),
+)
+ENVIRONMENT = Rule("an object of text and finite numbers", lambda value: isinstance(value, dict) and _plain(value))
+
+
+def _by_way(rule: Rule) -> Rule:
+    """An object of such values by the names of ways."""
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, dict) and all(_text(name) and rule.holds(each) for name, each in value.items())
+
+    return Rule(f"an object of values by way, each {rule.wanted}", holds)
+
+
 CELL: Rules = {
     "status": Rule(f"one of {', '.join(STATUSES)}", lambda value: _text(value) and value in STATUSES),
     "reason": TEXT,
-    "samples": Rule(
-        f"lists of times from {SHORTEST_S:g} to {LONGEST_S:g} s",
-        lambda value: _all(value, lambda block: _all(block, _seconds)),
-    ),
+    "samples": SAMPLES,
     "first_call_s": _or_none(SECONDS),
     "calls_per_sample": _or_none(POSITIVE),
     "every": _or_none(POSITIVE),
+    "faults": _or_none(SIZE),
     "measures": Rule(
         f"an object of numbers from 0 to {LARGEST:g}",
         lambda value: isinstance(value, dict) and all(_text(name) and SIZE.holds(each) for name, each in value.items()),
@@ -92,17 +106,21 @@ TRIAL: Rules = {
     "device": NAME,
     "budget_s": SIZE,
     "seed": Rule("a whole number", lambda value: _whole(value, -(2**63))),
-    "environment": Rule(
-        "an object of text and finite numbers", lambda value: isinstance(value, dict) and _plain(value)
-    ),
+    "environment": ENVIRONMENT,
+    "conditions": ENVIRONMENT,
     "baseline": TEXT,
     "control": TEXT,
     "started": TEXT,
     "elapsed_s": SIZE,
     "timed_s": SIZE,
 }
-
-
+REPEAT: Rules = {
+    "samples": _by_way(SAMPLES),
+    "first_call_s": _by_way(SECONDS),
+    "faults": _by_way(SIZE),
+    **{name: TRIAL[name] for name in ("conditions", "seed", "started", "elapsed_s", "timed_s")},
+    "reason": TEXT,
+}
 PROBLEM: Rules = {"name": NAME, "source": TEXT}
 
 
@@ -113,6 +131,8 @@ def checked(trial: Trial) -> Trial:
     for way, cell in trial.cells.items():
         check({"name": way}, {"name": NAME}, "cell: ")
         check(vars(cell), CELL, f"cell {way!r}: ")
+    for number, repeat in enumerate(trial.repeats, 2):
+        check(vars(repeat), REPEAT, f"process {number}: ")
     return trial
 
 

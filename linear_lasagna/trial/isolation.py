@@ -1,29 +1,32 @@
-"""Runs a trial in a child process, so that a crash, a kill or a hang costs one trial alone."""
+"""Runs trials in child processes, so that a crash, a kill or a hang costs one trial, or one repeat, alone."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from linear_lasagna.devices import dtype_name, dtype_named
+from linear_lasagna.devices import dtype_name, dtype_named, macs_per_second
 from linear_lasagna.environment import environment
 from linear_lasagna.problems import Problem
+from linear_lasagna.timing import BLOCKS
 from linear_lasagna.trial.forward import FORWARD
 from linear_lasagna.trial.merge_cost import MERGE
-from linear_lasagna.trial.record import Cell, Trial
+from linear_lasagna.trial.record import Cell, Repeat, Trial
 from linear_lasagna.trial.training import TRAINING_STEP
-from linear_lasagna.trial.workload import Workload, run
+from linear_lasagna.trial.workload import Workload, repeat, run
 
 TIMEOUT_S = 30.0
 JOIN_S = 5.0  # what has sent its trial gets this long to end
 SHARED_STEPS = 6.0  # times as long may a step take that is about no single way: starting, exact results, timing
+SLOWEST = 10.0  # times what the library's own product would take: no right way is slower
 
+Send: TypeAlias = Callable[[str, Any], None]
 
 WORKS: dict[str, Workload] = {"forward": FORWARD, "merge": MERGE, "training_step": TRAINING_STEP}
 
@@ -35,6 +38,7 @@ def run_isolated(
     dtype: str | torch.dtype = "float32",
     device: str = "cpu",
     budget_s: float = 1.0,
+    blocks: int = BLOCKS,
     seed: int = 0,
     timeout_s: float = TIMEOUT_S,
     start_method: str = "spawn",
@@ -43,32 +47,62 @@ def run_isolated(
     """`run` in a child process; work: what a trial does, one of `WORKS`.
 
     A way with which the child dies, or spends over timeout_s on one step (checking it on integers, one visit while
-    timed), fails with the reason, and the others are tried again without it. Steps for all ways together may take 6
-    timeout_s; where one of them ends badly, all fail. start_method is multiprocessing's; "fork" starts at once, but is
-    right only where this process has not computed with torch yet. Raises ValueError for unknown names, before anything
-    starts.
+    timed), fails with the reason, and the others are tried again without it; a child that finds the machine slow in the
+    dtype asks for more. Steps for all ways together may take 6 times as long; where one of them ends badly, all fail.
+    start_method is multiprocessing's; "fork" starts at once, but is right only where this process has not computed with
+    torch yet. Raises ValueError for unknown names, before anything starts.
     """
     if work not in WORKS:
         raise ValueError(f"unknown work {work!r}; known: {', '.join(WORKS)}")
     for name in ways:
         WORKS[work].way(name)
-    settings = {"dtype": dtype_name(dtype_named(dtype)), "device": device, "budget_s": budget_s, "seed": seed}
+    kept = {"dtype": dtype_name(dtype_named(dtype)), "device": device, "budget_s": budget_s, "seed": seed}
+    settings = {**kept, "blocks": blocks}
     context: Any = multiprocessing.get_context(start_method)
     start = time.perf_counter()
     trial, failed = None, dict[str, Cell]()
     while trial is None and (left := [name for name in ways if name not in failed]):
-        end = _attempt(context, timeout_s, work, problem, tuple(left), settings)
+        child = _Child(context, left, _run, (work, problem, tuple(left), settings))
+        end = child.result(timeout_s)
+        child.end()
         trial = end if isinstance(end, Trial) else None
         if isinstance(end, _Lost):
             failed |= {name: Cell("failed", end.reason) for name in ([end.way] if end.way else left)}
-    trial = trial or Trial(problem, cells={}, environment=environment(device, start=False), **settings)
+    trial = trial or Trial(problem, cells={}, environment=environment(device, start=False), **kept)
     trial.cells = {name: (trial.cells | failed)[name] for name in ways}
     trial.elapsed_s = time.perf_counter() - start
     return trial
 
 
+def repeat_isolated(
+    trials: Sequence[tuple[str, Trial]], *, seed: int, timeout_s: float = TIMEOUT_S, start_method: str = "spawn"
+) -> Iterator[Repeat]:
+    """Time trials that were validated once more, all in one fresh process: what was timed of each, as it ends.
+
+    trials: what each does, one of `WORKS`, and its record. One with which the process dies, or that takes too long, is
+    a repeat with the reason and no samples; the rest go on in another process.
+    """
+    context: Any = multiprocessing.get_context(start_method)
+    left = list(trials)
+    while left:
+        ways = tuple(dict.fromkeys(way for _, trial in left for way in trial.cells))
+        told = [(work, trial.to_json()) for work, trial in left]
+        child = _Child(context, ways, _repeat_all, (told, seed))
+        for _ in range(len(left)):
+            end = child.result(timeout_s)
+            left.pop(0)
+            yield end if isinstance(end, Repeat) else Repeat(seed=seed, reason=_reason(end))
+            if not isinstance(end, Repeat):
+                break
+        child.end()
+
+
+def _reason(end: Trial | _Lost) -> str:
+    return end.reason if isinstance(end, _Lost) else "gave something else"
+
+
 class _Lost(NamedTuple):
-    """A child that gave no trial. way: with which it was busy, "" where with none alone."""
+    """A child that gave no result. way: with which it was busy, "" where with none alone."""
 
     reason: str
     way: str
@@ -96,57 +130,85 @@ class _Watch:
         return seen != self._seen
 
 
-def _attempt(context: Any, timeout_s: float, *task: Any) -> Trial | _Lost:
-    """One child that does the task: what `_work` takes after the pipe and the watch."""
-    receiver, sender = context.Pipe(duplex=False)
-    watch = _Watch(context, task[2])
-    child = context.Process(target=_work, args=(sender, watch, *task), daemon=True)
-    child.start()
-    sender.close()
-    end = _outcome(child, receiver, watch, timeout_s)
-    if isinstance(end, _Lost) and child.is_alive():
-        child.kill()
-    child.join(JOIN_S)  # a thread that never ends, or a driver that hangs at exit, would keep it for ever
-    if child.is_alive():
-        child.kill()
-        child.join()
-    return end
+class _Child:
+    """A process that calls work(send, watch, *task); ways: whose turn it may be there."""
+
+    def __init__(self, context: Any, ways: Sequence[str], work: Callable[..., None], task: tuple[Any, ...]) -> None:
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._watch = _Watch(context, ways)
+        self._process = context.Process(target=_tell, args=(sender, work, self._watch, task), daemon=True)
+        self._process.start()
+        sender.close()
+
+    def result(self, timeout_s: float) -> Trial | Repeat | _Lost:
+        """What it sends next, or why it sends nothing more: it has died, or is stuck."""
+        doing, way, waited = "starting", "", 0.0
+        try:
+            while True:
+                if self._receiver.poll(timeout_s):
+                    kind, content = self._receiver.recv()
+                    if kind == "stage":
+                        (doing, way), waited = content, 0.0
+                    elif kind == "limit":
+                        timeout_s = max(timeout_s, content)
+                    else:
+                        return RESULTS[kind](content) if kind in RESULTS else _Lost(f"{content} (while {doing})", "")
+                    continue
+                timed = self._watch.way()
+                waited = 0.0 if self._watch.moved() else waited + timeout_s
+                limit = timeout_s if way or timed else SHARED_STEPS * timeout_s
+                if waited >= limit:
+                    busy = f"timing {timed}" if timed else doing
+                    self._process.kill()
+                    return _Lost(f"stopped after {limit:g} s while {busy}", timed or way)
+        except (EOFError, OSError):
+            self._process.join(JOIN_S)
+            timed = self._watch.way()
+            busy = f"timing {timed}" if timed else doing
+            return _Lost(f"the child process {_ending(self._process.exitcode)} while {busy}", timed or way)
+
+    def end(self) -> None:
+        """Wait for it, but not for long: a thread that never ends, or a driver that hangs at exit, would keep it."""
+        self._process.join(JOIN_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
 
-def _work(
-    sender: Connection, watch: _Watch, work: str, problem: Problem, ways: Sequence[str], settings: dict[str, Any]
-) -> None:
-    """The child: tells what it does, then sends its trial, or why there is none."""
+RESULTS: dict[str, Callable[[Any], Trial | Repeat]] = {
+    "trial": Trial.from_json,
+    "repeat": lambda fields: Repeat(**fields),
+}
+
+
+def _tell(sender: Connection, work: Callable[..., None], watch: _Watch, task: tuple[Any, ...]) -> None:
+    """The child: tells what it does, sends its results, or why there are none."""
     try:
-        told = {"stage": lambda *what: sender.send(("stage", what)), "turn": watch.turn}
-        trial = run(WORKS[work], problem, ways, **settings, **told)
-        sender.send(("trial", trial.to_json()))
+        work(lambda kind, content: sender.send((kind, content)), watch, *task)
     except Exception as error:
         sender.send(("error", f"{type(error).__name__}: {error}"))
 
 
-def _outcome(child: Any, receiver: Connection, watch: _Watch, timeout_s: float) -> Trial | _Lost:
-    """The child's trial, or why there is none."""
-    doing, way, waited = "starting", "", 0.0
-    try:
-        while True:
-            if receiver.poll(timeout_s):
-                kind, content = receiver.recv()
-                if kind != "stage":
-                    return Trial.from_json(content) if kind == "trial" else _Lost(f"{content} (while {doing})", "")
-                (doing, way), waited = content, 0.0
-                continue
-            timed = watch.way()
-            waited = 0.0 if watch.moved() else waited + timeout_s
-            limit = timeout_s if way or timed else SHARED_STEPS * timeout_s
-            if waited >= limit:
-                busy = f"timing {timed}" if timed else doing
-                return _Lost(f"stopped after {limit:g} s while {busy}", timed or way)
-    except (EOFError, OSError):
-        child.join(JOIN_S)
-        timed = watch.way()
-        busy = f"timing {timed}" if timed else doing
-        return _Lost(f"the child process {_ending(child.exitcode)} while {busy}", timed or way)
+def _run(send: Send, watch: _Watch, work: str, problem: Problem, ways: Sequence[str], settings: dict[str, Any]) -> None:
+    stage = lambda *what: send("stage", what)  # noqa: E731
+    stage("starting the device", "")
+    send("limit", _limit_s(problem, settings["dtype"], settings["device"]))
+    send("trial", run(WORKS[work], problem, ways, **settings, stage=stage, turn=watch.turn).to_json())
+
+
+def _repeat_all(send: Send, watch: _Watch, trials: Sequence[tuple[str, str]], seed: int) -> None:
+    stage = lambda *what: send("stage", what)  # noqa: E731
+    for work, text in trials:
+        trial = Trial.from_json(text)
+        stage(f"preparing {trial.problem.name}", "")
+        samples = [seconds for cell in trial.cells.values() for block in cell.samples for seconds in block]
+        send("limit", SLOWEST * max(samples, default=0.0))
+        send("repeat", vars(repeat(WORKS[work], trial, seed, stage, watch.turn)))
+
+
+def _limit_s(problem: Problem, dtype: str, device: str) -> float:
+    """Seconds that no single step with one way should outlast here, by what the library's own product takes."""
+    return SLOWEST * problem.macs / macs_per_second(dtype, device)
 
 
 def _ending(exitcode: int | None) -> str:

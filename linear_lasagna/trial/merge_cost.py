@@ -99,10 +99,10 @@ def _check_integers(bench: Bench) -> None:
 class _Gate(ForwardGate):
     """The merges beside the stack; they are checked on the timed kernels and on others in their place."""
 
-    def __init__(self, bench: Bench) -> None:
-        super().__init__(bench)
-        self.draws = [self.draw, bench.draw(1)]
-        self.kernels_known = [Known.of(bench.trial.problem, *draw) for draw in self.draws]
+    def learn(self) -> None:
+        super().learn()
+        self.draws = [self.draw, self.bench.draw(1)]
+        self.kernels_known = [Known.of(self.bench.trial.problem, *draw) for draw in self.draws]
 
     def build(self, step: int, name: str) -> Sitting:
         return _sitting(self.bench, name, self.draw, step) if name in MERGES else super().build(step, name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from linear_lasagna.timing import measure
+from linear_lasagna.intervals import LEAST_BLOCKS
+from linear_lasagna.timing import Plan, Timing, measure
 from linear_lasagna.trial.gate import Sitting, Thunk
 from linear_lasagna.trial.record import Cell, Trial
 
@@ -15,8 +16,10 @@ Turn: TypeAlias = Callable[[str], object]
 Build: TypeAlias = Callable[[int, str], Sitting]
 After: TypeAlias = Callable[[str, Sitting], None]
 
+FEW = 4  # blocks are for one process of several, whose interval does not need any number of them
 
-def time_together(trial: Trial, build: Build, after: After, stage: Stage, turn: Turn) -> None:
+
+def time_together(trial: Trial, blocks: int, build: Build, after: After, stage: Stage, turn: Turn) -> None:
     """Time what build(step, name) prepares for every way that is left, and put it into the trial's cells.
 
     step: another for every way and block. after(name, sitting) checks the call that was timed last. Where a way raises
@@ -24,46 +27,61 @@ def time_together(trial: Trial, build: Build, after: After, stage: Stage, turn: 
     """
     while names := trial.named("ok"):
         stage("timing all ways together", "")
-        sittings = _timed(trial, names, build, turn)
-        for name, sitting in sittings.items():
+        ways = _Ways(names, build, turn)
+        try:
+            timing = ways.time(trial, blocks=blocks, least_blocks=LEAST_BLOCKS if blocks > FEW else 1)
+        except Exception as error:
+            if not ways.now:
+                raise
+            trial.cells[ways.now].fail(f"{reason_of(error)} (while timed)")
+            continue
+        _keep(trial, timing)
+        for name, sitting in ways.last.items():
             with failing(trial.cells[name]):
                 after(name, sitting)
         if trial.named("ok") == names:
             break
 
 
-def _timed(trial: Trial, names: list[str], build: Build, turn: Turn) -> Mapping[str, Sitting]:
-    """The sittings of the last block; none where a way has raised, which then has failed."""
-    last: dict[str, Sitting] = {}
-    now = ""
+def time_again(trial: Trial, names: Sequence[str], plan: Plan, build: Build, stage: Stage, turn: Turn) -> Timing:
+    """The same for these ways by a plan, in another process than the one that checked them. Raises what they raise."""
+    stage("timing all ways together", "")
+    return _Ways(names, build, turn).time(trial, plan=plan.of(names))
 
-    def told(name: str) -> None:
-        nonlocal now
-        now = name
-        turn(name)
 
-    def calls(block: int) -> dict[str, Thunk]:
-        for index, name in enumerate(names):
-            told(name)
-            last[name] = build(block * len(names) + index, name)
-        told("")
-        return {name: sitting.call for name, sitting in last.items()}
+class _Ways:
+    """The ways' calls, for `measure`. last: the sittings of the last block; now: whose turn it is, "" for nobody's."""
 
-    try:
-        timing = measure(calls, trial.device, trial.budget_s, trial.seed, turn=told)
-    except Exception as error:
-        if not now:
-            raise
-        trial.cells[now].fail(f"{reason_of(error)} (while timed)")
-        return {}
-    finally:
-        turn("")
+    def __init__(self, names: Sequence[str], build: Build, turn: Turn) -> None:
+        self.names, self.build, self._turn = names, build, turn
+        self.last: dict[str, Sitting] = {}
+        self.now = ""
+
+    def turn(self, name: str) -> None:
+        self.now = name
+        self._turn(name)
+
+    def calls(self, block: int) -> dict[str, Thunk]:
+        for index, name in enumerate(self.names):
+            self.turn(name)
+            self.last[name] = self.build(block * len(self.names) + index, name)
+        self.turn("")
+        return {name: sitting.call for name, sitting in self.last.items()}
+
+    def time(self, trial: Trial, **settings: Any) -> Timing:
+        try:
+            return measure(self.calls, trial.device, trial.budget_s, trial.seed, turn=self.turn, **settings)
+        finally:
+            self._turn("")
+
+
+def _keep(trial: Trial, timing: Timing) -> None:
     trial.timed_s += timing.timed_s
     for name, samples in timing.samples.items():
         cell = trial.cells[name]
         cell.samples, cell.first_call_s = samples, timing.first_call_s[name]
         cell.calls_per_sample, cell.every = timing.calls_per_sample[name], timing.every[name]
-    return last
+        cell.faults = timing.faults.get(name)
 
 
 @contextmanager

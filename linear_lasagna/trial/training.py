@@ -9,9 +9,9 @@ arXiv 2103.09404, section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
@@ -60,22 +60,33 @@ def upstream_of(problem: Problem, draw: Draw, seed: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class _Case:
-    """Numbers of one step, its gradients in float64, and the sums of |a||b| in each."""
+    """Numbers of one step."""
 
+    problem: Problem
     draw: Draw
     upstream: torch.Tensor
-    exact: list[torch.Tensor]
-    magnitudes: list[torch.Tensor]
 
     @classmethod
     def of(cls, trial: Trial, offset: int, signs: Signs) -> _Case:
         """Drawn with the trial's seed and the offset."""
         problem, seed = trial.problem, trial.seed + offset
         draw = problem.draw(dtype_named(trial.dtype), trial.device, seed, signs)
-        upstream, wide = upstream_of(problem, draw, seed), _wide(draw)
-        numbers, above = flat(wide), upstream.to(wide[0].device).double()
-        sizes = refilled([number.abs() for number in numbers], wide[1])
-        return cls(draw, upstream, *(step(BASELINE, problem, each, above) for each in (wide, sizes)))
+        return cls(problem, draw, upstream_of(problem, draw, seed))
+
+    @cached_property
+    def exact(self) -> list[torch.Tensor]:
+        """The gradients in float64."""
+        return self._wide_step(lambda number: number)
+
+    @cached_property
+    def magnitudes(self) -> list[torch.Tensor]:
+        """The sums of |a||b| in each."""
+        return self._wide_step(torch.abs)
+
+    def _wide_step(self, of: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        x, kernels = _wide(self.draw)
+        numbers = refilled([of(number) for number in flat((x, kernels))], kernels)
+        return step(BASELINE, self.problem, numbers, self.upstream.to(x.device).double())
 
     @property
     def numbers(self) -> tuple[torch.Tensor, ...]:
@@ -116,6 +127,8 @@ def _check(bench: Bench) -> None:
     trial = bench.trial
     bench.stage("computing the gradients in float64", "")
     cases = [_Case.of(trial, offset, "positive") for offset in range(2)]
+    for case in cases:
+        _ = case.exact, case.magnitudes
     for name in trial.named("ok"):
         bench.stage(f"checking the gradients of {name}", name)
         with failing(trial.cells[name]):
@@ -126,8 +139,11 @@ class _Gate:
     """The steps; they are checked on the timed numbers and on others in their place."""
 
     def __init__(self, bench: Bench) -> None:
-        bench.stage("computing the gradients in float64", "")
         self.bench, self.cases = bench, [_Case.of(bench.trial, offset, "random") for offset in range(2)]
+
+    def learn(self) -> None:
+        for case in self.cases:
+            _ = case.exact, case.magnitudes
 
     def build(self, step: int, name: str) -> Sitting:
         return _sitting(self.bench.trial, name, self.cases[0], step)

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import torch
 
+from linear_lasagna.conditions import Watch, allocator, settle_allocator
 from linear_lasagna.devices import dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import environment
 from linear_lasagna.methods import METHODS
+from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
 from linear_lasagna.switches import full_precision
+from linear_lasagna.timing import BLOCKS
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
-from linear_lasagna.trial.record import Cell, Trial
-from linear_lasagna.trial.timed import Stage, Turn, time_together
+from linear_lasagna.trial.record import Cell, Repeat, Trial
+from linear_lasagna.trial.timed import Stage, Turn, time_again, time_together
 from linear_lasagna.validation import Bound
 from linear_lasagna.vocabulary import Signs
 from linear_lasagna.ways import Way
+
+MOST_CHECKED_MACS = 1.5e8  # of a problem on which the ways are checked before they are timed on the whole one
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,21 @@ class Bench:
             cells_of.setdefault(way, (name, []))[1].append(cell)
         return [(name, cells, way) for way, (name, cells) in cells_of.items()]
 
+    def parts(self) -> list[Bench]:
+        """Where the ways are checked: those that plan on the problem itself, whose plan is for it; others, and where
+        they can compute that, on a smaller image where the problem is large.
+        """
+        small = smaller(self.trial.problem, MOST_CHECKED_MACS)
+        if small is self.trial.problem:
+            return [self]
+        there = {
+            name: way
+            for name, way in self.ways.items()
+            if way.schedule.plans is None and way.unsupported(small, self.dtype, self.trial.device) is None
+        }
+        here = {name: way for name, way in self.ways.items() if name not in there}
+        return [replace(self, trial=replace(self.trial, problem=small), ways=there), replace(self, ways=here)]
+
     def draw(self, offset: int = 0, signs: Signs = "random") -> Draw:
         trial = self.trial
         return trial.problem.draw(self.dtype, trial.device, trial.seed + offset, signs)
@@ -67,7 +87,12 @@ class Bench:
 
 
 class Gate(Protocol):
-    """What is timed: build(step, name) prepares a call; after(name, sitting) checks the one that was timed last."""
+    """What is timed: build(step, name) prepares a call; after(name, sitting) checks the one that was timed last.
+
+    learn(): computes what `after` needs to know, once, before anything is timed.
+    """
+
+    def learn(self) -> None: ...
 
     def build(self, step: int, name: str) -> Sitting: ...
 
@@ -99,6 +124,7 @@ def run(
     dtype: str | torch.dtype = "float32",
     device: str = "cpu",
     budget_s: float = 1.0,
+    blocks: int = BLOCKS,
     seed: int = 0,
     stage: Stage = lambda what, way: None,
     turn: Turn = lambda name: None,
@@ -113,9 +139,50 @@ def run(
             workload.check(bench)
         if trial.named("ok"):
             gate = workload.gate(bench)
-            time_together(trial, gate.build, gate.after, stage, turn)
+            stage("computing the exact results", "")
+            gate.learn()
+            watch = _ready()
+            time_together(trial, blocks, gate.build, gate.after, stage, turn)
+            trial.conditions = watch.seen()
     trial.elapsed_s = time.perf_counter() - start
     return trial
+
+
+def repeat(workload: Workload, trial: Trial, seed: int, stage: Stage, turn: Turn) -> Repeat:
+    """What another process, this one, times of a trial whose ways were validated before: neither checks nor errors.
+
+    Inputs and the order of the visits are drawn anew, with the seed. Left out are ways whose plan differs here from the
+    recorded one, and hopeless ones. Raises what a way raises.
+    """
+    start, started = time.perf_counter(), _now()
+    repeated = replace(trial, seed=seed)
+    forward = {name: way for name in trial.cells if (way := workload.way(name)) is not None}
+    with torch.set_grad_enabled(workload.gradients), full_precision():
+        bench = Bench(repeated, forward, dtype_named(trial.dtype), stage)
+        timed = trial.timing()
+        names = [name for name in timed.samples if _as_planned(bench, name) and not trial.hopeless(name)]
+        watch = _ready()
+        timing = time_again(repeated, names, timed.plan, workload.gate(bench).build, stage, turn)
+    return Repeat(
+        *(timing.samples, timing.first_call_s, timing.faults, watch.seen()),
+        *(seed, started, time.perf_counter() - start, timing.timed_s),
+    )
+
+
+def _ready() -> Watch:
+    """The process as it shall be while it times."""
+    if allocator() == "keep":
+        settle_allocator()
+    return Watch()
+
+
+def _as_planned(bench: Bench, name: str) -> bool:
+    """Whether a way makes the calls that the trial's record says."""
+    recorded, way = bench.trial.cells[name].runs, bench.ways.get(name)
+    if recorded is None or way is None or way.schedule.plans is None:
+        return True
+    chosen = plan(bench.trial.problem, bench.trial.device, bench.dtype, way.schedule.plans, way.method)
+    return [list(run) for run in chosen.runs] == recorded
 
 
 def _begun(
@@ -130,12 +197,27 @@ def _begun(
     """A trial whose impossible cells are skipped, with the reason."""
     if not budget_s > 0:
         raise ValueError(f"budget_s must be positive, not {budget_s}")
-    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     absent = unavailable(device, dtype)
     reasons = {way: absent or workload.unsupported(problem, way, dtype, device) for way in ways}
     cells = {way: Cell("skipped", reason) if reason else Cell() for way, reason in reasons.items()}
     described = environment("cpu" if absent else device)
-    return Trial(problem, dtype_name(dtype), device, budget_s, seed, cells, described, started=started)
+    return Trial(problem, dtype_name(dtype), device, budget_s, seed, cells, described, started=_now())
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def smaller(problem: Problem, macs: float) -> Problem:
+    """The problem itself, or where it takes more multiply-accumulates: one image, so much smaller that it takes about
+    as many, but not smaller than `Problem.reduced`.
+    """
+    if problem.macs <= macs:
+        return problem
+    least = problem.reduced()
+    shrink = min(1.0, macs * problem.batch / problem.macs) ** (1 / len(problem.size))
+    size = tuple(max(low, round(shrink * high)) for low, high in zip(least.size, problem.size, strict=True))
+    return replace(problem, batch=1, size=size)
 
 
 def _thunk(way: Way, problem: Problem, draw: Draw) -> Thunk:

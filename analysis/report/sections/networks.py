@@ -15,7 +15,8 @@ from analysis.report.section import Frames
 from analysis.report.sections.speed import VERDICTS_READ, speed_section, unfold_headline
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.catalog import GROUPS
-from linear_lasagna.timing import CONFIDENCE, LEAST_BLOCKS, MARGIN, Timing, verdict
+from linear_lasagna.intervals import CONFIDENCE, LEAST_BLOCKS, LEAST_PROCESSES, MARGIN, verdict
+from linear_lasagna.timing import Timing
 
 if TYPE_CHECKING:
     import numpy
@@ -62,12 +63,12 @@ def totals(records: Records) -> Frame:
 def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[tuple[Any, ...]]:
     catalogued = sum(problem.name.partition("/")[0] == key[3] for problem in GROUPS[GROUP].problems)
     layers = sorted(layers, key=lambda layer: layer.trial.problem.name)
-    timings = [(layer.trial.problem.occurrences, layer.trial.timing()) for layer in layers]
+    timings = [(layer.trial.problem.occurrences, layer.trial.timings()) for layer in layers]
     baseline, control = layers[0].trial.baseline, layers[0].trial.control
-    everywhere = set.intersection(*(set(timing.samples) for _, timing in timings))
+    everywhere = set.intersection(*(set(each[0].samples) if each else set() for _, each in timings))
     if baseline not in everywhere:
         return
-    seconds = {way: sum(count * timing.seconds(way) for count, timing in timings) for way in everywhere}
+    seconds = {way: sum(r.trial.problem.occurrences * r.trial.seconds(way) for r in layers) for way in everywhere}
     logs = {way: math.log(seconds[way] / seconds[baseline]) for way in everywhere}
     noise = abs(logs.get(control, 0.0))
     for way in sorted(everywhere - {control}):
@@ -77,22 +78,23 @@ def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[t
         yield (*key, way, way == baseline, seconds[way], *speedup, outcome, len(layers), catalogued)
 
 
-def interval(layers: list[tuple[int, Timing]], way: str, baseline: str) -> tuple[float, float]:
-    """A 95 % interval for log(total time / the baseline's), over blocks: a percentile bootstrap.
+def interval(layers: list[tuple[int, list[Timing]]], way: str, baseline: str) -> tuple[float, float]:
+    """A 95 % interval for log(total time / the baseline's), over processes: a percentile bootstrap. Where a layer was
+    timed in one process alone, over its blocks.
 
-    Layers were timed apart, so blocks are drawn for each by itself; a drawn block counts for both ways, which shared
-    it. layers: (occurrences, timing). NaN, NaN where a layer has fewer than 8 blocks with both ways.
+    Layers were timed apart, so processes are drawn for each by itself; a drawn one counts for both ways, which shared
+    it. layers: (occurrences, timings). NaN, NaN where a layer has too few processes, or blocks, with both ways.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapters 8 and 13.
     """
     import numpy
 
     generator = numpy.random.default_rng(SEED)
     mine, theirs = numpy.zeros(RESAMPLES), numpy.zeros(RESAMPLES)
-    for count, timing in layers:
-        blocks = _shared_blocks(timing, way, baseline)
-        if len(blocks) < LEAST_BLOCKS:
+    for count, timings in layers:
+        units, least = _shared(timings, way, baseline)
+        if len(units) < least:
             return math.nan, math.nan
-        drawn = blocks[generator.integers(len(blocks), size=(RESAMPLES, len(blocks)))]
+        drawn = units[generator.integers(len(units), size=(RESAMPLES, len(units)))]
         medians = numpy.median(drawn, axis=1)
         mine, theirs = mine + count * medians[:, 0], theirs + count * medians[:, 1]
     tail = (1 - CONFIDENCE) / 2
@@ -100,12 +102,17 @@ def interval(layers: list[tuple[int, Timing]], way: str, baseline: str) -> tuple
     return float(lower), float(upper)
 
 
-def _shared_blocks(timing: Timing, way: str, baseline: str) -> Array:
-    """The median seconds of either way, one row per block in which both were timed."""
+def _shared(timings: list[Timing], way: str, baseline: str) -> tuple[Array, int]:
+    """The seconds of either way, one row per process that timed both, or per block of a single one; and the least
+    number of such rows for an interval.
+    """
     import numpy
 
-    pairs = zip(timing.samples[way], timing.samples[baseline], strict=False)
-    return numpy.array([(numpy.median(a), numpy.median(b)) for a, b in pairs if a and b])
+    both = [timing for timing in timings if {way, baseline} <= timing.samples.keys()]
+    if len(both) > 1:
+        return numpy.array([(timing.seconds(way), timing.seconds(baseline)) for timing in both]), LEAST_PROCESSES
+    pairs = [zip(each.samples[way], each.samples[baseline], strict=False) for each in both]
+    return numpy.array([(numpy.median(a), numpy.median(b)) for each in pairs for a, b in each if a and b]), LEAST_BLOCKS
 
 
 def totals_table(scope: Scope, rows: Frame) -> Table:
@@ -123,8 +130,10 @@ def totals_table(scope: Scope, rows: Frame) -> Table:
         "All convolutions of a network: the sum over its distinct layers of occurrences × median time, for ways that "
     )
     caption += f"were timed on every layer that was run, {scope.label}. Other work of the network is not in it. "
-    caption += "Speedup: the baseline's total / the way's. In brackets: 95 % interval by a bootstrap over blocks, each "
-    caption += f"layer's drawn by themselves, for the ways were timed together in a layer alone. {VERDICTS_READ}"
+    caption += (
+        "Speedup: the baseline's total / the way's. In brackets: 95 % interval by a bootstrap over processes, each "
+    )
+    caption += f"each layer's drawn by themselves, for the ways were timed together in a layer alone. {VERDICTS_READ}"
     name = slug("totals", scope.machine, scope.device)
     return table(name, caption, rows, columns, "totals", (0, 1, 2))
 

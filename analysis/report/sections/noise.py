@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from analysis.data.frames import Frame, framed, ordered
@@ -15,14 +15,15 @@ from analysis.report.drawing import WIDTH, styled
 from analysis.report.section import Content, Frames, Plot, Section, joined, plot, within
 from analysis.report.style import INK, look
 from analysis.report.tables import Table, count_of, table
-from linear_lasagna.timing import MARGIN, Comparison, compare
+from linear_lasagna.intervals import MARGIN
+from linear_lasagna.timing import compare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-NOISE = [*PLACE, "ratio", "ratio_lower", "ratio_upper", "verdict", "blocks"]
+NOISE = [*PLACE, "ratio", "ratio_lower", "ratio_upper", "verdict", "processes", "blocks", "between", "within"]
 DECIDED = ("faster", "slower")
 STRONG = 0.5  # an autocorrelation with which an interval covers far less than it says
 
@@ -31,11 +32,11 @@ def controls(records: Records) -> Frame:
     """One row per control, judged as if it were another way: by its interval and the fixed margin alone."""
     rows = []
     for record in records:
-        timing, trial = record.trial.timing(), record.trial
-        if {trial.baseline, trial.control} <= timing.samples.keys():
-            comparison: Comparison = compare(timing, trial.baseline, control=None)[trial.control]
-            ratio, lower, upper, verdict, _, blocks = astuple(comparison)
-            rows.append((*record.place.values(), ratio, lower, upper, verdict, blocks))
+        timings, trial = record.trial.timings(), record.trial
+        if timings and {trial.baseline, trial.control} <= timings[0].samples.keys():
+            found = compare(timings, trial.baseline, control=None)[trial.control]
+            counts = (found.processes, found.blocks, found.between, found.within)
+            rows.append((*record.place.values(), found.ratio, found.lower, found.upper, found.verdict, *counts))
     return framed(rows, NOISE)
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from statistics import median
 from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, framed, ordered, problems_in_order
 from analysis.data.records import PLACE, Record, Records
+from analysis.data.speedups import control_log_ratio
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import extremes
 from analysis.report import formatting as show
 from analysis.report.section import Content, Frames, Section, per_scope
 from analysis.report.sections.speed import INTERVALS, VERDICTS_READ
 from analysis.report.tables import Table, Text, slug, table
-from linear_lasagna.timing import Timing, block_log_ratios, compare
+from linear_lasagna.timing import compare, log_ratio
 
 MEASURED, COUNTED = "planned/direct", "planned_operations/direct"
 MERGED = ("merged/direct", "border_exact/direct")
@@ -45,23 +45,18 @@ def plans(records: Records) -> Frame:
 
 
 def _plans(record: Record) -> Iterator[tuple[Any, ...]]:
-    trial, timing = record.trial, record.trial.timing()
-    merged = next((way for way in MERGED if way in timing.samples), None)
-    if trial.baseline not in timing.samples:
+    trial, timings, timed = record.trial, record.trial.timings(), record.trial.timing().samples
+    merged = next((way for way in MERGED if way in timed), None)
+    if trial.baseline not in timed:
         return
-    against = merged if merged and _log_ratio(timing, merged, trial.baseline) < 0 else trial.baseline
-    noise = abs(_log_ratio(timing, trial.control, trial.baseline)) if trial.control in timing.samples else 0.0
+    against = merged if merged and log_ratio(timings, merged, trial.baseline) < 0 else trial.baseline
     for way in (MEASURED, COUNTED):
-        runs = trial.cells[way].runs if way in timing.samples else None
+        runs = trial.cells[way].runs if way in timed else None
         if runs is not None:
-            comparison = compare(timing, against, control=None, noise=noise)[way]
-            seconds = [timing.seconds(w) if w else math.nan for w in (way, trial.baseline, merged)]
+            comparison = compare(timings, against, control=None, noise=abs(control_log_ratio(trial)))[way]
+            seconds = [trial.seconds(w) if w else math.nan for w in (way, trial.baseline, merged)]
             result = (comparison.ratio, comparison.lower, comparison.upper, comparison.verdict)
             yield (*record.place.values(), way, _text(runs), trial.problem.depth, *seconds, against, *result)
-
-
-def _log_ratio(timing: Timing, way: str, baseline: str) -> float:
-    return median(block_log_ratios(timing, way, baseline) or [0.0])
 
 
 def _text(runs: list[list[int]]) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame, dtypes_in_order, framed, ordered, ways_in_order
@@ -18,7 +16,7 @@ from analysis.report.formatting import shortened
 from analysis.report.section import Content, Frames, Section, per_scope, plot
 from analysis.report.style import INK, look
 from analysis.report.tables import Table, Text, slug, table
-from linear_lasagna.timing import block_log_ratios, compare
+from linear_lasagna.timing import compare, log_ratio
 from linear_lasagna.trial import Trial
 
 if TYPE_CHECKING:
@@ -42,18 +40,14 @@ def winners(records: Records) -> Frame:
 
 def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
     trial = record.trial
-    timing = trial.timing()
-    ways = [way for way in timing.samples if way != trial.control and not _twins(way, trial) & timing.samples.keys()]
+    timings, timed = trial.timings(), trial.timing().samples
+    ways = [way for way in timed if way != trial.control and not _twins(way, trial) & timed.keys()]
     ways = [way for way in ways if not is_partial(way)]
     if trial.baseline not in ways or len(ways) < 2:
         return
-    estimates = {trial.baseline: 0.0}
-    for way in ways:
-        if way != trial.baseline:
-            estimates[way] = median(block_log_ratios(timing, way, trial.baseline) or [math.inf])
+    estimates = {way: log_ratio(timings, way, trial.baseline) for way in ways}
     fastest = min(estimates, key=lambda way: estimates[way])
-    noise = abs(control_log_ratio(timing, trial.baseline, trial.control))
-    against = compare(timing, fastest, control=None, noise=noise)
+    against = compare(timings, fastest, control=None, noise=abs(control_log_ratio(trial)))
     rivals = [way for way in ways if way != fastest and against[way].verdict != "slower"]
     yield (*record.place.values(), "" if rivals else fastest, ", ".join((fastest, *rivals)), len(ways))
 
