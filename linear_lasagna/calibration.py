@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from linear_lasagna import remembered
 from linear_lasagna.conditions import settle_allocator
-from linear_lasagna.devices import dtype_name, unavailable
+from linear_lasagna.devices import device_named, dtype_name, unavailable
 from linear_lasagna.environment import code_digest, fingerprint
 from linear_lasagna.merging.border.assembly import in_turn, take, write_blocks
 from linear_lasagna.merging.border.plan import BorderPlan, plan, stack_macs
@@ -33,6 +33,7 @@ from linear_lasagna.merging.border.regions import BorderBlock, Shape, extents
 from linear_lasagna.merging.chain import Chain, Link, sizes_of
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.problems import ExpandedLayer, Kernel
+from linear_lasagna.switches import conditions
 from linear_lasagna.timing import Timing, measure, no_garbage_collection
 
 Images: TypeAlias = Literal["one", "several"]
@@ -253,6 +254,7 @@ def _key(chain: Chain, in_channels: int, dtype: torch.dtype, device: str, images
         "images": images,
         "machine": fingerprint(device),
         "code": code_digest(),
+        "switches": conditions(device_named(device).kind),
     }
     return json.loads(json.dumps(key))
 

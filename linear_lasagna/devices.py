@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from linear_lasagna.switches import coarse
 from linear_lasagna.vocabulary import DEVICES, DTYPES
 
 if TYPE_CHECKING:
@@ -198,9 +199,8 @@ class Cuda(Device):
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
             "driver": _nvidia_driver(),
-            "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
-            "cudnn_benchmark": torch.backends.cudnn.benchmark,
-            "reduced_precision_reduction": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
+            "tf32_cudnn": coarse("cudnn.conv.fp32_precision"),
+            "tf32_products": coarse("cuda.matmul.fp32_precision"),
         }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from linear_lasagna.devices import device_named
 from linear_lasagna.plurals import plural
+from linear_lasagna.switches import conditions
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 MACHINE = "LASAGNA_MACHINE"
@@ -172,6 +173,7 @@ def environment(device: str = "cpu", start: bool = True) -> dict[str, Any]:
         "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
         "blas": _blas(),
         "code": code_digest(),
+        "switches": conditions(device_named(device).kind),
         **_machine(device, start),
     }
 

@@ -20,6 +20,7 @@ from linear_lasagna.metrics import bit_pattern
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 from linear_lasagna.rounding.accumulation import accumulation
 from linear_lasagna.rounding.summation_probe import Accumulation
+from linear_lasagna.switches import coarse
 from linear_lasagna.vocabulary import DTYPES
 
 Row: TypeAlias = dict[str, Any]
@@ -177,12 +178,12 @@ def fused_products(method: str, dtype: torch.dtype, device: str) -> Answer:
 
 def tf32(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: may float32 operands be rounded to TF32 or bfloat16 in this process?"""
-    precision = torch.get_float32_matmul_precision()
-    note = f"float32 matmul precision {precision}"
-    if device_named(device).kind != "cuda":
-        return ("off" if precision == "highest" else "allowed"), None, note
-    on = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-    return ("allowed" if on else "off"), None, f"{note}, cuDNN TF32 {torch.backends.cudnn.allow_tf32}"
+    cuda = device_named(device).kind == "cuda"
+    fields = [("convolutions", "cudnn.conv"), ("products", "cuda.matmul")]
+    fields = fields if cuda else [("convolutions", "mkldnn.conv"), ("products", "mkldnn.matmul")]
+    found = {what: coarse(f"{field}.fp32_precision") for what, field in fields}
+    note = ", ".join(f"{what} {'allowed' if on else 'off'}" for what, on in found.items())
+    return ("allowed" if any(found.values()) else "off"), None, note
 
 
 PROBES: dict[str, Probe] = {

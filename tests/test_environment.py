@@ -55,6 +55,7 @@ REQUIRED = {
     "blas",
     "code",
     "accelerator",
+    "switches",
 }
 
 
@@ -99,7 +100,15 @@ def test_accelerator(device):
     if device == "mps":
         assert found["accelerator"] == "Apple MPS"
     elif torch.cuda.is_available():
-        assert set(found) >= {"accelerator", "cuda", "cudnn", "driver", "tf32", "compute_capability"}
+        assert set(found) >= {
+            "accelerator",
+            "cuda",
+            "cudnn",
+            "driver",
+            "tf32_cudnn",
+            "tf32_products",
+            "compute_capability",
+        }
     else:
         assert found["accelerator"] is None
 

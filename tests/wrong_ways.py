@@ -340,7 +340,7 @@ WRONG = {
     "changes the threads": Wrong(setting(another_number_of_threads), "the number of threads from"),
     "changes the default dtype": Wrong(setting(lambda: torch.set_default_dtype(torch.float64)), "the default dtype"),
     "records gradients": Wrong(setting(lambda: torch.set_grad_enabled(True)), "recording of gradients"),
-    "allows TF32": Wrong(setting(lambda: torch.set_float32_matmul_precision("medium")), "float32 precision"),
+    "allows TF32": Wrong(setting(lambda: torch.set_float32_matmul_precision("medium")), "from highest to medium"),
     # How it computes
     "narrower numbers": Wrong(numbers(x=narrower(), weight=narrower()), f"{INTEGERS}|one non-zero tap"),
     "slightly narrower numbers": Wrong(numbers(x=slightly_narrower, weight=slightly_narrower), "one non-zero tap"),

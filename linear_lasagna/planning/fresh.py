@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from linear_lasagna import switches
 from linear_lasagna.devices import dtype_name, dtype_named
 from linear_lasagna.planning.measure import Bench, cut_timing
 from linear_lasagna.planning.runs import Runs
@@ -27,7 +28,7 @@ TIMEOUT_S = 60.0
 def fresh_timing(bench: Bench, cuts: Mapping[str, Runs], budget_s: float) -> Timing | None:
     """`measure.cut_timing` in a fresh process, or None where that fails or takes over a minute."""
     task = bench._asdict() | {"problem": asdict(bench.problem), "dtype": dtype_name(bench.dtype)}
-    task |= {"cuts": cuts, "budget_s": budget_s, "threads": torch.get_num_threads()}
+    task |= {"cuts": cuts, "budget_s": budget_s, "threads": torch.get_num_threads(), "switches": switches.state()}
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "linear_lasagna.planning.fresh"]
     text = json.dumps(task)
@@ -46,6 +47,7 @@ def main() -> None:
 
 def _answer(task: dict[str, Any]) -> Timing:
     torch.set_num_threads(task["threads"])
+    switches.impose(task["switches"])
     bench = Bench(problem_of(task["problem"]), task["device"], dtype_named(task["dtype"]), task["method"])
     cuts = {name: tuple((start, stop) for start, stop in runs) for name, runs in task["cuts"].items()}
     return cut_timing(bench, cuts, task["budget_s"])

@@ -22,8 +22,11 @@ from linear_lasagna.planning.measure import Bench, Measured, plan_by_time
 from linear_lasagna.planning.operations import operations, run_operations
 from linear_lasagna.planning.runs import Runs, cheapest, separate
 from linear_lasagna.problems import Problem
+from linear_lasagna.switches import conditions
 
 Cost: TypeAlias = Literal["operations", "measured"]
+
+Switched: TypeAlias = tuple[tuple[str, Any], ...]
 
 COSTS: tuple[Cost, ...] = ("operations", "measured")
 BUDGET = "LASAGNA_PLANNING_S"
@@ -96,13 +99,14 @@ def plan(
         reason = unsupported_run(problem, run, METHODS[method], bench.dtype, bench.device)
         if reason is not None:
             raise ValueError(f"cannot plan {problem.name} with {method}: layer {run[0]}: {reason}")
+    switched = tuple(conditions(device_named(device).kind).items())
     if cost == "measured":
-        return Plan(problem, cost, *_measured(bench, _budget(budget_s), torch.get_num_threads()))
-    return _counted(bench, calibration.state())
+        return Plan(problem, cost, *_measured(bench, _budget(budget_s), torch.get_num_threads(), switched))
+    return _counted(bench, calibration.state(), switched)
 
 
 @lru_cache(maxsize=1024)
-def _counted(bench: Bench, calibrated: tuple[int, bool]) -> Plan:
+def _counted(bench: Bench, calibrated: tuple[int, bool], switched: Switched) -> Plan:
     """Once per process, unless more is calibrated since: a trial asks for its plan in every block."""
     problem = bench.problem
     runs = cheapest(problem.depth, bench.price)
@@ -124,9 +128,9 @@ def _budget(seconds: float | None) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _measured(bench: Bench, budget_s: float, threads: int) -> Measured:
+def _measured(bench: Bench, budget_s: float, threads: int, switched: Switched) -> Measured:
     """Once per process, so that all that one process does with a problem follows one plan; else as remembered."""
-    key = _key(bench, budget_s, threads)
+    key = _key(bench, budget_s, threads) | {"switches": dict(switched)}
     known = remembered.load("plans", key)
     if known is not None:
         try:

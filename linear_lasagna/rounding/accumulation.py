@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import torch
 
+from linear_lasagna.devices import device_named
 from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import ExpandedLayer, Kernel
@@ -21,6 +22,7 @@ from linear_lasagna.rounding.parts import asked_shapes, unpadded
 from linear_lasagna.rounding.random_sums import factor, fits, random_rows
 from linear_lasagna.rounding.summation_probe import probe_summation
 from linear_lasagna.rounding.summation_tree import Accumulation, Order, SummationTree
+from linear_lasagna.switches import conditions
 
 ALIKE = 4  # random sums by which channels are compared
 
@@ -35,12 +37,12 @@ def accumulation(
     whole. Answers are kept. What would take thousands of calls, or cannot be asked because every output sees padding,
     is left open: its order is None. Raises NotImplementedError where the method cannot compute the layer.
     """
-    return _accumulation(method, layer, tuple(shape), dtype, device, _conditions())
+    return _accumulation(method, layer, tuple(shape), dtype, device, _conditions(device))
 
 
-def _conditions() -> tuple[object, ...]:
+def _conditions(device: str) -> tuple[object, ...]:
     """What else the library's choice may depend on."""
-    return torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.backends.cudnn.allow_tf32
+    return torch.get_num_threads(), *conditions(device_named(device).kind).items()
 
 
 @lru_cache(maxsize=1024)
@@ -50,11 +52,11 @@ def _accumulation(
     shape: tuple[int, ...],
     dtype: torch.dtype,
     device: str,
-    conditions: tuple[object, ...],
+    process: tuple[object, ...],
 ) -> Accumulation:
     how = None
     for part in asked_shapes(layer, shape, dtype):
-        how = _asked(method, layer, part, dtype, device, conditions) or how
+        how = _asked(method, layer, part, dtype, device, process) or how
         if how is not None and (part == shape or _holds(how, method, layer, shape, dtype, device)):
             break
     return how or Accumulation(None, SIGNIFICAND_BITS[accumulator(dtype)])
@@ -67,7 +69,7 @@ def _asked(
     shape: tuple[int, ...],
     dtype: torch.dtype,
     device: str,
-    conditions: tuple[object, ...],
+    process: tuple[object, ...],
 ) -> Accumulation | None:
     probe = probe_of(method, layer, shape, dtype, device)
     return None if probe is None else probe_summation(probe)

@@ -7,28 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from linear_lasagna import switches
 from linear_lasagna.devices import device_named
 from linear_lasagna.metrics import bit_pattern
 from linear_lasagna.problems import Kernel
-from linear_lasagna.switches import SWITCHES
 
 Draw: TypeAlias = tuple[torch.Tensor, tuple[Kernel, ...]]
 Thunk: TypeAlias = Callable[[], Any]
 Prepare: TypeAlias = Callable[[tuple[torch.Tensor, ...]], Thunk]
 
 PAUSE_S = 2e-3  # what still writes after a call has returned, is given this long to show itself
-
-
-def _switch(path: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    owner, _, name = path.rpartition(".")
-    holder = attrgetter(owner)(torch.backends)
-    return partial(getattr, holder, name), partial(setattr, holder, name)
 
 
 def _subnormal_numbers() -> str:
@@ -40,9 +32,8 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "the number of threads": (torch.get_num_threads, torch.set_num_threads),
     "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "recording of gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "float32 precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     "subnormal numbers": (_subnormal_numbers, lambda how: torch.set_flush_denormal(how == "flushed")),
-    **{path: _switch(path) for paths in SWITCHES.values() for path in paths},
+    "precision": (switches.state, switches.impose),
 }
 
 
@@ -137,8 +128,15 @@ def _put_back(settings: dict[str, object]) -> str:
     for name, (get, put) in SETTINGS.items():
         if (now := get()) != settings[name]:
             put(settings[name])
-            changed.append(f"{name} from {settings[name]} to {now}")
+            changed += _told(name, settings[name], now)
     return ", ".join(changed)
+
+
+def _told(name: str, before: Any, now: Any) -> list[str]:
+    """What of a setting has changed, and from what to what."""
+    if isinstance(before, dict):
+        return [text for part, value in before.items() if value != now[part] for text in _told(part, value, now[part])]
+    return [f"{name} from {before} to {now}"]
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:

@@ -132,8 +132,9 @@ def run(
     """A trial of the workload; `trial.run` says what the arguments are."""
     start, numbers = time.perf_counter(), dtype_named(dtype)
     forward = {name: way for name in ways if (way := workload.way(name)) is not None}
-    trial = _begun(workload, problem, ways, numbers, device, budget_s, seed)
     with torch.set_grad_enabled(workload.gradients), full_precision():
+        # In here: the environment tells the switches as they hold while the ways are timed.
+        trial = _begun(workload, problem, ways, numbers, device, budget_s, seed)
         bench = Bench(trial, forward, numbers, stage)
         if trial.named("ok"):
             workload.check(bench)
