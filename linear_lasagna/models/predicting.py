@@ -90,9 +90,10 @@ def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, scale: torc
     scale: (out,), by what the outputs are multiplied afterwards, exactly.
     """
     channels = _spread(layer.out_channels, CHANNELS)
-    weight = wide(kernel.weight[channels]).flatten(1)
-    bias = None if kernel.bias is None else wide(kernel.bias[channels])
-    seen = _seen(x, layer, channels)
+    # A few numbers, and NumPy adds them up: on the CPU.
+    weight = wide(kernel.weight[channels]).cpu().flatten(1)
+    bias = None if kernel.bias is None else wide(kernel.bias[channels]).cpu()
+    seen = _seen(x, layer, channels).cpu()
     y = (seen * weight).sum(-1) + (0.0 if bias is None else bias)
     numbers = carried(seen, storage_error(weight, x.dtype), None if bias is None else storage_error(bias, x.dtype))
     used = (stored(weight, x.dtype), None if bias is None else stored(bias, x.dtype))
@@ -108,7 +109,7 @@ def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, scale: torc
         for places in _loops(weight.shape[1], math.prod(layer.kernel_size))
         for order in ORDERS.values()
     ]
-    weights = torch.ones(()) if scale is None else scale[channels]
+    weights = torch.ones(()) if scale is None else scale[channels].cpu()
     sizes = [relative_l2(torch.stack([error.mean, error.variance.sqrt()]) * weights, y * weights) for error in errors]
     return Range(min(sizes), max(sizes))
 

@@ -1,0 +1,205 @@
+"""The package on a card that is not there: nothing mixes devices, and what is exact is what it is on the CPU."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from linear_lasagna import METHODS, SCHEDULES, Layer, Problem, calibration, merging
+from linear_lasagna.catalog import CATALOG
+from linear_lasagna.exact import convolve
+from linear_lasagna.merging.chain import chained
+from linear_lasagna.models import merge_model
+from linear_lasagna.planning import plan
+from linear_lasagna.probes import run_probes
+from linear_lasagna.problems import Kernel
+from linear_lasagna.rounding import predict_error
+from linear_lasagna.switches import coarse
+from linear_lasagna.trial import Trial, run, workload
+from linear_lasagna.trial.isolation import WORKS
+from linear_lasagna.vocabulary import DTYPES
+from linear_lasagna.ways import way_named
+from tests.emulated import HERE, Card, OnCard, emulated
+
+PLAIN = Problem("plain", 2, 2, (8, 9), (Layer(4, 3, bias=True), Layer(2, 3, dilation=2)))
+PADDED = Problem("padded", 1, 2, (9, 8), (Layer(4, 3, padding=1, bias=True), Layer(2, 3, padding=1)))
+STRIDED = Problem("strided", 1, 4, (12,), (Layer(4, 3, stride=2, groups=2), Layer(2, 3)))
+PATCHES = Problem("patches", 1, 3, (8, 8), (Layer(4, 4, stride=4),))
+GROUPED = Problem("grouped", 1, 4, (7, 7), (Layer(8, 3, groups=4), Layer(4, 3, groups=2)))
+PROBLEMS = {p.name: p for p in (PLAIN, PADDED, STRIDED, PATCHES, GROUPED, CATALOG["sources/merge"])}
+WAYS = tuple(f"{schedule}/{method}" for schedule in SCHEDULES for method in METHODS)
+
+
+@pytest.fixture
+def card() -> Iterator[Card]:
+    with emulated() as card:
+        yield card
+
+
+def drawn(problem: Problem, dtype: torch.dtype, device: str = "cuda") -> tuple[torch.Tensor, tuple[Kernel, ...]]:
+    return problem.draw(dtype, device, seed=1)
+
+
+def same(there: torch.Tensor, here: torch.Tensor) -> bool:
+    """Bit for bit, and on the card."""
+    assert (there.device, type(here)) == (HERE, torch.Tensor)
+    return there.dtype == here.dtype and torch.equal(there.cpu(), here)
+
+
+# --- the stand-in itself ---------------------------------------------------------------------------------------------
+
+
+def test_the_card_refuses_what_a_card_refuses(card):
+    x = torch.ones(3, device="cuda")
+    with pytest.raises(RuntimeError, match="same device"):
+        x + torch.ones(3)
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.mm(torch.ones(2, 2), x.expand(2, 3).mT)
+    with pytest.raises(TypeError, match="numpy"):
+        x.numpy()
+    assert same(x + torch.tensor(1.0), torch.full((3,), 2.0))
+    assert same(torch.zeros(3).to("cuda").copy_(torch.ones(3)), torch.ones(3))
+    assert same(x[torch.tensor([True, False, True])], torch.ones(2))
+
+
+def test_views_share_the_memory_of_the_card(card):
+    x = torch.zeros(2, 3).to("cuda")
+    x.mT[0].add_(1)
+    assert same(x, torch.tensor([[1.0, 0, 0], [1, 0, 0]]))
+    assert isinstance(nn.Conv2d(1, 1, 1).to("cuda").weight, OnCard)
+
+
+# --- what is computed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_exact_reference_is_the_cpu_s(card, name, dtype):
+    problem, dtype = PROBLEMS[name], getattr(torch, dtype)
+    (x, kernels), (near, near_kernels) = drawn(problem, dtype), drawn(problem, dtype, "cpu")
+    there, here = convolve(x, kernels, problem.expanded), convolve(near, near_kernels, problem.expanded)
+    for each in (dtype, torch.float64):
+        assert same(there.to(each), here.to(each))
+        assert same(there.ulp(each), here.ulp(each))
+    assert same(there.error(there.to(dtype)), here.error(here.to(dtype)))
+    assert there.fractions() == here.fractions()
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_way_computes_there_what_it_does_here(card, name, counting_machine):
+    """And what cannot be computed there is said to be."""
+    problem, count = PROBLEMS[name], 0
+    (x, kernels), (near, near_kernels) = drawn(problem, torch.float32), drawn(problem, torch.float32, "cpu")
+    for way in map(way_named, WAYS):
+        if way.unsupported(problem, torch.float32, "cuda") is None and way.schedule.plans != "measured":
+            expected = way.prepare(problem, near_kernels)(near)
+            assert same(way.prepare(problem, kernels)(x), expected), way
+            assert len(way.computed(problem, torch.float32, "cuda")) >= 1
+            count += 1
+    assert count >= 4
+    assert way_named("im2col_numpy").unsupported(problem, torch.float32, "cuda") == "NumPy computes on the CPU only"
+
+
+@pytest.mark.parametrize("name", ["plain", "padded"])
+def test_predictions_are_the_cpu_s(card, name):
+    problem = PROBLEMS[name]
+    for dtype in (torch.float32, torch.bfloat16):
+        there = predict_error(*drawn(problem, dtype), problem.expanded)
+        assert there == predict_error(*drawn(problem, dtype, "cpu"), problem.expanded)
+
+
+def test_probes_find_what_they_find_on_the_cpu(card):
+    def rows(device: str) -> list[dict[str, object]]:
+        found = run_probes(device, ["float32"], ["direct", "unfold_matmul"])
+        return [row | {"device": ""} for row in found if row["probe"] != "tf32"]
+
+    assert rows("cuda") == rows("cpu")
+
+
+@pytest.mark.parametrize("cost", ["operations", "measured"])
+def test_planning(card, cost, counting_machine):
+    planned = plan(PLAIN, "cuda", cost=cost)
+    assert [layer for run in planned.runs for layer in range(*run)] == [0, 1]
+    if cost == "operations":
+        assert planned == plan(PLAIN, "cpu")
+
+
+def test_a_padded_stack_is_timed_there(card):
+    chain = chained(PADDED.expanded)
+    costs = calibration.measured(chain, PADDED.in_channels, torch.float32, "cuda", 1, left_s=0.05)
+    assert costs is None or min(costs.layers.seconds) > 0
+
+
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = (
+        *(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 3)),
+        *(nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(16, 5)),
+    )
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("border", [None, "exact"])
+def test_modules_merge_there_as_here(card, border):
+    padding = 0 if border is None else 1
+    convolutions = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 2, 3, padding=padding)).eval()
+    x = torch.rand(1, 2, 9, 9)
+    options = {} if border is None else {"border": border}
+    here, there = (
+        merging.merge(convolutions, **options),
+        merging.merge(copy.deepcopy(convolutions).to("cuda"), **options),
+    )
+    with torch.no_grad():
+        assert same(there(x.to("cuda")), here(x))
+
+
+@pytest.mark.parametrize("measure", [False, True])
+def test_models_merge_there_as_here(card, measure):
+    near, x = model(), torch.rand(2, 3, 10, 10)
+    here, report = merge_model(near, x)
+    there, reported = merge_model(copy.deepcopy(near).to("cuda"), x.to("cuda"), measure=measure)
+    with torch.no_grad():
+        assert same(there(x.to("cuda")), here(x))
+    assert [str(run.layers) for run in reported.runs] == [str(run.layers) for run in report.runs]
+    assert len(reported.runs) > 0
+
+
+# --- trials ----------------------------------------------------------------------------------------------------------
+
+
+def statuses(trial: Trial) -> dict[str, tuple[str, str]]:
+    return {name: (cell.status, cell.reason) for name, cell in trial.cells.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_whole_trial(card, dtype):
+    """Its errors are the CPU's; its environment says what held inside of it."""
+    ways = ["direct", "control", "unfold_matmul", "merged/direct", "planned/direct"]
+    trial = run(PLAIN, ways, dtype=dtype, device="cuda", budget_s=0.01)
+    assert statuses(trial) == dict.fromkeys(ways, ("ok", ""))
+    here = run(PLAIN, ways[:1], dtype=dtype, budget_s=0.01)
+    assert trial.cells["direct"].measures == here.cells["direct"].measures
+    assert all(cell.peak_bytes and cell.samples for cell in trial.cells.values())
+    described = trial.environment
+    assert (described["accelerator"], described["tf32_cudnn"], described["tf32_products"]) == (
+        "Emulated card",
+        False,
+        False,
+    )
+    assert coarse("cudnn.conv.fp32_precision")  # torch's default, which held before and holds again
+    assert Trial.from_json(trial.to_json()) == trial
+
+
+@pytest.mark.parametrize("work", ["merge", "training_step"])
+def test_the_other_trials(card, work):
+    ways = [
+        "direct",
+        "control",
+        *{"merge": ("merge_float64", "merge_working"), "training_step": ("merged_per_call",)}[work],
+    ]
+    trial = workload.run(WORKS[work], PLAIN, ways, device="cuda", budget_s=0.01)
+    assert statuses(trial) == dict.fromkeys(ways, ("ok", ""))
