@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from linear_lasagna import card
 from linear_lasagna.switches import coarse
 from linear_lasagna.vocabulary import DEVICES, DTYPES
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SPIN_CYCLES = 20_000  # 10 µs at 2 GHz: as long as a launch takes; longer, it would hide launches that do take time
 _PYTHON_NOISE = 1 << 18  # Python's own objects and the profiler's, not arrays
 
 
@@ -105,6 +107,10 @@ class Device:
         """The accelerator as plain data. start: whether it may be started in this process to be asked."""
         return {"accelerator": None}
 
+    def state(self) -> dict[str, Any]:
+        """What of the accelerator changes while one measures: to be asked before and after, never in between."""
+        return {}
+
 
 class Cpu(Device):
     """The processor that torch itself runs on."""
@@ -160,28 +166,36 @@ class Cuda(Device):
         torch.cuda.synchronize(self.name)
 
     def seconds(self, call: Callable[[], object], number: int) -> float:
-        """Seconds per call, between two events of the device."""
+        """Seconds per call, between two events of the device.
+
+        The device is kept busy until the first call is in its queue: else the host's time to launch it would count.
+        """
         import torch
 
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(self.name)
-        start.record()
-        for _ in range(number):
-            call()
-        stop.record()
-        stop.synchronize()
-        return start.elapsed_time(stop) / 1e3 / number
+        with torch.cuda.device(self.name):  # an event is recorded on the current device
+            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda.synchronize(self.name)
+            torch.cuda._sleep(SPIN_CYCLES)
+            start.record()
+            for _ in range(number):
+                call()
+            stop.record()
+            stop.synchronize()
+            return start.elapsed_time(stop) / 1e3 / number
 
     def with_peak_bytes(self, call: Callable[[], T]) -> tuple[T, int | None]:
-        """By torch's caching allocator."""
+        """By torch's caching allocator, in blocks of 512 bytes: cuDNN's scratch space counts, cuBLAS's once it is there
+        does not.
+        """
         import torch
 
-        torch.cuda.synchronize(self.name)
-        before = torch.cuda.memory_allocated(self.name)
-        torch.cuda.reset_peak_memory_stats(self.name)
-        result = call()
-        torch.cuda.synchronize(self.name)
-        return result, torch.cuda.max_memory_allocated(self.name) - before
+        with torch.cuda.device(self.name):
+            torch.cuda.synchronize(self.name)
+            before = torch.cuda.memory_allocated(self.name)
+            torch.cuda.reset_peak_memory_stats(self.name)
+            result = call()
+            torch.cuda.synchronize(self.name)
+            return result, torch.cuda.max_memory_allocated(self.name) - before
 
     def describe(self, start: bool) -> dict[str, Any]:
         import torch
@@ -196,12 +210,23 @@ class Cuda(Device):
             "accelerator": properties.name,
             "accelerator_memory_gib": round(properties.total_memory / 2**30, 1),
             "compute_capability": f"{properties.major}.{properties.minor}",
+            "processors": properties.multi_processor_count,
+            "l2_mib": round(getattr(properties, "L2_cache_size", 0) / 2**20, 1) or None,
+            **card.constitution(properties),
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
-            "driver": _nvidia_driver(),
+            "cublas": card.cublas_version(),
+            "driver": card.driver(),
+            "cuda_variables": card.variables(),
             "tf32_cudnn": coarse("cudnn.conv.fp32_precision"),
             "tf32_products": coarse("cuda.matmul.fp32_precision"),
         }
+
+    def state(self) -> dict[str, Any]:
+        """Clocks in MHz, power in W, temperature in °C, and what holds the clocks down: `card.state`."""
+        import torch
+
+        return card.state(torch.cuda.get_device_properties(self.name))
 
 
 class Mps(Device):
@@ -253,28 +278,7 @@ def _only_one(name: str) -> str | None:
 
 def accelerator_names() -> list[str]:
     """The names of all NVIDIA cards, without starting CUDA; empty where nvidia-ml-py is not installed."""
-    return _nvml(lambda nvml: [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(i)) for i in _cards(nvml)]) or []
-
-
-def _cards(nvml: Any) -> range:
-    return range(nvml.nvmlDeviceGetCount())
-
-
-def _nvidia_driver() -> str | None:
-    return _nvml(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
-
-
-def _nvml(ask: Callable[[Any], Any]) -> Any:
-    """What NVIDIA's management library answers; None where it is not there."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        return ask(pynvml)
-    except pynvml.NVMLError:
-        return None
+    return card.names()
 
 
 @contextmanager

@@ -158,6 +158,7 @@ def stubs(card: Card) -> dict[str, Callable[..., Any]]:
 @contextmanager
 def emulated() -> Iterator[Card]:
     """One card, "cuda" or "cuda:0", on a torch without CUDA. What asks for plain tensors takes its tensors for such."""
+    from linear_lasagna.exact import trusted
     from linear_lasagna.merging import plain
     from linear_lasagna.trial import gate
 
@@ -170,7 +171,9 @@ def emulated() -> Iterator[Card]:
         patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
         patch.setattr(plain, "PLAIN", (*plain.PLAIN, OnCard))
         torch._C._set_only_lift_cpu_tensors(True)  # `torch.tensor(…, device="cuda")` moves what it made by a call
+        trusted._check.cache_clear()
         try:
             yield card
         finally:
+            trusted._check.cache_clear()
             torch._C._set_only_lift_cpu_tensors(lifting)

@@ -11,7 +11,7 @@ from torch import nn
 
 from linear_lasagna import METHODS, SCHEDULES, Layer, Problem, calibration, merging
 from linear_lasagna.catalog import CATALOG
-from linear_lasagna.exact import convolve
+from linear_lasagna.exact import convolve, trusted
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.models import merge_model
 from linear_lasagna.planning import plan
@@ -87,6 +87,23 @@ def test_the_exact_reference_is_the_cpu_s(card, name, dtype):
         assert same(there.ulp(each), here.ulp(each))
     assert same(there.error(there.to(dtype)), here.error(here.to(dtype)))
     assert there.fractions() == here.fractions()
+
+
+@pytest.mark.parametrize(("call", "bits"), [("mm", 40), ("mv", 40), ("baddbmm", 40), ("mm", 24)])
+def test_what_only_emulates_float64_is_not_trusted(card, monkeypatch, call, bits):
+    """Whose numbers have fewer bits below the largest of their row, as fixed-point emulations have."""
+    computed = getattr(torch, call)
+
+    def emulating(*operands: torch.Tensor, **options: object) -> torch.Tensor:
+        *rest, a, b = operands
+        unit = 2 ** (a.abs().amax(-1, keepdim=True).clamp(min=1).log2().ceil() - bits)
+        return computed(*rest, (a / unit).round() * unit, b, **options)
+
+    convolve(*drawn(PLAIN, torch.float32), PLAIN.expanded)
+    trusted._check.cache_clear()
+    monkeypatch.setattr(torch, call, emulating)
+    with pytest.raises(RuntimeError, match=rf"cuda:0 does not compute in float64 \({call}: \d+ of \d+ sums"):
+        convolve(*drawn(PLAIN, torch.float32), PLAIN.expanded)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

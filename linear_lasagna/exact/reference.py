@@ -14,6 +14,7 @@ from linear_lasagna.exact.plan import plan
 from linear_lasagna.exact.reconstruct import exponents, integers, rounded
 from linear_lasagna.exact.scaling import LIMB
 from linear_lasagna.exact.stack import digits
+from linear_lasagna.exact.trusted import check_float64
 from linear_lasagna.formats import power_of_two
 from linear_lasagna.geometry import Box, crops
 from linear_lasagna.preconditions import check_kernels
@@ -118,9 +119,10 @@ def convolve(
     part of x that they need. Memory: 4 bytes per output and prime; 8 bytes per weight and 24 bits of the
     weights' range (32 bytes or so for float64); and blocks of at most 2**28 bytes or so, as the batch and
     large images are cut. Raises ValueError for shapes, dtypes or devices that do not fit, a tile outside the
-    output, numbers not finite.
+    output, numbers not finite; RuntimeError where the device's float64 is none (`exact.trusted`).
     """
     problem = _checked(x, kernels, layers)
+    check_float64(x.device)
     box = _box(tile, problem.sizes[-1])
     windows = crops(problem.expanded, problem.size, box)
     used = x
