@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 import threading
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import settings
@@ -59,6 +60,30 @@ ONCE = (
     "test_right_ways_round_no_more_than_their_dtype",
     "test_what_dies_or_hangs_while_timed_fails_alone",
 )
+
+
+def pytest_addoption(parser):
+    where = "where the numerical tests that can do so compute: cpu, cuda, mps, or emulated, a card that is not there"
+    parser.addoption("--device", default="cpu", help=where)
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """Where to compute; off the CPU TF32 is off for all tests, as it is in trials."""
+    from linear_lasagna.devices import unavailable
+    from linear_lasagna.switches import full_precision
+
+    name = request.config.getoption("--device")
+    with full_precision() if name != "cpu" else nullcontext():
+        if name == "emulated":
+            from tests.emulated import emulated
+
+            with emulated():
+                yield "cuda"
+        elif reason := unavailable(name):
+            pytest.exit(f"--device {name}: {reason}", returncode=4)
+        else:
+            yield name
 
 
 def pytest_collection_modifyitems(items):

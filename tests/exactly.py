@@ -108,6 +108,11 @@ def full_convolution(first, second, groups=1):
     return Grid(shape, values)
 
 
+def moved(device, x, kernels):
+    """The numbers on the device."""
+    return x.to(device), tuple(kernel.map(lambda numbers: numbers.to(device)) for kernel in kernels)
+
+
 def assert_equals(y, expected, reproducer=""):
     """Shape and every number of the tensor y are the grid's. reproducer: what gave y."""
     assert tuple(y.shape) == expected.shape, f"{reproducer}: shape {tuple(y.shape)}, exactly {expected.shape}"

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy
 import pytest
 import torch
+from exactly import moved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,9 +143,9 @@ def problems(draw, channels=4, bias=None):
     return Problem("drawn", draw(st.integers(1, 2)), channels, size, layers)
 
 
-def check(x, kernels, layers, y_dtype=None, **arguments):
-    """Everything that the reference says is what fractions say."""
-    result, expected = convolve(x, kernels, layers, **arguments), brute(x, kernels, layers)
+def check(x, kernels, layers, y_dtype=None, device="cpu", **arguments):
+    """Everything that the reference says, on the device, is what fractions say."""
+    result, expected = convolve(*moved(device, x, kernels), layers, **arguments), brute(x, kernels, layers)
     assert result.shape == expected.shape
     expected = list(expected.flatten())
     assert result.fractions() == expected
@@ -164,29 +165,29 @@ def check(x, kernels, layers, y_dtype=None, **arguments):
     st.integers(0, 2**20),
 )
 @settings(max_examples=80, deadline=None)
-def test_equals_fractions(problem, dtype, values, y_dtype, seed):
+def test_equals_fractions(device, problem, dtype, values, y_dtype, seed):
     x, kernels = draw(problem, dtype, values, seed)
-    check(x, kernels, problem.layers, y_dtype)
+    check(x, kernels, problem.layers, y_dtype, device)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("values", VALUES)
-def test_every_kind_of_value(dtype, values):
+def test_every_kind_of_value(dtype, values, device):
     problem = Problem("two", 1, 3, (4, 5), (Layer(2, 2, padding=1, bias=True), Layer(3, (1, 2))))
     for seed in range(2):
-        check(*draw(problem, dtype, (values, values), seed), problem.layers)
+        check(*draw(problem, dtype, (values, values), seed), problem.layers, device=device)
 
 
 @pytest.mark.parametrize("size", [(12,), (6, 7), (4, 3, 4)])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_shifted_views_equal_fractions(size, groups):
+def test_shifted_views_equal_fractions(size, groups, device):
     """Enough channels for the path without a column buffer, several samples, and a dilation."""
     layers = (Layer(16, 2, groups=groups), Layer(8, 2, dilation=2 if len(size) < 3 else 1, bias=True))
     problem = Problem("flat", 2, 8 * groups, size, layers)
-    check(*problem.draw(torch.float64, seed=3), layers)
+    check(*problem.draw(torch.float64, seed=3), layers, device=device)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "LARGEST_WASTE", 100.0)
-        check(*problem.draw(torch.float32, seed=3), layers)
+        check(*problem.draw(torch.float32, seed=3), layers, device=device)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -5,7 +5,7 @@ import functools
 
 import pytest
 import torch
-from exactly import assert_equals, assert_within, error_limit, stack
+from exactly import assert_equals, assert_within, error_limit, moved, stack
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DTYPES, REDUCED, SEEDS, integer_numbers, patch_problems, problems
@@ -25,14 +25,18 @@ def is_trusted(name, dtype):
     return dtype is torch.float64 or name not in LIBRARY_CONVOLUTIONS
 
 
-def apply(name, x, kernels, layers):
-    """The method, layer after layer; None where it does not support one of them."""
+def apply(name, x, kernels, layers, device):
+    """The method, layer after layer, on the device; None where it does not support one of them. What it gives comes
+    back to the CPU.
+    """
     method = METHODS[name]
+    if any(method.unsupported(layer.expand(x.ndim - 2), x.dtype, device) is not None for layer in layers):
+        return None
+    x, kernels = moved(device, x, kernels)
     for kernel, layer in zip(kernels, layers, strict=True):
-        if method.unsupported(layer.expand(x.ndim - 2), x.dtype, "cpu") is not None:
-            return None
         x = method(x, kernel, layer)
-    return x
+        assert x.device.type == torch.device(device).type
+    return x.cpu()
 
 
 def roundings(name, problem):
@@ -43,8 +47,8 @@ def reproducer(name, problem, dtype, draw):
     return f"METHODS[{name!r}] on {problem!r}, {dtype}, {draw}"
 
 
-def is_supported(name, problem, dtype):
-    return all(METHODS[name].unsupported(layer, dtype, "cpu") is None for layer in problem.expanded)
+def is_supported(name, problem, dtype, device="cpu"):
+    return all(METHODS[name].unsupported(layer, dtype, device) is None for layer in problem.expanded)
 
 
 # What a method does not support is tested further down.
@@ -67,9 +71,9 @@ def some_outputs(problem, kernels):
 
 
 @pytest.mark.parametrize(("problem", "dtype"), CASES)
-def test_catalogue_within_the_bound(problem, dtype):
+def test_catalogue_within_the_bound(problem, dtype, device):
     """Reduced to a few outputs with the full fan-in; against the exact result."""
-    names = [name for name in METHODS if is_supported(name, problem, dtype)]
+    names = [name for name in METHODS if is_supported(name, problem, dtype, device)]
     assert "direct" in names
     x, kernels = problem.draw(dtype, seed=1)
     some, layers, index = some_outputs(problem, kernels)
@@ -77,13 +81,13 @@ def test_catalogue_within_the_bound(problem, dtype):
     limit_of = functools.cache(lambda roundings: error_limit(x, some, layers, roundings, dtype)[0])
     for name in names:
         limit = limit_of(tuple(roundings(name, problem)))
-        y = apply(name, x, kernels, problem.layers)
+        y = apply(name, x, kernels, problem.layers, device)
         assert y.dtype is dtype
         assert tuple(y.shape) == problem.shapes[-1]
         assert_within(exact.error(y[index]), limit, reproducer(name, problem, dtype, "seed 1"))
 
 
-def check_integers(problem, seed, names):
+def check_integers(problem, seed, names, device):
     """Every output is exact in every dtype: 108 products of 2 and 1 at most, and a bias, fit into 8 bits."""
     single = Problem("drawn", problem.batch, problem.in_channels, problem.size, problem.layers[:1])
     x, kernels = integer_numbers(single, seed)
@@ -91,22 +95,22 @@ def check_integers(problem, seed, names):
     for dtype in DTYPES:
         rounded = [Kernel(k.weight.to(dtype), None if k.bias is None else k.bias.to(dtype)) for k in kernels]
         for name in names:
-            y = apply(name, x.to(dtype), rounded, single.layers) if is_trusted(name, dtype) else None
+            y = apply(name, x.to(dtype), rounded, single.layers, device) if is_trusted(name, dtype) else None
             if y is not None:
                 assert y.dtype is dtype
                 assert_equals(y, expected, reproducer(name, single, dtype, f"integer_numbers, seed {seed}"))
 
 
 @given(problems(depths=(1, 1)), SEEDS)
-def test_exact_on_integers(problem, seed):
-    check_integers(problem, seed, METHODS)
+def test_exact_on_integers(device, problem, seed):
+    check_integers(problem, seed, METHODS, device)
 
 
 @given(patch_problems(), SEEDS)
-def test_patches_exact_on_integers(problem, seed):
+def test_patches_exact_on_integers(device, problem, seed):
     """Windows that tile the input, the only ones that patch_matmul takes."""
     assert is_supported("patch_matmul", problem, torch.float64)
-    check_integers(problem, seed, METHODS)
+    check_integers(problem, seed, METHODS, device)
 
 
 USUAL = [
@@ -122,7 +126,7 @@ USUAL = [
 
 
 @pytest.mark.parametrize("layer", USUAL, ids=str)
-def test_usual_layers_exact_on_integers(layer):
+def test_usual_layers_exact_on_integers(layer, device):
     """What networks are made of, in every dtype, the library's own convolutions included."""
     problem = Problem("usual", 1, 8, (6, 5), (layer,))
     x, kernels = integer_numbers(problem, seed=5, largest=1)
@@ -130,28 +134,28 @@ def test_usual_layers_exact_on_integers(layer):
     for dtype in DTYPES:
         rounded = [Kernel(k.weight.to(dtype), None if k.bias is None else k.bias.to(dtype)) for k in kernels]
         for name in METHODS:
-            y = apply(name, x.to(dtype), rounded, [layer])
+            y = apply(name, x.to(dtype), rounded, [layer], device)
             if y is not None:
                 assert_equals(y, expected, reproducer(name, problem, dtype, "integer_numbers, seed 5, largest 1"))
 
 
 @given(problems(depths=(2, 3)), SEEDS)
-def test_stacks_exact_on_integers(problem, seed):
+def test_stacks_exact_on_integers(device, problem, seed):
     """One method's output is the next one's input, in whatever memory format it comes."""
     x, kernels = integer_numbers(problem, seed)
     expected = stack(x, kernels, problem.layers)
     for name in METHODS:
-        y = apply(name, x, kernels, problem.layers)
+        y = apply(name, x, kernels, problem.layers, device)
         if y is not None:
             assert_equals(y, expected, reproducer(name, problem, torch.float64, f"integer_numbers, seed {seed}"))
 
 
 @given(problems(), SEEDS, st.sampled_from(DTYPES), st.sampled_from(("random", "positive")))
-def test_within_the_bound(problem, seed, dtype, signs):
+def test_within_the_bound(device, problem, seed, dtype, signs):
     x, kernels = problem.draw(dtype, seed=seed, signs=signs)
     exact = convolve(x, kernels, problem.layers)
     for name in METHODS:
-        y = apply(name, x, kernels, problem.layers) if is_trusted(name, dtype) else None
+        y = apply(name, x, kernels, problem.layers, device) if is_trusted(name, dtype) else None
         if y is not None:
             limit, _ = error_limit(x, kernels, problem.expanded, roundings(name, problem), dtype)
             assert_within(exact.error(y), limit, reproducer(name, problem, dtype, f"seed {seed}, {signs}"))

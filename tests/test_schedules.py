@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from exactly import assert_equals, stack
+from exactly import assert_equals, moved, stack
 from hypothesis import given
 from strategies import DTYPES, SEEDS, integer_numbers, mergeable_problems, problems
 
@@ -16,13 +16,14 @@ MERGING = [name for name, schedule in SCHEDULES.items() if schedule.merges]
 
 
 @given(mergeable_problems(), SEEDS)
-def test_merged_equals_stacked_on_integers(problem, seed):
+def test_merged_equals_stacked_on_integers(device, problem, seed):
     x, kernels = integer_numbers(problem, seed)
     expected = stack(x, kernels, problem.layers)
+    there, near = moved(device, x, kernels)
     for schedule in SCHEDULES.keys() - {"planned"}:  # tests/test_planning.py has all cuts that it could choose
         for method in METHODS:
-            if SCHEDULES[schedule].unsupported(problem, method, torch.float64, "cpu") is None:
-                y = SCHEDULES[schedule](problem, kernels, method)(x)
+            if SCHEDULES[schedule].unsupported(problem, method, torch.float64, device) is None:
+                y = SCHEDULES[schedule](problem, near, method)(there).cpu()
                 assert_equals(y, expected, f"SCHEDULES[{schedule!r}], {method}: {problem!r}, seed {seed}")
 
 
@@ -36,11 +37,11 @@ def test_stacked_on_integers(problem, seed):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_dtype_and_shape_are_kept(name, dtype):
+def test_dtype_and_shape_are_kept(name, dtype, device):
     problem = CATALOG["stacks/expandnet"].reduced()
-    x, kernels = problem.draw(dtype)
+    x, kernels = problem.draw(dtype, device)
     y = SCHEDULES[name](problem, kernels)(x)
-    assert (y.dtype, tuple(y.shape)) == (dtype, problem.shapes[-1])
+    assert (y.dtype, tuple(y.shape), y.device) == (dtype, problem.shapes[-1], x.device)
 
 
 def test_merged_kernel_is_merged_in_float64():

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from checks import check_bound, check_integers, check_single_taps
-from exactly import CONVOLUTIONS, magnitudes, stack
+from exactly import CONVOLUTIONS, magnitudes, moved, stack
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DTYPES, REDUCED, SEEDS, problems
@@ -48,10 +48,10 @@ MODEST = {name: problem for name, problem in REDUCED.items() if problem.paramete
 WAYS = [f"{s}/{method}" for s, method in itertools.product(SCHEDULES, METHODS) if s != "planned" or method == "direct"]
 
 
-def supported(problem, dtype):
-    """Every way that can compute the problem, by name."""
+def supported(problem, dtype, device="cpu"):
+    """Every way that can compute the problem there, by name."""
     found = {name: way_named(name) for name in WAYS}
-    return {name: way for name, way in found.items() if way.unsupported(problem, dtype, "cpu") is None}
+    return {name: way for name, way in found.items() if way.unsupported(problem, dtype, device) is None}
 
 
 def absolute(kernels):
@@ -115,9 +115,9 @@ def test_every_layer_has_ones_and_seeds_differ():
 
 
 @given(problems(), SEEDS, st.sampled_from(DTYPES))
-def test_integer_case_is_the_exact_result(problem, seed, dtype):
-    case = integer_case(problem, dtype, seed=seed)
-    expected = stack(case.x, case.kernels, problem.layers)
+def test_integer_case_is_the_exact_result(device, problem, seed, dtype):
+    case = integer_case(problem, dtype, device, seed)
+    expected = stack(*moved("cpu", case.x, case.kernels), problem.layers)
     assert case.expected.dtype is torch.float64
     assert case.expected.flatten().tolist() == expected.values
     assert tuple(case.expected.shape) == expected.shape
@@ -331,10 +331,10 @@ PLAIN = [
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("problem", PLAIN, ids=lambda problem: problem.name)
 @pytest.mark.parametrize("seed", range(3))
-def test_positive_draws_meet_the_bound(problem, dtype, seed):
-    draw = problem.draw(dtype, seed=seed, signs="positive")
+def test_positive_draws_meet_the_bound(problem, dtype, seed, device):
+    draw = problem.draw(dtype, device, seed, "positive")
     reference = TileReference.of(problem, *draw)
-    for way in supported(problem, dtype).values():
+    for way in supported(problem, dtype, device).values():
         check_bound(problem, way, dtype, draw, reference)
 
 
