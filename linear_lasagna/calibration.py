@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from statistics import median, stdev
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -199,7 +199,6 @@ def _budget_s() -> float:
 _known: dict[str, Costs] = {}
 
 
-@cache
 def costs(
     chain: Chain, in_channels: int, dtype: torch.dtype, device: str = "cpu", images: Images = "one"
 ) -> Costs | None:
