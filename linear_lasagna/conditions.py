@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ HUGE_PAGE = 2 << 20
 HEAP, LIBRARY = re.compile(r"\[heap\]"), re.compile(r"libtorch_cpu")
 
 
+@cache
 def settle_allocator() -> None:
     """Let this process keep large blocks of memory, as every one does that has run for a while.
 

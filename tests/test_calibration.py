@@ -230,7 +230,7 @@ def test_kernels_of_the_true_shapes_are_timed(groups):
 
 ALLOCATED = """
 import ctypes, torch
-from linear_lasagna import calibration
+from linear_lasagna import conditions
 class Info(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
     _fields_ = [(name, ctypes.c_size_t) for name in names]

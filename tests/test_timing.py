@@ -16,8 +16,9 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linear_lasagna import devices, timing
-from linear_lasagna.timing import Timing, block_log_ratios, compare, measure, median_interval
+from linear_lasagna import devices, intervals, timing
+from linear_lasagna.intervals import median_interval
+from linear_lasagna.timing import Timing, block_log_ratios, compare, measure
 
 MS = 1e-3
 SIGMAS = 3
@@ -176,7 +177,7 @@ def test_every_call_gets_its_blocks_where_one_round_fits_the_budget(monkeypatch,
     fits = sum(seconds.values()) <= budget_s
     for name in seconds:
         if fits:
-            assert sum(map(bool, measured.samples[name])) >= timing.LEAST_BLOCKS
+            assert sum(map(bool, measured.samples[name])) >= intervals.LEAST_BLOCKS
             assert all(measured.samples[name])
     assert measured.timed_s <= timing.OVER_BUDGET * budget_s + 4 * sum(seconds.values())  # 4: before the first block
 
@@ -303,7 +304,7 @@ def test_ratio_and_verdict(ratio, verdict):
     assert found.ratio == pytest.approx(ratio)
     assert found.lower == pytest.approx(ratio)
     assert found.upper == pytest.approx(ratio)
-    assert (found.verdict, found.blocks, found.margin) == (verdict, 12, timing.MARGIN)
+    assert (found.verdict, found.blocks, found.margin) == (verdict, 12, intervals.MARGIN)
 
 
 def test_every_other_call_is_compared():
@@ -339,7 +340,7 @@ def test_what_the_control_shows_is_the_margin(noise, verdict):
     samples = constant(1.03, noise).samples
     found = compare(timing_of({"direct": samples["direct"], "way": samples["way0"], "control": samples["way1"]}))
     assert found["way"].verdict == verdict
-    assert found["way"].margin == pytest.approx(max(timing.MARGIN, abs(math.log(noise))))
+    assert found["way"].margin == pytest.approx(max(intervals.MARGIN, abs(math.log(noise))))
 
 
 @pytest.mark.parametrize("noise", [1.0, 1.04])
@@ -358,7 +359,7 @@ def test_a_difference_between_processes_is_no_tie(true):
     for _ in range(300):
         off, noise = numpy.exp(generator.normal(0, 0.05, 2))
         found = compare(constant(true * off, noise), control="way1")["way0"]
-        assert (found.verdict == "tie") == (abs(math.log(true * off)) <= timing.MARGIN)
+        assert (found.verdict == "tie") == (abs(math.log(true * off)) <= intervals.MARGIN)
         widest = max(widest, found.margin - abs(math.log(true * off)))
     assert widest > 0
 
@@ -441,8 +442,10 @@ def monte_carlo(rate, repeats=REPEATS):
 @pytest.mark.parametrize("ratio", [1.0, 1.5])
 def test_intervals_cover(ratio, correlation):
     found = compared({"direct": 1.0, "way": ratio}, 0.05, correlation)["way"]
+    found = [each for each in found if not math.isnan(each.lower)]  # too dependent blocks have no interval
+    assert len(found) > 0.8 * REPEATS
     coverage = statistics.mean(each.lower <= ratio <= each.upper for each in found)
-    assert coverage >= timing.CONFIDENCE - monte_carlo(timing.CONFIDENCE), f"coverage {coverage}"
+    assert coverage >= intervals.CONFIDENCE - monte_carlo(intervals.CONFIDENCE), f"coverage {coverage}"
     width = statistics.median(math.log(each.upper / each.lower) for each in found)
     assert width < 0.15, "an interval that says nothing"
 
