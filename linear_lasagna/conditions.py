@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from linear_lasagna.devices import device_named
+
 try:
     import resource
 except ImportError:  # no POSIX
@@ -48,9 +50,11 @@ def allocator() -> str:
 
 
 class Watch:
-    """The conditions from its making on."""
+    """The conditions of a device from its making on."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device_named(device)
+        self._card = self._device.state()
         self._ticks, self._switches = _ticks(), _involuntary_switches()
 
     def seen(self) -> dict[str, Any]:
@@ -59,8 +63,9 @@ class Watch:
         allocator: as `allocator`; huge_pages: when the system uses them; heap_offset, library_offset: where the
         process's heap and torch's library begin in their 2 MiB page, in bytes; mhz: of the processors, now, in the
         mean; steal: the share of their time since the making that other machines on the same hardware took;
-        preempted: how often this process lost its core since then.
+        preempted: how often this process lost its core since then. Of an accelerator: its state then and now.
         """
+        card = {"card_before": self._card, "card_after": self._device.state()} if self._card else {}
         return {
             "allocator": allocator(),
             "huge_pages": _huge_pages(),
@@ -69,6 +74,7 @@ class Watch:
             "mhz": _mhz(),
             "steal": _stolen(self._ticks, _ticks()),
             "preempted": _since(self._switches, _involuntary_switches()),
+            **card,
         }
 
 

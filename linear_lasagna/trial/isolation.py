@@ -26,6 +26,8 @@ JOIN_S = 5.0  # what has sent its trial gets this long to end
 SHARED_STEPS = 6.0  # times as long may a step take that is about no single way: starting, exact results, timing
 SLOWEST = 10.0  # times what the library's own product would take: no right way is slower
 
+STARTING = "starting"
+
 Send: TypeAlias = Callable[[str, Any], None]
 
 WORKS: dict[str, Workload] = {"forward": FORWARD, "merge": MERGE, "training_step": TRAINING_STEP}
@@ -80,7 +82,8 @@ def repeat_isolated(
     """Time trials that were validated once more, all in one fresh process: what was timed of each, as it ends.
 
     trials: what each does, one of `WORKS`, and its record. One with which the process dies, or that takes too long, is
-    a repeat with the reason and no samples; the rest go on in another process.
+    a repeat with the reason and no samples; the rest go on in another process. Raises RuntimeError where a process does
+    not even start.
     """
     context: Any = multiprocessing.get_context(start_method)
     left = list(trials)
@@ -90,6 +93,9 @@ def repeat_isolated(
         child = _Child(context, ways, _repeat_all, (told, seed))
         for _ in range(len(left)):
             end = child.result(timeout_s)
+            if isinstance(end, _Lost) and end.doing == STARTING:
+                child.end()
+                raise RuntimeError(f"a process that was to time trials again did not start: {end.reason}")
             left.pop(0)
             yield end if isinstance(end, Repeat) else Repeat(seed=seed, reason=_reason(end))
             if not isinstance(end, Repeat):
@@ -102,10 +108,11 @@ def _reason(end: Trial | _Lost) -> str:
 
 
 class _Lost(NamedTuple):
-    """A child that gave no result. way: with which it was busy, "" where with none alone."""
+    """A child that gave no result. doing: what it told last; way: with which it was busy, "" where with none alone."""
 
     reason: str
     way: str
+    doing: str = ""
 
 
 class _Watch:
@@ -138,21 +145,27 @@ class _Child:
         self._watch = _Watch(context, ways)
         self._process = context.Process(target=_tell, args=(sender, work, self._watch, task), daemon=True)
         self._process.start()
+        self._doing: tuple[str, str] = (STARTING, "")
         sender.close()
 
     def result(self, timeout_s: float) -> Trial | Repeat | _Lost:
         """What it sends next, or why it sends nothing more: it has died, or is stuck."""
-        doing, way, waited = "starting", "", 0.0
+        (doing, way), waited = self._doing, 0.0
         try:
             while True:
                 if self._receiver.poll(timeout_s):
                     kind, content = self._receiver.recv()
                     if kind == "stage":
-                        (doing, way), waited = content, 0.0
+                        self._doing = (doing, way) = content
+                        waited = 0.0
                     elif kind == "limit":
                         timeout_s = max(timeout_s, content)
                     else:
-                        return RESULTS[kind](content) if kind in RESULTS else _Lost(f"{content} (while {doing})", "")
+                        return (
+                            RESULTS[kind](content)
+                            if kind in RESULTS
+                            else _Lost(f"{content} (while {doing})", "", doing)
+                        )
                     continue
                 timed = self._watch.way()
                 waited = 0.0 if self._watch.moved() else waited + timeout_s
@@ -160,12 +173,12 @@ class _Child:
                 if waited >= limit:
                     busy = f"timing {timed}" if timed else doing
                     self._process.kill()
-                    return _Lost(f"stopped after {limit:g} s while {busy}", timed or way)
+                    return _Lost(f"stopped after {limit:g} s while {busy}", timed or way, doing)
         except (EOFError, OSError):
             self._process.join(JOIN_S)
             timed = self._watch.way()
             busy = f"timing {timed}" if timed else doing
-            return _Lost(f"the child process {_ending(self._process.exitcode)} while {busy}", timed or way)
+            return _Lost(f"the child process {_ending(self._process.exitcode)} while {busy}", timed or way, doing)
 
     def end(self) -> None:
         """Wait for it, but not for long: a thread that never ends, or a driver that hangs at exit, would keep it."""

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from linear_lasagna.catalog import GROUPS, problem_named
+from linear_lasagna.devices import macs_per_second
 from linear_lasagna.intervals import LEAST_PROCESSES, Stop, settled
 from linear_lasagna.timing import Comparison, compare
 from linear_lasagna.trial import files
@@ -23,7 +25,10 @@ Ended: TypeAlias = Literal["verdict", "precise", "most", "time"]
 
 MOST_PROCESSES = 18
 VISITS = 24  # trials that one process repeats, at most
-STARTING_S = 2.0  # what a process needs before it times; only to guess whether the time suffices
+# Seconds, only to guess whether the time suffices: to start a process, to validate a small trial, to visit one again.
+STARTING_S, VALIDATING_S, VISITING_S = 2.0, 1.5, 0.3
+LEARNED_S = 10.0  # of guesses, before what they came to corrects the next
+CHECKS = 3  # calls of a way on the whole problem that the first process makes beside the timed ones
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,53 @@ class Limits:
 
 def run(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
     """Validate all trials and time them until all are settled, or the limits are reached; each key as it has been
-    visited. Nothing begins that would hardly end in time.
+    visited.
+
+    Where time is limited, the quickest trials come first, and none is begun without the time for as many processes as
+    an interval needs: what the machine is slow at is left out.
     """
-    slowest = 0.0
-    for key in keys:
-        if limits.left_s() < slowest:
-            return
-        trial = files.first(key, limits.fork)
-        slowest = max(slowest, trial.elapsed_s)
-        yield key
+    if math.isfinite(limits.until):
+        yield from _first_in_time(sorted(keys, key=macs_seconds), limits)
+    else:
+        for key in keys:
+            files.first(key, limits.fork)
+            yield key
     yield from further(keys, limits)
+
+
+def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
+    owed, taken, supposed = (
+        0.0,
+        0.0,
+        0.0,
+    )  # seconds: what the trials so far still need; what they took, and were to take
+    for key in keys:
+        whole = VALIDATING_S + LEAST_PROCESSES * VISITING_S
+        guess = whole + macs_seconds(key) * (taken / supposed if supposed > LEARNED_S else 1.0)
+        if limits.left_s() < owed + guess:
+            continue
+        known = files.read(key)
+        trial = known or files.first(key, limits.fork)
+        still = max(0, LEAST_PROCESSES - attempts(trial)) * (trial.visit_s() + VISITING_S)
+        owed += still
+        if known is None:
+            taken, supposed = taken + max(0.0, trial.elapsed_s + still - whole), supposed + macs_seconds(key)
+        yield key
+
+
+def macs_seconds(key: Key) -> float:
+    """A guess at the seconds that a trial takes beside a constant: its multiply-accumulates, over what a matrix product
+    does here, for every call that is made of every way.
+    """
+    calls = len(GROUPS[key.group].ways) * (CHECKS + LEAST_PROCESSES)
+    return calls * problem_named(key.problem).macs / macs_per_second(key.dtype, key.device)
 
 
 def further(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
     """The processes after the first, of trials that have a record."""
     for number in range(2, limits.most + 1):
+        if limits.left_s() < STARTING_S:
+            return
         trials = {key: trial for key in keys if (trial := files.read(key)) is not None}
         due = [key for key, trial in trials.items() if attempts(trial) < number and not finished(trial)]
         for chunk in _chunks(due, number):
@@ -121,7 +158,7 @@ def _in_time(keys: list[Key], trials: dict[Key, Trial], limits: Limits) -> list[
     left, chosen = limits.left_s() - STARTING_S, []
     for key in keys:
         trial = trials[key]
-        left -= max((repeat.elapsed_s for repeat in trial.repeats), default=2 * trial.timed_s)
+        left -= trial.visit_s() + VISITING_S
         if left > 0:
             chosen.append(key)
     return chosen

@@ -136,6 +136,15 @@ class Trial:
         seconds, fastest = timing.seconds(name), min(map(timing.seconds, timing.samples))
         return seconds > HOPELESS_S and seconds > HOPELESS_RATIO * fastest
 
+    def visit_s(self) -> float:
+        """Seconds that one more process will spend in timed calls, if it takes as long as the first."""
+        timed = self.timing()
+        return sum(
+            timed.calls_per_sample[name] * sum(map(sum, blocks))
+            for name, blocks in timed.samples.items()
+            if not self.hopeless(name)
+        )
+
     def seconds(self, name: str) -> float:
         """Seconds per call of a way that was timed: the median over processes."""
         return median(timing.seconds(name) for timing in self.timings() if name in timing.samples)

@@ -142,7 +142,7 @@ def run(
             gate = workload.gate(bench)
             stage("computing the exact results", "")
             gate.learn()
-            watch = _ready()
+            watch = _ready(device)
             time_together(trial, blocks, gate.build, gate.after, stage, turn)
             trial.conditions = watch.seen()
     trial.elapsed_s = time.perf_counter() - start
@@ -162,7 +162,7 @@ def repeat(workload: Workload, trial: Trial, seed: int, stage: Stage, turn: Turn
         bench = Bench(repeated, forward, dtype_named(trial.dtype), stage)
         timed = trial.timing()
         names = [name for name in timed.samples if _as_planned(bench, name) and not trial.hopeless(name)]
-        watch = _ready()
+        watch = _ready(trial.device)
         timing = time_again(repeated, names, timed.plan, workload.gate(bench).build, stage, turn)
     return Repeat(
         *(timing.samples, timing.first_call_s, timing.faults, watch.seen()),
@@ -170,11 +170,11 @@ def repeat(workload: Workload, trial: Trial, seed: int, stage: Stage, turn: Turn
     )
 
 
-def _ready() -> Watch:
+def _ready(device: str) -> Watch:
     """The process as it shall be while it times."""
     if allocator() == "keep":
         settle_allocator()
-    return Watch()
+    return Watch(device)
 
 
 def _as_planned(bench: Bench, name: str) -> bool:
