@@ -15,14 +15,17 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_runner.benchmarks.time import TimeBenchmark
 from asv_runner.discovery import disc_benchmarks
 
-import benchmarks._records as records_module
 import benchmarks._replay as replay_module
+import benchmarks._rounds as rounds_module
 import linear_lasagna.environment as environment_module
 from analysis.data.machines import DIGEST
-from benchmarks._replay import ReplayClock
+from benchmarks._replay import ReplayClock, share
+from benchmarks._rounds import Round
 from benchmarks.trials import Sources
 from linear_lasagna.catalog import CATALOG, GROUPS
-from linear_lasagna.trial import Cell, Trial
+from linear_lasagna.trial import Cell, Trial, files
+from linear_lasagna.trial.files import Key
+from linear_lasagna.trial.record import Repeat
 
 ROOT = Path(__file__).parent.parent
 CELL = ("sources/merge", "float32", "cpu", "direct")
@@ -35,7 +38,8 @@ def made_trial(**cells: Cell) -> Trial:
 
 
 def handed(monkeypatch: pytest.MonkeyPatch, trial: Trial) -> None:
-    monkeypatch.setattr(replay_module, "fetch", lambda *arguments: trial)
+    monkeypatch.setattr(replay_module, "fetch", lambda *arguments: (trial, Round.ALL))
+    monkeypatch.setattr(replay_module, "complete", lambda *arguments: trial)
 
 
 def test_the_clock_returns_zero_and_then_the_sample() -> None:
@@ -124,15 +128,15 @@ def fetch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     monkeypatch.setenv("ASV_COMMIT", "0" * 40)
     monkeypatch.setenv("LASAGNA_BUDGET_S", "0.05")
     monkeypatch.setitem(GROUPS, "sources", replace(GROUPS["sources"], ways=("direct", "control")))
-    return records_module.fetch("sources", "sources/merge", "float32", "cpu")
+    return files.first(Key("sources", "sources/merge", "float32", "cpu"))
 
 
 def test_a_finished_trial_is_reused_and_a_part_of_a_record_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = []
-    real = records_module._run
-    monkeypatch.setattr(records_module, "_run", lambda *a: runs.append(a) or real(*a))
+    real = files._run
+    monkeypatch.setattr(files, "_run", lambda *a: runs.append(a) or real(*a))
     first = fetch(tmp_path, monkeypatch)
     assert fetch(tmp_path, monkeypatch) == first
     assert len(runs) == 1
@@ -145,7 +149,7 @@ def test_a_finished_trial_is_reused_and_a_part_of_a_record_is_not(
 BROKEN = {
     "cut short": lambda text: text[:500],
     "empty": lambda text: "",
-    "of a newer version": lambda text: text.replace('"schema": 2', '"schema": 99'),
+    "of a newer version": lambda text: text.replace('"schema": 3', '"schema": 99'),
     "no object": lambda text: "[1]",
     "deep": lambda text: "[" * 100_000,
     "an impossible time": lambda text: text.replace('"first_call_s": ', '"first_call_s": -'),
@@ -158,7 +162,7 @@ def test_a_record_that_cannot_be_read_is_set_aside_and_computed_again(
     change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trial = made_trial(direct=Cell(samples=SAMPLES, first_call_s=1.0), control=Cell(samples=SAMPLES))
-    monkeypatch.setattr(records_module, "_run", lambda *arguments: trial)
+    monkeypatch.setattr(files, "_run", lambda *arguments: trial)
     fetch(tmp_path, monkeypatch)
     [path] = tmp_path.rglob("*.json")
     broken = change(path.read_text())
@@ -170,7 +174,7 @@ def test_a_record_that_cannot_be_read_is_set_aside_and_computed_again(
 
 
 def test_a_record_is_as_readable_as_any_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records_module, "_run", lambda *arguments: made_trial(direct=Cell(), control=Cell()))
+    monkeypatch.setattr(files, "_run", lambda *arguments: made_trial(direct=Cell(), control=Cell()))
     fetch(tmp_path, monkeypatch)
     [path] = tmp_path.rglob("*.json")
     (other := tmp_path / "other").touch()
@@ -182,7 +186,7 @@ def test_failed_cells_are_tried_again_once_where_that_is_asked_for(
 ) -> None:
     runs = []
     trial = made_trial(direct=Cell(samples=SAMPLES), control=Cell("failed", "was killed"))
-    monkeypatch.setattr(records_module, "_run", lambda *arguments: runs.append(1) or trial)
+    monkeypatch.setattr(files, "_run", lambda *arguments: runs.append(1) or trial)
     fetch(tmp_path, monkeypatch)
     [path] = tmp_path.rglob("*.json")
     os.utime(path, (1e9, 1e9))
@@ -205,20 +209,21 @@ def test_failed_cells_are_tried_again_once_where_that_is_asked_for(
 
 def test_a_group_s_share_of_the_budget_shapes_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASAGNA_BUDGET_S", "2")
-    whole = records_module._key("sources", "sources/merge", "cpu")
+    whole = files._digest("sources", "sources/merge", "cpu")
     monkeypatch.setitem(GROUPS, "sources", replace(GROUPS["sources"], share=0.15))
-    assert records_module._key("sources", "sources/merge", "cpu") != whole
+    assert files._digest("sources", "sources/merge", "cpu") != whole
     given = {}
     monkeypatch.setattr("linear_lasagna.trial.run_isolated", lambda *_, **settings: given.update(settings))
-    records_module._run("sources", "sources/merge", "float32", "cpu")
+    files._run(Key("sources", "sources/merge", "float32", "cpu"), fork=False)
     assert given["budget_s"] == pytest.approx(0.3)
+    assert given["blocks"] == files.BLOCKS
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "0", "nan", "inf"])
 def test_a_budget_that_is_no_positive_number_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASAGNA_BUDGET_S", text)
     with pytest.raises(ValueError, match="LASAGNA_BUDGET_S must be a positive number of seconds"):
-        records_module.budget_s()
+        files.budget_s()
 
 
 @pytest.fixture
@@ -234,30 +239,95 @@ def asv_home(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return tmp_path, environment
 
 
-def test_asv_saves_the_samples_of_the_record_bit_for_bit(asv_home: tuple[Path, dict[str, str]]) -> None:
-    folder, environment = asv_home
+def asv_run(folder: Path, environment: dict[str, str], *settings: str) -> tuple[list[Trial], dict[str, list[float]]]:
+    """What a bare `asv run` of one small trial leaves: its record, and asv's own samples by way."""
     command = [sys.executable, "-m", "asv", "run", "-E", f"existing:{sys.executable}", "--machine", "tested"]
-    command += ["--set-commit-hash", "HEAD", "--record-samples"]
+    command += ["--set-commit-hash", "HEAD", "--record-samples", *settings]
     command += ["--bench", r"Sources\.time_forward\('sources/merge', 'float32', 'cpu', '(direct|merged/direct)'"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    [record] = (folder / ".asv/trials").glob("tested-*/*/*.json")
-    assert DIGEST.sub("", json.loads(record.read_text())["machine"]) == "tested"
-    cells = json.loads(record.read_text())["trial"]["cells"]
+    records = [json.loads(path.read_text()) for path in (folder / ".asv/trials").glob("tested-*/*/*.json")]
+    assert {DIGEST.sub("", record["machine"]) for record in records} == {"tested"}
     [saved] = (folder / ".asv/results/tested").glob("*-existing-*.json")
     result = json.loads(saved.read_text())
     row = result["results"]["trials.Sources.time_forward"]
-    samples = [s for s in row[result["result_columns"].index("samples")] if s]
-    expected = [[s for block in cells[way]["samples"] for s in block] for way in ("direct", "merged/direct")]
-    assert samples == expected
+    samples = [each for each in row[result["result_columns"].index("samples")] if each]
+    return [Trial.from_dict(r["trial"]) for r in records], dict(zip(("direct", "merged/direct"), samples, strict=True))
+
+
+def test_asv_saves_the_samples_of_all_processes_bit_for_bit(asv_home: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = asv_home
+    [trial], samples = asv_run(folder, environment | {"LASAGNA_PROCESSES": "3"})
+    assert [repeat.reason for repeat in trial.repeats] == ["", ""]
+    assert samples == {way: handed_over(trial, way) for way in samples}
+    [replayed], again = asv_run(folder, environment | {"LASAGNA_REPLAY": "1"}, "--attribute", "rounds=1")
+    assert (replayed, again) == (trial, samples)  # nothing was timed again
+
+
+def handed_over(trial: Trial, way: str) -> list[float]:
+    return [seconds for timing in trial.timings() for block in timing.samples.get(way, []) for seconds in block]
+
+
+def repeated(*slow: str) -> Trial:
+    """A trial of three processes; slow ways were timed in the first alone."""
+    cells = {way: Cell(samples=SAMPLES, measures={"error_u": 1.0}) for way in ("direct", "control", "unfold_matmul")}
+    for way in slow:
+        cells[way].samples = [[7.0]]
+    trial = made_trial(**cells)
+    others = [{way: [[float(number)]] for way in cells if way not in slow} for number in (2, 3)]
+    trial.repeats = [Repeat(samples=samples) for samples in others]
+    return trial
+
+
+def test_the_rounds_of_asv_share_the_processes() -> None:
+    trial, flat = repeated(), [sample for block in SAMPLES for sample in block]
+    shares = {which: share(trial, "unfold_matmul", which) for which in Round}
+    assert shares == {Round.FIRST: flat, Round.SECOND: [2.0, 3.0], Round.ALL: [*flat, 2.0, 3.0]}
+
+
+def test_a_way_that_was_timed_in_one_process_alone_is_handed_over_once() -> None:
+    trial = repeated("unfold_matmul")
+    with pytest.raises(SkipNotImplemented):
+        share(trial, "unfold_matmul", Round.FIRST)
+    assert share(trial, "unfold_matmul", Round.SECOND) == share(trial, "unfold_matmul", Round.ALL) == [7.0]
+
+
+def test_a_second_time_that_one_run_of_asv_asks_for_a_cell_is_its_second_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of those times all that was asked for, in further processes."""
+    monkeypatch.setattr(files, "_run", lambda *arguments: made_trial(direct=Cell(samples=SAMPLES), control=Cell()))
+    fetch(tmp_path, monkeypatch)
+    further = []
+    monkeypatch.setattr(rounds_module.processes, "further", lambda keys, limits: further.append(keys) or [])
+    key = Key("sources", "sources/merge", "float32", "cpu")
+    other = key._replace(dtype="float64")
+    rounds = [rounds_module.fetch(k, w)[1] for k, w in ((key, "direct"), (key, "control"), (other, "direct"))]
+    assert rounds == [Round.FIRST] * 3
+    assert not further
+    assert rounds_module.fetch(key, "direct")[1] is Round.SECOND
+    assert further == [[key, other]]
+
+
+def test_a_quick_run_times_one_process(asv_home: tuple[Path, dict[str, str]]) -> None:
+    [trial], _ = asv_run(*asv_home, "--quick")
+    assert trial.repeats == []
+
+
+@pytest.mark.parametrize("text", ["few", "0", "-1", "2.5"])
+def test_a_number_of_processes_that_is_none_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASAGNA_PROCESSES", text)
+    with pytest.raises(ValueError, match="LASAGNA_PROCESSES must be a whole number from 1"):
+        rounds_module.most_processes()
 
 
 def test_another_machine_s_record_is_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """One folder may be shared by machines of one host name: none may take the other's record for its own."""
     trial = ("sources", "sources/merge", "cpu")
-    key, folder = records_module._key(*trial), records_module._folder()
+    key, folder = files._digest(*trial), files.folder()
     found = environment_module.fingerprint()
     for change in ({"threads": 99}, {"instruction_sets": {"aten": "DEFAULT"}}, {"cpu_model": "another"}):
         monkeypatch.setattr(environment_module, "fingerprint", lambda *_, changed=found | change: changed)
-        assert records_module._key(*trial) != key
-        assert records_module._folder() != folder
+        files._shape.cache_clear()
+        assert files._digest(*trial) != key
+        assert files.folder() != folder

@@ -24,7 +24,7 @@ from linear_lasagna.trial.record import Trial
 Ended: TypeAlias = Literal["verdict", "precise", "most", "time"]
 
 MOST_PROCESSES = 18
-VISITS = 24  # trials that one process repeats, at most
+VISITS = 40  # trials that one process repeats, at most
 # Seconds, only to guess whether the time suffices: to start a process, to validate a small trial, to visit one again.
 STARTING_S, VALIDATING_S, VISITING_S = 2.0, 1.5, 0.3
 LEARNED_S = 10.0  # of guesses, before what they came to corrects the next
@@ -141,16 +141,13 @@ def ended(comparison: Comparison, noise: float, most: int = MOST_PROCESSES) -> E
 
 
 def _chunks(keys: Sequence[Key], number: int) -> Iterator[list[Key]]:
-    """Trials of one group and device, drawn anew for every process."""
+    """The trials that each process visits, those of a device, drawn anew for every number."""
     order = random.Random(number)
-    chunks = []
-    for group in dict.fromkeys((key.group, key.device) for key in keys):
-        members = [key for key in keys if (key.group, key.device) == group]
+    for device in dict.fromkeys(key.device for key in keys):
+        members = [key for key in keys if key.device == device]
         order.shuffle(members)
         count = math.ceil(len(members) / VISITS)
-        chunks += [members[place::count] for place in range(count)]
-    order.shuffle(chunks)
-    yield from chunks
+        yield from (members[place::count] for place in range(count))
 
 
 def _in_time(keys: list[Key], trials: dict[Key, Trial], limits: Limits) -> list[Key]:
