@@ -1,0 +1,245 @@
+"""Trials timed in several processes: which is timed when, when enough are, and what a process that dies costs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import fields
+
+import pytest
+
+from linear_lasagna import METHODS, Layer, Problem
+from linear_lasagna.catalog import CATALOG
+from linear_lasagna.conditions import Watch, page_faults
+from linear_lasagna.intervals import LEAST_PROCESSES
+from linear_lasagna.methods import Method
+from linear_lasagna.timing import compare
+from linear_lasagna.trial import Cell, Trial, files, isolation, processes, run
+from linear_lasagna.trial.files import Key
+from linear_lasagna.trial.processes import Limits
+from linear_lasagna.trial.record import Repeat
+
+SMALL = Problem("small", 2, 4, (8, 8), (Layer(4, 3, padding=1, bias=True),))
+WAYS = ["direct", "control", "shifted_matmul"]
+KEYS = [Key("breakeven", name, "float32", "cpu") for name in list(CATALOG)[-4:]]
+
+
+def process(ratio: float, seconds: float = 1e-3, blocks: int = 4) -> dict[str, list[list[float]]]:
+    """Samples of one process in which the way takes so many times as long as the baseline."""
+    times = {"direct": 1.0, "control": 1.0, "merged/direct": ratio}
+    return {way: [[seconds * each] * 2] * blocks for way, each in times.items()}
+
+
+def trial(ratios: list[float], problem: Problem = SMALL, **settings: float) -> Trial:
+    """Timed in as many processes as there are ratios."""
+    first, *others = [process(ratio, **settings) for ratio in ratios]
+    cells = {way: Cell(samples=samples, calls_per_sample=1, every=1) for way, samples in first.items()}
+    repeats = [Repeat(samples=samples, elapsed_s=0.1) for samples in others]
+    return Trial(problem, "float32", "cpu", 1.0, 0, cells, {}, repeats=repeats)
+
+
+class Disk:
+    """Records in memory, in place of `files`; what was done, in order. ratio(key, process) -> the way's ratio."""
+
+    def __init__(self, monkeypatch, ratio=lambda key, number: 2.0, second=0.0):
+        self.trials: dict[Key, Trial] = {}
+        self.visits: list[tuple[int, Key]] = []
+        self.processes: list[list[Key]] = []
+        self.ratio, self.now, self.second = ratio, 0.0, second
+        for name in ("first", "read", "repeat"):
+            monkeypatch.setattr(files, name, getattr(self, name))
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(processes, "macs_per_second", lambda dtype, device: 1e12)
+
+    def first(self, key, fork=False):
+        if key not in self.trials:
+            self.now += self.second
+            self.visits.append((1, key))
+            self.trials[key] = trial([self.ratio(key, 1)])
+        return self.trials[key]
+
+    def read(self, key):
+        return self.trials.get(key)
+
+    def repeat(self, keys):
+        self.processes.append(list(keys))
+        for key in keys:
+            self.now += self.second
+            number = 2 + len(self.trials[key].repeats)
+            self.visits.append((number, key))
+            self.trials[key].repeats.append(Repeat(samples=process(self.ratio(key, number)), elapsed_s=self.second))
+            yield key, self.trials[key].repeats[-1]
+
+
+def test_every_trial_has_its_first_process_before_any_has_its_second(monkeypatch):
+    disk = Disk(monkeypatch)
+    assert Counter(processes.run(KEYS)) == dict.fromkeys(KEYS, LEAST_PROCESSES)
+    numbers = [number for number, _ in disk.visits]
+    assert numbers == sorted(numbers)
+    assert Counter(numbers) == dict.fromkeys(range(1, LEAST_PROCESSES + 1), len(KEYS))
+
+
+def test_a_process_visits_some_trials_in_an_order_of_its_own(monkeypatch):
+    monkeypatch.setattr(processes, "VISITS", 2)
+    disk = Disk(monkeypatch)
+    list(processes.run(KEYS))
+    assert {len(keys) for keys in disk.processes} == {2}
+    assert len({tuple(keys) for keys in disk.processes}) > LEAST_PROCESSES
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_processes_are_added_until_all_ways_are_settled(monkeypatch, seed):
+    """One trial's way is twice as slow in every process, another's a little faster or slower: 3 % either way."""
+    rng = random.Random(seed)
+    noisy = KEYS[0]
+    disk = Disk(monkeypatch, lambda key, number: math.exp(rng.choice((-0.03, 0.03))) if key == noisy else 2.0)
+    list(processes.run(KEYS))
+    counts = {key: processes.attempts(disk.trials[key]) for key in KEYS}
+    assert {counts[key] for key in KEYS[1:]} == {LEAST_PROCESSES}
+    assert LEAST_PROCESSES <= counts[noisy] <= processes.MOST_PROCESSES
+    found = compare(disk.trials[noisy].timings())["merged/direct"]
+    reason = processes.ended(found, 0.0)
+    assert reason == ("most" if counts[noisy] == processes.MOST_PROCESSES else "verdict")
+    assert processes.finished(disk.trials[noisy]) == (reason == "verdict")
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(monkeypatch):
+    disk = Disk(monkeypatch)
+    list(itertools.islice(processes.run(KEYS), 7))
+    before = list(disk.visits)
+    list(processes.run(KEYS))
+    assert disk.visits[: len(before)] == before
+    assert Counter(disk.visits) == Counter(itertools.product(range(1, LEAST_PROCESSES + 1), KEYS))
+
+
+def test_no_trial_is_begun_without_the_time_for_its_processes(monkeypatch):
+    """Every visit takes 5 s and there are 70: two trials can have six processes each, and a third could not."""
+    monkeypatch.setattr(processes, "VISITING_S", 5.0)
+    monkeypatch.setattr(processes, "VALIDATING_S", 5.0)
+    monkeypatch.setattr(processes, "STARTING_S", 0.1)
+    disk = Disk(monkeypatch, second=5.0)
+    list(processes.run(KEYS, Limits(until=76.0)))
+    assert sorted(processes.attempts(each) for each in disk.trials.values()) == [LEAST_PROCESSES] * 2
+    assert disk.now <= 76.0
+
+
+def test_quick_trials_come_first_where_time_is_limited(monkeypatch):
+    disk = Disk(monkeypatch)
+    keys = [Key("networks", f"vgg16/{name}", "float32", "cpu") for name in ("conv1_2", "conv1_1", "conv5")]
+    list(processes.run(keys, Limits(until=1000.0)))
+    macs = [CATALOG[key.problem].macs for number, key in disk.visits if number == 1]
+    assert macs == sorted(macs)
+
+
+def test_what_is_slower_by_far_and_long_is_timed_once():
+    slow = trial([20.0], seconds=0.1)
+    assert slow.hopeless("merged/direct")
+    assert not slow.hopeless("direct")
+    assert not trial([20.0], seconds=0.01).hopeless("merged/direct")  # 0.2 s
+    assert not trial([8.0], seconds=0.1).hopeless("merged/direct")
+    assert slow.visit_s() == pytest.approx(2 * 0.1 * 8)
+
+
+def test_a_trial_without_a_baseline_needs_no_further_process():
+    failed = trial([2.0])
+    failed.cells["direct"].fail("is wrong")
+    assert processes.finished(failed)
+
+
+def test_a_lost_repeat_counts_as_tried_and_not_as_timed():
+    lost = trial([2.0] * LEAST_PROCESSES)
+    lost.repeats.append(Repeat(reason="was killed"))
+    assert processes.attempts(lost) == LEAST_PROCESSES + 1
+    assert len(lost.timings()) == LEAST_PROCESSES
+
+
+# In real processes
+
+
+class Text(str):
+    """JSON that, where it is unpickled, breaks shifted_matmul."""
+
+    __slots__ = ()
+
+    def __reduce__(self):
+        return sabotage, (str(self),)
+
+
+class Sabotaged(Trial):
+    def to_json(self):
+        return Text(super().to_json())
+
+
+def sabotage(text):
+    def act(x):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    METHODS["shifted_matmul"] = Method("shifted_matmul", lambda kernel, layer: act)
+    return text
+
+
+@pytest.fixture(scope="module")
+def first():
+    return run(SMALL, WAYS, budget_s=0.02, blocks=4)
+
+
+def test_a_repeat_times_the_same_calls_by_the_same_plan(first):
+    repeats = list(isolation.repeat_isolated([("forward", first), ("forward", first)], seed=3))
+    assert not multiprocessing.active_children()
+    assert [repeat.reason for repeat in repeats] == ["", ""]
+    for repeat in repeats:
+        assert list(repeat.samples) == list(first.timing().samples)
+        for way, blocks in repeat.samples.items():
+            assert len(blocks) <= 4
+            assert all(seconds > 0 for block in blocks for seconds in block)
+            assert max(map(len, blocks)) == max(map(len, first.cells[way].samples))
+        assert repeat.seed == 3
+        assert 0 < repeat.timed_s < repeat.elapsed_s
+        assert {"allocator", "steal", "mhz", "preempted"} <= repeat.conditions.keys()
+    first = Trial.from_json(first.to_json())
+    first.repeats += repeats
+    assert Trial.from_json(first.to_json()) == first
+    assert compare(first.timings())["shifted_matmul"].processes == 3
+
+
+def test_a_process_that_dies_costs_the_visit_alone(first):
+    values = {each.name: getattr(first, each.name) for each in fields(Trial)}
+    works = [("forward", first), ("forward", Sabotaged(**values)), ("forward", first)]
+    repeats = list(isolation.repeat_isolated(works, seed=1))
+    assert not multiprocessing.active_children()
+    # All records are unpickled when a process starts: the first of them sabotages what comes before it, too.
+    assert [bool(repeat.samples) for repeat in repeats] == [False, False, True]
+    assert "was killed by SIGKILL" in repeats[1].reason
+
+
+def test_a_process_that_does_not_start_is_nobody_s_fault(first):
+    with pytest.raises(RuntimeError, match="did not start"):
+        list(isolation.repeat_isolated([("forward", first)], seed=1, timeout_s=0.0))
+
+
+def test_page_faults_are_counted_per_call():
+    """Memory that is touched for the first time costs a fault per page."""
+    before = page_faults()
+    if before is None:
+        pytest.skip("this system does not tell")
+    bytearray(b"x") * (1 << 26)
+    assert page_faults() > before
+
+
+def test_the_conditions_are_plain_data():
+    seen = Watch().seen()
+    assert seen["allocator"] == "keep"
+    assert 0 <= (seen["steal"] or 0) <= 1
+    assert (seen["preempted"] or 0) >= 0
+
+
+def test_an_unknown_allocator_is_named(monkeypatch):
+    monkeypatch.setenv("LASAGNA_ALLOCATOR", "jemalloc")
+    with pytest.raises(ValueError, match="LASAGNA_ALLOCATOR must be one of keep, default"):
+        Watch().seen()
