@@ -162,12 +162,16 @@ def _git(root: Path, *arguments: str) -> str:
     return result.stdout.strip()
 
 
-def _run(key: Key, fork: bool) -> Trial:
+def forkable(fork: bool) -> bool:
+    """Whether a child may be a fork of this process. fork: as `first` takes it."""
     import torch
 
+    return fork and sys.platform == "linux" and not torch.cuda.is_initialized()
+
+
+def _run(key: Key, fork: bool) -> Trial:
     from linear_lasagna.trial import run_isolated
 
-    forkable = fork and sys.platform == "linux" and not torch.cuda.is_initialized()
     return run_isolated(
         problem_named(key.problem),
         GROUPS[key.group].ways,
@@ -176,7 +180,7 @@ def _run(key: Key, fork: bool) -> Trial:
         budget_s=GROUPS[key.group].share * budget_s(),
         blocks=BLOCKS,
         timeout_s=_timeout_s(),
-        start_method="fork" if forkable else "spawn",
+        start_method="fork" if forkable(fork) else "spawn",
         work=GROUPS[key.group].work,
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +25,7 @@ from linear_lasagna.trial.workload import Workload, repeat, run
 TIMEOUT_S = 30.0
 JOIN_S = 5.0  # what has sent its trial gets this long to end
 SHARED_STEPS = 6.0  # times as long may a step take that is about no single way: starting, exact results, timing
+SLOWEST_RATE = 1e9  # multiply-accumulates per second of a device of which nothing is known
 SLOWEST = 10.0  # times what the library's own product would take: no right way is slower
 
 STARTING = "starting"
@@ -103,7 +105,27 @@ def repeat_isolated(
         child.end()
 
 
-def _reason(end: Trial | _Lost) -> str:
+def rates(
+    asked: Collection[tuple[str, str]], start_method: str = "spawn", timeout_s: float = TIMEOUT_S
+) -> dict[tuple[str, str], float]:
+    """`macs_per_second` of dtypes on devices, found in a child: this process does not compute, so that it can go on
+    forking. SLOWEST_RATE where it cannot be found.
+    """
+    child = _Child(multiprocessing.get_context(start_method), (), _rates, (sorted(asked),))
+    end = child.result(timeout_s)
+    child.end()
+    return dict.fromkeys(asked, SLOWEST_RATE) | (end if isinstance(end, dict) else {})
+
+
+def _rates(send: Send, watch: _Watch, asked: Sequence[tuple[str, str]]) -> None:
+    found = {}
+    for each in asked:
+        with suppress(RuntimeError, AssertionError):  # no such device, or it lacks the dtype
+            found[each] = macs_per_second(*each)
+    send("rates", found)
+
+
+def _reason(end: object) -> str:
     return end.reason if isinstance(end, _Lost) else "gave something else"
 
 
@@ -148,7 +170,7 @@ class _Child:
         self._doing: tuple[str, str] = (STARTING, "")
         sender.close()
 
-    def result(self, timeout_s: float) -> Trial | Repeat | _Lost:
+    def result(self, timeout_s: float) -> Trial | Repeat | dict[Any, float] | _Lost:
         """What it sends next, or why it sends nothing more: it has died, or is stuck."""
         (doing, way), waited = self._doing, 0.0
         try:
@@ -188,7 +210,8 @@ class _Child:
             self._process.join()
 
 
-RESULTS: dict[str, Callable[[Any], Trial | Repeat]] = {
+RESULTS: dict[str, Callable[[Any], Trial | Repeat | dict[Any, float]]] = {
+    "rates": dict,
     "trial": Trial.from_json,
     "repeat": lambda fields: Repeat(**fields),
 }

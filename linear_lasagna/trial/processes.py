@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from linear_lasagna.catalog import GROUPS, problem_named
-from linear_lasagna.devices import macs_per_second
 from linear_lasagna.intervals import LEAST_PROCESSES, Stop, settled
 from linear_lasagna.timing import Comparison, compare
 from linear_lasagna.trial import files
@@ -51,7 +50,7 @@ def run(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
     an interval needs: what the machine is slow at is left out.
     """
     if math.isfinite(limits.until):
-        yield from _first_in_time(sorted(keys, key=macs_seconds), limits)
+        yield from _first_in_time(keys, limits)
     else:
         for key in keys:
             files.first(key, limits.fork)
@@ -60,14 +59,11 @@ def run(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
 
 
 def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
-    owed, taken, supposed = (
-        0.0,
-        0.0,
-        0.0,
-    )  # seconds: what the trials so far still need; what they took, and were to take
-    for key in keys:
+    costs = guessed_seconds(keys, limits.fork)
+    owed = taken = supposed = 0.0  # seconds: what the trials so far still need; what they took, and were to take
+    for key in sorted(costs, key=costs.__getitem__):
         whole = VALIDATING_S + LEAST_PROCESSES * VISITING_S
-        guess = whole + macs_seconds(key) * (taken / supposed if supposed > LEARNED_S else 1.0)
+        guess = whole + costs[key] * (taken / supposed if supposed > LEARNED_S else 1.0)
         if limits.left_s() < owed + guess:
             continue
         known = files.read(key)
@@ -75,16 +71,22 @@ def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
         still = max(0, LEAST_PROCESSES - attempts(trial)) * (trial.visit_s() + VISITING_S)
         owed += still
         if known is None:
-            taken, supposed = taken + max(0.0, trial.elapsed_s + still - whole), supposed + macs_seconds(key)
+            taken, supposed = taken + max(0.0, trial.elapsed_s + still - whole), supposed + costs[key]
         yield key
 
 
-def macs_seconds(key: Key) -> float:
-    """A guess at the seconds that a trial takes beside a constant: its multiply-accumulates, over what a matrix product
-    does here, for every call that is made of every way.
+def guessed_seconds(keys: Sequence[Key], fork: bool = False) -> dict[Key, float]:
+    """A guess at the seconds that each trial takes beside a constant: its multiply-accumulates, over what a matrix
+    product does here, for every call that is made of every way.
     """
-    calls = len(GROUPS[key.group].ways) * (CHECKS + LEAST_PROCESSES)
-    return calls * problem_named(key.problem).macs / macs_per_second(key.dtype, key.device)
+    from linear_lasagna.trial.isolation import rates
+
+    known = rates({(key.dtype, key.device) for key in keys}, "fork" if files.forkable(fork) else "spawn")
+    return {key: _calls(key) * problem_named(key.problem).macs / known[key.dtype, key.device] for key in keys}
+
+
+def _calls(key: Key) -> int:
+    return len(GROUPS[key.group].ways) * (CHECKS + LEAST_PROCESSES)
 
 
 def further(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
