@@ -11,8 +11,7 @@ os.environ.setdefault("LASAGNA_ROOT", str(Path(__file__).parent.parent))
 if "run_server" in sys.argv:
     # asv's fork server: what it imports and digests once, the process of every cell has at once. None of it computes:
     # it starts neither threads nor a CUDA context, so that forking afterwards is safe.
-    import linear_lasagna.catalog
     import linear_lasagna.trial.isolation  # noqa: F401
-    from linear_lasagna.environment import code_digest
+    from linear_lasagna.trial import files
 
-    code_digest()
+    files.prepare()

@@ -329,5 +329,6 @@ def test_another_machine_s_record_is_another_file(monkeypatch: pytest.MonkeyPatc
     for change in ({"threads": 99}, {"instruction_sets": {"aten": "DEFAULT"}}, {"cpu_model": "another"}):
         monkeypatch.setattr(environment_module, "fingerprint", lambda *_, changed=found | change: changed)
         files._shape.cache_clear()
+        files._machine.cache_clear()
         assert files._digest(*trial) != key
         assert files.folder() != folder

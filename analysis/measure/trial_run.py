@@ -73,10 +73,9 @@ def main() -> int:
 
     import torch  # noqa: F401  # so that forks have it
 
-    from linear_lasagna.environment import code_digest
-    from linear_lasagna.trial import processes
+    from linear_lasagna.trial import files, processes
 
-    code_digest()
+    files.prepare()
     until = math.inf if specification.limit_s is None else start + specification.limit_s
     for key in processes.run(specification.keys, processes.Limits(until=until, fork=True)):
         print(f"{VISITED}{' '.join(key)}", flush=True)

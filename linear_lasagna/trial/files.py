@@ -91,6 +91,12 @@ def _read(path: Path, key: Key) -> Trial:
     return trial
 
 
+def prepare(device: str = "cpu") -> None:
+    """Find out what the paths of a device's records need: once in a process, and for all that are forked from it."""
+    _shape(device)
+    folder()
+
+
 def path_of(key: Key) -> Path:
     """Where the trial's record lies, or is to lie."""
     name = f"{key.problem.replace('/', '-')}.{key.dtype}.{key.device}.{_digest(key.group, key.problem, key.device)}"
@@ -138,9 +144,14 @@ def _root() -> Path:
 
 def folder() -> Path:
     """Where the records of this commit and machine lie."""
+    return _root() / ".asv" / "trials" / _machine() / (_commit() or "unknown")
+
+
+@cache
+def _machine() -> str:
     from linear_lasagna.environment import machine_key
 
-    return _root() / ".asv" / "trials" / machine_key() / (_commit() or "unknown")
+    return machine_key()
 
 
 def _commit() -> str:
