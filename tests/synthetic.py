@@ -6,11 +6,13 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.trial import Cell, Trial
+from linear_lasagna.trial.record import Repeat
 
 ENVIRONMENT = {
     "os": "Linux",
@@ -23,13 +25,15 @@ ENVIRONMENT = {
     "code": "0123456789ab",
     "accelerator": None,
 }
-# Per block, how much a time deviates from its ratio to the baseline. Ordered so that the baseline's drift cancels.
-DEVIATIONS = (0.98, 0.985, 0.99, 0.995, 1.0, 1.0, 1.0, 1.0, 1.005, 1.01, 1.015, 1.02)
+# Per process, how much a time deviates from its ratio to the baseline: the interval of 12 is [0.99, 1.01].
+DEVIATIONS = (0.98, 1.02, 0.99, 1.01, 0.995, 1.005, 0.997, 1.003, 1.0, 1.0, 1.0, 1.0)
+WITHIN = (1.0, 0.999, 1.001)  # the same per block of one process
+CONDITIONS = {"allocator": "keep", "steal": 0.0, "mhz": 2500.0, "preempted": 0}
 UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
 
 
 def cell(seconds: float, deviations: Sequence[float] = DEVIATIONS, rounds: int = 3, **extra: Any) -> Cell:
-    """A timed cell: one block per deviation, every round in it the same."""
+    """A timed cell: one block per deviation, every round in it the same; `trial` makes each block a process."""
     samples = [[seconds * deviation] * rounds for deviation in deviations]
     values = {
         "first_call_s": 2 * seconds,
@@ -42,14 +46,50 @@ def cell(seconds: float, deviations: Sequence[float] = DEVIATIONS, rounds: int =
 
 
 def trial(
-    problem: str, ratios: Mapping[str, float | Cell], dtype: str = "float32", seconds: float = 1e-3, **extra: Any
+    problem: str,
+    ratios: Mapping[str, float | Cell],
+    dtype: str = "float32",
+    seconds: float = 1e-3,
+    several: bool = True,
+    **extra: Any,
 ) -> Trial:
-    """A trial whose direct takes `seconds` in every block and the other ways the given multiples of it."""
+    """A trial whose direct takes `seconds` in every process and the other ways the given multiples of it.
+
+    several: each block of a cell becomes a process; else all are blocks of the one process.
+    """
     flat = (1.0,) * len(DEVIATIONS)
     cells = {"direct": cell(seconds, flat), "control": cell(seconds, flat)}
     cells |= {way: r if isinstance(r, Cell) else cell(seconds * r) for way, r in ratios.items()}
     values = {"device": "cpu", "budget_s": 1.0, "seed": 0, "started": "2020-01-01T00:00:00Z"}
-    return Trial(CATALOG[problem], dtype, cells=cells, environment=dict(ENVIRONMENT), **(values | extra))
+    made = Trial(CATALOG[problem], dtype, cells=cells, environment=dict(ENVIRONMENT), **(values | extra))
+    return divided(made) if several else made
+
+
+def put(trial: Trial, way: str, cell: Cell) -> None:
+    """The cell in the place of another one, its blocks made processes."""
+    alone = divided(replace(trial, cells={way: cell}, repeats=[]))
+    trial.cells[way] = alone.cells[way]
+    trial.repeats += [Repeat(conditions=dict(CONDITIONS)) for _ in alone.repeats[len(trial.repeats) :]]
+    for place, repeat in enumerate(trial.repeats):
+        repeat.samples.pop(way, None)
+        repeat.samples |= alone.repeats[place].samples if place < len(alone.repeats) else {}
+
+
+def divided(trial: Trial) -> Trial:
+    """The trial with the blocks of every cell as processes, three blocks in each; a cell of one block stays."""
+    several = {way: cell.samples for way, cell in trial.cells.items() if len(cell.samples) > 1}
+    for number in range(1, max(map(len, several.values()), default=1)):
+        timed = {way: _process(trial, way, blocks[number]) for way, blocks in several.items() if len(blocks) > number}
+        started = f"2020-01-01T00:{number:02}:00Z"
+        trial.repeats.append(Repeat(timed, conditions=dict(CONDITIONS), seed=number, started=started))
+    for way, blocks in several.items():
+        trial.cells[way] = replace(trial.cells[way], samples=_process(trial, way, blocks[0]))
+    trial.conditions = dict(CONDITIONS)
+    return trial
+
+
+def _process(trial: Trial, way: str, block: list[float]) -> list[list[float]]:
+    return [[sample * (1.0 if way == trial.baseline else off) for sample in block] for off in WITHIN]
 
 
 def write(folder: Path, trial: Trial, group: str = "networks", name: str = "", **extra: Any) -> Path:

@@ -23,8 +23,8 @@ def measured(ratios: dict[str, object], machine: str = "m", **extra: object) -> 
     return Records(tuple(Record(trial, "networks", machine) for trial in trials))
 
 
-def one(before: object, after: object) -> dict[str, object]:
-    [row] = compared(measured({NAMES[0]: before}), measured({NAMES[0]: after})).to_dict("records")
+def one(before: object, after: object, **extra: object) -> dict[str, object]:
+    [row] = compared(measured({NAMES[0]: before}, **extra), measured({NAMES[0]: after}, **extra)).to_dict("records")
     return row
 
 
@@ -36,7 +36,9 @@ def test_a_change_is_the_ratio_of_the_ratios():
     assert (row["verdict"], row["disjoint"], row["accuracy"]) == ("slower", True, "same")
     assert one(2.0, 1.0)["verdict"] == "faster"
     assert (one(2.0, 2.0)["verdict"], one(2.0, 2.0)["disjoint"]) == ("undecided", False)  # 1.4 % is no tie
-    assert one(2.0, synthetic.cell(4e-3, (1.0,) * 4))["verdict"] == "undecided"  # 4 blocks give no interval
+    assert (row["processes_before"], row["processes_after"]) == (12, 12)
+    assert (row["verdict_before"], row["verdict_after"]) == ("slower", "slower")
+    assert one(2.0, synthetic.cell(4e-3, (1.0,) * 5))["verdict"] == "undecided"  # 5 processes give no interval
 
 
 def test_errors_and_lost_ways_are_told():
@@ -76,20 +78,58 @@ def test_a_machine_with_its_accelerator_is_compared_device_by_device():
     ]
 
 
-def test_what_every_cell_does_is_no_change():
+@pytest.mark.parametrize("sides", [(False, False), (False, True), (True, False)])
+def test_what_every_cell_does_is_no_change_where_a_side_is_of_one_process(sides):
     """All ratios move by some 10 % from one process to the next, though every interval is 1 % wide; one doubles."""
     rng = random.Random(0)
     moved = {name: 2.0 * math.exp(rng.gauss(0, 0.1)) for name in NAMES}
     changed = moved | {NAMES[5]: 4.0}
-    frame = compared(measured(dict.fromkeys(NAMES, 2.0)), measured(changed))
+    before, after = sides
+    frame = compared(measured(dict.fromkeys(NAMES, 2.0), several=before), measured(changed, several=after))
     assert list(frame.loc[frame["verdict"].isin(["faster", "slower"]), "problem"]) == [NAMES[5]]
     assert frame["disjoint"].astype(bool).mean() > 0.8
+    told = list(summary(frame))
+    kinds = ["between processes (12)" if side else "within one process" for side in sides]
+    assert f"intervals: before {kinds[0]}; after {kinds[1]}" in told
+    assert any(line.startswith("cells with a side of one process move by") for line in told)
+    assert any(line.startswith("pairs of intervals, one or both within one process, that") for line in told)
     assert spread([math.log(moved[name] / 2.0) for name in NAMES]) == pytest.approx(0.1, rel=0.4)
     assert spread([0.0, 5.0] * 9) == 0.0
 
 
+def test_intervals_between_processes_need_no_spread_of_all_cells():
+    """The same changes, seen by intervals that hold for the next process: what lies apart has changed."""
+    rng = random.Random(0)
+    frame = compared(
+        measured(dict.fromkeys(NAMES, 2.0)), measured({name: 2.0 * math.exp(rng.gauss(0, 0.1)) for name in NAMES})
+    )
+    assert frame["verdict"].isin(["faster", "slower"]).mean() > 0.8
+    told = " ".join(summary(frame))
+    assert "intervals: before between processes (12); after between processes (12)" in told
+    assert "one process" not in told
+
+
+def test_changes_of_verdicts_are_counted_those_of_undecided_ones_apart():
+    """Ratios before and after, with what verdict: a flip, a tie that is slower, two that are undecided on one side."""
+    wide = tuple(1 + 0.1 * (place - 5.5) for place in range(12))
+    narrow = tuple(1 + 1e-4 * (place - 5.5) for place in range(12))
+    cell = lambda ratio, spread: synthetic.cell(1e-3 * ratio, spread)  # noqa: E731
+    sides = [
+        (cell(0.5, narrow), cell(2.0, narrow)),
+        (cell(1.0, narrow), cell(2.0, narrow)),
+        (cell(1.0, wide), cell(2.0, narrow)),
+        (cell(2.0, narrow), cell(1.0, wide)),
+        (cell(2.0, narrow), cell(2.0, narrow)),
+    ]
+    before, after = ({NAMES[i]: pair[side] for i, pair in enumerate(sides)} for side in range(2))
+    told = list(summary(compared(measured(before), measured(after))))
+    moved = "2 of 5 (40.0%), of them 1 from faster to slower or back"
+    assert f"verdicts that changed: {moved}; to or from undecided: 2" in told
+    assert "pairs of intervals, both between processes, that share no number: 4 of 5 (80.0%)" in told
+
+
 def test_the_interval_of_a_change_covers():
-    """Blocks of both sides vary at random, ratio 1.2 before and 1.5 after: at least 90 of 100 intervals hold 1.25."""
+    """Processes of both sides vary at random, ratio 1.2 before and 1.5 after: at least 90 of 100 hold 1.25."""
     held = 0
     for seed in range(100):
         rng = random.Random(seed)

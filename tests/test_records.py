@@ -12,6 +12,7 @@ import pytest
 
 from analysis.data import asv_results, records
 from linear_lasagna.trial import Cell, Trial, fields
+from linear_lasagna.trial.record import Repeat
 from tests import synthetic
 
 EDITIONS = Path(__file__).parent.parent / "reports"
@@ -131,9 +132,10 @@ def test_the_published_editions_are_read_with_their_errors(folder):
 
 
 def test_every_field_has_a_rule():
-    apart = {"problem", "cells", "schema"}
+    apart = {"problem", "cells", "schema", "repeats"}
     assert {field.name for field in dataclasses.fields(Trial)} - apart == fields.TRIAL.keys()
     assert {field.name for field in dataclasses.fields(Cell)} == fields.CELL.keys()
+    assert {field.name for field in dataclasses.fields(Repeat)} == fields.REPEAT.keys()
 
 
 def test_files_that_are_no_records_are_named_and_do_not_end_the_reading(tmp_path):

@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from typing import Any
 import pandas
 import pytest
 
-from analysis.data import speedups
 from analysis.data.records import Record, Records, load
 from analysis.report import formatting
 from analysis.report import page as report
 from linear_lasagna.catalog import GROUPS
-from linear_lasagna.trial import Trial
+from linear_lasagna.intervals import autocorrelation
+from linear_lasagna.trial import Cell, Trial
 from tests import synthetic
 from tests.reporting import study
 
@@ -154,14 +155,17 @@ def test_answer_comes_before_everything_else(page):
 def test_headlines_say_what_the_data_say(trials):
     lines = study(trials, synthetic.precision()).headlines
     said = {line.title: line.text for line in lines}
-    assert "In float32 the fastest way of all is `direct_channels_last` on 2 of 2 layers." in said["Layers of networks"]
-    text = "of 1 stack, one merged beforehand (`merged/direct`) is faster on 1 (sesr_x1): "
-    text += "sesr_x1 4.00× faster [3.96, 4.04]."
+    fastest = (
+        "In float32, by verdict between processes, the fastest way of all is `direct_channels_last` on 2 of 2 layers."
+    )
+    assert fastest in said["Layers of networks"]
+    text = "of 1 stack, one merged beforehand (`merged/direct`) is, by intervals between processes, faster on 1 "
+    text += "(sesr_x1): sesr_x1 4.00× faster [3.96, 4.04]."
     assert text in said["Merging"]
     assert "0.50 [0.46, 0.53] in float32" in said["Error by depth"] or "0.50 [0.47" in said["Error by depth"]
     assert "depths 1 to 16, 8 seeds" in said["Error by depth"]
     assert f"{8**-0.25:.3f}"[:4] in said["Error of merging"]
-    assert "by interval and a margin of 1 % alone, none of 6 would be told apart." in said["Noise floor"]
+    assert "by interval between processes and a margin of 1 % alone, none of 6 would be told" in said["Noise floor"]
 
 
 def test_headlines_follow_the_data():
@@ -169,9 +173,9 @@ def test_headlines_follow_the_data():
         Records(tuple(Record(synthetic.trial(n, {"merged/direct": r}), "stacks", "m") for n, r in pairs))
         for pairs in ((("stacks/plain_x2", 0.5),), (("stacks/plain_x2", 2.0), ("stacks/plain_x4", 3.0)))
     )
-    assert "is faster on 1 (plain_x2): plain_x2 2.00× faster" in study(faster).headlines[0].text
+    assert "faster on 1 (plain_x2): plain_x2 2.00× faster" in study(faster).headlines[0].text
     text = study(slower).headlines[0].text
-    assert "is slower on 2 (plain_x2, plain_x4): plain_x4 3.00× slower, the most of 2" in text
+    assert "slower on 2 (plain_x2, plain_x4): plain_x4 3.00× slower, the most of 2" in text
     assert "[2.97, 3.03]" in text
 
 
@@ -182,11 +186,16 @@ def said(trials: list[Trial], group: str, title: str, precision: Any = None) -> 
     return line.text
 
 
-def vgg16(ratio: float, spread: float, way: str = "unfold_matmul") -> list[Trial]:
-    """All its layers; the way takes `ratio` times the baseline's time, its blocks `spread` apart."""
-    deviations = tuple(math.exp(spread * (block - 5.5)) for block in (0, 11, 1, 10, 2, 9, 3, 8, 4, 7, 5, 6))
+def apart(ratio: float, spread: float) -> Cell:
+    """`ratio` times the baseline's time, its processes `spread` apart."""
+    places = (0, 11, 1, 10, 2, 9, 3, 8, 4, 7, 5, 6)
+    return synthetic.cell(1e-3 * ratio, tuple(math.exp(spread * (place - 5.5)) for place in places))
+
+
+def vgg16(ways: Mapping[str, tuple[float, float]], **extra: Any) -> list[Trial]:
+    """All its layers, each way as `apart`."""
     names = [problem.name for problem in GROUPS["networks"].problems if problem.name.startswith("vgg16/")]
-    return [synthetic.trial(name, {way: synthetic.cell(1e-3 * ratio, deviations)}) for name in names]
+    return [synthetic.trial(name, {way: apart(*each) for way, each in ways.items()}, **extra) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -195,22 +204,21 @@ def vgg16(ratio: float, spread: float, way: str = "unfold_matmul") -> list[Trial
 )
 def test_a_network_s_best_way_is_called_what_its_verdict_says(ratio, spread, verdict):
     """An undecided one is neither "none is faster", though its estimate is below 1, nor a speedup."""
-    text = said(vgg16(ratio, spread), "networks", "Whole networks")
-    assert re.search(rf"best of 1 way: `unfold_matmul` {1 / ratio:.1f}\S*× \[.+\], {verdict}\.$", text)
+    text = said(vgg16({"unfold_matmul": (ratio, spread)}), "networks", "Whole networks")
+    best = rf"`unfold_matmul` {1 / ratio:.1f}\S*× \[.+\], {verdict}\.$"
+    assert re.search(f"best of 1 way by intervals between processes: {best}", text)
     assert "none is faster" not in text
 
 
 def test_a_way_that_is_faster_is_named_before_one_that_might_be():
     """The second is twice as fast by estimate, and undecided."""
-    trials = vgg16(0.9, 0.001)
-    for trial, other in zip(trials, vgg16(0.5, 0.8, "im2col_numpy"), strict=True):
-        trial.cells |= {"im2col_numpy": other.cells["im2col_numpy"]}
+    trials = vgg16({"unfold_matmul": (0.9, 0.001), "im2col_numpy": (0.5, 0.8)})
     text = said(trials, "networks", "Whole networks")
-    assert "best of 2 ways: `unfold_matmul` 1.11" in text
+    assert "best of 2 ways by intervals between processes: `unfold_matmul` 1.11" in text
 
 
 def test_the_most_of_several_is_one_with_a_verdict():
-    """sesr_x5 runs 17 times as fast by 4 blocks: it has no verdict, and is in no extreme."""
+    """sesr_x5 runs 17 times as fast by 4 processes: it has no verdict, and is in no extreme."""
     few = synthetic.cell(1e-3 / 17, (1.0,) * 4)
     trials = [synthetic.trial(f"stacks/{name}", {"merged/direct": 0.5}) for name in ("sesr_x1", "plain_x2")]
     trials.append(synthetic.trial("stacks/sesr_x5", {"merged/direct": few}))
@@ -226,25 +234,68 @@ def test_controls_are_counted_by_interval_and_plans_by_the_rule():
     trials = []
     for name, way in (("stacks/sesr_x3", 0.9), ("borders/sesr_x3_32", 1.0)):
         trial = synthetic.trial(name, {"planned/direct": synthetic.cell(1e-3 * way, (1.0,) * 12, runs=runs)})
-        trial.cells["control"] = synthetic.cell(0.98e-3, (1.0,) * 12)
+        synthetic.put(trial, "control", synthetic.cell(0.98e-3, (1.0,) * 12))
         trials.append(trial)
     text = said(trials, "stacks", "Noise floor")
-    assert "by interval and a margin of 1 % alone, 2 of 2 (100 %) would be told apart: 2 faster." in text
+    assert "between processes and a margin of 1 % alone, 2 of 2 (100 %) would be told apart: 2 faster." in text
     assert "was told from it on 1 of 2." in text
 
 
-def test_the_section_on_noise_says_how_blocks_depend_on_each_other(tmp_path):
+def test_the_section_on_noise_says_how_blocks_of_one_process_depend_on_each_other(tmp_path):
     alternating = tuple(1 + 0.02 * (block % 2) for block in range(12))
     drifting = tuple(1 + 0.01 * block for block in range(12))
     trials = [
-        synthetic.trial(name, {"unfold_matmul": synthetic.cell(2e-3, deviations)})
+        synthetic.trial(name, {"unfold_matmul": synthetic.cell(2e-3, deviations)}, several=False)
         for name, deviations in (("resnet50/conv1", alternating), ("vgg16/conv5", drifting))
     ]
     text = rendered(Records(tuple(Record(trial, "networks", "m") for trial in trials)), None, tmp_path)
-    found = re.search(r"log ratios is (\S+) in the mean of 2 cells, .* show (\S+); it is above 0.5 in 50 %", text)
+    found = re.search(r"log ratios is (\S+) in the mean of 2 cells, .* show about 0; it is above 0.5 in 50 %", text)
     assert found is not None
-    assert found[1] == f"−{(11 / 12 - speedups.autocorrelation([math.log(d) for d in drifting])) / 2:.3f}"
-    assert found[2] == "−0.083"
+    each = [autocorrelation([[math.log(d) for d in series]]) for series in (alternating, drifting)]
+    assert found[1] == formatting.signed(f"{sum(each) / 2:.3f}")
+
+
+WORDS = {True: ("between processes", "within one process"), False: ("within one process", "between processes")}
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_every_interval_and_verdict_says_whether_it_is_between_processes(several):
+    """In captions and headlines of every section with times; never the other kind."""
+    right, wrong = WORDS[several]
+    runs = [[0, 2], [2, 4], [4, 6]]
+    kinds = {"unfold_matmul": (1.25, 0.001), "im2col_numpy": (0.8, 0.002)}
+    trials = [(trial, "networks") for trial in vgg16(kinds, several=several)]
+    for name, group, ways in (
+        ("stacks/sesr_x3", "stacks", {"merged/direct": 0.5, "planned/direct": synthetic.cell(3e-4, runs=runs)}),
+        ("stacks/sesr_x3", "training", {"merged_per_call": 0.5}),
+        ("stacks/sesr_x3", "merging", {"merge_float64": 3.0}),
+        ("breakeven/k3_16_128", "breakeven", {"merged/direct": 0.5}),
+    ):
+        trials.append((synthetic.trial(name, ways, several=several), group))
+    found = study(Records(tuple(Record(trial, group, "m") for trial, group in trials)))
+    speed = {"Whole networks", "Unfold and matmul", "Merging", "Plans", "Break-even", "Training", "Layers of networks"}
+    said = {line.title: line.text for line in found.headlines}
+    assert speed | {"Noise floor"} == said.keys()
+    captions = [each.caption for section in found.sections.values() for each in (*section.plots, *section.tables)]
+    told = [text for text in (*said.values(), *captions) if re.search(r"interval|verdict", text)]
+    assert len(told) >= 18
+    apart = ("Intervals and verdicts stand in the table", "One seed each: no interval")
+    assert [text for text in told if right not in text and not any(words in text for words in apart)] == []
+    texts = [*said.values(), *captions, *(note for section in found.sections.values() for note in section.notes)]
+    shown = found.sections["processes"]
+    texts = [text for text in texts if text not in {table.caption for table in shown.tables}]
+    assert [text for text in texts if wrong in text] == []
+    assert bool(shown.tables) == several
+    assert report.times(found.data) == right
+    [line] = report.conditions(found.data)
+    assert line.endswith(f"13 trials, each timed in {'12 processes' if several else '1 process'}")
+
+
+def test_a_study_of_both_kinds_says_how_many_are_within_one_process():
+    trials = [synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.5})]
+    trials.append(synthetic.trial("stacks/plain_x2", {"merged/direct": 0.5}, several=False))
+    text = said(trials, "stacks", "Merging")
+    assert "by intervals between processes, for 1 of 2 within one process, faster on 2" in text
 
 
 def test_error_by_depth_names_the_weights_that_its_exponent_is_of(trials):
@@ -302,6 +353,7 @@ def test_trials_alone_render(few, tmp_path):
     text = rendered(few, None, tmp_path)
     assert "no rows of the precision experiment yet" in text
     assert "Table 1." in text
+    assert "those of times are between processes;" in text
 
 
 def test_precision_alone_renders(tmp_path):

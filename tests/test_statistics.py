@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import median
+from statistics import median, stdev
 from typing import Any
 
 import numpy
@@ -34,16 +34,28 @@ def row(frame, way: str):
     return found
 
 
-def test_ratio_and_interval_are_order_statistics_of_the_blocks():
-    # 12 blocks: the interval runs from the third smallest to the third largest block.
+def test_ratio_and_interval_are_order_statistics_of_the_processes():
+    # 12 processes: the interval runs from the second smallest to the second largest.
     found = row(statistics.speedups(one({"unfold_matmul": 2.0})), "unfold_matmul")
     assert found.ratio == pytest.approx(2.0)
     assert (found.ratio_lower, found.ratio_upper) == pytest.approx((2 * 0.99, 2 * 1.01))
     assert found.speedup == pytest.approx(0.5)
     assert (found.speedup_lower, found.speedup_upper) == pytest.approx((1 / 2.02, 1 / 1.98))
-    assert (found.verdict, found.blocks) == ("slower", 12)
+    assert (found.verdict, found.processes, found.blocks, found.ended) == ("slower", 12, 36, "verdict")
+    logs = [math.log(off) for off in synthetic.DEVIATIONS]
+    assert found.between == pytest.approx(stdev(logs))
+    assert found.within == pytest.approx(stdev([math.log(off) for off in synthetic.WITHIN]))
     assert found.seconds == pytest.approx(2e-3)
     assert found.baseline_seconds == pytest.approx(1e-3)
+
+
+def test_of_one_process_ratio_and_interval_are_order_statistics_of_the_blocks():
+    # 12 blocks: the interval runs from the third smallest to the third largest.
+    found = row(statistics.speedups(one({"unfold_matmul": 2.0}, several=False)), "unfold_matmul")
+    assert found.ratio == pytest.approx(2.0)
+    assert (found.ratio_lower, found.ratio_upper) == pytest.approx((2 * 0.995, 2 * 1.005))
+    assert (found.verdict, found.processes, found.blocks, found.ended) == ("slower", 1, 12, "")
+    assert math.isnan(found.between)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +65,8 @@ def test_ratio_and_interval_are_order_statistics_of_the_blocks():
         (1.1, NARROW, "slower"),
         (1.004, NARROW, "tie"),
         (1.004, synthetic.DEVIATIONS, "undecided"),
-        (0.5, NARROW[:7], "undecided"),
+        (0.5, NARROW[:6], "faster"),
+        (0.5, NARROW[:5], "undecided"),
     ],
 )
 def test_verdicts(ratio, deviations, verdict):
@@ -61,7 +74,7 @@ def test_verdicts(ratio, deviations, verdict):
     assert row(statistics.speedups(one(ways)), "unfold_matmul").verdict == verdict
 
 
-def test_too_few_blocks_give_a_ratio_without_interval():
+def test_one_process_gives_a_ratio_without_interval():
     once = synthetic.cell(5e-3, (1.0,), rounds=1)
     found = row(statistics.speedups(one({"unfold_matmul": once})), "unfold_matmul")
     assert found.speedup == pytest.approx(0.2)
@@ -71,7 +84,7 @@ def test_too_few_blocks_give_a_ratio_without_interval():
 
 def test_control_widens_the_margin_but_not_the_tie():
     trial = synthetic.trial("resnet50/conv1", {"unfold_matmul": synthetic.cell(1.04e-3, NARROW)})
-    trial.cells["control"] = synthetic.cell(1.05e-3, (1.0,) * 12)
+    synthetic.put(trial, "control", synthetic.cell(1.05e-3, (1.0,) * 12))
     found = row(statistics.speedups(records(trial)), "unfold_matmul")
     assert found.margin == pytest.approx(math.log(1.05))
     assert found.verdict == "undecided"
@@ -130,7 +143,7 @@ def test_noise_judges_controls_by_the_fixed_margin():
     trials = []
     for name, ratio in (("resnet50/conv1", 1.05), ("vgg16/conv5", 1.0), ("vgg16/conv4_2", 0.999)):
         trial = synthetic.trial(name, {})
-        trial.cells["control"] = synthetic.cell(1e-3 * ratio, NARROW)
+        synthetic.put(trial, "control", synthetic.cell(1e-3 * ratio, NARROW))
         trials.append(trial)
     (found,) = noise.noise_floor(noise.controls(records(*trials)), ["device"]).itertuples(index=False)
     logs = [math.log(1.05), 0.0, -math.log(0.999)]
@@ -176,17 +189,22 @@ def test_network_totals_weigh_layers_by_their_occurrences():
     assert (found["layers"]["direct"], found["catalogued"]["direct"]) == (2, 23)
 
 
-def network(seed: int, noise: float, ratio: float = 1.25, blocks: int = 12, restless: float = 0.0) -> list[Trial]:
-    """All layers of VGG-16: every block of every way is off by `noise` at random, and the control by `restless`."""
+def network(
+    seed: int, noise: float, ratio: float = 1.25, number: int = 12, restless: float = 0.0, several: bool = True
+) -> list[Trial]:
+    """All layers of VGG-16: every process of every way is off by `noise` at random, and the control by `restless`.
+
+    number: of processes; of blocks in one where several is false.
+    """
     generator = numpy.random.default_rng(seed)
     trials = []
     for problem in (problem for problem in GROUPS["networks"].problems if problem.name.startswith("vgg16/")):
         seconds = float(10 ** generator.uniform(-3, -1))
-        trial = synthetic.trial(problem.name, {}, seconds=seconds)
+        ways = {}
         for way, factor in (("direct", 1.0), ("control", math.exp(restless)), ("unfold_matmul", ratio)):
-            off = numpy.exp(generator.normal(0, noise, blocks))
-            trial.cells[way] = synthetic.cell(seconds * factor, tuple(map(float, off)))
-        trials.append(trial)
+            off = numpy.exp(generator.normal(0, noise, number))
+            ways[way] = synthetic.cell(seconds * factor, tuple(map(float, off)))
+        trials.append(synthetic.trial(problem.name, ways, seconds=seconds, several=several))
     return trials
 
 
@@ -204,7 +222,7 @@ def test_a_networks_speedup_is_the_ratio_of_the_totals_beside_it(seed):
 
 def test_in_which_block_a_layer_was_slow_says_nothing_about_another_layer():
     """Layers were timed in processes of their own: what is said does not depend on which blocks stand beside which."""
-    trials = network(1, 0.3)
+    trials = network(1, 0.3, several=False)
     before = total(trials)
     for place, trial in enumerate(trials):
         for cell in trial.cells.values():
@@ -228,10 +246,12 @@ def test_the_same_records_give_the_same_totals():
     assert networks.totals(records(*trials)).equals(networks.totals(records(*reversed(trials))))
 
 
-def test_a_layer_with_few_blocks_leaves_the_total_undecided():
-    trials = network(0, 0.0)
-    trials[3].cells["unfold_matmul"].samples = trials[3].cells["unfold_matmul"].samples[:7]
+@pytest.mark.parametrize(("several", "number"), [(True, 5), (False, 7)])
+def test_a_layer_with_few_processes_or_blocks_leaves_the_total_undecided(several, number):
+    trials = network(0, 0.0, several=several)
+    trials[3] = network(0, 0.0, number=number, several=several)[3]
     found = total(trials)
+    assert found["processes"] == (number if several else 1)
     assert found["speedup"] == pytest.approx(0.8)
     assert math.isnan(found["speedup_lower"])
     assert found["verdict"] == "undecided"
@@ -243,7 +263,7 @@ def test_the_controls_total_is_the_noise():
 
 
 def test_a_cell_without_an_interval_is_no_extreme():
-    """17 times as fast by 4 blocks, twice by 12: the most is 2."""
+    """17 times as fast by 4 processes, twice by 12: the most is 2."""
     few = synthetic.cell(1e-3 / 17, (1.0,) * 4)
     trials = [synthetic.trial("stacks/sesr_x5", {"merged/direct": few})]
     trials.append(synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.5}))
@@ -251,16 +271,6 @@ def test_a_cell_without_an_interval_is_no_extreme():
     (found,) = statistics.over_problems(frame, ["way"]).itertuples(index=False)
     assert (found.least, found.most) == pytest.approx((2, 2))
     assert (found.problems, found.undecided) == (2, 1)
-
-
-def test_autocorrelation_of_known_series():
-    assert statistics.autocorrelation([1.0, -1.0] * 6) == pytest.approx(-11 / 12)
-    assert statistics.autocorrelation([*range(8)]) == pytest.approx(0.625)  # 26.25 / 42, by hand
-    assert math.isnan(statistics.autocorrelation([1.0] * 12))
-    assert math.isnan(statistics.autocorrelation([1.0, 2.0] * 3))
-    generator = numpy.random.default_rng(0)
-    independent = [statistics.autocorrelation(list(generator.normal(size=12))) for _ in range(4000)]
-    assert numpy.mean(independent) == pytest.approx(-1 / 12, abs=3 * 0.26 / math.sqrt(4000))
 
 
 def test_a_plan_that_merges_nothing_is_the_baselines_call():

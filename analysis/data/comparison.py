@@ -4,9 +4,10 @@ A cell's ratio is its time / its baseline's, so that a machine that is slower as
 of a ratio of two ratios is made from theirs: Zou and Donner, "Construction of confidence limits about effect measures",
 Statistics in Medicine 27 (2008), the method of variance estimates recovery, on logarithms.
 
-Either side's interval is one process's, and says nothing of the next process. How far unchanged cells move is told by
-the cells themselves, if most are unchanged: the spread of all changes around their median (Efron, "Large-scale
-simultaneous hypothesis testing: the choice of a null hypothesis", JASA 99 (2004), an empirical null).
+A side's interval is between processes, where several timed the cell. That of a single one says nothing of the next; how
+far unchanged cells move is then told by the cells themselves, if most are unchanged: the spread around their median of
+the changes that have such a side (Efron, "Large-scale simultaneous hypothesis testing: the choice of a null
+hypothesis", JASA 99 (2004), an empirical null).
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from linear_lasagna.intervals import MARGIN, verdict
 Machines: TypeAlias = dict[tuple[str, str], str]  # (machine, device) -> its name in the rows
 
 KEYS = ["machine", "group", "problem", "dtype", "device", "way"]
-TIMES = ["ratio", "ratio_lower", "ratio_upper", "margin"]
+TIMES = ["ratio", "ratio_lower", "ratio_upper", "processes", "verdict", "margin"]
 SIDES = ("before", "after")
-COLUMNS = [*KEYS, *(f"{name}_{side}" for side in SIDES for name in (*TIMES[:3], "status", "error_u"))]
+COLUMNS = [*KEYS, *(f"{name}_{side}" for side in SIDES for name in (*TIMES[:5], "status", "error_u"))]
 COLUMNS += ["change", "change_lower", "change_upper", "verdict", "disjoint", "accuracy"]
 ACCURATE = 1.1  # errors within this factor of each other count as the same: another processor adds in another order
-SPREADS = 3.0  # standard deviations of what unchanged cells do that a change must exceed
+SPREADS = 3.0  # standard deviations of what unchanged cells do that a change must exceed where a side has one process
 FEW = 20  # changes; fewer tell no spread
+TEXTS = ("status", "verdict")
 REGRESSIONS = ("slower", "less accurate", "lost")
 
 
@@ -38,10 +40,10 @@ def compared(before: Records, after: Records) -> Frame:
     """One row per cell that either side has, but the baselines and controls.
 
     change: ratio after / before, below 1 where the way became faster against its baseline, with an interval made from
-    both ratios'; verdict: on the change, by the rule of all verdicts, its noise the controls' and `spread`; "lost"
-    where the way passed before and does not now; disjoint: whether the ratios' intervals share no number; accuracy:
-    more accurate, less accurate, same, or "" where an error is not known. machine: before / after where the two sides
-    have one each on a device, of other names. Raises ValueError where the sides share no cell.
+    both ratios'; verdict: on the change, by the rule of all verdicts, its noise the controls', and `spread` where a
+    side is of one process; "lost" where the way passed before and does not now; disjoint: whether the ratios' intervals
+    share no number; accuracy: more accurate, less accurate, same, or "" where an error is not known. machine: before /
+    after where the two sides have one each on a device, of other names. Raises ValueError where they share no cell.
     """
     before, after = before.latest(), after.latest()
     sides = [
@@ -51,8 +53,13 @@ def compared(before: Records, after: Records) -> Frame:
     if not both[["status_before", "status_after"]].notna().all(axis=1).any():
         raise ValueError("the two share no cell: not one problem, dtype, device and way is in both")
     rows = [row | _change(row) for row in both.to_dict("records")]
-    noise = SPREADS * spread([math.log(row["change"]) for row in rows if row["change"] > 0])
-    return framed([_told(row, noise) for row in rows], COLUMNS)
+    noise = SPREADS * spread([math.log(row["change"]) for row in rows if row["change"] > 0 and not _several(row)])
+    return framed([_told(row, 0.0 if _several(row) else noise) for row in rows], COLUMNS)
+
+
+def _several(row: Any) -> bool:
+    """Whether both sides' intervals are between processes."""
+    return all(row[f"processes_{side}"] > 1 for side in SIDES)
 
 
 def spread(changes: Sequence[float]) -> float:
@@ -99,7 +106,8 @@ def _change(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _told(row: dict[str, Any], noise: float) -> tuple[Any, ...]:
-    row |= {f"status_{side}": "" for side in SIDES if not isinstance(row[f"status_{side}"], str)}
+    row |= {name: "" for side in SIDES for kind in TEXTS if not isinstance(row[name := f"{kind}_{side}"], str)}
+    row |= {name: 0 for side in SIDES if not row[name := f"processes_{side}"] > 0}
     row |= {"verdict": _verdict(row, noise), "disjoint": _disjoint(row), "accuracy": _accuracy(row)}
     return tuple(row[name] for name in COLUMNS)
 
@@ -137,22 +145,65 @@ def regressions(frame: Frame) -> Frame:
 def summary(frame: Frame) -> Iterator[str]:
     """What changed, in a few lines."""
     both = frame[(frame["status_before"] != "") & (frame["status_after"] != "")]
-    known = both[both["disjoint"].notna()]
     counts = both["verdict"].value_counts()
     names = ("faster", "slower", "tie", "undecided", "lost")
     yield f"cells in both: {len(both)}; in one alone: {len(frame) - len(both)}"
+    yield "intervals: " + "; ".join(f"{side} {kind_of(frame, side)}" for side in SIDES)
     yield "against their baselines: " + ", ".join(f"{counts.get(name, 0)} {name}" for name in names)
-    changes = [math.log(change) for change in both["change"] if change > 0]
-    if len(changes) >= FEW:
-        typical = f"{math.expm1(spread(changes)):.1%}"
-        yield f"cells move by {typical} (standard deviation, from the median); a change exceeds {SPREADS:g} of these"
-    if len(known):
-        apart = int(known["disjoint"].astype(bool).sum())
-        share = f"{apart} of {len(known)} ({apart / len(known):.1%})"
-        yield f"pairs of intervals, one process's each, that share no number: {share}"
+    yield from _moves(both)
+    yield from _apart(both)
+    yield from _judged_again(both)
     errors = both.loc[both["accuracy"] != "", "accuracy"].value_counts()
     if len(errors):
         kinds = ("more accurate", "less accurate", "same")
         yield f"errors, told apart beyond a factor of {ACCURATE:g}: " + ", ".join(
             f"{errors.get(k, 0)} {k}" for k in kinds
         )
+
+
+def kind_of(frame: Frame, side: str) -> str:
+    """What a side's intervals are of, as in "between processes (6 to 18)"."""
+    counts = frame.loc[frame[f"ratio_lower_{side}"].notna(), f"processes_{side}"].astype(int)
+    several, single = counts[counts > 1], int((counts == 1).sum())
+    if not len(several):
+        return "within one process" if single else "none"
+    least, most = several.min(), several.max()
+    told = f"between processes ({least if least == most else f'{least} to {most}'})"
+    return f"{told}, {single} of {len(counts)} within one" if single else told
+
+
+def _moves(both: Frame) -> Iterator[str]:
+    """How far cells with a side of one process move."""
+    single = both[(both["processes_before"] == 1) | (both["processes_after"] == 1)]
+    changes = [math.log(change) for change in single["change"] if change > 0]
+    if len(changes) >= FEW:
+        typical = f"{math.expm1(spread(changes)):.1%} (standard deviation, from the median of {len(changes)})"
+        yield f"cells with a side of one process move by {typical}; a change of theirs exceeds {SPREADS:g} of these"
+
+
+def _apart(both: Frame) -> Iterator[str]:
+    """How many pairs of intervals share no number, by what they are of."""
+    known = both[both["disjoint"].notna()]
+    several = (known["processes_before"] > 1) & (known["processes_after"] > 1)
+    for of, rows in (("both between processes", known[several]), ("one or both within one process", known[~several])):
+        if len(rows):
+            share = _share(int(rows["disjoint"].astype(bool).sum()), len(rows))
+            yield f"pairs of intervals, {of}, that share no number: {share}"
+
+
+def _judged_again(both: Frame) -> Iterator[str]:
+    """How many verdicts against the baseline are others than before."""
+    judged = both[(both["verdict_before"] != "") & (both["verdict_after"] != "")]
+    if not len(judged):
+        return
+    before, after = judged["verdict_before"], judged["verdict_after"]
+    changed, undecided = before != after, (before == "undecided") | (after == "undecided")
+    flips = ((before == "faster") & (after == "slower")) | ((before == "slower") & (after == "faster"))
+    moved = (
+        f"{_share(int((changed & ~undecided).sum()), len(judged))}, of them {int(flips.sum())} from faster to slower"
+    )
+    yield f"verdicts that changed: {moved} or back; to or from undecided: {int((changed & undecided).sum())}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole} ({part / whole:.1%})"

@@ -29,6 +29,8 @@ CELLS = [
     *METRICS,
     "peak_bytes",
     "first_call_s",
+    "faults",
+    "processes",
     "blocks",
     "samples",
 ]
@@ -121,19 +123,23 @@ def _one_line(error: Exception) -> str:
 
 
 def cells(records: Records) -> Frame:
-    """One row per cell, with all `METRICS` of its error. peak_bytes: allocated at once during a call."""
+    """One row per cell, with all `METRICS` of its error. peak_bytes: allocated at once during a call; processes,
+    blocks, samples: all that timed it; the rest is of the first process.
+    """
     rows = []
     for record in records:
-        trial = record.trial
+        trial, timings = record.trial, record.trial.timings()
         for way, cell in trial.cells.items():
-            counts = (len(cell.samples), sum(map(len, cell.samples)))
+            processes = [timing.samples[way] for timing in timings if way in timing.samples]
+            blocks = [block for process in processes for block in process]
+            counts = (len(processes), len(blocks), sum(map(len, blocks)))
             flags = (way == trial.baseline, way == trial.control)
-            measured = (*map(cell.measures.get, METRICS), cell.peak_bytes, cell.first_call_s)
+            measured = (*map(cell.measures.get, METRICS), cell.peak_bytes, cell.first_call_s, cell.faults)
             rows.append(
                 (*record.place.values(), way, *flags, cell.status, cell.reason, cell.finding, *measured, *counts)
             )
     frame = framed(rows, CELLS)
-    floats = [*METRICS, "peak_bytes", "first_call_s"]
+    floats = [*METRICS, "peak_bytes", "first_call_s", "faults"]
     return frame.astype(dict.fromkeys(floats, float) | dict.fromkeys(["baseline", "control"], bool))
 
 

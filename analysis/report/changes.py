@@ -6,7 +6,7 @@ import math
 import sys
 from typing import Any
 
-from analysis.data.comparison import SIDES, regressions
+from analysis.data.comparison import SIDES, kind_of, regressions
 from analysis.data.frames import Frame
 from analysis.report import formatting as show
 
@@ -32,7 +32,8 @@ def print_changes(frame: Frame) -> None:
     if not len(rows):
         return
     several = ["machine"] if frame["machine"].nunique() > 1 else []
-    table = Table(title="Time against the baseline's: before, after, and the change")
+    kinds = [f"{side} {kind_of(frame, side)}" for side in SIDES]
+    table = Table(title=f"Time against the baseline's: {kinds[0]}; {kinds[1]}; and the change")
     for heading in (*several, "problem", "dtype", "way", "before", "after", "change", ""):
         table.add_column(heading, justify="right" if heading in ("before", "after", "change") else "left")
     for index, row in list(rows.iterrows())[:MOST]:

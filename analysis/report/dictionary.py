@@ -30,7 +30,8 @@ COLUMNS: dict[str, str] = {
     "dtype": "the dtype of input, kernels and result",
     "device": "cpu, cuda or mps",
     "way": "how it was computed: a method, or schedule/method; empty in `wins` and `winners`: no single fastest way",
-    "ratio": "time / baseline's time: the median over blocks of the paired log ratio, as a ratio",
+    "ratio": "time / baseline's time: the median over processes of each one's median over blocks of the paired log "
+    "ratio, as a ratio",
     "baseline": "whether the way is the one that the others are compared with",
     "control": "whether the way is the baseline a second time",
     "status": "ok, skipped or failed; overflow: an output is not finite",
@@ -40,19 +41,33 @@ COLUMNS: dict[str, str] = {
     "peak_bytes": "bytes allocated at once during one call, its result included",
     "peak_ratio": "peak_bytes / the baseline's",
     "first_call_s": "seconds of the very first call",
-    "blocks": "blocks that were timed, each on freshly allocated inputs; in a comparison, those that both took part in",
-    "samples": "timed samples of all blocks",
-    "seconds": "seconds per call, the median over the blocks' medians; in `totals`, summed over layers × occurrences",
+    "processes": "fresh processes in which the cell was timed; in a comparison, in which both were; in `totals`, those "
+    "of the layer with the fewest; in `winners`, those of the trial",
+    "blocks": "blocks that were timed in all processes, each on freshly allocated inputs; in a comparison, those that "
+    "both took part in",
+    "samples": "timed samples of all blocks of all processes",
+    "seconds": "seconds per call: the median over processes of each one's median over blocks; in `totals`, summed over "
+    "layers × occurrences; in `processes`, of the one process",
     "baseline_seconds": "the baseline's seconds",
-    "ratio_lower": "lower end of the 95 % interval for the ratio, over blocks",
-    "ratio_upper": "upper end of the 95 % interval for the ratio, over blocks",
+    "ratio_lower": "lower end of the 95 % interval for the ratio: between processes; where `processes` is 1, within "
+    "that one, over its blocks",
+    "ratio_upper": "upper end of the 95 % interval for the ratio, likewise",
     "speedup": "baseline's time / time; in `totals`, of the summed seconds",
-    "speedup_lower": "lower end of the 95 % interval for the speedup, over blocks of one process; in `totals`, of a "
-    "bootstrap over blocks, each layer by itself",
+    "speedup_lower": "lower end of the 95 % interval for the speedup: between processes; where `processes` is 1, "
+    "within that one, over its blocks; in `totals`, of a bootstrap over the same, each layer by itself",
     "speedup_upper": "upper end of the 95 % interval for the speedup, likewise",
     "verdict": "faster, slower, tie or undecided; in `noise`, by the interval and the fixed margin alone",
     "margin": "the |log ratio| that a difference had to exceed to be called faster or slower",
-    "autocorrelation": "of lag 1, of the block log ratios; about -1 / blocks where blocks are independent",
+    "between": "standard deviation of the processes' log ratios; empty for one process",
+    "within": "standard deviation of the log ratios of the blocks of one process, the root of the mean square over "
+    "processes",
+    "autocorrelation": "of lag 1, of the block log ratios within their processes, corrected for their means: about 0 "
+    "where blocks are independent",
+    "ended": "why no further process timed the cell: verdict (its interval decides), precise (its interval is narrow "
+    "enough), most (neither after the most processes), time (neither after those that there was time for); empty for "
+    "one process",
+    "faults": "pages per timed call that the system had to provide anew; empty where it does not tell; in `cells`, in "
+    "the process that validated",
     "problems": "how many problems; in `reasons`, their names",
     "geometric_mean": "geometric mean of the speedups over problems",
     "median": "median over problems, controls (as |log ratio|) or seeds",

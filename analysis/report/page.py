@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from analysis.data.frames import Frame, ordered
-from analysis.data.records import Records
+from analysis.data.records import Record, Records
 from analysis.data.study_data import Scope, StudyData, study_data
 from analysis.gaps import STRICT, Gaps, reason
-from analysis.report import dictionary
+from analysis.report import dictionary, wording
 from analysis.report import formatting as show
 from analysis.report.section import Frames, Plot, Section, within
 from analysis.report.sections import SECTIONS, sections
@@ -107,7 +107,8 @@ def render(records: Records, rows: Frame | None, out: Path, context: Context) ->
         for plot in section.plots:
             _write(out / "figures" / f"{plot.name}.svg", plot.standalone)
     page = out / "report.html"
-    told = {"conditions": gaps.attempt("The conditions", partial(conditions, data), [])}
+    told: dict[str, Any] = {"conditions": gaps.attempt("The conditions", partial(conditions, data), [])}
+    told["times"] = gaps.attempt("What the intervals are", partial(times, data), "")
     told |= {"partial": missing(data, context), "warnings": warnings(data, results, context, gaps)}
     _write(page, _page(data, shown, lines, files, context, told))
     for line in gaps.lines:
@@ -234,7 +235,7 @@ def _page(
     lines: list[Headline],
     files: dict[str, Frame],
     context: Context,
-    told: dict[str, list[str]],
+    told: dict[str, Any],
 ) -> str:
     import jinja2
 
@@ -284,10 +285,19 @@ def conditions(data: StudyData) -> list[str]:
         chip = described.get("accelerator") if scope.device != "cpu" else described.get("cpu")
         threads = f"{show.plural(int(described['threads']), 'thread')}, " if described.get("threads") else ""
         torch = f"torch {described['torch']}, " if described.get("torch") else ""
-        trials = show.plural(len(records), "trial")
+        trials = f"{show.plural(len(records), 'trial')}, {_timed(records)}"
         chip = "" if chip and str(chip) in scope.machine else f"{chip or 'processor not recorded'}, "
         lines.append(f"{scope.machine}, {scope.device}: {chip}{threads}{torch}{trials}")
     return lines
+
+
+def _timed(records: Sequence[Record]) -> str:
+    return f"each timed in {wording.span([len(r.trial.timings()) or 1 for r in records], 'process', 'processes')}"
+
+
+def times(data: StudyData) -> str:
+    """What the intervals of times on the page are, as in "between processes"."""
+    return wording.process_kind(data.speedups.loc[data.speedups["ratio_lower"].notna(), "processes"])
 
 
 def warnings(data: StudyData, results: Results, context: Context, gaps: Gaps = STRICT) -> list[str]:

@@ -13,6 +13,24 @@ LEAST = 6  # seeds; fewer have no interval
 TABLE = "In brackets: 95 % interval for the median over seeds; none for fewer than 6 seeds."
 SIGNS = {"random": "random signs", "positive": "positive numbers"}
 STYLES = "Solid: random signs; dashed: positive numbers."
+ENDS = ("ratio_lower", "speedup_lower")
+BETWEEN, WITHIN = "between processes", "within one process"
+
+
+def process_kind(processes: Iterable[int]) -> str:
+    """What intervals of times, and the verdicts by them, are of: "between processes", "within one process", or which of
+    the two for how many. processes: how many timed each cell; "" for none.
+    """
+    several = [count > 1 for count in processes]
+    if len(set(several)) < 2:
+        return "" if not several else BETWEEN if several[0] else WITHIN
+    return f"{BETWEEN}, for {several.count(False)} of {len(several)} {WITHIN}"
+
+
+def by_intervals(rows: Frame) -> str:
+    """What verdicts are by, as in "by intervals between processes". rows: with the `processes` that timed each."""
+    known = rows[rows[[name for name in ENDS if name in rows]].notna().all(axis=1)]
+    return f"by intervals {process_kind((known if len(known) else rows)['processes'])}"
 
 
 def signs(name: str) -> str:
@@ -46,7 +64,7 @@ def median(row: Any) -> str:
 
 def seeds(frame: Frame) -> str:
     """As in "10 seeds", or "8 to 10 seeds" where summaries differ."""
-    return _span(frame["seeds"], "seed")
+    return span(frame["seeds"], "seed")
 
 
 def seeds_of(row: Any) -> str:
@@ -59,9 +77,11 @@ def counts(frame: Frame) -> str:
     return f"{seeds(frame)}, {show.plural(int(frame['cells'].sum()), 'cell')}"
 
 
-def _span(values: Iterable[int], one: str) -> str:
+def span(values: Iterable[int], one: str, many: str = "") -> str:
+    """As in "6 seeds" and "6 to 18 seeds"."""
     least, most = int(min(values)), int(max(values))
-    return show.plural(most, one) if least == most else f"{least} to {most} {one}s"
+    counted = show.plural(most, one, many)
+    return counted if least == most else f"{least} to {counted}"
 
 
 def band(frame: Frame, what: str = "Band") -> str:
@@ -76,7 +96,7 @@ def few(rows: Frame) -> Iterator[str]:
     """A warning where some experiment has few seeds."""
     numbers = rows.groupby(["machine", "device", "experiment"], sort=True)["seed"].nunique()
     if int(numbers.min()) < FEW:
-        yield f"Few seeds: {_span(numbers, 'seed')}. Intervals are wide or absent; medians may change with more seeds."
+        yield f"Few seeds: {span(numbers, 'seed')}. Intervals are wide or absent; medians may change with more seeds."
 
 
 def notes(rows: Frame) -> Iterator[str]:
@@ -84,7 +104,7 @@ def notes(rows: Frame) -> Iterator[str]:
     yield from few(rows)
     threads = sorted({int(count) for count in rows["threads"].dropna()}) if "threads" in rows else []
     if threads:
-        yield f"Computed with {_span(threads, 'thread')}: the order of a sum, and so its error, may depend on that."
+        yield f"Computed with {span(threads, 'thread')}: the order of a sum, and so its error, may depend on that."
     failed = rows[rows["status"] == "failed"]
     if len(failed):
         first = failed.sort_values(["dtype", "way", "seed"]).iloc[0]

@@ -13,7 +13,7 @@ from analysis.report import formatting as show
 from analysis.report.drawing import facets, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.sections.plans import MERGED, against, main_dtype
-from analysis.report.sections.speed import INTERVALS, VERDICTS_READ
+from analysis.report.sections.speed import VERDICTS_READ, intervals, over
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.problems import Problem
 
@@ -35,6 +35,8 @@ PAIRS = [
     "ratio_lower",
     "ratio_upper",
     "verdict",
+    "processes",
+    "blocks",
 ]
 SHOWN = 3
 LINE = {"color": "#15181c", "linewidth": 1.6}  # with its halo it is seen on every cell and on every page
@@ -82,7 +84,9 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
 def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
     caption = f"Time merged / time stacked for pairs C → C_mid → C, {dtype}, {scope.label}; n = "
-    caption += f"{show.plural(len(rows), 'pair')}, median over blocks. Blue: less time merged, by estimate. Line: as "
+    caption += (
+        f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Blue: less time merged, by estimate. Line: as "
+    )
     caption += "many multiply-accumulates; above it, merging saves some. Intervals and verdicts stand in the table."
     least, most = rows.loc[rows["ratio"].idxmin()], rows.loc[rows["ratio"].idxmax()]
     alt = "Heat maps, one per kernel, C across and C_mid upwards. By verdict merging is faster on "
@@ -189,7 +193,7 @@ def pair_table(scope: Scope, dtype: str, rows: Frame) -> Table:
     for multiple in multiples:
         columns[_multiple(multiple)] = lambda row, m=multiple: _cell(shown.get((row.kernel, row.outer, m)))
     caption = f"Speedup of merging a pair C → C_mid → C beforehand, by C_mid, {dtype}, {scope.label}; n = "
-    caption += f"{show.plural(len(rows), 'pair')}. {INTERVALS} {VERDICTS_READ}"
+    caption += f"{show.plural(len(rows), 'pair')}. {intervals(rows)} {VERDICTS_READ}"
     name = slug("break-even", scope.machine, scope.device, dtype)
     return table(name, caption, places.sort_values(["kernel", "outer"]), columns, "pairs", (0,))
 
@@ -215,8 +219,8 @@ def headline(data: StudyData, frames: Frames) -> str:
     gain, loss = decided[saves], decided[~saves]
     right = int((saves == faster).sum())
     won = [int((pairs["verdict"] == "faster").sum()) for pairs in (gain, loss)]
-    text = f"In {dtype}, {show.of_these(len(decided), 'pair', 'the')} C → C_mid → C with a verdict, merging is "
-    text += "faster on "
+    text = f"In {dtype}, {show.of_these(len(decided), 'pair', 'the')} C → C_mid → C with a verdict "
+    text += f"{wording.by_intervals(decided)}, merging is faster on "
     text += (
         f"{won[0]} of the {len(gain)} where the operation count promises a gain, and on {won[1]} of the {len(loss)} "
     )

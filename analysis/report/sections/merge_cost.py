@@ -10,8 +10,10 @@ from analysis.data.frames import Frame, ordered, problems_in_order
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report.section import Content, Frames, Section, per_scope
-from analysis.report.sections.speed import INTERVALS
+from analysis.report.sections.speed import intervals
 from analysis.report.tables import Table, Text, slug, table
+
+RATIO = ["ratio", "ratio_lower", "ratio_upper", "processes", "blocks"]
 
 
 def merging(speedups: Frame) -> Frame:
@@ -22,7 +24,7 @@ def merging(speedups: Frame) -> Frame:
     keys = ["machine", "problem", "dtype", "device"]
     ways = {"merge_float64": "merged/direct", "merge_working": "merged_working/direct"}
     merges = speedups[(speedups["group"] == "merging") & speedups["way"].isin(ways)]
-    merges = merges[[*keys, "way", "seconds", "baseline_seconds", "ratio", "ratio_lower", "ratio_upper"]]
+    merges = merges[[*keys, "way", "seconds", "baseline_seconds", *RATIO]]
     calls = speedups[(speedups["group"] == "stacks") & speedups["way"].isin(ways.values())]
     calls = calls[[*keys, "way", "ratio", "verdict"]].rename(columns={"ratio": "call_ratio"})
     rows = merges.assign(merged=merges["way"].map(ways)).merge(
@@ -55,7 +57,7 @@ def merging_table(scope: Scope, rows: Frame) -> Table:
         "pays after": lambda row: _break_even(row),
     }
     caption = f"The time to merge a stack's kernels, in calls of the unmerged stack, {scope.label}; and after how "
-    caption += f"many calls one merge has paid, where the merged stack is faster by verdict. {INTERVALS}"
+    caption += f"many calls one merge has paid, where the merged stack is faster by verdict. {intervals(rows)}"
     return table(slug("merging", scope.machine, scope.device), caption, rows, columns, "merging", (0, 1, 2))
 
 

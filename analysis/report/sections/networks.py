@@ -39,6 +39,7 @@ TOTALS = [
     "speedup_lower",
     "speedup_upper",
     "verdict",
+    "processes",
     "layers",
     "catalogued",
 ]
@@ -47,7 +48,8 @@ TOTALS = [
 def totals(records: Records) -> Frame:
     """One row per network, dtype, device and way that was timed on all layers that were run.
 
-    layers: the distinct layers that were run; catalogued: how many the network has. speedup: the baseline's total / the
+    layers: the distinct layers that were run; catalogued: how many the network has. processes: of the layer that was
+    timed in the fewest. speedup: the baseline's total / the
     way's, of which the verdict is by the rule of all verdicts; the control's total is the noise.
     """
     networks: dict[tuple[str, str, str, str], list[Record]] = {}
@@ -75,7 +77,8 @@ def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[t
         lower, upper = (math.nan, math.nan) if way == baseline else interval(timings, way, baseline)
         outcome = "" if way == baseline else verdict(logs[way], lower, upper, MARGIN, noise)
         speedup = (math.exp(-logs[way]), math.exp(-upper), math.exp(-lower))
-        yield (*key, way, way == baseline, seconds[way], *speedup, outcome, len(layers), catalogued)
+        counts = (min(_processes(each, way, baseline) for _, each in timings), len(layers), catalogued)
+        yield (*key, way, way == baseline, seconds[way], *speedup, outcome, *counts)
 
 
 def interval(layers: list[tuple[int, list[Timing]]], way: str, baseline: str) -> tuple[float, float]:
@@ -115,6 +118,10 @@ def _shared(timings: list[Timing], way: str, baseline: str) -> tuple[Array, int]
     return numpy.array([(numpy.median(a), numpy.median(b)) for each in pairs for a, b in each if a and b]), LEAST_BLOCKS
 
 
+def _processes(timings: list[Timing], way: str, baseline: str) -> int:
+    return sum({way, baseline} <= timing.samples.keys() for timing in timings)
+
+
 def totals_table(scope: Scope, rows: Frame) -> Table:
     """Whole networks: the sum over layers of occurrences × median time."""
     rows = ordered(rows).sort_values("network", kind="stable")
@@ -130,10 +137,14 @@ def totals_table(scope: Scope, rows: Frame) -> Table:
         "All convolutions of a network: the sum over its distinct layers of occurrences × median time, for ways that "
     )
     caption += f"were timed on every layer that was run, {scope.label}. Other work of the network is not in it. "
-    caption += (
-        "Speedup: the baseline's total / the way's. In brackets: 95 % interval by a bootstrap over processes, each "
-    )
-    caption += f"each layer's drawn by themselves, for the ways were timed together in a layer alone. {VERDICTS_READ}"
+    ways = rows[~rows["baseline"].astype(bool)]
+    kind = wording.process_kind(ways.loc[ways["speedup_lower"].notna(), "processes"])
+    caption += "Speedup: the baseline's total / the way's. "
+    if kind:
+        unit = "blocks" if kind == wording.WITHIN else "processes"
+        caption += f"In brackets: 95 % interval {kind}, by a bootstrap over {unit}, each layer's drawn by themselves, "
+        caption += "for the ways were timed together in a layer alone. "
+    caption += VERDICTS_READ
     name = slug("totals", scope.machine, scope.device)
     return table(name, caption, rows, columns, "totals", (0, 1, 2))
 
@@ -154,9 +165,8 @@ def networks_headline(data: StudyData, frames: Frames) -> str:
         for dtype in wording.main_dtypes(rows["dtype"]):
             of_network = rows[(rows["dtype"] == dtype) & (rows["network"] == network)]
             if len(of_network):
-                parts.append(
-                    f"{network} in {dtype}, best of {show.plural(len(of_network), 'way')}: {_best(of_network)}"
-                )
+                best = f"best of {show.plural(len(of_network), 'way')} {wording.by_intervals(of_network)}"
+                parts.append(f"{network} in {dtype}, {best}: {_best(of_network)}")
     if not parts:
         return ""
     text = "Speedup over `direct` of all convolutions together, where one other way computes them all: "

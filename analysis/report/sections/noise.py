@@ -11,8 +11,10 @@ from analysis.data.frames import Frame, framed, ordered
 from analysis.data.records import PLACE, Records
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
+from analysis.report import wording
 from analysis.report.drawing import WIDTH, styled
 from analysis.report.section import Content, Frames, Plot, Section, joined, plot, within
+from analysis.report.sections.speed import over
 from analysis.report.style import INK, look
 from analysis.report.tables import Table, count_of, table
 from linear_lasagna.intervals import MARGIN
@@ -80,19 +82,21 @@ def content(data: StudyData, frames: Frames) -> Content:
     def part(scope: Scope) -> Content:
         scoped = within(scope, frames)
         sentences = (note for note in notes(scoped, data.within(scope).compared) if note)
-        return Content((_noise_plot(scope, scoped["noise"]),), notes=tuple(sentences))
+        return Content((_noise_plot(scope, scoped["noise"]),), answer=reach(scoped["noise"]), notes=tuple(sentences))
 
     if not len(frames["noise"]):
         return Content()
     scopes = [scope for scope in data.scopes if len(scope.of(frames["noise"]))]
-    return replace(joined((scope, part(scope)) for scope in scopes), tables=(noise_table(frames["noise_floor"]),))
+    return replace(joined((scope, part(scope)) for scope in scopes), tables=(noise_table(frames),))
 
 
 def _noise_plot(scope: Scope, rows: Frame) -> Plot:
     false = int(rows["verdict"].isin(DECIDED).sum())
     caption = f"The control's time against the baseline's, {scope.label}; n = {show.plural(len(rows), 'trial')}. "
-    caption += f"Mark: median over blocks; line: 95 % interval for it. Band: the margin of {100 * MARGIN:g} %, within "
-    caption += "which no difference counts. Diamonds: "
+    caption += (
+        f"Mark: median over {over(rows)}; line: 95 % interval for it, {wording.process_kind(rows['processes'])}. "
+    )
+    caption += f"Band: the margin of {100 * MARGIN:g} %, within which no difference counts. Diamonds: "
     caption += f"controls that the interval and the margin alone would call different ({false}). Linear up to 1 %."
     largest = show.significant(100 * abs(rows["ratio"] - 1).max(), 2)
     alt = f"Dots with intervals around zero, in order of size. The largest difference is {largest} %."
@@ -117,7 +121,9 @@ def figure(frame: Frame, margin: float) -> Figure:
     false = frame["verdict"].isin(DECIDED)
     panel.plot(frame.index[~false], percent["ratio"][~false], "o", color=look("control")[0], markersize=3)
     panel.plot(frame.index[false], percent["ratio"][false], "D", color=look("merged/direct")[0], markersize=4.5)
-    _difference_axis(panel, max(percent["ratio"].abs().max(), 100 * math.expm1(margin)))
+    largest = max(percent["ratio"].abs().max(), 100 * math.expm1(margin))
+    widest = max(abs(end) for values in percent.values() for end in values.dropna())
+    _difference_axis(panel, max(2.5 * largest, 1.2 * widest))
     panel.set_xlim(-1, len(frame))
     panel.set_xticks([])
     panel.set_xlabel(f"the controls of {show.plural(len(frame), 'trial')}, in order")
@@ -126,21 +132,21 @@ def figure(frame: Frame, margin: float) -> Figure:
     return figure
 
 
-def _difference_axis(panel: Axes, largest: float) -> None:
-    """Per cent: in proportion up to 1, logarithmic beyond, so that the margin and the outliers are both seen."""
+def _difference_axis(panel: Axes, most: float) -> None:
+    """Per cent, to `most`: in proportion up to 1, logarithmic beyond, so that margin and outliers are both seen."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    steps = [value for value in (1, 2, 5, 10, 20, 50, 100, 1000) if value <= 2.5 * largest]
+    steps = [value for value in (1, 2, 5, 10, 20, 50, 100, 1000) if value <= most]
     panel.set_yscale("symlog", linthresh=1.0, linscale=0.7)
     panel.yaxis.set_major_locator(FixedLocator([-value for value in steps] + [0, *steps]))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
-    panel.set_ylim(-2.5 * largest, 2.5 * largest)
+    panel.set_ylim(-most, most)
 
 
-def noise_table(rows: Frame) -> Table:
+def noise_table(frames: Frames) -> Table:
     """What the controls show, per machine, device and dtype."""
-    rows = rows.assign(way="")
+    rows, kind = frames["noise_floor"].assign(way=""), wording.process_kind(frames["noise"]["processes"])
     columns = {
         "machine": lambda row: row.machine,
         "device": lambda row: row.device,
@@ -153,8 +159,9 @@ def noise_table(rows: Frame) -> Table:
     }
     caption = "How far two timings of the same call lie apart: |log ratio| of the control to the baseline. A false "
     caption += (
-        "verdict is a control that its interval and the fixed margin of 1 % alone would call faster or slower. The "
+        f"verdict is a control that its interval, {kind}, and the fixed margin of 1 % alone would call faster or "
     )
+    caption += "slower. The "
     caption += "published rule calls no control so, because the control sets its margin."
     return table("noise-floor", caption, ordered(rows), columns, "noise", (0, 1, 2))
 
@@ -166,9 +173,9 @@ def false_verdicts(rows: Frame, same: Frame) -> str:
     false = rows.loc[rows["verdict"].isin(DECIDED), "verdict"].value_counts()
     share = f" ({show.percent(false.sum() / len(rows))})" if len(false) else ""
     sides = ", ".join(f"{count} {verdict}" for verdict, count in sorted(false.items()))
-    text = (
-        f"by interval and a margin of {100 * MARGIN:g} % alone, {false.sum() or 'none'} of {len(rows)}{share} would be "
-    )
+    kind = wording.process_kind(rows["processes"])
+    text = f"by interval {kind} and a margin of {100 * MARGIN:g} % alone, {false.sum() or 'none'} of "
+    text += f"{len(rows)}{share} would be "
     text += f"told apart{f': {sides}' if sides else ''}."
     if len(same):
         told = int(same["verdict"].isin(DECIDED).sum())
@@ -201,21 +208,26 @@ def sides(controls: Frame) -> str:
 
 
 def serial_dependence(speedups: Frame) -> str:
-    """Whether blocks follow each other by chance, as the intervals suppose."""
-    rows = speedups[speedups["autocorrelation"].notna()]
+    """Whether the blocks of trials of one process follow each other by chance."""
+    rows = speedups[speedups["autocorrelation"].notna() & (speedups["processes"] == 1)]
     if not len(rows):
         return ""
-    mean, expected = rows["autocorrelation"].mean(), -float((1 / rows["blocks"]).mean())
-    strong = float((rows["autocorrelation"] > STRONG).mean())
-    mean, expected = (show.signed(f"{value:.3f}") for value in (mean, expected))
-    text = (
-        "The intervals suppose that blocks do not depend on each other. The lag-1 autocorrelation of their log ratios "
-    )
+    mean = show.signed(f"{rows['autocorrelation'].mean():.3f}")
+    strong = show.percent(float((rows["autocorrelation"] > STRONG).mean()))
+    text = "Within one process blocks may depend on each other. The lag-1 autocorrelation of their log ratios is "
     text += (
-        f"is {mean} in the mean of {show.plural(len(rows), 'cell')}, where independent blocks would show {expected}; "
+        f"{mean} in the mean of {show.plural(len(rows), 'cell')}, where independent blocks would show about 0; it is "
     )
-    text += f"it is above {STRONG:g} in {show.percent(strong)}. Where it is positive, an interval is narrower than it "
-    return text + "should be."
+    text += f"above {STRONG:g} in {strong}. Where the blocks of a trial show more than chance could, its intervals are "
+    return text + "wider for it."
+
+
+def reach(rows: Frame) -> str:
+    """What the controls' intervals hold for."""
+    kind = wording.process_kind(rows["processes"])
+    if kind == wording.WITHIN:
+        return "All was timed within one process per trial: what differs from one to the next is in no number here."
+    return f"Ratios and intervals are {kind}."
 
 
 def headline(data: StudyData, frames: Frames) -> str:
@@ -223,9 +235,24 @@ def headline(data: StudyData, frames: Frames) -> str:
     if not len(frames["noise"]):
         return ""
     row = noise_floor(frames["noise"].assign(all=0), ["all"]).iloc[0]
-    text = f"Two timings of the same call in one process differ by {show.percent(row['median'])} in the median and by "
+    several = int((frames["noise"]["processes"] > 1).sum())
+    text = "The same call under two names, each one's ratio the median over its processes, differs"
+    text = text if several else "Two timings of the same call in one process differ"
+    text += f" by {show.percent(row['median'])} in the median and by "
     text += f"{show.percent(row['p90'])} at the 90th percentile of {show.plural(int(row['controls']), 'control')}; "
-    return text + false_verdicts(frames["noise"], frames["same_calls"])
+    return text + false_verdicts(frames["noise"], frames["same_calls"]) + spread(data.compared)
+
+
+def spread(speedups: Frame) -> str:
+    """How far the processes of a cell lie apart, beside the blocks of one."""
+    known = speedups[speedups["between"].notna() & ~speedups["control"].astype(bool)]
+    if not len(known):
+        return ""
+    between, within = (show.percent(float(known[name].median())) for name in ("between", "within"))
+    text = (
+        f" Processes that time the same two calls differ in their ratio by {between} (standard deviation, the median "
+    )
+    return text + f"of {show.plural(len(known), 'cell')}), blocks of one process by {within}."
 
 
 SECTION = Section(
@@ -233,8 +260,7 @@ SECTION = Section(
     "Noise floor",
     content,
     frames,
-    intro="The control is the baseline a second time, timed like any other way in the same process. What differs from "
-    "one process to the next is in no number here.",
+    intro="The control is the baseline a second time, timed like any other way in the same processes.",
     empty="No control was timed.",
     headlines={"Noise floor": headline},
     files={"noise": "One row per control.", "noise_floor": "What the controls show together."},

@@ -10,10 +10,10 @@ from analysis.data.frames import Frame, dtypes_in_order, framed, ordered, proble
 from analysis.data.records import PLACE, Record, Records
 from analysis.data.speedups import control_log_ratio
 from analysis.data.study_data import Scope, StudyData
-from analysis.report import extremes
+from analysis.report import extremes, wording
 from analysis.report import formatting as show
 from analysis.report.section import Content, Frames, Section, per_scope
-from analysis.report.sections.speed import INTERVALS, VERDICTS_READ
+from analysis.report.sections.speed import VERDICTS_READ, intervals
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.timing import compare, log_ratio
 
@@ -32,6 +32,8 @@ PLANS = [
     "ratio_lower",
     "ratio_upper",
     "verdict",
+    "processes",
+    "blocks",
 ]
 
 
@@ -56,6 +58,7 @@ def _plans(record: Record) -> Iterator[tuple[Any, ...]]:
             comparison = compare(timings, against, control=None, noise=abs(control_log_ratio(trial)))[way]
             seconds = [trial.seconds(w) if w else math.nan for w in (way, trial.baseline, merged)]
             result = (comparison.ratio, comparison.lower, comparison.upper, comparison.verdict)
+            result += (comparison.processes, comparison.blocks)
             yield (*record.place.values(), way, _text(runs), trial.problem.depth, *seconds, against, *result)
 
 
@@ -86,7 +89,7 @@ def plan_table(scope: Scope, rows: Frame) -> Table:
     caption += (
         "joined by a dash. Speedup over the faster of the stack and the stack merged as a whole; the last column: "
     )
-    caption += f"the same for `{COUNTED}`, which counts instead of timing. {INTERVALS} {VERDICTS_READ}"
+    caption += f"the same for `{COUNTED}`, which counts instead of timing. {intervals(rows)} {VERDICTS_READ}"
     return table(slug("plans", scope.machine, scope.device), caption, measured, columns, "plans", (0, 1, 2))
 
 
@@ -127,7 +130,8 @@ def headline(data: StudyData, frames: Frames) -> str:
     if not len(measured):
         return ""
     counts = measured["verdict"].value_counts()
-    text = f"In {dtype}, {show.of_these(len(measured), 'stack')}, one cut by measured time (`{MEASURED}`) is "
+    text = f"In {dtype}, {show.of_these(len(measured), 'stack')}, one cut by measured time (`{MEASURED}`) is, "
+    text += f"{wording.by_intervals(measured)}, "
     text += f"faster on {counts.get('faster', 0)} and slower on {counts.get('slower', 0)} than the stack as it is or "
     text += "the stack merged, whichever took less time"
     best = extremes.most(measured, "faster")

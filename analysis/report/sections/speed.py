@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 DECIDED = ("faster", "slower")
 FEW = 3  # problems; so few need no summary
-INTERVALS = "In brackets: 95 % interval for the median over blocks, within one process."
-VERDICTS_READ = "Bold: faster. Plain: slower. “=”: tie. “?”: undecided; “n = …”: too few blocks for an interval."
+VERDICTS_READ = (
+    "Bold: faster. Plain: slower. “=”: tie. “?”: undecided; “n = …”: too few processes, or blocks of a single one, for "
+    "an interval."
+)
 
 
 def speed_section(
@@ -53,9 +55,24 @@ def speed_section(
     )
 
 
-def _span(values: Frame) -> str:
-    least, most = int(values.min()), int(values.max())
-    return str(least) if least == most else f"{least} to {most}"
+def intervals(rows: Frame) -> str:
+    """What stands in brackets beside a time or a ratio of these cells. rows: with `processes`, and a ratio's ends."""
+    known = with_interval(rows)
+    kind = wording.process_kind(known["processes"])
+    return f"In brackets: 95 % interval for the median over {over(known)}, {kind}." if len(known) else ""
+
+
+def over(rows: Frame) -> str:
+    """How many processes, or blocks of a single one, a median is over, as in "6 to 18 processes"."""
+    several, single = rows[rows["processes"] > 1], rows[rows["processes"] == 1]
+    spans = [wording.span(several["processes"], "process", "processes")] if len(several) else []
+    if len(single):
+        spans.append(wording.span(single["blocks"], "block") if "blocks" in single else "blocks of one")
+    return " or ".join(spans)
+
+
+def with_interval(rows: Frame) -> Frame:
+    return rows[rows["ratio_lower"].notna()]
 
 
 def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
@@ -63,11 +80,11 @@ def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
     known = ways[ways["speedup_lower"].notna()] if ways["speedup_lower"].notna().any() else ways
     best, worst = known.loc[known["speedup"].idxmax()], known.loc[known["speedup"].idxmin()]
     n = show.plural(ways["problem"].nunique(), "problem")
-    caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over blocks "
+    caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over {over(ways)}. Line: 95 % "
     caption += (
-        f"(n = {_span(ways['blocks'])}). Line: 95 % interval for that median within one process; no line: too few "
+        f"interval for that median, {wording.process_kind(known['processes'])}; no line: too few for one. Hollow: "
     )
-    caption += "blocks for one. Hollow: tie or undecided. Right of 1: faster than the baseline."
+    caption += "tie or undecided. Right of 1: faster than the baseline."
     alt = (
         f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "
     )
@@ -154,6 +171,7 @@ def _hollow() -> Any:
 
 def summary_table(group: str, scope: Scope, rows: Frame) -> Table:
     """Speedups over the group's problems, per dtype and way."""
+    kind = wording.by_intervals(rows[~rows["control"].astype(bool)])
     rows = ordered(over_problems(rows, ["dtype", "way"]))
     columns = {
         "dtype": lambda row: row.dtype,
@@ -165,7 +183,8 @@ def summary_table(group: str, scope: Scope, rows: Frame) -> Table:
         "most": lambda row: show.significant(row.most),
         **{verdict: count_of(verdict) for verdict in VERDICTS},
     }
-    caption = f"Speedups over the problems of {group}, {scope.label}, and how often each verdict fell. "
+    caption = f"Speedups over the problems of {group}, {scope.label}, and how often each verdict fell, "
+    caption += f"{kind}. "
     caption += (
         "Least and most are the range over problems with an interval, not an interval. The problems are a list, no "
     )
@@ -197,7 +216,7 @@ def speedup_tables(data: StudyData, group: str, scope: Scope) -> Iterator[Table]
         caption += f"{show.plural(len(rows), 'problem')}. "
         name = slug("speedups", group, scope.machine, scope.device, dtype)
         head = ("problem", "baseline's time", *ways)
-        yield Table(name, caption + f"{INTERVALS} {VERDICTS_READ}", head, rows, "speedups")
+        yield Table(name, caption + f"{intervals(times)} {VERDICTS_READ}".lstrip(), head, rows, "speedups")
 
 
 def _occurrences(data: StudyData, names: Frame) -> dict[str, str]:
@@ -211,10 +230,14 @@ def _named(ways: list[str]) -> str:
 
 
 def speedup_text(row: Any) -> Text:
-    """Speedup and interval; without an interval there were too few blocks."""
+    """Speedup and interval; without an interval there were too few processes, or too few blocks of a single one."""
     ends = (row.speedup_lower, row.speedup_upper)
-    interval = show.interval(row.speedup, *ends) or f"n = {row.blocks}"
+    interval = show.interval(row.speedup, *ends) or f"n = {_units(row)}"
     return Text(show.number(row.speedup, *ends), interval, row.verdict, row.verdict)
+
+
+def _units(row: Any) -> str:
+    return str(row.processes) if row.processes > 1 else show.plural(row.blocks, "block")
 
 
 def _unmeasured(row: Any) -> Text:
@@ -230,7 +253,8 @@ def unfold_headline(data: StudyData, frames: Frames) -> str:
         counts = of_dtype["verdict"].value_counts()
         ratio = math.exp(float(of_dtype["ratio"].map(math.log).mean()))
         verdicts = f"slower on {counts.get('slower', 0)} and faster on {counts.get('faster', 0)}"
-        parts.append(f"{show.times(ratio)} in {dtype} ({verdicts} of {show.plural(len(of_dtype), 'layer')})")
+        verdicts += f" of {show.plural(len(of_dtype), 'layer')} {wording.by_intervals(of_dtype)}"
+        parts.append(f"{show.times(ratio)} in {dtype} ({verdicts})")
     if not parts:
         return ""
     text = f"`unfold_matmul` takes {wording.listed(parts)} the time of `direct`, as a geometric mean of estimates over "
@@ -244,7 +268,8 @@ def merging_headline(data: StudyData, frames: Frames) -> str:
     if not dtypes:
         return ""
     of_dtype = rows[rows["dtype"] == dtypes[0]]
-    text = f"In {dtypes[0]}, {show.of_these(len(of_dtype), 'stack')}, one merged beforehand (`{MERGED}`) is "
+    text = f"In {dtypes[0]}, {show.of_these(len(of_dtype), 'stack')}, one merged beforehand (`{MERGED}`) is, "
+    text += f"{wording.by_intervals(of_dtype)}, "
     text += wording.listed(list(extremes.by_verdict(of_dtype)))
     ends = [end for end in (extremes.most(of_dtype, verdict) for verdict in ("faster", "slower")) if end]
     return f"{text}{': ' if ends else ''}{'; '.join(ends)}."

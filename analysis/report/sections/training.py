@@ -8,7 +8,7 @@ from analysis.report import extremes, wording
 from analysis.report import formatting as show
 from analysis.report.section import Content, Frames, Section, per_scope
 from analysis.report.sections.plans import by_problem, main_dtype
-from analysis.report.sections.speed import INTERVALS, VERDICTS_READ, speedup_text
+from analysis.report.sections.speed import VERDICTS_READ, intervals, speedup_text
 from analysis.report.tables import Table, slug, table
 
 
@@ -32,7 +32,7 @@ def training_table(scope: Scope, rows: Frame) -> Table:
         "speedup": speedup_text,
     }
     caption = f"One training step, forward and backward, {scope.label}: of the stack, and with its kernels merged "
-    caption += f"anew in every step (`merged_per_call`). {INTERVALS} {VERDICTS_READ}"
+    caption += f"anew in every step (`merged_per_call`). {intervals(rows)} {VERDICTS_READ}"
     name = slug("training", scope.machine, scope.device)
     return table(name, caption, by_problem(rows), columns, "training", (0, 1))
 
@@ -45,7 +45,7 @@ def headline(data: StudyData, frames: Frames) -> str:
     if not len(of_dtype):
         return ""
     text = f"In {dtype}, {show.of_these(len(of_dtype), 'stack')}, a training step that merges first, against the "
-    text += f"stack's own, is {wording.listed(list(extremes.by_verdict(of_dtype)))}"
+    text += f"stack's own, is, {wording.by_intervals(of_dtype)}, {wording.listed(list(extremes.by_verdict(of_dtype)))}"
     ends = [end for end in (extremes.most(of_dtype, verdict) for verdict in ("faster", "slower")) if end]
     return f"{text}{': ' if ends else ''}{'; '.join(ends)}."
 

@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 
 
 TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
-WINNERS = [*PLACE, "way", "among", "ways"]
+WINNERS = [*PLACE, "way", "among", "ways", "processes"]
 
 
 def winners(records: Records) -> Frame:
     """One row per trial with at least two timed ways, the control not counted.
 
     way: the one that is faster, by verdict, than every other; "" where there is none. among: the fastest and all
-    that are not slower than it by verdict. ways: how many were compared. Of two ways that make the same call, with
-    other numbers (`TWINS`) or because a plan chose what another way does, only one is compared.
+    that are not slower than it by verdict. ways: how many were compared; processes: in how many.
+    Of two ways that make the same call, with other numbers (`TWINS`) or because a plan chose what another way does,
+    only one is compared.
     """
     return framed([row for record in records for row in _winner(record)], WINNERS)
 
@@ -49,7 +50,7 @@ def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
     fastest = min(estimates, key=lambda way: estimates[way])
     against = compare(timings, fastest, control=None, noise=abs(control_log_ratio(trial)))
     rivals = [way for way in ways if way != fastest and against[way].verdict != "slower"]
-    yield (*record.place.values(), "" if rivals else fastest, ", ".join((fastest, *rivals)), len(ways))
+    yield (*record.place.values(), "" if rivals else fastest, ", ".join((fastest, *rivals)), len(ways), len(timings))
 
 
 def _twins(way: str, trial: Trial) -> set[str]:
@@ -92,14 +93,15 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
     if not len(winners):
         return None
     rows = wins(winners, ["group", "dtype"])
-    caption = f"The share of problems on which each way is fastest, by verdict, {scope.label}. Numbers in bars: "
+    kind = wording.process_kind(winners["processes"])
+    caption = f"The share of problems on which each way is fastest, by verdict {kind}, {scope.label}. Numbers in bars: "
     caption += "problems; n: all problems of the group that were timed in at least two ways. Hatched: the fastest way "
     caption += "is not faster, by verdict, than all others."
     settled = int(rows.loc[rows["way"] != "", "alone"].sum())
     alt = f"Stacked bars, one per group and dtype. On {settled} of {show.plural(len(winners), 'trial')} one way is "
     alt += "faster than every other; the other trials have no single fastest way."
     name = slug("fig-wins", scope.machine, scope.device)
-    return Content((plot(name, caption, alt, "wins", figure(rows)),), (wins_table(scope, rows),))
+    return Content((plot(name, caption, alt, "wins", figure(rows)),), (wins_table(scope, rows, kind),))
 
 
 @styled
@@ -153,7 +155,7 @@ def _bar_legend(figure: Figure, ways: Sequence[str]) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=min(5, len(handles)), borderaxespad=0.2)
 
 
-def wins_table(scope: Scope, rows: Frame) -> Table:
+def wins_table(scope: Scope, rows: Frame, kind: str) -> Table:
     """Where each way is fastest alone, or among the fastest: a row per group and dtype, a column per way."""
     ways = ways_in_order(way for way in rows["way"] if way)
     shown = {(row.group, row.dtype, row.way): row for row in rows.itertuples(index=False)}
@@ -166,7 +168,9 @@ def wins_table(scope: Scope, rows: Frame) -> Table:
     for way in ways:
         columns[way] = lambda row, way=way: _won(shown.get((row.group, row.dtype, way)))
     caption = f"On how many problems each way is fastest alone, {scope.label}: faster than every other way by "
-    caption += "verdict. After the stroke: among the fastest, not slower by verdict than the one with the least time."
+    caption += (
+        f"verdict {kind}. After the stroke: among the fastest, not slower by verdict than the one with the least time."
+    )
     places = ordered(rows.assign(way="")[["group", "dtype", "trials", "way"]].drop_duplicates())
     return table(slug("wins", scope.machine, scope.device), caption, places, columns, "wins", (0, 1))
 
@@ -191,12 +195,13 @@ def _fastest(rows: Frame, dtype: str) -> str:
     if len(alone) > 3:
         parts.append(f"another on {sum(int(counts[way]) for way in alone[3:])}")
     layers = show.plural(len(rows), "layer")
+    kind = f"by verdict {wording.process_kind(rows['processes'])}, "
     settled = (
         f"the fastest way of all is {wording.listed(parts)} of {layers}"
         if parts
         else f"there is no single fastest way on any of {layers}"
     )
-    return f"In {dtype} {settled}{_among(rows)}."
+    return f"In {dtype}, {kind}{settled}{_among(rows)}."
 
 
 def _among(rows: Frame) -> str:
