@@ -68,7 +68,7 @@ SMOKE = Preset(
 DEFAULT = Preset(
     "default",
     0.3,
-    22 * 60.0,
+    21 * 60.0,
     _complete(
         (
             Selection("sources", _all("sources"), DTYPES),
