@@ -15,6 +15,7 @@ import torch
 from linear_lasagna.devices import dtype_name, dtype_named, macs_per_second
 from linear_lasagna.environment import environment
 from linear_lasagna.problems import Problem
+from linear_lasagna.switches import full_precision
 from linear_lasagna.timing import BLOCKS
 from linear_lasagna.trial.forward import FORWARD
 from linear_lasagna.trial.merge_cost import MERGE
@@ -72,7 +73,9 @@ def run_isolated(
         trial = end if isinstance(end, Trial) else None
         if isinstance(end, _Lost):
             failed |= {name: Cell("failed", end.reason) for name in ([end.way] if end.way else left)}
-    trial = trial or Trial(problem, cells={}, environment=environment(device, start=False), **kept)
+    if trial is None:
+        with full_precision():
+            trial = Trial(problem, cells={}, environment=environment(device, start=False), **kept)
     trial.cells = {name: (trial.cells | failed)[name] for name in ways}
     trial.elapsed_s = time.perf_counter() - start
     return trial
