@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from analysis import arguments, stopping
 
@@ -148,9 +149,14 @@ def noise(
     comparisons: Whole = 30,
     budget_s: float = 0.8,
     calls_s: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (1e-4, 1e-3, 1e-2),
+    device: str = "cpu",
+    processes: Whole | None = None,
+    simulated: bool = False,
+    trials: Whole = 500,
     out: Path | None = None,
 ) -> None:
-    """How noisy is this machine: the same code timed twice, and a true difference of 5 %, by three timings.
+    """How noisy is this machine: the same code timed twice, and a true difference of 5 %, by three timings; or whether
+    intervals hold what they should, in fresh processes (--processes) or where the truth is known (--simulated).
 
     Parameters
     ----------
@@ -160,28 +166,56 @@ def noise(
         Seconds for one comparison.
     calls_s
         Lengths of the timed calls in seconds.
+    device
+        cpu, cuda or mps.
+    processes
+        Time problems of the catalogue in so many fresh processes instead, 5 to 10 s each.
+    simulated
+        Simulate trials of known ratios instead, under many kinds of noise; some 8 minutes.
+    trials
+        Simulated trials for each kind of noise and true ratio.
     out
         A CSV file for the rows.
     """
-    from analysis.measure.noise import COMPARED, print_summary, rows
-    from analysis.measure.progress import progress_bar
+    from analysis.measure import characteristics, fresh
+    from analysis.measure import noise as comparing
 
-    for name, values in (("comparisons", (comparisons,)), ("budget-s", (budget_s,)), ("calls-s", calls_s)):
+    if simulated and processes is not None:
+        raise ValueError("--simulated times nothing, so it goes without --processes")
+    given = (("comparisons", (comparisons,)), ("budget-s", (budget_s,)), ("calls-s", calls_s), ("trials", (trials,)))
+    for name, values in given:
         arguments.positive(name, values)
     if out is not None:
         arguments.file(out.resolve())
+    if simulated:
+        frame = _ticking("simulating", characteristics.STEPS, lambda tick: characteristics.rows(trials, tick))
+        show = characteristics.print_summary
+    elif processes is not None:
+        steps = processes * len(fresh.PROBLEMS)
+        frame = _ticking("timing", steps, lambda tick: fresh.rows(processes, device, tick))
+        show = fresh.print_summary
+    else:
+        steps, asked = comparisons * len(calls_s) * len(comparing.COMPARED), (comparisons, budget_s, calls_s)
+        frame = _ticking("comparing", steps, lambda tick: comparing.rows(*asked, tick, device))
+        show = comparing.print_summary
+    if out is not None:
+        frame.to_csv(out, index=False)
+    show(frame)
+
+
+def _ticking(title: str, steps: int, work: Callable[[Callable[[], None]], Any]) -> Any:
+    """What the work gives; it counts its steps, on a progress bar."""
+    from analysis.measure.progress import progress_bar
+
     done = 0
-    with progress_bar("comparing", comparisons * len(calls_s) * len(COMPARED)) as advance_to:
+    with progress_bar(title, steps) as advance_to:
 
         def tick() -> None:
             nonlocal done
             done += 1
             advance_to(done)
 
-        frame = rows(comparisons, budget_s, calls_s, tick)
-    if out is not None:
-        frame.to_csv(out, index=False)
-    print_summary(frame)
+        return work(tick)
 
 
 @app.command
@@ -196,20 +230,11 @@ def decisions(*, processes: Whole = 4, out: Path | None = None) -> None:
         A CSV file for the rows.
     """
     from analysis.measure.decisions import rows, summary
-    from analysis.measure.progress import progress_bar
 
     arguments.positive("processes", (processes,))
     if out is not None:
         arguments.file(out.resolve())
-    done = 0
-    with progress_bar("deciding", processes + 1) as advance_to:
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            advance_to(done)
-
-        frame = rows(processes, tick)
+    frame = _ticking("deciding", processes + 1, lambda tick: rows(processes, tick))
     if out is not None:
         frame.to_csv(out, index=False)
     print("\n".join(summary(frame)))

@@ -141,7 +141,8 @@ def autocorrelation(series: Sequence[Sequence[float]]) -> float:
     for values in series:
         if len(values) < 2:
             continue
-        off = [value - mean(values) for value in values]
+        middle = mean(values)  # exact: of equal values nothing is left
+        off = [value - middle for value in values]
         size = sum(d * d for d in off)
         products += sum(a * b for a, b in itertools.pairwise(off))
         squares += size

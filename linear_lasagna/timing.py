@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import median, stdev, variance
+from statistics import fmean, median
 from typing import Any, TypeAlias
 
 from linear_lasagna.conditions import page_faults
@@ -34,7 +34,7 @@ from linear_lasagna.intervals import (
 
 Thunk: TypeAlias = Callable[[], Any]
 Build: TypeAlias = Callable[[int], Mapping[str, Thunk]]
-_Clock: TypeAlias = Callable[[Thunk, int], float]
+Clock: TypeAlias = Callable[[Thunk, int], float]
 _Visit: TypeAlias = Callable[[str, Thunk, int], float]
 
 BLOCKS = 12
@@ -135,6 +135,7 @@ def measure(
     least_blocks: int = LEAST_BLOCKS,
     turn: Callable[[str], object] = lambda name: None,
     plan: Plan | None = None,
+    clock: Clock | None = None,
 ) -> Timing:
     """Time the calls that build(block) returns by name, on inputs that it allocates anew for every block.
 
@@ -146,6 +147,7 @@ def measure(
     turn(name) is told, outside the timed part, whose turn it is, so that a call that never returns can be named.
     plan: of an earlier process's timing, to be timed in the same way: only calls shorter than LASTING_S run once before
     they are timed, and no block begins after OVER_BUDGET times the budget.
+    clock(call, number): the seconds per call of so many calls; the device's, where none is given.
     Raises ValueError for a budget that is not positive, or where build returns no calls.
     """
     if not budget_s > 0:
@@ -154,7 +156,7 @@ def measure(
     calls = build(0)
     if not calls:
         raise ValueError("build(0) returned no calls to time")
-    visit = _Visits(device_named(device).seconds, turn)
+    visit = _Visits(clock or device_named(device).seconds, turn)
     if plan is None:
         first_call_s = {name: visit(name, call, 1) for name, call in calls.items()}
         outlasting = _outlasting(calls, first_call_s, visit, budget_s)
@@ -187,7 +189,7 @@ def measure(
 class _Visits:
     """The clock, which tells whose turn it is before it starts, and sums what it has timed."""
 
-    def __init__(self, clock: _Clock, turn: Callable[[str], object]) -> None:
+    def __init__(self, clock: Clock, turn: Callable[[str], object]) -> None:
         self.clock, self.turn = clock, turn
         self.forget()
 
@@ -325,7 +327,8 @@ def compare(
     if baseline not in names:
         raise KeyError(f"baseline {baseline!r} was not timed; timed: {', '.join(names)}")
     series = {name: log_ratios(timings, name, baseline) for name in names if name != baseline}
-    correlation = dependence([logs for each in series.values() for logs in each])
+    alone = any(len(each) == 1 for each in series.values())  # else no interval is over blocks
+    correlation = dependence([logs for each in series.values() for logs in each]) if alone else 0.0
     if control is not None and series.get(control):
         noise = max(noise, abs(median(map(median, series[control]))))
     return {name: _comparison(logs, correlation, margin, noise) for name, logs in series.items()}
@@ -374,7 +377,7 @@ def _comparison(series: list[list[float]], correlation: float, margin: float, no
     estimate = median(each)
     lower, upper = _interval(series, correlation) or (math.nan, math.nan)
     judged = verdict(estimate, lower, upper, margin, noise)
-    spreads = (stdev(each) if len(each) > 1 else math.nan, _within(series))
+    spreads = (_deviation([each]), _deviation(series))
     ends = (math.exp(lower), math.exp(upper))
     return Comparison(math.exp(estimate), *ends, judged, raised, blocks, len(series), *spreads)
 
@@ -387,7 +390,12 @@ def _interval(series: list[list[float]], correlation: float) -> tuple[float, flo
     return median_interval(logs, correlation=correlation) if len(logs) >= LEAST_BLOCKS else None
 
 
-def _within(series: list[list[float]]) -> float:
-    """The standard deviation of blocks within their processes: the root of the mean of the squares."""
-    squares = [variance(logs) for logs in series if len(logs) > 1]
-    return math.sqrt(sum(squares) / len(squares)) if squares else math.nan
+def _deviation(series: list[list[float]]) -> float:
+    """The standard deviation of values within their series: the root of the mean of the variances; NaN for none."""
+    variances = [
+        sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        for values in series
+        if len(values) > 1
+        for mean in [fmean(values)]
+    ]
+    return math.sqrt(fmean(variances)) if variances else math.nan

@@ -12,12 +12,8 @@ from types import SimpleNamespace
 
 import numpy
 import pytest
-import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
 
 from linear_lasagna import devices, intervals, timing
-from linear_lasagna.intervals import median_interval
 from linear_lasagna.timing import Timing, block_log_ratios, compare, measure
 
 MS = 1e-3
@@ -469,29 +465,3 @@ def test_five_percent_are_found_at_one_percent_noise(ratio, verdict, correlation
 def test_equal_calls_are_ties_at_low_noise():
     found = compared({"direct": 1.0, "way": 1.0}, 0.005, 0.0, repeats=100)["way"]
     assert statistics.mean(each.verdict == "tie" for each in found) >= 0.9
-
-
-@given(st.integers(1, 80), st.sampled_from((0.6, 0.8, 0.9, 0.95, 0.99)))
-def test_median_interval_is_the_binomials(n, confidence):
-    """The narrowest pair of order statistics whose tails, by scipy's binomial, are small enough."""
-    binomial = scipy.stats.binom(n, 0.5)
-    k = int(binomial.ppf((1 - confidence) / 2))  # the least k with P(X <= k) over the tail
-    found = median_interval([float(v) for v in reversed(range(1, n + 1))], confidence)
-    assert found == (None if k == 0 else (k, n + 1 - k))
-    if k:
-        assert 1 - 2 * binomial.cdf(k - 1) >= confidence > 1 - 2 * binomial.cdf(k)
-
-
-def test_median_interval_covers_the_median():
-    """12 values of a skewed distribution, 4,000 times."""
-    generator, repeats = numpy.random.default_rng(1), 4000
-    draws = generator.exponential(1, (repeats, 12)).tolist()
-    intervals = [median_interval(values) for values in draws]
-    coverage = statistics.mean(lower <= math.log(2) <= upper for lower, upper in intervals)
-    exact = 1 - 2 * scipy.stats.binom(12, 0.5).cdf(2)
-    assert abs(coverage - exact) <= monte_carlo(exact, repeats)
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [1.0] * 5])
-def test_too_few_values_have_no_interval(values):
-    assert median_interval(values) is None

@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 if TYPE_CHECKING:
     import pandas
 
 STEPS = 20
 TRUE_RATIO = (STEPS + 1) / STEPS
+Compare: TypeAlias = Callable[[int, float, int, str], Iterator[tuple[float, float, str]]]
 COLUMNS = ("call_s", "timing", "comparison", "true_ratio", "ratio", "verdict")
 
 
-def rows(comparisons: int, budget_s: float, calls_s: tuple[float, ...], tick: Callable[[], None]) -> pandas.DataFrame:
+def rows(
+    comparisons: int, budget_s: float, calls_s: tuple[float, ...], tick: Callable[[], None], device: str = "cpu"
+) -> pandas.DataFrame:
     """One row per comparison: call_s, timing, comparison, true_ratio, ratio, verdict ("" where a timing has none).
 
-    Each comparison takes budget_s seconds. The three timings take turns, so that all meet the same weather.
+    Each comparison takes budget_s seconds. The three timings take turns, so that all meet the same weather. Raises
+    ValueError for a device that this machine cannot compute on.
     """
     import pandas
 
+    from linear_lasagna.devices import unavailable
+
+    if reason := unavailable(device, "float32"):
+        raise ValueError(reason)
     results = []
     for call_s in calls_s:
-        size = _size(call_s / STEPS)
+        size = _size(call_s / STEPS, device)
         for comparison in range(comparisons):
             for timing, compare in COMPARED.items():
-                for true_ratio, ratio, verdict in compare(size, budget_s, comparison):
+                for true_ratio, ratio, verdict in compare(size, budget_s, comparison, device):
                     results.append((call_s, timing, comparison, true_ratio, ratio, verdict))
                 tick()
     return pandas.DataFrame(results, columns=list(COLUMNS))
@@ -63,24 +71,24 @@ def summary(frame: pandas.DataFrame) -> pandas.DataFrame:
     return pandas.DataFrame(results)
 
 
-def _size(step_s: float) -> int:
+def _size(step_s: float, device: str) -> int:
     """The side of a square matrix product that takes about step_s seconds."""
     from linear_lasagna.timing import measure
 
     side = 8
     while side < 2048:
-        timing = measure(lambda block, n=side: {"step": _call(n, 1)}, budget_s=0.05, blocks=1)
+        timing = measure(lambda block, n=side: {"step": _call(n, 1, device)}, device, budget_s=0.05, blocks=1)
         if timing.seconds("step") >= step_s:
             break
         side = math.ceil(side * 1.2)
     return side
 
 
-def _call(side: int, steps: int) -> Callable[[], None]:
+def _call(side: int, steps: int, device: str) -> Callable[[], None]:
     """A call of `steps` matrix products on freshly allocated matrices."""
     import torch
 
-    a, b, out = torch.rand(side, side), torch.rand(side, side), torch.empty(side, side)
+    a, b, out = (torch.rand(side, side, device=device) for _ in range(3))
 
     def call() -> None:
         for _ in range(steps):
@@ -89,8 +97,8 @@ def _call(side: int, steps: int) -> Callable[[], None]:
     return call
 
 
-def _ours(interleaved: bool) -> Callable[[int, float, int], Iterator[tuple[float, float, str]]]:
-    def compare_once(side: int, budget_s: float, seed: int) -> Iterator[tuple[float, float, str]]:
+def _ours(interleaved: bool) -> Compare:
+    def compare_once(side: int, budget_s: float, seed: int, device: str) -> Iterator[tuple[float, float, str]]:
         import torch
 
         from linear_lasagna.timing import compare, measure
@@ -98,23 +106,23 @@ def _ours(interleaved: bool) -> Callable[[int, float, int], Iterator[tuple[float
         def build(block: int) -> dict[str, Callable[[], None]]:
             spacer = torch.empty(4096 + 64 * (block * 37 % 61), dtype=torch.uint8)
             steps = {"direct": STEPS, "control": STEPS, "same": STEPS, "more": STEPS + 1}
-            calls = {name: _call(side, count) for name, count in steps.items()}
+            calls = {name: _call(side, count, device) for name, count in steps.items()}
             del spacer
             return calls
 
-        result = compare(measure(build, budget_s=budget_s, seed=seed, interleaved=interleaved))
+        result = compare(measure(build, device, budget_s=budget_s, seed=seed, interleaved=interleaved))
         yield 1.0, result["same"].ratio, result["same"].verdict
         yield TRUE_RATIO, result["more"].ratio, result["more"].verdict
 
     return compare_once
 
 
-def _torch(side: int, budget_s: float, seed: int) -> Iterator[tuple[float, float, str]]:
+def _torch(side: int, budget_s: float, seed: int, device: str) -> Iterator[tuple[float, float, str]]:
     """torch.utils.benchmark, one call after the other, as its tutorial has it; it gives no verdict."""
     from torch.utils.benchmark import Timer
 
     def seconds(steps: int) -> float:
-        timer: Any = Timer("call()", globals={"call": _call(side, steps)}, num_threads=_threads())
+        timer: Any = Timer("call()", globals={"call": _call(side, steps, device)}, num_threads=_threads())
         return timer.blocked_autorange(min_run_time=budget_s / 3).median
 
     first, second, more = seconds(STEPS), seconds(STEPS), seconds(STEPS + 1)
@@ -128,7 +136,7 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-COMPARED: dict[str, Callable[[int, float, int], Iterator[tuple[float, float, str]]]] = {
+COMPARED: dict[str, Compare] = {
     "interleaved": _ours(interleaved=True),
     "isolated": _ours(interleaved=False),
     "torch.utils.benchmark": _torch,
