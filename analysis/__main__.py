@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed; {INSTALL}")
 
 PresetName = Literal["smoke", "default", "full"]
+Several = Parameter(consume_multiple=True)
 Whole = Annotated[int, Parameter(converter=arguments.whole)]
 
 app = App(
@@ -39,26 +40,52 @@ app = App(
 def study(
     preset: PresetName = "default",
     *,
+    devices: Annotated[tuple[str, ...], Several] = (),
+    time_limit: str = "",
+    archive: Path | None = None,
     out: Path = Path("study"),
+    commit: str = "",
+    precision: bool = True,
+    asv: bool = True,
     workers: Whole = 0,
     retry_failed: bool = False,
 ) -> None:
-    """Time the preset's trials through asv, measure rounding errors, render the report.
+    """Time the preset's trials, hand them to asv, measure rounding errors, render the report.
 
     Parameters
     ----------
     preset
         How much to run: minutes (smoke), a quarter of an hour (default), hours (full).
+    devices
+        cpu, cuda, mps, or several of them; all that are there, where none is given.
+    time_limit
+        Of the whole timing, such as 9m, 540s or 1h; rounding errors get what is left. Without it: the preset's.
+    archive
+        A file such as results.tar.gz for all that was measured; `report --records` renders it elsewhere.
     out
         The folder for the report, its data and the precision store.
+    commit
+        The commit of this code, where git does not know it.
+    precision
+        Measure rounding errors.
+    asv
+        Hand the samples to asv, which keeps a history of them.
     workers
         Processes for the precision experiments; 0 computes them in this process.
     retry_failed
         Run trials with failed cells, and units with failed rows, once more.
     """
+    from analysis.measure.presets import preset_named
+    from analysis.study import Request
     from analysis.study import study as run
 
-    print(run(preset, out.resolve(), workers, retry_failed))
+    limit_s = arguments.seconds("time-limit", time_limit) if time_limit else None
+    home = None if archive is None else archive.resolve()
+    named = arguments.commit(commit) if commit else ""
+    asked = (preset_named(preset), out.resolve(), devices, limit_s, named, home, workers, retry_failed, precision, asv)
+    page = run(Request(*asked))
+    if page is not None:
+        print(page)
 
 
 @app.command
@@ -93,7 +120,9 @@ def precision(
 
 
 @app.command
-def report(*, preset: PresetName = "default", out: Path = Path("study"), records: Path | None = None) -> None:
+def report(
+    *, preset: PresetName = "default", out: Path = Path("study"), records: Path | None = None, commit: str = ""
+) -> None:
     """Render the report again from what has been measured, however little that is.
 
     Parameters
@@ -103,11 +132,14 @@ def report(*, preset: PresetName = "default", out: Path = Path("study"), records
     out
         The folder for the report and its data, where the precision store lies.
     records
-        A folder with trial records, or with asv's own result files; this commit's trials, where none is given.
+        A study's archive, or a folder with trial records or with asv's own result files; this commit's trials, where
+        none is given.
+    commit
+        The commit of this code, where git does not know it.
     """
     from analysis.study import render
 
-    print(render(preset, out.resolve(), records))
+    print(render(preset, out.resolve(), records, arguments.commit(commit) if commit else ""))
 
 
 @app.command
@@ -117,7 +149,7 @@ def compare(before: Path, after: Path, *, out: Path | None = None, fail_on_regre
     Parameters
     ----------
     before
-        A folder with trial records, as an edition has them, or with asv's own result files.
+        A folder with trial records, as an edition has them, or with asv's own result files; or a study's archive.
     after
         The same, measured later, or elsewhere.
     out
@@ -125,16 +157,18 @@ def compare(before: Path, after: Path, *, out: Path | None = None, fail_on_regre
     fail_on_regression
         End with code 1 where a way became slower or less accurate, or no longer passes.
     """
+    from analysis.data.archive import results
     from analysis.data.comparison import compared, regressions, summary
     from analysis.report.changes import print_changes
     from analysis.study import load_records
 
-    for folder in (before, after):
-        if not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder")
+    for path in (before, after):
+        if not path.exists():
+            raise ValueError(f"{path}: no such folder, and no archive")
     if out is not None:
         arguments.file(out.resolve())
-    frame = compared(load_records(before), load_records(after))
+    with results(before) as old, results(after) as new:
+        frame = compared(load_records(old.records), load_records(new.records))
     if out is not None:
         frame.to_json(out, orient="records", indent=1)
     print_changes(frame)

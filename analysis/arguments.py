@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,38 @@ def positive(name: str, values: Iterable[float]) -> None:
 def workers(number: int) -> None:
     if number < 0:
         raise ValueError(f"workers must be 0 or more, not {number}")
+
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+COMMIT = re.compile(r"[0-9a-f]{7,40}")
+
+
+def seconds(name: str, text: str) -> float:
+    """Of a time such as 540s, 9m or 1.5h."""
+    found = DURATION.fullmatch(text)
+    value = float(found[1]) * UNITS_S[found[2]] if found else 0.0
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a time above zero such as 540s, 9m or 1.5h, not {text!r}")
+    return value
+
+
+def commit(text: str) -> str:
+    """A commit's hash, as git gives it."""
+    if not COMMIT.fullmatch(text):
+        raise ValueError(f"commit must be 7 to 40 hexadecimal digits, as git gives them, not {text!r}")
+    return text
+
+
+def devices(names: Iterable[str]) -> tuple[str, ...]:
+    """Each once; all are there."""
+    from linear_lasagna.devices import unavailable
+
+    chosen = tuple(dict.fromkeys(names))
+    for name in chosen:
+        if reason := unavailable(name):
+            raise ValueError(f"device {name!r}: {reason}")
+    return chosen
 
 
 def folder(path: Path) -> None:

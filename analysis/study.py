@@ -1,20 +1,27 @@
-"""The whole study: asv times the preset's trials, the precision experiments measure error, a report shows both."""
+"""The whole study: the preset's trials are timed, the precision experiments measure error, a report shows both.
+
+Neither git nor asv is a condition of measuring: where they are missing, what needs them is left out, and said to be.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import math
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis import arguments
+from analysis.data import archive
 from analysis.measure import asv_run, trial_run
 from analysis.measure.alone import alone
-from analysis.measure.checkout import ROOT, Checkout, checkout, checkout_if_any
-from analysis.measure.presets import Key, Preset, bench_patterns, preset_named, trials
+from analysis.measure.checkout import ROOT, UNKNOWN, Checkout, checkout_or
+from analysis.measure.presets import PRESETS, Key, Preset, bench_patterns, preset_named, trials
 from analysis.measure.progress import progress_bar
 from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.plurals import plural
@@ -64,36 +71,57 @@ def devices_here() -> tuple[str, ...]:
     return tuple(device for device in DEVICES if unavailable(device) is None)
 
 
-def place(out: Path = OUT) -> Place:
-    """Raises ValueError where this is no git checkout."""
-    source = checkout()
-    return Place(source, asv_run.register_machine(), out)
+@dataclass(frozen=True)
+class Request:
+    """What a study is asked for. devices: none for all that are there; limit_s: of the timing, None for the preset's,
+    whose rounding errors then take the time that they need; commit: where git does not know; archive: a file for all
+    that was measured; precision, asv: whether rounding errors are measured, and asv is handed the samples.
+    """
+
+    preset: Preset
+    out: Path = OUT
+    devices: tuple[str, ...] = ()
+    limit_s: float | None = None
+    commit: str = ""
+    archive: Path | None = None
+    workers: int = 0
+    retry_failed: bool = False
+    precision: bool = True
+    asv: bool = True
 
 
-def time_trials(
-    preset: Preset, devices: Sequence[str], where: Place, keep: Sequence[int] = (), retry_failed: bool = False
-) -> float:
+def place(out: Path = OUT, commit: str = "") -> Place:
+    """commit: where git does not know. Raises ValueError where git knows another."""
+    from linear_lasagna.environment import machine_key
+
+    return Place(checkout_or(commit), machine_key(), out)
+
+
+def time_trials(request: Request, where: Place, keep: Sequence[int] = ()) -> float:
     """Time the preset's trials in several processes each, with a progress bar; returns the wall seconds. keep: as
     leash.run takes it.
-
-    retry_failed: trials with failed cells too, once.
     """
-    keys = trials(preset, devices)
+    keys, limit_s = trials(request.preset, request.devices), request.limit_s or request.preset.limit_s
     specification = trial_run.Specification(
         keys,
-        preset.budget_s,
-        None if math.isinf(preset.limit_s) else preset.limit_s,
-        time.time() if retry_failed else 0.0,
+        request.preset.budget_s,
+        None if math.isinf(limit_s) else limit_s,
+        time.time() if request.retry_failed else 0.0,
         where.checkout.commit,
     )
     with progress_bar("timing trials", len(keys) * LEAST_PROCESSES) as advance_to:
         return trial_run.time_all(specification, where.out / "trials.log", advance_to, keep)
 
 
-def hand_to_asv(preset: Preset, devices: Sequence[str], where: Place, keep: Sequence[int] = ()) -> float:
-    """Let asv have what was timed, in its own results; returns its wall seconds."""
-    expected = bench_patterns(preset, devices)
-    settings = asv_run.Settings(where.checkout.commit, where.machine, expected, preset.budget_s, where.out / "asv.log")
+def hand_to_asv(request: Request, where: Place, keep: Sequence[int] = ()) -> float:
+    """Let asv have what was timed, in its own results; returns its wall seconds. One line where it cannot."""
+    if reason := _without_asv(request, where.checkout):
+        print(f"asv is not handed the samples: {reason}", file=sys.stderr)
+        return 0.0
+    asv_run.register_machine()
+    expected = bench_patterns(request.preset, request.devices)
+    budget_s, log = request.preset.budget_s, where.out / "asv.log"
+    settings = asv_run.Settings(where.checkout.commit, where.machine, expected, budget_s, log)
     results = RESULTS / where.machine
     asv_run.unscrub(results)
     try:
@@ -103,10 +131,29 @@ def hand_to_asv(preset: Preset, devices: Sequence[str], where: Place, keep: Sequ
         asv_run.scrub(results)
 
 
+def _without_asv(request: Request, source: Checkout) -> str:
+    """Why asv cannot be handed samples, or shall not; "" where it can."""
+    if not request.asv:
+        return "it was not asked for"
+    if not source.git:
+        return "it keeps them under commits, and this is no git checkout"
+    missing = [name for name in ("asv", "asv_runner") if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(missing)} not installed; {INSTALL}" if missing else ""
+
+
 def measure_precision(
-    experiments: Sequence[str], preset: str, device: str, out: Path, workers: int, retry_failed: bool = False
+    experiments: Sequence[str],
+    preset: str,
+    device: str,
+    out: Path,
+    workers: int,
+    retry_failed: bool = False,
+    until: float = math.inf,
 ) -> None:
-    """Probe the machine, run experiments (none named: all) into the store of `out`, and say what was done."""
+    """Probe the machine, run experiments (none named: all) into the store of `out`, and say what was done.
+
+    until: when to begin nothing more, by the monotonic clock.
+    """
     from analysis.precision import run_study
     from analysis.precision.probing import probe_machine
     from analysis.precision.study import checked
@@ -117,28 +164,48 @@ def measure_precision(
     arguments.folder(out)
     machine = machine_name(device)
     probe_machine(out / STORE, device, machine, retry_failed)
-    settings = {"workers": workers, "device": device, "machine": machine, "retry_failed": retry_failed}
+    settings = {"workers": workers, "device": device, "machine": machine, "retry_failed": retry_failed, "until": until}
     print(run_study(names, preset, out / STORE, **settings), file=sys.stderr)
 
 
-def render(preset_name: str, out: Path = OUT, records: Path | None = None) -> Path:
+def render(
+    preset_name: str,
+    out: Path = OUT,
+    records: Path | None = None,
+    commit: str = "",
+    devices: Sequence[str] = (),
+) -> Path:
     """The report of what has been measured; prints its headlines. Returns the page's path.
 
-    records: a folder of trial records or of asv's own results; this commit's trials on this machine, where None.
-    Raises ValueError for an unknown preset, or where there are no results at all.
+    records: a folder of trial records or of asv's own results, or a study's archive, which tells its preset and devices
+    itself; this commit's trials on this machine and its devices, where None. commit: where git does not know. Raises
+    ValueError for an unknown preset, or where there are no results at all.
     """
+    preset_named(preset_name)
+    arguments.folder(out)
+    if records is None:
+        where = place(out, commit)
+        told = {"preset": preset_name, "devices": list(devices or devices_here())}
+        return _rendered(archive.Results(where.records, where.store, told), where)
+    where = Place(checkout_or(commit), "", out)
+    with archive.results(records) as found:
+        preset = str(found.conditions.get("preset", preset_name))
+        told = {**found.conditions, "preset": preset if preset in PRESETS else preset_name}
+        store = found.store if records.is_file() else where.store
+        return _rendered(replace(found, store=store, conditions=told), where, records)
+
+
+def _rendered(found: archive.Results, where: Place, given: Path | None = None) -> Path:
     from analysis.report import page
 
-    preset = preset_named(preset_name)
-    arguments.folder(out)
-    where = place(out) if records is None else Place(checkout_if_any(), "", out)
-    loaded = load_records(records or where.records)
-    rows = load_rows(where.store)
+    loaded, rows = load_records(found.records), load_rows(found.store) if found.store else None
     if not len(loaded) and rows is None:
-        known = "; ".join(loaded.messages) or f"{records or where.records} holds no trial record"
+        known = "; ".join(loaded.messages) or f"{given or found.records} holds no trial record"
         raise ValueError(f"no results yet: {known}; run `make study` first")
-    expected = trials(preset, devices_here()) if records is None else ()
-    report = page.render(loaded, rows, out, context(where, preset, loaded, expected))
+    preset, devices = preset_named(found.conditions["preset"]), found.conditions.get("devices", ())
+    expected = trials(preset, devices)
+    checkout = where.checkout if given is None else replace(where.checkout, git=bool(found.conditions.get("git", True)))
+    report = page.render(loaded, rows, where.out, context(replace(where, checkout=checkout), preset, loaded, expected))
     for headline in report.headlines:
         print(f"{headline.title}: {headline.text}".replace("`", ""))
     return report.page
@@ -173,6 +240,8 @@ def context(where: Place, preset: Preset, loaded: Records, expected: Sequence[Ke
 
     started = max((record.trial.started for record in loaded), default="")
     commit, dirty = _measured(where.checkout, loaded)
+    notes = _doubts(commit, where.checkout)
+    commit = "" if commit == UNKNOWN else commit
     release = _version()
     named = f", commit {commit[:12]}" if commit else ""
     return Context(
@@ -190,7 +259,15 @@ def context(where: Place, preset: Preset, loaded: Records, expected: Sequence[Ke
         citation=f"The Linear Lasagna developers: Linear Lasagna {release}{named}.",
         bibtex=BIBTEX.format(version=release, commit=named, year=started[:4] or "n.d."),
         licence="Code BSD-3-Clause, data CC-BY-4.0.",
+        notes=notes,
     )
+
+
+def _doubts(commit: str, source: Checkout) -> tuple[str, ...]:
+    """What a reader must know of a commit that git did not tell."""
+    if commit == UNKNOWN:
+        return ("The commit is unknown: what was measured was a copy of the code without git.",)
+    return () if source.git else ("The commit is as it was given: git was not there to check it.",)
 
 
 def _version() -> str:
@@ -211,23 +288,22 @@ def _measured(source: Checkout, loaded: Records) -> tuple[str, bool]:
     return commit, any(record.dirty for record in loaded) or (source.dirty and commit == source.commit)
 
 
-def study(preset_name: str, out: Path = OUT, workers: int = 0, retry_failed: bool = False) -> Path:
-    """Everything, in order; returns the report's path. What was finished before a kill is not done again.
+def study(request: Request) -> Path | None:
+    """Everything, in order; returns the report's path, None where it could not be rendered here. What was finished
+    before a kill is not done again, and is in the archive, where one was asked for, however the study ends.
 
     retry_failed: but for trials with failed cells, and units with failed rows. Raises ValueError for what cannot be
-    done as it is asked for, outside of a git checkout for instance, before anything is; RuntimeError where another
-    study is running in this checkout.
+    done as it is asked for, before anything is; RuntimeError where another study is running in this checkout.
     """
-    preset = preset_named(preset_name)
-    check(out, workers)
-    where, devices = place(out), devices_here()
-    start = time.perf_counter()
-    with alone(LOCK) as keep:
-        timing_s = time_trials(preset, devices, where, keep, retry_failed)
-        asv_s = hand_to_asv(preset, devices, where, keep)
-        device = devices[-1] if "cuda" in devices else "cpu"
-        measure_precision((), preset.name, device, out, workers, retry_failed)
-        page = render(preset.name, out)
+    request = check(request)
+    where, start = place(request.out, request.commit), time.perf_counter()
+    until = math.inf if request.limit_s is None else time.monotonic() + request.limit_s
+    with alone(LOCK) as keep, brought_home(request, where):
+        timing_s = time_trials(request, where, keep)
+        asv_s = hand_to_asv(request, where, keep)
+        bring_home(request, where, "unfinished")  # whatever becomes of the rest
+        _measure_precision(request, until)
+    page = _rendered_here(request)
     loaded = load_records(where.records).latest()
     timed_s = sum(timing.timed_s for record in loaded for timing in record.trial.timings())
     print(
@@ -238,14 +314,109 @@ def study(preset_name: str, out: Path = OUT, workers: int = 0, retry_failed: boo
     return page
 
 
-def check(out: Path, workers: int) -> None:
-    """Raise, before anything begins, what would end a study later: ValueError, or StoreError for the store of out."""
+def check(request: Request) -> Request:
+    """Raise, before anything begins, what would end a study later: ValueError, or StoreError for the store of out.
+
+    Returns the request with its devices.
+    """
     from analysis.data.store import Store
 
-    arguments.workers(workers)
-    if not asv_run.importable():
-        raise ValueError(f"linear_lasagna is not installed in {sys.executable}, whose code asv would time; {INSTALL}")
-    arguments.folder(out)
-    with Store(out / STORE) as store:
+    arguments.workers(request.workers)
+    request = replace(request, devices=arguments.devices(request.devices) or devices_here())
+    if not trials(request.preset, request.devices):
+        here = " and ".join(request.devices)
+        raise ValueError(f"the preset {request.preset.name!r} has no trial for {here}")
+    if not _without_asv(request, checkout_or(request.commit)) and not asv_run.importable():
+        raise ValueError(
+            f"linear_lasagna is not installed in {sys.executable}, whose code asv would time; {INSTALL}; with --no-asv "
+            "it need not be"
+        )
+    arguments.folder(request.out)
+    if request.archive is not None:
+        arguments.file(request.archive)
+    with Store(request.out / STORE) as store:
         if store.notice:
             print(store.notice, file=sys.stderr)
+    return request
+
+
+def _measure_precision(request: Request, until: float) -> None:
+    """The rounding errors, in what is left of the time."""
+    if not request.precision:
+        return
+    if time.monotonic() >= until:
+        print("rounding errors are not measured: no time is left; `python -m analysis precision`", file=sys.stderr)
+        return
+    cards = [name for name in request.devices if name.startswith("cuda")]
+    device = cards[0] if cards else "cpu" if "cpu" in request.devices else request.devices[0]
+    preset, out = request.preset.precision, request.out
+    measure_precision((), preset, device, out, request.workers, request.retry_failed, until)
+
+
+def _rendered_here(request: Request) -> Path | None:
+    """The report; one line where what draws it is not installed: it can be rendered elsewhere."""
+    try:
+        return render(request.preset.name, request.out, None, request.commit, request.devices)
+    except ModuleNotFoundError as error:
+        print(f"the report is not rendered: {error.name} is not installed; {INSTALL}", file=sys.stderr)
+        return None
+
+
+@contextmanager
+def brought_home(request: Request, where: Place) -> Iterator[None]:
+    """The archive holds what was finished inside, however that ended."""
+    state = "stopped"
+    try:
+        yield
+        state = "finished"
+    finally:
+        bring_home(request, where, state)
+
+
+def bring_home(request: Request, where: Place, state: str) -> None:
+    """Write the archive that was asked for, with what there is now."""
+    if request.archive is None:
+        return
+    commit = where.records.relative_to(TRIALS)
+    members = {f"{archive.TRIALS}/{commit}/{path.name}": path.read_bytes() for path in where.records.glob("*.json")}
+    members |= {f"{archive.LOGS}/{path.name}": _without_paths(path.read_bytes()) for path in where.out.glob("*.log")}
+    members |= _store_of(where)
+    members[archive.CONDITIONS] = json.dumps(conditions(request, where, state), indent=1).encode()
+    archive.pack(request.archive, members)
+
+
+def _store_of(where: Place) -> dict[str, bytes]:
+    from analysis.data.store import StoreError, closed
+
+    try:
+        return {archive.STORE: closed(where.store)}
+    except StoreError as error:
+        print(f"the archive is without the rounding errors: {error}", file=sys.stderr)
+        return {}
+
+
+def _without_paths(text: bytes) -> bytes:
+    """Which would name the user."""
+    for path in (ROOT, Path(sys.prefix), Path.home()):
+        text = text.replace(str(path).encode(), b"~")
+    return text
+
+
+def conditions(request: Request, where: Place, state: str) -> dict[str, Any]:
+    """What an archive tells of its study: what was asked for, under which commit and where."""
+    from linear_lasagna.environment import environment
+
+    source, limit_s = where.checkout, request.limit_s or request.preset.limit_s
+    told: Mapping[str, Any] = {device: environment(device, start=False) for device in request.devices}
+    return {
+        "state": state,
+        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "preset": request.preset.name,
+        "devices": list(request.devices),
+        "limit_s": None if math.isinf(limit_s) else limit_s,
+        "commit": source.commit,
+        "git": source.git,
+        "dirty": source.dirty if source.git else None,
+        "version": _version(),
+        "environments": told,
+    }

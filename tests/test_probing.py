@@ -126,7 +126,6 @@ def test_real_probes_fit_the_table():
 def test_both_commands_probe_before_they_measure(monkeypatch, tmp_path):
     """And a mistake in a name is told before anything is made."""
     order: list[str] = []
-    monkeypatch.setattr(whole.asv_run, "register_machine", lambda: "here")
     monkeypatch.setattr(probing, "probe_machine", lambda *_: order.append("probes"))
     monkeypatch.setattr("analysis.precision.run_study", lambda *_, **__: order.append("experiments"))
     whole.measure_precision(("depth",), "smoke", "cpu", tmp_path / "out", 0)

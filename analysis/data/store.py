@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -135,6 +136,21 @@ def spoilt(path: str | Path) -> int:
     """How many units have rows that cannot be read; `read` leaves them out, and a study computes them again."""
     with _told(Path(path), "read"), contextlib.closing(_connect(Path(path), "rw")) as connection:
         return int(connection.execute(f"SELECT count(*) FROM units WHERE NOT {SOUND}").fetchone()[0])
+
+
+def closed(path: str | Path) -> bytes:
+    """The store as the bytes of one file, checked and whole whatever still writes. Raises StoreError."""
+    with _told(Path(path), "read"), tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.sqlite"
+        with (
+            contextlib.closing(_connect(Path(path), "rw")) as connection,
+            contextlib.closing(_connect(copy, "rwc")) as to,
+        ):
+            connection.backup(to)
+            told = to.execute("PRAGMA integrity_check").fetchone()[0]
+        if told != "ok":
+            raise StoreError(f"{path} is damaged: {str(told).splitlines()[0]}")
+        return copy.read_bytes()
 
 
 def _series(item: tuple[str, str, str, str, list[dict[str, Any]]]) -> tuple[str, str, str]:

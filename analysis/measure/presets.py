@@ -30,13 +30,14 @@ class Selection:
 @dataclass(frozen=True)
 class Preset:
     """budget_s: seconds in timed calls per trial and process, all ways together; limit_s: of the timing of all trials,
-    after which no further process begins.
+    after which no further process begins; precision: the preset of the experiments on rounding error.
     """
 
     name: str
     budget_s: float
     limit_s: float
     selections: tuple[Selection, ...]
+    precision: str = "default"
 
 
 def _all(group: str) -> tuple[str, ...]:
@@ -64,6 +65,7 @@ SMOKE = Preset(
         Selection("training", ("stacks/sesr_x1",), ("float32",)),
         Selection("breakeven", FEW_PAIRS, ("float32",)),
     ),
+    "smoke",
 )
 DEFAULT = Preset(
     "default",
@@ -81,7 +83,7 @@ DEFAULT = Preset(
     ),
 )
 FULL = Preset(
-    "full", 1.0, math.inf, _complete((Selection("training", _all("stacks"), ("bfloat16", "float32")),), DTYPES)
+    "full", 1.0, math.inf, _complete((Selection("training", _all("stacks"), ("bfloat16", "float32")),), DTYPES), "full"
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (SMOKE, DEFAULT, FULL)}

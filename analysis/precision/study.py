@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 import time
@@ -50,11 +51,13 @@ def run_study(
     device: str = "cpu",
     machine: str | None = None,
     retry_failed: bool = False,
+    until: float = math.inf,
 ) -> Summary:
     """Compute and store the rows of all units of the experiments (None: of all experiments) that are not stored yet.
 
     workers: processes beside this one, 0 for none; the rows are the same. machine: its name in the rows, None for what
-    `linear_lasagna.environment.machine_name` tells. retry_failed: compute units with failed rows again. Raises
+    `linear_lasagna.environment.machine_name` tells. retry_failed: compute units with failed rows again. until:
+    when to begin no further unit, by the monotonic clock. Raises
     ValueError for unknown names and for a device that is not there, StoreError where rows cannot be stored,
     RuntimeError where workers cannot start.
     """
@@ -68,7 +71,9 @@ def run_study(
         _tell_of_others(store, chosen, name)
         tasks = [task for each in chosen for task in tasks_of(each, preset, device, name)]
         missing = _missing(store, tasks, retry_failed)
-        statuses = _compute(store, missing, workers)
+        statuses, left = _compute(store, missing, workers, until)
+        if left:
+            print(f"{plural(left, 'unit')} left: there was no time for more", file=sys.stderr)
         elapsed_s = time.perf_counter() - start
         return Summary(preset, len(tasks), len(tasks) - len(missing), statuses, elapsed_s, store.path)
 
@@ -126,15 +131,18 @@ def _missing(store: Store, tasks: Iterable[Task], retry_failed: bool) -> list[Ta
     return missing
 
 
-def _compute(store: Store, tasks: Sequence[Task], workers: int) -> dict[str, int]:
-    """Compute and store the tasks; how many rows had which status."""
+def _compute(store: Store, tasks: Sequence[Task], workers: int, until: float) -> tuple[dict[str, int], int]:
+    """Compute and store the tasks until then; how many rows had which status, and how many tasks are left."""
     statuses: Counter[str] = Counter()
+    count = 0
     if not tasks:
-        return statuses
+        return statuses, 0
     with progress_bar("precision", len(tasks)) as advance_to:
         for count, (task, rows) in enumerate(dispatch(tasks, workers, open_executor), 1):
             stopping.check()  # before rows are kept that an interruption may have spoilt
             store.put(task.experiment.name, task.unit.key, task.stamp.version, task.stamp.machine, rows)
             statuses.update(row["status"] for row in rows)
             advance_to(count)
-    return statuses
+            if time.monotonic() >= until:
+                break
+    return statuses, len(tasks) - count
