@@ -109,6 +109,27 @@ def test_intervals_between_processes_need_no_spread_of_all_cells():
     assert "one process" not in told
 
 
+def test_the_spread_is_that_of_cells_with_a_side_of_one_process():
+    """Those barely move, so that 10 % is a change; the others move by 30 %, which says nothing of them."""
+    rng = random.Random(0)
+    still = {name: 2.0 * math.exp(rng.gauss(0, 0.005)) for name in NAMES} | {NAMES[5]: 2.2}
+    moved = {name: 2.0 * math.exp(rng.gauss(0, 0.3)) for name in NAMES}
+    before, after = (
+        Records(
+            (
+                *measured(single, several=False).entries,
+                *measured(several, dtype="bfloat16").entries,
+                *measured(several, dtype="float16").entries,
+            )
+        )
+        for single, several in ((dict.fromkeys(NAMES, 2.0), dict.fromkeys(NAMES, 2.0)), (still, moved))
+    )
+    frame = compared(before, after)
+    told = frame[frame["verdict"].isin(["faster", "slower"]) & (frame["dtype"] == "float32")]
+    assert list(told["problem"]) == [NAMES[5]]
+    assert f"from the median of {len(NAMES)})" in " ".join(summary(frame))
+
+
 def test_changes_of_verdicts_are_counted_those_of_undecided_ones_apart():
     """Ratios before and after, with what verdict: a flip, a tie that is slower, two that are undecided on one side."""
     wide = tuple(1 + 0.1 * (place - 5.5) for place in range(12))

@@ -277,7 +277,7 @@ def test_every_interval_and_verdict_says_whether_it_is_between_processes(several
     said = {line.title: line.text for line in found.headlines}
     assert speed | {"Noise floor"} == said.keys()
     captions = [each.caption for section in found.sections.values() for each in (*section.plots, *section.tables)]
-    told = [text for text in (*said.values(), *captions) if re.search(r"interval|verdict", text)]
+    told = [*said.values(), *(text for text in captions if re.search(r"interval|verdict", text))]
     assert len(told) >= 18
     apart = ("Intervals and verdicts stand in the table", "One seed each: no interval")
     assert [text for text in told if right not in text and not any(words in text for words in apart)] == []
