@@ -27,7 +27,7 @@ def committed() -> Frame:
 
 def shares(frame: Frame) -> Frame:
     """The rows with counts as shares: covered of the intervals (NaN for none), everything else of the cells."""
-    counts = ["wrong_verdicts", "found", "ties", "undecided", "by_verdict", "by_precise", "by_most"]
+    counts = ["wrong_verdicts", "found", "ties", "undecided_cells", "by_verdict", "by_precise", "by_most"]
     shared = frame[counts].div(frame["cells"], axis="index")
     covered = frame["covered"] / frame["intervals"].where(frame["intervals"] > 0)
     return frame.assign(**shared, covered=covered)

@@ -34,7 +34,7 @@ DIFFERENCES = (0.0, 0.01, 0.02, 0.05)
 FIRST = 4  # trials of each row whose digest is kept
 CALLS = ("direct", "control", "slower", "faster")
 COLUMNS = ["method", "noise", "difference", "cells", "intervals", "covered", "wrong_verdicts", "found", "ties"]
-COLUMNS += ["undecided", "processes", "by_verdict", "by_precise", "by_most", "digest"]
+COLUMNS += ["undecided_cells", "processes", "by_verdict", "by_precise", "by_most", "digest"]
 
 
 # The noise models. A model(draw, process, past) gives slowed(name, block, now): the logarithm of what one call takes

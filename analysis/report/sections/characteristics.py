@@ -80,6 +80,7 @@ SECTION = Section(
         "wrong_verdicts": "verdicts of faster or slower where that is wrong, or of a tie where calls differ by more",
         "found": "verdicts that say rightly which is faster",
         "ties": "verdicts of a tie",
+        "undecided_cells": "verdicts of undecided",
         "by_verdict": "cells whose verdict was clear when their trial ended",
         "by_precise": "cells without one whose interval was narrow enough",
         "by_most": "cells with neither, after the most processes",
