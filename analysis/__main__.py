@@ -24,7 +24,8 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed; {INSTALL}")
 
-PresetName = Literal["smoke", "default", "full"]
+PresetName = Literal["smoke", "default", "full", "accelerator"]
+PrecisionPreset = Literal["smoke", "default", "full"]
 Several = Parameter(consume_multiple=True)
 Whole = Annotated[int, Parameter(converter=arguments.whole)]
 
@@ -55,7 +56,7 @@ def study(
     Parameters
     ----------
     preset
-        How much to run: minutes (smoke), a quarter of an hour (default), hours (full).
+        How much to run: minutes (smoke), a quarter of an hour (default), hours (full), what keeps an accelerator busy.
     devices
         cpu, cuda, mps, or several of them; all that are there, where none is given.
     time_limit
@@ -91,7 +92,7 @@ def study(
 @app.command
 def precision(
     *experiments: str,
-    preset: PresetName = "default",
+    preset: PrecisionPreset = "default",
     device: str = "cpu",
     out: Path = Path("study"),
     workers: Whole = 0,

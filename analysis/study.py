@@ -21,7 +21,7 @@ from analysis.data import archive
 from analysis.measure import asv_run, trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, UNKNOWN, Checkout, checkout_or
-from analysis.measure.presets import PRESETS, Key, Preset, bench_patterns, preset_named, trials
+from analysis.measure.presets import PRESETS, Key, Preset, bench_patterns, check_devices, preset_named, trials
 from analysis.measure.progress import progress_bar
 from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.plurals import plural
@@ -323,9 +323,7 @@ def check(request: Request) -> Request:
 
     arguments.workers(request.workers)
     request = replace(request, devices=arguments.devices(request.devices) or devices_here())
-    if not trials(request.preset, request.devices):
-        here = " and ".join(request.devices)
-        raise ValueError(f"the preset {request.preset.name!r} has no trial for {here}")
+    check_devices(request.preset, request.devices)
     if not _without_asv(request, checkout_or(request.commit)) and not asv_run.importable():
         raise ValueError(
             f"linear_lasagna is not installed in {sys.executable}, whose code asv would time; {INSTALL}; with --no-asv "

@@ -13,7 +13,7 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from linear_lasagna.catalog import GROUPS
 from linear_lasagna.trial import Trial
 from linear_lasagna.trial.files import Key
-from linear_lasagna.vocabulary import DEVICES, DTYPES
+from linear_lasagna.vocabulary import DTYPES
 
 from ._rounds import Round, complete, fetch
 
@@ -67,7 +67,7 @@ class _Replay:
         if cls.group:
             group = GROUPS[cls.group]
             names = [problem.name for problem in group.problems]
-            cls.params = [names, list(DTYPES), list(DEVICES), list(group.ways)]
+            cls.params = [names, list(DTYPES), list(group.devices), list(group.ways)]
 
     def setup(self, problem: str, dtype: str, device: str, way: str) -> None:
         if self.cell is not None:

@@ -29,3 +29,11 @@ class Training(_Replay):
 
 class Breakeven(_Replay):
     group = "breakeven"
+
+
+class Batches(_Trials):
+    group = "batches"
+
+
+class Throughput(_Trials):
+    group = "throughput"

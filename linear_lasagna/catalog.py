@@ -2,15 +2,16 @@
 
 Those of the group `stacks` are unpadded and their inputs carry the border that padding would have added, because there
 a merged convolution equals the stack everywhere. Those of the group `borders` are padded between the layers, on large
-images and on small ones of 32×32. `Problem.source` says where each entry's numbers come from.
+images and on small ones of 32×32. Those of `batches` and `throughput` keep an accelerator busy, on which the others are
+over before their launches are. `Problem.source` says where each entry's numbers come from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from linear_lasagna.problems import Layer, Problem
-from linear_lasagna.vocabulary import BASELINE, CONTROL, LAYER_WAYS, PLANNED_WAYS
+from linear_lasagna.vocabulary import BASELINE, CONTROL, DEVICES, LAYER_WAYS, PLANNED_WAYS
 
 MERGING_ARTICLE = "“How to merge 2D convolutions in PyTorch?”"
 UNFOLD_ARTICLE = "“The unfold function”"
@@ -27,6 +28,7 @@ WIDE = (
 )
 PLAIN = "plain 3×3 stack, the textbook example of receptive fields: Simonyan and Zisserman, arXiv 1409.1556"
 BREAK_EVEN = "made up: a pair C → C_mid → C that gives 56×56, to find from which C_mid on merging pays"
+LARGE_PAIR = "made up: a pair C → C_mid → C on as many pixels as an H100 needs to be busy, to find where merging pays"
 
 SMALL_IMAGE = 32
 
@@ -174,13 +176,69 @@ def _borders() -> list[Problem]:
     ]
 
 
+DOUBLED = 448  # pixels a side: ResNet's layers have few channels for their pixels, and are busy on larger images
+
+
+def _batches() -> list[Problem]:
+    """Layers of the networks in batches, images of 224×224, those of ResNet-50 of 448×448: name_b<batch>."""
+    resnet = {p.name: replace(p, size=tuple(2 * n for n in p.size)) for p in _resnet50()}
+    sized = {f"{name}_{DOUBLED}": replace(p, source=f"{p.source}; images of 448×448") for name, p in resnet.items()}
+    layers = sized | {problem.name: problem for problem in _vgg16()}
+    rows = [
+        *(("resnet50/conv1_448", 64), ("resnet50/conv2_3x3_448", 128), ("resnet50/conv2_expand_448", 64)),
+        *(("resnet50/conv3_3x3_448", 128), ("resnet50/conv3_expand_448", 128), ("resnet50/conv4_3x3_448", 128)),
+        *(("resnet50/conv4_expand_448", 256), ("resnet50/conv5_3x3_stride_448", 128), ("resnet50/conv5_3x3_448", 128)),
+        ("resnet50/conv5_expand_448", 256),
+        *(("vgg16/conv1_1", 64), ("vgg16/conv1_2", 32), ("vgg16/conv2_2", 32), ("vgg16/conv3_2", 32)),
+        *(("vgg16/conv4_2", batch) for batch in (32, 64, 128, 256)),
+        ("vgg16/conv5", 128),
+    ]
+    return [replace(layers[name], name=f"{name}_b{batch}", batch=batch) for name, batch in rows]
+
+
+def _throughput() -> list[Problem]:
+    """Stacks, and pairs C → C_mid → C of k×k: name_b<batch>."""
+
+    def stack(name: str, batch: int, channels: int, size: int, layers: list[Layer], source: str) -> Problem:
+        return Problem(f"throughput/{name}_b{batch}", batch, channels, (size, size), tuple(layers), source)
+
+    def pair(k: int, outer: int, middle: int, size: int) -> Problem:
+        layers = [Layer(middle, k), Layer(outer, k)]
+        return stack(f"k{k}_{outer}_{middle}", 32, outer, size + 2 * (k - 1), layers, LARGE_PAIR)
+
+    def plain(depth: int) -> Problem:
+        source = f"{PLAIN}; 128 channels"
+        return stack(f"plain_x{depth}", 32, 128, 96 + 2 * depth, [Layer(128, 3)] * depth, source)
+
+    def sesr(blocks: int) -> Problem:
+        source, layers = f"{SESR}; images of 1920×1080 and their border", [Layer(256, 3), Layer(16, 1)] * blocks
+        size = (1080 + 2 * blocks, 1920 + 2 * blocks)
+        return Problem(f"throughput/sesr_x{blocks}_b2", 2, 16, size, tuple(layers), source)
+
+    expandnet = [Layer(128, 1), Layer(128, 3), Layer(32, 1)]
+    separable = [Layer(512, (3, 1)), Layer(512, (1, 3))]
+    padded = [Layer(128, 3, padding=1), Layer(16, 3, padding=1)]
+    pairs = [
+        *((3, 16, 64, 384), (3, 16, 256, 192), (3, 32, 64, 272), (3, 64, 64, 192), (3, 64, 128, 144), (3, 64, 512, 72)),
+        *((5, 16, 32, 320), (5, 16, 64, 224), (5, 64, 64, 112), (5, 64, 256, 64)),
+    ]
+    return [
+        *(sesr(blocks) for blocks in (1, 3)),
+        stack("expandnet", 32, 32, 162, expandnet, EXPANDNET),
+        stack("spatially_separable", 64, 512, 34, separable, INCEPTION),
+        *(plain(depth) for depth in (2, 4, 8)),
+        *(pair(*row) for row in pairs),
+        stack("wide_pair_padded", 32, 16, 288, padded, WIDE),
+    ]
+
+
 @dataclass(frozen=True)
 class Group:
     """Problems that are timed with the same ways.
 
     title: what they are, in a report's heading; work: what a trial of them does, a key of `trial.isolation.WORKS`;
     share: of a trial's budget, for trials that are many and alike. own_section: a report tells of them apart, and
-    counts them in none of its figures over all trials.
+    counts them in none of its figures over all trials. devices: the kinds that they are for.
     """
 
     title: str
@@ -189,8 +247,10 @@ class Group:
     work: str = "forward"
     share: float = 1.0
     own_section: bool = False
+    devices: tuple[str, ...] = DEVICES
 
 
+ACCELERATORS = tuple(device for device in DEVICES if device != "cpu")
 STACKS = tuple(_stacks())
 MERGED_WAYS = ("merged_working/direct", "merged_per_call/direct")
 
@@ -237,6 +297,21 @@ GROUPS: dict[str, Group] = {
         (BASELINE, CONTROL, "merged/direct"),
         share=0.3,
         own_section=True,
+    ),
+    "batches": Group(
+        "layers of published networks, in batches that keep an accelerator busy",
+        tuple(_batches()),
+        LAYER_WAYS,
+        devices=ACCELERATORS,
+    ),
+    "throughput": Group(
+        "stacks and pairs that keep an accelerator busy, merged and not",
+        tuple(_throughput()),
+        (
+            *(BASELINE, CONTROL, "direct_channels_last", "merged/direct", "merged/direct_channels_last"),
+            *("border_exact/direct", *PLANNED_WAYS),
+        ),
+        devices=ACCELERATORS,
     ),
 }
 

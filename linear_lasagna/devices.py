@@ -13,8 +13,9 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import cache, partial
+from statistics import median
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 from linear_lasagna import card
 from linear_lasagna.switches import coarse
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SPIN_CYCLES = 20_000  # 10 µs at 2 GHz: as long as a launch takes; longer, it would hide launches that do take time
+GRAPH_VISITS = 3
+LONGEST_REASON = 200  # characters
 _PYTHON_NOISE = 1 << 18  # Python's own objects and the profiler's, not arrays
 
 
@@ -44,11 +47,19 @@ def dtype_name(dtype: str | torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+class Graphed(NamedTuple):
+    """seconds: None where the device has no graphs of calls, or could not make one. reason: why not, in one line."""
+
+    seconds: float | None
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Device:
     """A device by its name: "cpu", "cuda", "cuda:1", "mps". Nothing is asked of it before a method is called."""
 
     name: str
+    has_graphs: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
@@ -95,6 +106,10 @@ class Device:
             call()
         self.synchronise()
         return (time.perf_counter() - start) / number
+
+    def graphed_seconds(self, call: Callable[[], object], number: int) -> Graphed:
+        """Seconds per call where the device alone repeats it, its launches recorded beforehand: without the host."""
+        return Graphed(None)
 
     def with_peak_bytes(self, call: Callable[[], T]) -> tuple[T, int | None]:
         """The call's result, and the most bytes that were allocated at once during it, the result included.
@@ -144,6 +159,8 @@ class Cpu(Device):
 class Cuda(Device):
     """A card that torch reaches through CUDA."""
 
+    has_graphs = True
+
     @property
     def numbered(self) -> str:
         import torch
@@ -182,6 +199,20 @@ class Cuda(Device):
             stop.record()
             stop.synchronize()
             return start.elapsed_time(stop) / 1e3 / number
+
+    def graphed_seconds(self, call: Callable[[], object], number: int) -> Graphed:
+        """The median of a few visits to the call's CUDA graph, captured on a stream of its own after warming up."""
+        import torch
+
+        try:
+            with torch.cuda.device(self.name):
+                graph = _captured(call)
+                graph.replay()
+                return Graphed(median(self.seconds(graph.replay, number) for _ in range(GRAPH_VISITS)))
+        except Exception as error:  # whatever the call does that a capture forbids
+            self.synchronise()
+            text = " ".join(str(error).split()) or type(error).__name__
+            return Graphed(None, f"{type(error).__name__}: {text}"[:LONGEST_REASON])
 
     def with_peak_bytes(self, call: Callable[[], T]) -> tuple[T, int | None]:
         """By torch's caching allocator, in blocks of 512 bytes: cuDNN's scratch space counts, cuBLAS's once it is there
@@ -262,6 +293,48 @@ def device_named(device: str | torch.device) -> Device:
 def unavailable(device: str, dtype: str | torch.dtype | None = None) -> str | None:
     """`Device.unavailable` of the device with this name."""
     return device_named(device).unavailable(dtype)
+
+
+def _captured(call: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """As torch's notes on CUDA graphs want it: a library's first call, which allocates, is no part of the graph."""
+    import torch
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph
+
+
+@cache
+def started(device: str, dtype: str) -> dict[str, float]:
+    """Seconds of the first allocation, product and convolution in the dtype, each with what it loads, in this process.
+
+    Empty on the CPU, which has nothing to load, and where the device or the dtype is not there.
+    """
+    import torch
+
+    there = device_named(device)
+    if there.kind == "cpu" or there.unavailable(dtype):
+        return {}
+    ones = partial(torch.ones, dtype=dtype_named(dtype), device=device)
+    steps: dict[str, Callable[[], object]] = {
+        "context": lambda: ones(1),
+        "product": lambda: torch.mm(ones(64, 64), ones(64, 64)),
+        "convolution": lambda: torch.nn.functional.conv2d(ones(1, 16, 16, 16), ones(16, 16, 3, 3)),
+    }
+    seconds = {}
+    for name, step in steps.items():
+        start = time.perf_counter()
+        step()
+        there.synchronise()
+        seconds[name] = time.perf_counter() - start
+    return seconds
 
 
 def wide(tensor: torch.Tensor) -> torch.Tensor:

@@ -224,6 +224,10 @@ class Problem:
         ends = math.prod(self.shapes[0]) + math.prod(self.shapes[-1])
         return itemsize * (ends + self.parameters)
 
+    def floor_s(self, macs_per_s: float, bytes_per_s: float, itemsize: int) -> float:
+        """Seconds below which no way that computes the layers one by one can get: for its arithmetic, or its bytes."""
+        return max(self.macs / macs_per_s, self.least_bytes(itemsize) / bytes_per_s)
+
     def reduced(self) -> Problem:
         """Batch 1, full channels, the least size with at least 4 outputs (never more than the problem has)."""
         size, most = (1,) * self.rank, self.sizes[-1]

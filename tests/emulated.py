@@ -76,6 +76,7 @@ class Card(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.allocated = 0
+        self.recorded: list[Callable[[], None]] | None = None  # while a graph is captured
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -92,11 +93,46 @@ class Card(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
         args, kwargs = _mapped(lambda each: each.numbers if isinstance(each, OnCard) else each, (args, kwargs))
         results = func(*args, **kwargs)
+        self._record(func, args, kwargs, results, leaves=bool(mine) and not there)
         if any(each.shape != each.numbers.shape or each.stride() != each.numbers.stride() for each in mine):
             raise NotImplementedError(f"{func} changes the form of a tensor in place")
         if func is aten.copy_.default and not isinstance(tensors[0], OnCard):
             return results
         return _mapped(lambda each: self._placed(each, mine), results) if there else results
+
+    def _record(self, func: Any, args: Any, kwargs: Any, results: Any, leaves: bool) -> None:
+        """A graph repeats what it recorded at the same places in memory; it cannot wait for numbers that leave."""
+        if self.recorded is None:
+            return
+        if leaves or func is aten._local_scalar_dense.default:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        kept: list[torch.Tensor] = []
+        _mapped(kept.append, [results])
+
+        def again() -> None:
+            fresh: list[torch.Tensor] = []
+            _mapped(fresh.append, [func(*args, **kwargs)])
+            for old, new in zip(kept, fresh, strict=True):
+                if old is not new and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+        self.recorded.append(again)
+
+    @contextmanager
+    def capture(self, graph: Any, **_: object) -> Iterator[None]:
+        """torch.cuda.graph: what is called inside is recorded."""
+        self.recorded = []
+        try:
+            yield
+            graph.calls = self.recorded
+        finally:
+            self.recorded = None
+
+    def graph(self) -> Any:
+        """torch.cuda.CUDAGraph."""
+        graph = SimpleNamespace(calls=[])
+        graph.replay = lambda: [call() for call in graph.calls] and None
+        return graph
 
     def _placed(self, result: torch.Tensor, mine: list[OnCard]) -> OnCard:
         """A result on the card; one of the arguments, where it is one."""
@@ -146,6 +182,11 @@ def stubs(card: Card) -> dict[str, Callable[..., Any]]:
         "device": lambda device: nullcontext(),
         "synchronize": lambda device=None: None,
         "Event": card.event,
+        "Stream": lambda *_, **__: SimpleNamespace(wait_stream=lambda other: None),
+        "current_stream": lambda *_: SimpleNamespace(wait_stream=lambda other: None),
+        "stream": lambda stream: nullcontext(),
+        "CUDAGraph": card.graph,
+        "graph": card.capture,
         "_sleep": lambda cycles: None,
         "memory_allocated": lambda device=None: card.allocated,
         "max_memory_allocated": lambda device=None: card.allocated,

@@ -12,7 +12,7 @@ from linear_lasagna.trial.isolation import WORKS
 
 def network(name):
     """(convolutions, parameters, multiply-accumulates) of a network, equal layers as often as they occur."""
-    rows = [problem for problem in CATALOG.values() if problem.name.startswith(f"{name}/")]
+    rows = [problem for problem in GROUPS["networks"].problems if problem.name.startswith(f"{name}/")]
     assert all(problem.batch == 1 and problem.depth == 1 for problem in rows)
     return tuple(
         sum(p.occurrences * count for p, count in zip(rows, counts, strict=True))
@@ -45,7 +45,7 @@ def test_names_are_unique_and_sorted_into_groups():
     assert all(CATALOG[name].name == name for name in names)
     for problems, group in groups.items():
         prefixes = {problem.name.split("/")[0] for problem in problems}
-        assert prefixes == ({"resnet50", "vgg16"} if group == "networks" else {group})
+        assert prefixes == ({"resnet50", "vgg16"} if group in ("networks", "batches") else {group})
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -100,6 +100,25 @@ def test_break_even_pairs():
         == len(GROUPS["breakeven"].problems)
         == 2 * 29
     )
+
+
+@pytest.mark.parametrize("problem", GROUPS["batches"].problems, ids=lambda problem: problem.name)
+def test_batches_are_layers_of_the_networks(problem):
+    """The published layer on as many images as the name says, of ResNet-50 twice as large."""
+    name, _, batch = problem.name.rpartition("_b")
+    layer = CATALOG[name.removesuffix("_448")]
+    scale = 2 if name.endswith("_448") else 1
+    assert (problem.batch, problem.in_channels, problem.layers) == (int(batch), layer.in_channels, layer.layers)
+    assert problem.size == tuple(scale * n for n in layer.size)
+    assert ("448×448" in problem.source) == (scale == 2)
+
+
+@pytest.mark.parametrize("problem", GROUPS["throughput"].problems, ids=lambda problem: problem.name)
+def test_what_is_large_can_be_merged(problem):
+    padded = any(any(layer.padding) for layer in problem.expanded)
+    assert problem.depth > 1
+    assert (not_border_mergeable(problem.expanded) is None) == padded
+    assert problem.name.endswith(f"_padded_b{problem.batch}" if padded else f"_b{problem.batch}")
 
 
 @pytest.mark.parametrize("problem", GROUPS["borders"].problems, ids=lambda problem: problem.name)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from analysis.measure.presets import ACCELERATOR, trials
 from analysis.precision import EXPERIMENTS
 from analysis.precision.conditions import pinned
 from linear_lasagna import METHODS, SCHEDULES, Layer, Problem, calibration, merging
-from linear_lasagna.catalog import CATALOG
+from linear_lasagna.catalog import CATALOG, GROUPS
+from linear_lasagna.devices import _captured, device_named, started
 from linear_lasagna.exact import convolve, trusted
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.models import merge_model
@@ -22,7 +25,7 @@ from linear_lasagna.probes import run_probes
 from linear_lasagna.problems import Kernel
 from linear_lasagna.rounding import predict_error
 from linear_lasagna.switches import coarse
-from linear_lasagna.trial import Trial, run, workload
+from linear_lasagna.trial import Trial, isolation, run, workload
 from linear_lasagna.trial.isolation import WORKS
 from linear_lasagna.vocabulary import DTYPES
 from linear_lasagna.ways import way_named
@@ -201,7 +204,9 @@ def test_a_whole_trial(card):
     assert statuses(trial) == dict.fromkeys(ways, ("ok", ""))
     here = run(PLAIN, ways[:1], budget_s=0.01)
     assert trial.cells["direct"].measures == here.cells["direct"].measures
-    assert all(cell.peak_bytes and cell.samples for cell in trial.cells.values())
+    assert all(cell.peak_bytes and cell.samples and cell.graphed_s for cell in trial.cells.values())
+    assert all(trial.bound(way) for way in ways)
+    assert not any(here.bound(way) for way in here.cells)
     described = trial.environment
     assert (described["accelerator"], described["tf32_cudnn"], described["tf32_products"]) == (
         "Emulated card",
@@ -211,6 +216,58 @@ def test_a_whole_trial(card):
     assert coarse("cudnn.conv.fp32_precision")  # torch's default, which held before and holds again
     assert Trial.from_json(trial.to_json()) == trial
     workload.repeat(WORKS["forward"], trial, 1, lambda what, way: None, lambda name: None)
+
+
+SMALLEST = min((key.problem for key in trials(ACCELERATOR, ("cuda",))), key=lambda name: CATALOG[name].macs)
+
+
+@pytest.mark.parametrize(("group", "dtype"), [("batches", "bfloat16"), ("throughput", "float32")])
+def test_the_ways_that_the_accelerator_s_preset_times(card, group, dtype, counting_machine):
+    """On its problems, as far as the CPU behind the card can compute them: on one small image."""
+    problem = workload.smaller(min(GROUPS[group].problems, key=lambda problem: problem.parameters), 1e6)
+    trial = run(problem, GROUPS[group].ways, dtype=dtype, device="cuda", budget_s=0.005, blocks=1)
+    timed = {"direct", "control", "direct_channels_last"} | ({"merged/direct"} if group == "throughput" else set())
+    assert timed <= set(trial.named("ok"))
+    assert not trial.named("failed"), statuses(trial)
+
+
+def test_the_smallest_trial_of_the_accelerator_s_preset(card, counting_machine):
+    group = next(key.group for key in trials(ACCELERATOR, ("cuda",)) if key.problem == SMALLEST)
+    trial = run(CATALOG[SMALLEST], GROUPS[group].ways, device="cuda", budget_s=0.005, blocks=1)
+    assert not trial.named("failed"), statuses(trial)
+    assert all(trial.cells[name].graphed_s for name in trial.named("ok"))
+
+
+def test_a_graph_repeats_a_call_with_the_numbers_that_are_there_then(card):
+    x, results = torch.ones(3, device="cuda"), []
+    graph = _captured(lambda: results.append((x + 1).mul_(2)[1:]))
+    x.add_(4)
+    graph.replay()
+    assert same(results[-1], torch.full((2,), 12.0))
+
+
+def test_what_waits_for_the_card_has_no_graph(card):
+    x = torch.ones(3, device="cuda")
+    for call in (lambda: x.cpu(), lambda: x.sum().item()):
+        graphed = device_named("cuda").graphed_seconds(call, 1)
+        assert graphed == (None, "RuntimeError: operation not permitted when stream is capturing")
+    assert device_named("cuda").graphed_seconds(lambda: x + 1, 2).seconds
+    assert device_named("cpu").graphed_seconds(lambda: x, 1) == (None, "")
+
+
+def test_what_an_accelerator_loads_is_timed_before_any_way_and_sets_the_limits(card, monkeypatch):
+    """In a child, whose limit for a step is that much longer; and it is recorded."""
+    told: list[tuple[str, object]] = []
+    monkeypatch.setattr(isolation, "started", lambda *_: started.__wrapped__("cuda", "float32") | {"product": 7.0})
+    settings = {"dtype": "float32", "device": "cuda", "budget_s": 0.005, "blocks": 1, "seed": 0}
+    watch = SimpleNamespace(turn=lambda name: None)
+    isolation._run(lambda *each: told.append(each), watch, "forward", PLAIN, ("direct", "control"), settings)
+    assert [content for kind, content in told if kind == "limit"] == [70.0]
+    [trial] = [Trial.from_json(content) for kind, content in told if kind == "trial"]
+    assert list(trial.conditions["starting_s"]) == ["context", "product", "convolution"]
+    assert all(seconds > 0 for seconds in trial.conditions["starting_s"].values())
+    assert started.__wrapped__("cpu", "float32") == {}
+    assert started.__wrapped__("mps", "float32") == {}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from pathlib import Path
 
 import pytest
 from asv_runner.discovery import disc_benchmarks
 
-from analysis.measure.presets import PRESETS, Key, bench_patterns, preset_named, trials
+from analysis.measure.presets import (
+    ACCELERATOR,
+    LATENCY,
+    LATENCY_LAYERS,
+    PRESETS,
+    Key,
+    bench_patterns,
+    check_devices,
+    preset_named,
+    trials,
+)
 from linear_lasagna.catalog import CATALOG, GROUPS
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +59,36 @@ def test_a_larger_preset_runs_whatever_a_smaller_one_runs() -> None:
 
 @pytest.mark.parametrize("name", ["default", "full"])
 def test_every_group_is_run(name: str) -> None:
-    assert {selection.group for selection in preset_named(name).selections} == set(GROUPS)
+    groups = {name for name, group in GROUPS.items() if "cpu" in group.devices}
+    assert {selection.group for selection in preset_named(name).selections} == groups
+
+
+LAUNCH_S = 10e-6
+MACS_PER_S, BYTES_PER_S = 798e12 / 2, 3.0e12  # of bfloat16 products and of copies, both measured on an H100
+
+
+@pytest.mark.parametrize("key", trials(ACCELERATOR, ("cuda",)), ids="/".join)
+def test_an_accelerator_is_busy_or_its_latency_is_asked(key: Key) -> None:
+    """The launches, one a layer, are a tenth of what the layers take at least; the others are one image each."""
+    problem = CATALOG[key.problem]
+    latency = {*LATENCY, *LATENCY_LAYERS}
+    busy = problem.floor_s(MACS_PER_S, BYTES_PER_S, 2) >= 10 * problem.depth * LAUNCH_S
+    assert busy == (key.problem not in latency)
+    assert problem.batch > 1 or key.problem in latency
+
+
+def test_what_is_for_accelerators_is_timed_on_no_cpu() -> None:
+    groups = {key.group for key in trials(ACCELERATOR, ("cpu", "cuda")) if key.device == "cpu"}
+    assert groups == {"networks", "stacks"}
+    with pytest.raises(ValueError, match="the preset 'accelerator' needs cuda or mps, not cpu alone"):
+        check_devices(ACCELERATOR, ("cpu",))
+    check_devices(ACCELERATOR, ("cpu", "cuda:1"))
+
+
+def test_no_draw_of_the_accelerator_s_presets_outgrows_a_host() -> None:
+    """Inputs are drawn on the CPU in float64: 1 GiB each at most."""
+    problems = {CATALOG[key.problem] for key in trials(ACCELERATOR, ("cuda",))}
+    assert max(8 * math.prod(problem.shapes[0]) for problem in problems) <= 2**30
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -58,5 +98,5 @@ def test_stacks_are_timed_in_16_bits_too(name: str) -> None:
 
 
 def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown preset 'tiny'; known: smoke, default, full"):
+    with pytest.raises(ValueError, match=r"unknown preset 'tiny'; known: smoke, default, full, accelerator"):
         preset_named("tiny")

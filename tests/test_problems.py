@@ -299,3 +299,10 @@ def test_reduced_is_the_least(problem):
 @pytest.mark.parametrize("name", CATALOG)
 def test_reduced_catalogue(name):
     assert_least(CATALOG[name])
+
+
+def test_floor():
+    """3×3, 2 → 4, on 2 images of 4×4: 2 · 4 · 2² · 18 multiply-accumulates; 64 + 32 + 72 numbers of 2 bytes."""
+    problem = Problem("p", 2, 2, (4, 4), (Layer(4, 3),))
+    assert problem.floor_s(1e3, 1e9, 2) == 576 / 1e3
+    assert problem.floor_s(1e9, 1e3, 2) == 336 / 1e3

@@ -377,3 +377,22 @@ def test_a_way_that_is_wrong_at_the_border_wins_nothing():
     assert list(found.frames["winners"]["way"]) == ["border_exact/direct"]
     assert not found.data.costs.set_index("way")["pareto_optimal"]["merged_summed/direct"]
     assert found.data.groups == ("borders",)
+
+
+@pytest.mark.parametrize(
+    ("mine", "baseline", "expected"),
+    [
+        (0.5e-3, 0.95e-3, ("host", "device", True)),
+        (1.9e-3, 0.5e-3, ("device", "host", True)),
+        (1.9e-3, 0.95e-3, ("device", "device", False)),
+        (1.6e-3, 0.8e-3, ("host", "host", False)),
+        (None, 0.5e-3, ("", "host", False)),
+    ],
+)
+def test_a_ratio_of_what_the_host_and_what_the_device_binds_is_marked(mine, baseline, expected):
+    """1 ms and 2 ms a call; the host binds one that takes over 1.2 times what its graph does. The verdict stays."""
+    trial = synthetic.trial("resnet50/conv2_3x3", {"unfold_matmul": 2.0})
+    trial.cells["direct"].graphed_s, trial.cells["unfold_matmul"].graphed_s = baseline, mine
+    found = row(statistics.speedups(records(trial)), "unfold_matmul")
+    assert (found.bound, found.baseline_bound, found.bounds_differ) == expected
+    assert found.verdict == "slower"

@@ -37,6 +37,9 @@ SPEEDUPS = [
     "within",
     "autocorrelation",
     "ended",
+    "bound",
+    "baseline_bound",
+    "bounds_differ",
 ]
 
 
@@ -60,7 +63,9 @@ def _speedups(record: Record) -> Iterator[tuple[Any, ...]]:
         spreads = (comparison.between, comparison.within, autocorrelation(log_ratios(timings, way, trial.baseline)))
         stop = ended(comparison, noise) if comparison.processes > 1 else ""
         place = (*record.place.values(), way, way == trial.control)
-        yield (*place, *times, *interval, *inverse, *verdict, *spreads, stop)
+        bounds = (trial.bound(way), trial.bound(trial.baseline))
+        differ = "" not in bounds and bounds[0] != bounds[1]
+        yield (*place, *times, *interval, *inverse, *verdict, *spreads, stop, *bounds, differ)
 
 
 def verdict_counts(frame: Frame, by: list[str]) -> Frame:

@@ -45,8 +45,9 @@ def _all(group: str) -> tuple[str, ...]:
 
 
 def _complete(named: tuple[Selection, ...], dtypes: tuple[str, ...]) -> tuple[Selection, ...]:
-    """And all problems of the groups that are not named, in the catalogue's order."""
-    rest = [Selection(group, _all(group), dtypes) for group in GROUPS if group not in {each.group for each in named}]
+    """And all problems of the groups for any device that are not named, in the catalogue's order."""
+    others = [group for group in GROUPS if "cpu" in GROUPS[group].devices]
+    rest = [Selection(group, _all(group), dtypes) for group in others if group not in {each.group for each in named}]
     return tuple(sorted((*named, *rest), key=lambda selection: list(GROUPS).index(selection.group)))
 
 
@@ -86,7 +87,25 @@ FULL = Preset(
     "full", 1.0, math.inf, _complete((Selection("training", _all("stacks"), ("bfloat16", "float32")),), DTYPES), "full"
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (SMOKE, DEFAULT, FULL)}
+LATENCY = ("stacks/sesr_x1", "stacks/expandnet", "stacks/plain_x4")  # of one image: how long launches take
+LATENCY_LAYERS = ("resnet50/conv2_3x3", "resnet50/conv4_3x3", "vgg16/conv4_2")
+FEW_BATCHES = ("vgg16/conv4_2_b32", "resnet50/conv2_expand_448_b64")
+FEW_LARGE = ("throughput/plain_x4_b32", "throughput/k3_64_128_b32", "throughput/sesr_x1_b2")
+ACCELERATOR = Preset(
+    "accelerator",
+    0.3,
+    22 * 60.0,
+    (
+        Selection("networks", LATENCY_LAYERS, ("bfloat16", "float32")),
+        Selection("stacks", LATENCY, ("bfloat16", "float32")),
+        Selection("batches", _all("batches"), ("float16", "bfloat16", "float32")),
+        Selection("batches", FEW_BATCHES, ("float64",)),
+        Selection("throughput", _all("throughput"), ("bfloat16", "float32")),
+        Selection("throughput", FEW_LARGE, ("float16", "float64")),
+    ),
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (SMOKE, DEFAULT, FULL, ACCELERATOR)}
 
 
 def preset_named(name: str) -> Preset:
@@ -97,12 +116,24 @@ def preset_named(name: str) -> Preset:
 
 
 def trials(preset: Preset, devices: Sequence[str]) -> list[Key]:
-    """Every trial of the preset on the devices."""
+    """Every trial of the preset on the devices, of those that its groups are for."""
     return [
         Key(selection.group, *combination)
         for selection in preset.selections
-        for combination in itertools.product(selection.problems, selection.dtypes, devices)
+        for combination in itertools.product(selection.problems, selection.dtypes, _for(selection, devices))
     ]
+
+
+def _for(selection: Selection, devices: Sequence[str]) -> list[str]:
+    return [device for device in devices if device.partition(":")[0] in GROUPS[selection.group].devices]
+
+
+def check_devices(preset: Preset, devices: Sequence[str]) -> None:
+    """Raise ValueError, in one line, where a group of the preset is for none of the devices."""
+    for selection in preset.selections:
+        if not _for(selection, devices):
+            needed = " or ".join(GROUPS[selection.group].devices)
+            raise ValueError(f"the preset {preset.name!r} needs {needed}, not {' and '.join(devices)} alone")
 
 
 def bench_patterns(preset: Preset, devices: Sequence[str]) -> list[str]:
@@ -115,6 +146,7 @@ def bench_patterns(preset: Preset, devices: Sequence[str]) -> list[str]:
         return "'(" + "|".join(map(re.escape, names)) + ")'"
 
     return [
-        rf"^{re.escape(BENCHMARKS[s.group])}\.\w+\({any_of(s.problems)}, {any_of(s.dtypes)}, {any_of(devices)}, "
+        rf"^{re.escape(BENCHMARKS[s.group])}\.\w+\({any_of(s.problems)}, {any_of(s.dtypes)}, {any_of(there)}, "
         for s in preset.selections
+        if (there := _for(s, devices))
     ]

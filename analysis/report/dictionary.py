@@ -66,6 +66,11 @@ COLUMNS: dict[str, str] = {
     "ended": "why no further process timed the cell: verdict (its interval decides), precise (its interval is narrow "
     "enough), most (neither after the most processes), time (neither after those that there was time for); empty for "
     "one process",
+    "bound": "what the time is bound by: host (a call takes over 1.2 times what the device alone takes for it, in a "
+    "graph of its launches) or device; empty where there are no such graphs, or none could be made",
+    "baseline_bound": "the same of the baseline",
+    "bounds_differ": "whether one of the two is bound by the host and the other by the device: then the ratio is of "
+    "unlike things, and another batch has another",
     "faults": "pages per timed call that the system had to provide anew; empty where it does not tell; in `cells`, in "
     "the process that validated",
     "problems": "how many problems; in `reasons`, their names",

@@ -100,6 +100,8 @@ CELL: Rules = {
     "peak_bytes": _or_none(COUNT),
     "runs": _or_none(Rule("pairs of layers [start, stop]", lambda value: _all(value, _run))),
     "finding": TEXT,
+    "graphed_s": _or_none(SECONDS),
+    "ungraphed": TEXT,
 }
 TRIAL: Rules = {
     "dtype": NAME,

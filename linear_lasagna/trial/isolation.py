@@ -5,14 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from linear_lasagna.devices import dtype_name, dtype_named, macs_per_second
+from linear_lasagna.devices import dtype_name, dtype_named, macs_per_second, started
 from linear_lasagna.environment import environment
 from linear_lasagna.problems import Problem
 from linear_lasagna.switches import full_precision
@@ -27,6 +27,7 @@ TIMEOUT_S = 30.0
 JOIN_S = 5.0  # what has sent its trial gets this long to end
 SHARED_STEPS = 6.0  # times as long may a step take that is about no single way: starting, exact results, timing
 SLOWEST_RATE = 1e9  # multiply-accumulates per second of a device of which nothing is known
+LOADING = 10.0  # times what the first call in a dtype took, may the first of a way take
 SLOWEST = 10.0  # times what the library's own product would take: no right way is slower
 
 STARTING = "starting"
@@ -231,8 +232,13 @@ def _tell(sender: Connection, work: Callable[..., None], watch: _Watch, task: tu
 def _run(send: Send, watch: _Watch, work: str, problem: Problem, ways: Sequence[str], settings: dict[str, Any]) -> None:
     stage = lambda *what: send("stage", what)  # noqa: E731
     stage("starting the device", "")
-    send("limit", _limit_s(problem, settings["dtype"], settings["device"]))
-    send("trial", run(WORKS[work], problem, ways, **settings, stage=stage, turn=watch.turn).to_json())
+    dtype, device = settings["dtype"], settings["device"]
+    starting_s = started(device, dtype)
+    send("limit", max(_limit_s(problem, dtype, device), _loading_s(starting_s)))
+    trial = run(WORKS[work], problem, ways, **settings, stage=stage, turn=watch.turn)
+    if starting_s:
+        trial.conditions = {**trial.conditions, "starting_s": starting_s}
+    send("trial", trial.to_json())
 
 
 def _repeat_all(send: Send, watch: _Watch, trials: Sequence[tuple[str, str]], seed: int) -> None:
@@ -241,13 +247,19 @@ def _repeat_all(send: Send, watch: _Watch, trials: Sequence[tuple[str, str]], se
         trial = Trial.from_json(text)
         stage(f"preparing {trial.problem.name}", "")
         samples = [seconds for cell in trial.cells.values() for block in cell.samples for seconds in block]
-        send("limit", SLOWEST * max(samples, default=0.0))
+        loading_s = _loading_s(started(trial.device, trial.dtype))
+        send("limit", max(SLOWEST * max(samples, default=0.0), loading_s))
         send("repeat", vars(repeat(WORKS[work], trial, seed, stage, watch.turn)))
 
 
 def _limit_s(problem: Problem, dtype: str, device: str) -> float:
     """Seconds that no single step with one way should outlast here, by what the library's own product takes."""
     return SLOWEST * problem.macs / macs_per_second(dtype, device)
+
+
+def _loading_s(starting_s: Mapping[str, float]) -> float:
+    """Seconds that a way may need for what its library loads, by what the first product and convolution took."""
+    return LOADING * max((starting_s[name] for name in ("product", "convolution") if name in starting_s), default=0.0)
 
 
 def _ending(exitcode: int | None) -> str:

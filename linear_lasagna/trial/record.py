@@ -15,7 +15,10 @@ from linear_lasagna.vocabulary import BASELINE, CONTROL, SIGNIFICAND_BITS
 
 Status: TypeAlias = Literal["ok", "skipped", "failed"]
 
+Bound: TypeAlias = Literal["host", "device", ""]
+
 SCHEMA = 3
+HOST_BOUND = 1.2
 HOPELESS_RATIO = 10.0  # times what the fastest way takes,
 HOPELESS_S = 0.5  # and so many seconds a call
 
@@ -29,7 +32,7 @@ class Cell:
     that the system had to provide anew, None where it does not tell. measures: of the error on the tile, random signs,
     by the names of `METRICS`. peak_bytes: memory allocated at once during a call, its result included. runs: what a way
     that plans chose, half-open [start, stop] pairs of layers. finding: what is odd about a way that passed, in one
-    line.
+    line. graphed_s: seconds per call where the device alone repeats it, None where it cannot; ungraphed: why not.
     """
 
     status: Status = "ok"
@@ -43,11 +46,14 @@ class Cell:
     peak_bytes: int | None = None
     runs: list[list[int]] | None = None
     finding: str = ""
+    graphed_s: float | None = None
+    ungraphed: str = ""
 
     def fail(self, reason: str) -> None:
         """Mark the cell failed. What was measured of a wrong way is dropped: it is never a fast one."""
         self.status, self.reason = "failed", reason
         self.samples, self.measures, self.peak_bytes, self.finding, self.faults = [], {}, None, "", None
+        self.graphed_s, self.ungraphed = None, ""
 
 
 @dataclass
@@ -148,6 +154,15 @@ class Trial:
     def seconds(self, name: str) -> float:
         """Seconds per call of a way that was timed: the median over processes."""
         return median(timing.seconds(name) for timing in self.timings() if name in timing.samples)
+
+    def bound(self, name: str) -> Bound:
+        """What a way's time is bound by, in the process that validated it: the host, where a call takes over HOST_BOUND
+        times what the device alone takes for it; "" where that is not known.
+        """
+        timing, alone_s = self.timing(), self.cells[name].graphed_s
+        if alone_s is None or name not in timing.samples:
+            return ""
+        return "host" if timing.seconds(name) > HOST_BOUND * alone_s else "device"
 
     def to_json(self) -> str:
         """One strict JSON object: no NaN, no infinity."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+from linear_lasagna.devices import device_named
 from linear_lasagna.intervals import LEAST_BLOCKS
 from linear_lasagna.timing import Plan, Timing, measure
 from linear_lasagna.trial.gate import Sitting, Thunk
@@ -39,6 +40,8 @@ def time_together(trial: Trial, blocks: int, build: Build, after: After, stage: 
         for name, sitting in ways.last.items():
             with failing(trial.cells[name]):
                 after(name, sitting)
+            if trial.cells[name].status == "ok":
+                _graph(trial, name, sitting.call, stage)
         if trial.named("ok") == names:
             break
 
@@ -82,6 +85,14 @@ def _keep(trial: Trial, timing: Timing) -> None:
         cell.samples, cell.first_call_s = samples, timing.first_call_s[name]
         cell.calls_per_sample, cell.every = timing.calls_per_sample[name], timing.every[name]
         cell.faults = timing.faults.get(name)
+
+
+def _graph(trial: Trial, name: str, call: Thunk, stage: Stage) -> None:
+    """Time the call without the host, where the device can: it tells which of the two its time is bound by."""
+    cell, device = trial.cells[name], device_named(trial.device)
+    if device.has_graphs:
+        stage(f"timing a graph of {name}", name)
+        cell.graphed_s, cell.ungraphed = device.graphed_seconds(call, cell.calls_per_sample or 1)
 
 
 @contextmanager
