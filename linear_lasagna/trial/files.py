@@ -24,7 +24,7 @@ from linear_lasagna.trial.record import Repeat, Trial
 BUDGET_S = 0.3
 BLOCKS = 4
 ROOT = "LASAGNA_ROOT"  # the checkout; the current folder, where it is not set
-STEP_TIMEOUT_S = 6.0  # some library kernels never end; what is done with one way takes seconds at most
+STEP_TIMEOUT_S = 15.0  # some library kernels never end; planning, the longest step, starts a process of its own
 
 
 class Key(NamedTuple):
