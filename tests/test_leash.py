@@ -27,8 +27,9 @@ open(sys.argv[1] + "/child", "w").write(str(os.getpid()))
 time.sleep(100)
 """
 PARENT = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, has it ignored
 from analysis.measure import leash
 from analysis import stopping
 from analysis import study

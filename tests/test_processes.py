@@ -55,7 +55,7 @@ class Disk:
         for name in ("first", "read", "repeat"):
             monkeypatch.setattr(files, name, getattr(self, name))
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(processes, "macs_per_second", lambda dtype, device: 1e12)
+        monkeypatch.setattr(isolation, "rates", lambda asked, *_: dict.fromkeys(asked, 1e12))
 
     def first(self, key, fork=False):
         if key not in self.trials:

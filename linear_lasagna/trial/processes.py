@@ -25,7 +25,7 @@ Ended: TypeAlias = Literal["verdict", "precise", "most", "time"]
 MOST_PROCESSES = 18
 VISITS = 40  # trials that one process repeats, at most
 # Seconds, only to guess whether the time suffices: to start a process, to validate a small trial, to visit one again.
-STARTING_S, VALIDATING_S, VISITING_S = 2.0, 1.5, 0.3
+STARTING_S, VALIDATING_S, VISITING_S = 2.0, 1.5, 0.45
 LEARNED_S = 10.0  # of guesses, before what they came to corrects the next
 CHECKS = 3  # calls of a way on the whole problem that the first process makes beside the timed ones
 
