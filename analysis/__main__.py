@@ -56,7 +56,7 @@ def study(
     Parameters
     ----------
     preset
-        How much to run: minutes (smoke), a quarter of an hour (default), hours (full), what keeps an accelerator busy.
+        How much to run: minutes (smoke), half an hour (default), hours (full), what keeps an accelerator busy.
     devices
         cpu, cuda, mps, or several of them; all that are there, where none is given.
     time_limit
