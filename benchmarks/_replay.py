@@ -35,16 +35,16 @@ class ReplayClock:
 
 
 def share(trial: Trial, way: str, which: Round) -> list[float]:
-    """The samples that a round of asv is to have. A way that was timed in the first process alone has them in the
-    second round: asv keeps no cell that has none in its last one.
+    """The samples that a round of asv is to have. The last one of the first process comes in the second round, because
+    asv keeps no cell that has none in its last round, and perhaps no other process times the way.
     """
-    first, *others = [timing.samples.get(way, []) for timing in trial.timings()]
-    if which is Round.FIRST and trial.hopeless(way):
-        raise SkipNotImplemented("it is timed in one process alone, whose samples come in the second round")
-    if which is Round.SECOND and not any(others):
-        others = [first]
-    shares = {Round.FIRST: [first], Round.SECOND: others, Round.ALL: [first, *others]}
-    return [sample for process in shares[which] for block in process for sample in block]
+    first, *others = (
+        [sample for block in timing.samples.get(way, []) for sample in block] for timing in trial.timings()
+    )
+    further = [sample for process in others for sample in process]
+    if which is Round.FIRST and len(first) == 1:
+        raise SkipNotImplemented("its only sample comes in the second round")
+    return {Round.FIRST: first[:-1], Round.SECOND: first[-1:] + further, Round.ALL: first + further}[which]
 
 
 class _Replay:

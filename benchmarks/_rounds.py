@@ -11,7 +11,6 @@ import enum
 import json
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 
 from linear_lasagna.trial import files, processes
@@ -23,7 +22,7 @@ MOST = "LASAGNA_PROCESSES"
 
 
 class Round(enum.Enum):
-    """Which samples a cell is to hand over: those of the first process, those of the others, or all."""
+    """Which samples a cell is to hand over: the first process's, the other processes', or all (`_replay.share`)."""
 
     FIRST = enum.auto()
     SECOND = enum.auto()
@@ -46,9 +45,11 @@ def fetch(key: Key, way: str) -> tuple[Trial, Round]:
 
 def complete(key: Key, *others: Key) -> Trial:
     """The trial with all its processes; where one lacks, the others are timed together with it."""
-    if REPLAY not in os.environ and not processes.finished(files.first(key, _forkable())):
-        for _ in processes.further(list(dict.fromkeys((key, *others))), processes.Limits(most_processes())):
-            pass
+    trial, most = files.first(key, _forkable()), most_processes()
+    if REPLAY in os.environ or processes.attempts(trial) >= most or processes.finished(trial):
+        return trial
+    for _ in processes.further(list(dict.fromkeys((key, *others))), processes.Limits(most)):
+        pass
     return files.first(key)
 
 
@@ -65,11 +66,9 @@ def _forkable() -> bool:
     return "run_server" in sys.argv
 
 
-def _asked(path: Path) -> Counter[tuple[str, ...]]:
-    """How often this run of asv has asked for each cell."""
-    if not path.exists():
-        return Counter()
-    return Counter(tuple(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+def _asked(path: Path) -> list[tuple[str, ...]]:
+    """The cells that this run of asv has asked for."""
+    return [tuple(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def _asked_file() -> Path:

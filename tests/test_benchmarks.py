@@ -281,9 +281,21 @@ def repeated(*slow: str) -> Trial:
 
 
 def test_the_rounds_of_asv_share_the_processes() -> None:
+    """The last sample of the first process comes with the others'."""
     trial, flat = repeated(), [sample for block in SAMPLES for sample in block]
     shares = {which: share(trial, "unfold_matmul", which) for which in Round}
-    assert shares == {Round.FIRST: flat, Round.SECOND: [2.0, 3.0], Round.ALL: [*flat, 2.0, 3.0]}
+    assert shares[Round.ALL] == [*flat, 2.0, 3.0] == shares[Round.FIRST] + shares[Round.SECOND]
+    assert shares[Round.SECOND] == [flat[-1], 2.0, 3.0]
+
+
+def test_samples_of_one_process_are_handed_over_once() -> None:
+    """Of a run with one process, or whose other processes were all lost."""
+    trial = repeated()
+    trial.repeats = [Repeat(reason="was killed")]
+    first, second = (share(trial, "direct", which) for which in (Round.FIRST, Round.SECOND))
+    assert first
+    assert second
+    assert first + second == share(trial, "direct", Round.ALL) == handed_over(trial, "direct")
 
 
 def test_a_way_that_was_timed_in_one_process_alone_is_handed_over_once() -> None:
@@ -308,6 +320,14 @@ def test_a_second_time_that_one_run_of_asv_asks_for_a_cell_is_its_second_round(
     assert not further
     assert rounds_module.fetch(key, "direct")[1] is Round.SECOND
     assert further == [[key, other]]
+
+
+def test_what_has_all_its_processes_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unsettled trial would else have every further cell read all records of the run."""
+    monkeypatch.setenv("LASAGNA_PROCESSES", "3")
+    monkeypatch.setattr(files, "first", lambda *arguments: repeated())
+    monkeypatch.setattr(rounds_module.processes, "further", lambda *arguments: pytest.fail("looked again"))
+    assert rounds_module.complete(Key("sources", "sources/merge", "float32", "cpu")) == repeated()
 
 
 def test_a_quick_run_times_one_process(asv_home: tuple[Path, dict[str, str]]) -> None:

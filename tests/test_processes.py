@@ -15,7 +15,7 @@ from dataclasses import fields
 import pytest
 
 from linear_lasagna import METHODS, Layer, Problem
-from linear_lasagna.catalog import CATALOG
+from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.conditions import Watch, page_faults
 from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.methods import Method
@@ -27,7 +27,7 @@ from linear_lasagna.trial.record import Repeat
 
 SMALL = Problem("small", 2, 4, (8, 8), (Layer(4, 3, padding=1, bias=True),))
 WAYS = ["direct", "control", "shifted_matmul"]
-KEYS = [Key("breakeven", name, "float32", "cpu") for name in list(CATALOG)[-4:]]
+KEYS = [Key("breakeven", problem.name, "float32", "cpu") for problem in GROUPS["breakeven"].problems[:4]]
 
 
 def process(ratio: float, seconds: float = 1e-3, blocks: int = 4) -> dict[str, list[list[float]]]:
@@ -127,6 +127,22 @@ def test_no_trial_is_begun_without_the_time_for_its_processes(monkeypatch):
     list(processes.run(KEYS, Limits(until=76.0)))
     assert sorted(processes.attempts(each) for each in disk.trials.values()) == [LEAST_PROCESSES] * 2
     assert disk.now <= 76.0
+
+
+def test_what_does_not_fit_leaves_the_time_to_what_does(monkeypatch):
+    long, short = trial([2.0], seconds=10.0), trial([2.0])
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    fit = processes._in_time({KEYS[0]: long, KEYS[1]: short}, Limits(until=20.0))
+    assert list(fit) == [KEYS[1]]
+
+
+def test_no_trial_is_begun_in_the_time_that_earlier_ones_still_need(monkeypatch):
+    """Three were begun by a run that was stopped: of 100 s they need 3 × 5 × 5, and a fourth would need 30."""
+    monkeypatch.setattr(processes, "VISITING_S", 5.0)
+    disk = Disk(monkeypatch)
+    list(itertools.islice(processes.run(KEYS[1:]), 3))
+    list(processes.run(KEYS, Limits(until=100.0)))
+    assert Counter(map(processes.attempts, disk.trials.values())) == {LEAST_PROCESSES: 3}
 
 
 def test_quick_trials_come_first_where_time_is_limited(monkeypatch):

@@ -12,7 +12,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -48,11 +48,10 @@ def first(key: Key, fork: bool = False) -> Trial:
     return trial
 
 
-def repeat(keys: Sequence[Key]) -> Iterator[tuple[Key, Repeat]]:
-    """Time trials that have records once more, in one fresh process, and add what was timed to them."""
+def repeat(trials: Mapping[Key, Trial]) -> Iterator[tuple[Key, Repeat]]:
+    """Time trials once more, in one fresh process, and add what was timed to them and to their records."""
     from linear_lasagna.trial.isolation import repeat_isolated
 
-    trials = {key: first(key) for key in keys}
     works = [(GROUPS[key.group].work, trial) for key, trial in trials.items()]
     seed = 1 + max(len(trial.repeats) for trial in trials.values())
     ends = repeat_isolated(works, seed=seed, timeout_s=_timeout_s(), start_method="spawn")
@@ -65,8 +64,8 @@ def repeat(keys: Sequence[Key]) -> Iterator[tuple[Key, Repeat]]:
 def read(key: Key) -> Trial | None:
     """The trial in a record, or None where it must be run; a record that cannot be read is set aside, as `.bad`.
 
-    It must be run where it was not, and where LASAGNA_RETRY_BEFORE (seconds since the epoch) is later than the start of
-    a record with failed cells.
+    It must be run where it was not, and where a record with failed cells was written before LASAGNA_RETRY_BEFORE
+    (seconds since the epoch).
     """
     path = path_of(key)
     try:

@@ -59,20 +59,25 @@ def run(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
 
 
 def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
-    costs = guessed_seconds(keys, limits.fork)
-    owed = taken = supposed = 0.0  # seconds: what the trials so far still need; what they took, and were to take
+    known = {key: trial for key in keys if (trial := files.read(key)) is not None}
+    yield from known
+    costs = guessed_seconds([key for key in keys if key not in known], limits.fork)
+    owed = sum(map(_still_s, known.values()))  # seconds that the trials so far need for their processes
+    taken = supposed = 0.0  # seconds: what trials took beside the constant part, and what they were guessed to
+    whole = VALIDATING_S + LEAST_PROCESSES * VISITING_S
     for key in sorted(costs, key=costs.__getitem__):
-        whole = VALIDATING_S + LEAST_PROCESSES * VISITING_S
         guess = whole + costs[key] * (taken / supposed if supposed > LEARNED_S else 1.0)
         if limits.left_s() < owed + guess:
             continue
-        known = files.read(key)
-        trial = known or files.first(key, limits.fork)
-        still = max(0, LEAST_PROCESSES - attempts(trial)) * (trial.visit_s() + VISITING_S)
-        owed += still
-        if known is None:
-            taken, supposed = taken + max(0.0, trial.elapsed_s + still - whole), supposed + costs[key]
+        trial = files.first(key, limits.fork)
+        owed += _still_s(trial)
+        taken, supposed = taken + max(0.0, trial.elapsed_s + _still_s(trial) - whole), supposed + costs[key]
         yield key
+
+
+def _still_s(trial: Trial) -> float:
+    """Seconds that a trial needs until as many processes have timed it as an interval needs."""
+    return max(0, LEAST_PROCESSES - attempts(trial)) * (trial.visit_s() + VISITING_S)
 
 
 def guessed_seconds(keys: Sequence[Key], fork: bool = False) -> dict[Key, float]:
@@ -81,6 +86,8 @@ def guessed_seconds(keys: Sequence[Key], fork: bool = False) -> dict[Key, float]
     """
     from linear_lasagna.trial.isolation import rates
 
+    if not keys:
+        return {}
     known = rates({(key.dtype, key.device) for key in keys}, "fork" if files.forkable(fork) else "spawn")
     return {key: _calls(key) * problem_named(key.problem).macs / known[key.dtype, key.device] for key in keys}
 
@@ -91,15 +98,13 @@ def _calls(key: Key) -> int:
 
 def further(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
     """The processes after the first, of trials that have a record."""
+    trials = {key: trial for key in keys if (trial := files.read(key)) is not None}
     for number in range(2, limits.most + 1):
-        if limits.left_s() < STARTING_S:
-            return
-        trials = {key: trial for key in keys if (trial := files.read(key)) is not None}
         due = [key for key, trial in trials.items() if attempts(trial) < number and not finished(trial)]
         for chunk in _chunks(due, number):
-            chunk = _in_time(chunk, trials, limits)
-            if chunk:
-                yield from (key for key, _ in files.repeat(chunk))
+            visited = _in_time({key: trials[key] for key in chunk}, limits)
+            if visited:
+                yield from (key for key, _ in files.repeat(visited))
 
 
 def attempts(trial: Trial) -> int:
@@ -152,12 +157,10 @@ def _chunks(keys: Sequence[Key], number: int) -> Iterator[list[Key]]:
         yield from (members[place::count] for place in range(count))
 
 
-def _in_time(keys: list[Key], trials: dict[Key, Trial], limits: Limits) -> list[Key]:
-    """The trials of a chunk that can probably be timed before the end."""
-    left, chosen = limits.left_s() - STARTING_S, []
-    for key in keys:
-        trial = trials[key]
-        left -= trial.visit_s() + VISITING_S
-        if left > 0:
-            chosen.append(key)
+def _in_time(trials: dict[Key, Trial], limits: Limits) -> dict[Key, Trial]:
+    """Those that can probably be timed before the end."""
+    left_s, chosen = limits.left_s() - STARTING_S, {}
+    for key, trial in trials.items():
+        if (cost_s := trial.visit_s() + VISITING_S) <= left_s:
+            left_s, chosen[key] = left_s - cost_s, trial
     return chosen

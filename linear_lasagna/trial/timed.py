@@ -17,8 +17,6 @@ Turn: TypeAlias = Callable[[str], object]
 Build: TypeAlias = Callable[[int, str], Sitting]
 After: TypeAlias = Callable[[str, Sitting], None]
 
-FEW = 4  # blocks are for one process of several, whose interval does not need any number of them
-
 
 def time_together(trial: Trial, blocks: int, build: Build, after: After, stage: Stage, turn: Turn) -> None:
     """Time what build(step, name) prepares for every way that is left, and put it into the trial's cells.
@@ -30,7 +28,8 @@ def time_together(trial: Trial, blocks: int, build: Build, after: After, stage: 
         stage("timing all ways together", "")
         ways = _Ways(names, build, turn)
         try:
-            timing = ways.time(trial, blocks=blocks, least_blocks=LEAST_BLOCKS if blocks > FEW else 1)
+            # Fewer blocks than one process's interval needs are for one of several, and may be fewer yet.
+            timing = ways.time(trial, blocks=blocks, least_blocks=LEAST_BLOCKS if blocks >= LEAST_BLOCKS else 1)
         except Exception as error:
             if not ways.now:
                 raise
