@@ -170,20 +170,19 @@ def measure(
     order = random.Random(seed)
     if gc.isenabled():  # inside of a longer measurement a collection would take longer than what is timed
         gc.collect()
-    visit.forget()
+    visit.forget_faults()
+    before_s = visit.timed_s
     with no_garbage_collection():
         for block in range(plan.blocks):
-            if block and visit.timed_s > OVER_BUDGET * budget_s:
+            if block and visit.timed_s - before_s > OVER_BUDGET * budget_s:
                 break
             calls = calls if block == 0 else build(block)
             for name, times in _block(calls, plan, visit, order, block, interleaved).items():
                 samples[name].append(times)
     elapsed_s = time.perf_counter() - started
     once = dict.fromkeys(outlasting, 1)
-    timed_s = sum(first_call_s.values()) + sum(outlasting.values()) + visit.timed_s
-    return Timing(
-        samples, first_call_s, {**plan.number, **once}, {**plan.every, **once}, elapsed_s, timed_s, visit.faults
-    )
+    number, every = {**plan.number, **once}, {**plan.every, **once}
+    return Timing(samples, first_call_s, number, every, elapsed_s, visit.timed_s, visit.faults)
 
 
 class _Visits:
@@ -191,10 +190,11 @@ class _Visits:
 
     def __init__(self, clock: Clock, turn: Callable[[str], object]) -> None:
         self.clock, self.turn = clock, turn
-        self.forget()
+        self.timed_s = 0.0
+        self.forget_faults()
 
-    def forget(self) -> None:
-        self.timed_s, self._calls, self._faults = 0.0, dict[str, int](), dict[str, int]()
+    def forget_faults(self) -> None:
+        self._calls, self._faults = dict[str, int](), dict[str, int]()
 
     def __call__(self, name: str, call: Thunk, number: int) -> float:
         self.turn(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import multiprocessing
@@ -13,12 +14,16 @@ from collections import Counter
 from dataclasses import fields
 
 import pytest
+import torch
 
 from linear_lasagna import METHODS, Layer, Problem
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.conditions import Watch, page_faults
 from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.methods import Method
+from linear_lasagna.planning import fresh
+from linear_lasagna.planning.measure import Bench
+from linear_lasagna.planning.runs import separate
 from linear_lasagna.timing import compare
 from linear_lasagna.trial import Cell, Trial, files, isolation, processes, run
 from linear_lasagna.trial.files import Key
@@ -132,8 +137,30 @@ def test_no_trial_is_begun_without_the_time_for_its_processes(monkeypatch):
 def test_what_does_not_fit_leaves_the_time_to_what_does(monkeypatch):
     long, short = trial([2.0], seconds=10.0), trial([2.0])
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
-    fit = processes._in_time({KEYS[0]: long, KEYS[1]: short}, Limits(until=20.0))
-    assert list(fit) == [KEYS[1]]
+    fit = processes._in_time(KEYS[:2], {KEYS[0]: long, KEYS[1]: short}, Limits(until=20.0))
+    assert fit == [KEYS[1]]
+
+
+def test_a_visit_is_supposed_to_take_as_long_as_the_last(monkeypatch):
+    """The first process timed for 0.03 s; each after it took 5 s in all, so that of 12 s left two fit."""
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    trials = {key: trial([2.0, 2.0]) for key in KEYS}
+    for each in trials.values():
+        each.repeats[-1].elapsed_s = 5.0
+    assert processes._in_time(KEYS, trials, Limits(until=12.0 + processes.STARTING_S)) == KEYS[:2]
+
+
+def test_the_trial_with_most_to_settle_gets_the_time_that_is_left(monkeypatch):
+    """All had six processes; one more visit fits: not of the settled trial, nor of the slow one."""
+    settled, slow, noisy = KEYS[:3]
+    unsettled = [1.0, 1.1, 0.9, 1.2, 0.8, 1.05]
+    disk = Disk(monkeypatch)
+    disk.trials = {settled: trial([2.0] * 6), slow: trial(unsettled, seconds=0.1), noisy: trial(unsettled)}
+    for each, seconds in ((slow, 9.0), (noisy, 2.0)):
+        disk.trials[each].repeats[-1].elapsed_s = seconds
+    disk.second = 10.0
+    list(processes.run(KEYS[:3], Limits(until=10.0 + processes.STARTING_S)))
+    assert disk.visits == [(7, noisy)]
 
 
 def test_no_trial_is_begun_in_the_time_that_earlier_ones_still_need(monkeypatch):
@@ -237,6 +264,35 @@ def test_a_process_that_dies_costs_the_visit_alone(first):
 def test_a_process_that_does_not_start_is_nobody_s_fault(first):
     with pytest.raises(RuntimeError, match="did not start"):
         list(isolation.repeat_isolated([("forward", first)], seed=1, timeout_s=0.0))
+
+
+TWO_CUTS = {"stacked": separate(3), "time": ((0, 1), (1, 3))}
+
+
+def ask_for_cuts(send, watch):
+    """Sends what fresh processes timed, and whether this one looks through all objects of its libraries for garbage."""
+    bench = Bench(CATALOG["stacks/plain_x3"].reduced(), "cpu", torch.float64, "direct")
+    timed, refused = (fresh.fresh_timing(bench, TWO_CUTS, 0.01) for _ in range(2))
+    send("answer", {"samples": timed and timed.samples, "refused": refused, "frozen": gc.get_freeze_count()})
+
+
+def test_the_parent_starts_the_fresh_process_in_which_a_plan_is_confirmed(monkeypatch):
+    """It may have all libraries at hand, which another Python would have to import."""
+    answered, answer = [], isolation._Child._fresh
+
+    def once(self, task):
+        answered.append(task["cuts"])
+        return answer(self, task) if len(answered) == 1 else "was killed"
+
+    monkeypatch.setattr(isolation._Child, "_fresh", once)
+    child = isolation._Child(multiprocessing.get_context("spawn"), (), ask_for_cuts, ())
+    end = child.result(30.0)
+    child.end()
+    assert not multiprocessing.active_children()
+    assert answered == [TWO_CUTS, TWO_CUTS]
+    assert list(end["samples"]) == list(TWO_CUTS)
+    assert end["refused"] is None
+    assert end["frozen"] > 10_000
 
 
 def test_page_faults_are_counted_per_call():

@@ -162,6 +162,12 @@ def test_budget_is_kept(monkeypatch, budget_s, slow):
     assert all(rounds for blocks in measured.samples.values() for rounds in blocks[:1])
 
 
+@pytest.mark.parametrize("slow", [20, 700, 5000])  # over the budget; and beyond what is called again
+def test_every_visit_of_the_clock_counts_once(monkeypatch, slow):
+    clock = VirtualClock(monkeypatch, direct=20 * MS, slow=slow * MS)  # longer than calls that are made untimed
+    assert measure(clock.build, budget_s=0.5).timed_s == pytest.approx(clock.now)
+
+
 @pytest.mark.parametrize("budget_s", [0.25, 0.5, 1.0, 3.0, 10.0])
 @pytest.mark.parametrize("slow", [1, 3, 30, 60, 200])
 @pytest.mark.parametrize("others", [0, 9])

@@ -9,9 +9,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -22,6 +23,8 @@ from linear_lasagna.planning.runs import Runs
 from linear_lasagna.timing import Timing
 from linear_lasagna.trial.record import problem_of
 
+Fields: TypeAlias = dict[str, Any]
+
 TIMEOUT_S = 60.0
 
 
@@ -29,29 +32,39 @@ def fresh_timing(bench: Bench, cuts: Mapping[str, Runs], budget_s: float) -> Tim
     """`measure.cut_timing` in a fresh process, or None where that fails or takes over a minute."""
     task = bench._asdict() | {"problem": asdict(bench.problem), "dtype": dtype_name(bench.dtype)}
     task |= {"cuts": cuts, "budget_s": budget_s, "threads": torch.get_num_threads(), "switches": switches.state()}
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "linear_lasagna.planning.fresh"]
-    text = json.dumps(task)
     try:
-        done = subprocess.run(
-            command, input=text, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
-        )
-        return Timing(**json.loads(done.stdout))
-    except (subprocess.SubprocessError, OSError, ValueError, TypeError):
+        return Timing(**starter.get()(task))
+    except (RuntimeError, subprocess.SubprocessError, OSError, ValueError, TypeError):
         return None
 
 
-def main() -> None:
-    print(json.dumps(asdict(_answer(json.load(sys.stdin)))))
-
-
-def _answer(task: dict[str, Any]) -> Timing:
+def answer(task: Fields) -> Fields:
+    """The fields of the Timing that the task asks for, timed in this process."""
     torch.set_num_threads(task["threads"])
     switches.impose(task["switches"])
     bench = Bench(problem_of(task["problem"]), task["device"], dtype_named(task["dtype"]), task["method"])
     cuts = {name: tuple((start, stop) for start, stop in runs) for name, runs in task["cuts"].items()}
-    return cut_timing(bench, cuts, task["budget_s"])
+    return asdict(cut_timing(bench, cuts, task["budget_s"]))
 
+
+def _python(task: Fields) -> Fields:
+    """`answer` in another Python, which takes seconds to import torch."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "linear_lasagna.planning.fresh"]
+    done = subprocess.run(
+        command,
+        input=json.dumps(task),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+# How a fresh process is asked to `answer`; a process with a parent that can fork one at once sets its own.
+starter: ContextVar[Callable[[Fields], Fields]] = ContextVar("starter", default=_python)
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(answer(json.load(sys.stdin))))

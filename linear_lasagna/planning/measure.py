@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 
+from linear_lasagna.devices import device_named
 from linear_lasagna.methods import METHODS, Call
 from linear_lasagna.planning.compute import prepare_run, prepare_runs, unsupported_run
 from linear_lasagna.planning.operations import price, run_operations
@@ -20,6 +21,8 @@ from linear_lasagna.timing import BLOCKS, Timing, block_log_ratios, measure
 OPERATIONS_LIMIT = 4.0  # a run that needs more than this many times the operations of its best cut is not worth timing
 SWITCHING_MARGIN = 0.02  # a plan replaces the faster of stacked and merged only where it is faster by more than this
 HOPELESS = 2.0  # a cut whose runs take this many times the least time is not timed as a whole
+FASTER = 1.5  # times as fast as the fastest shorter run, in operations per second, no run will be
+LOOK_S = 1e-2  # a call this long is hardly setting up
 RUN_BLOCKS = 3  # of the runs' timing: it only proposes, the cuts' timing decides
 VISIT_S = 2e-4
 SEED = 0
@@ -109,27 +112,51 @@ def proposed(bench: Bench, seconds: Mapping[Run, float]) -> dict[str, Runs]:
 
 def worth_timing(bench: Bench) -> list[Run]:
     """All single layers, and the runs that need at most 4 times the operations of the cheapest cut of their layers."""
-    counts = {run: bench.operations(run) for run in all_runs(bench.problem.depth)}
-
-    def worth(run: Run) -> bool:
-        count, (start, stop) = counts[run], run
-        if count is None or stop - start == 1:
-            return count is not None
-        cut = cheapest(stop - start, lambda inner: counts[inner[0] + start, inner[1] + start])
-        least = sum(counts[first + start, last + start] or 0 for first, last in cut)
-        return count <= OPERATIONS_LIMIT * least
-
-    return [run for run in counts if worth(run)]
+    counted = {run: bench.operations(run) for run in all_runs(bench.problem.depth)}
+    counts = {run: count for run, count in counted.items() if count is not None}
+    limits = {run: 1.0 if run[1] - run[0] == 1 else OPERATIONS_LIMIT for run in counts}
+    return [run for run, count in counts.items() if count <= limits[run] * _least(run, counts)]
 
 
-def run_seconds(bench: Bench, runs: Iterable[Run], budget_s: float) -> dict[Run, float]:
-    """Median seconds per call of every run by itself, all timed together."""
+def run_seconds(bench: Bench, runs: Sequence[Run], budget_s: float) -> dict[Run, float]:
+    """Median seconds per call of every run by itself, all that are hopeful timed together."""
     _, kernels = bench.problem.draw(bench.dtype, bench.device, SEED)
-    method = METHODS[bench.method]
-    named = {f"{start}:{stop}": (start, stop) for start, stop in runs}
-    calls = {name: (run[0], prepare_run(bench.problem, kernels, run, method)) for name, run in named.items()}
-    timing = _timed(bench, calls, budget_s, RUN_BLOCKS)
+    inputs = bench.inputs(start for start, _ in runs)
+    calls = {run: prepare_run(bench.problem, kernels, run, METHODS[bench.method]) for run in runs}
+    seconds = device_named(bench.device).seconds
+
+    def look(run: Run) -> float:
+        call = partial(calls[run], inputs[run[0]])
+        first = seconds(call, 1)
+        return first if first > LOOK_S else seconds(call, 1)
+
+    with torch.no_grad():
+        named = {f"{start}:{stop}": (start, stop) for start, stop in hopeful_runs(runs, bench.operations, look)}
+    timing = _timed(bench, {name: (run[0], calls[run]) for name, run in named.items()}, budget_s, RUN_BLOCKS)
     return {run: timing.seconds(name) for name, run in named.items()}
+
+
+def hopeful_runs(
+    runs: Iterable[Run], operations: Callable[[Run], int | None], look: Callable[[Run], float]
+) -> list[Run]:
+    """The single layers, and the runs that would take no longer than the best cut of their layers if they computed 1.5
+    times as fast as the fastest shorter one. look(run): the seconds of one call, which only hopeful runs make.
+    """
+    seconds: dict[Run, float] = {}
+    fastest = 0.0  # multiply-accumulates per second
+    for run in sorted(runs, key=lambda run: run[1] - run[0]):
+        count = operations(run) or 0
+        if run[1] - run[0] == 1 or count <= FASTER * fastest * _least(run, seconds):
+            seconds[run] = look(run)
+            fastest = max(fastest, count / seconds[run])
+    return list(seconds)
+
+
+def _least(layers: Run, costs: Mapping[Run, float]) -> float:
+    """What the cheapest cut of these layers costs."""
+    offset, stop = layers
+    cut = cheapest(stop - offset, lambda run: costs.get((run[0] + offset, run[1] + offset)))
+    return sum(costs[start + offset, stop + offset] for start, stop in cut)
 
 
 def cut_timing(bench: Bench, cuts: Mapping[str, Runs], budget_s: float) -> Timing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import time
@@ -14,6 +15,7 @@ import torch
 
 from linear_lasagna.devices import dtype_name, dtype_named, macs_per_second, started
 from linear_lasagna.environment import environment
+from linear_lasagna.planning import fresh
 from linear_lasagna.problems import Problem
 from linear_lasagna.switches import full_precision
 from linear_lasagna.timing import BLOCKS
@@ -167,25 +169,28 @@ class _Child:
     """A process that calls work(send, watch, *task); ways: whose turn it may be there."""
 
     def __init__(self, context: Any, ways: Sequence[str], work: Callable[..., None], task: tuple[Any, ...]) -> None:
-        self._receiver, sender = context.Pipe(duplex=False)
+        self._context = context
+        self._pipe, its_end = context.Pipe()
         self._watch = _Watch(context, ways)
-        self._process = context.Process(target=_tell, args=(sender, work, self._watch, task), daemon=True)
+        self._process = context.Process(target=_tell, args=(its_end, work, self._watch, task), daemon=True)
         self._process.start()
         self._doing: tuple[str, str] = (STARTING, "")
-        sender.close()
+        its_end.close()
 
-    def result(self, timeout_s: float) -> Trial | Repeat | dict[Any, float] | _Lost:
+    def result(self, timeout_s: float) -> Trial | Repeat | dict[Any, Any] | _Lost:
         """What it sends next, or why it sends nothing more: it has died, or is stuck."""
         (doing, way), waited = self._doing, 0.0
         try:
             while True:
-                if self._receiver.poll(timeout_s):
-                    kind, content = self._receiver.recv()
+                if self._pipe.poll(timeout_s):
+                    kind, content = self._pipe.recv()
                     if kind == "stage":
                         self._doing = (doing, way) = content
                         waited = 0.0
                     elif kind == "limit":
                         timeout_s = max(timeout_s, content)
+                    elif kind == "fresh":
+                        self._pipe.send(self._fresh(content))
                     else:
                         return (
                             RESULTS[kind](content)
@@ -206,6 +211,13 @@ class _Child:
             busy = f"timing {timed}" if timed else doing
             return _Lost(f"the child process {_ending(self._process.exitcode)} while {busy}", timed or way, doing)
 
+    def _fresh(self, task: fresh.Fields) -> fresh.Fields | str:
+        """What another process answers to the task, or why it does not."""
+        child = _Child(self._context, (), _answer, (task,))
+        end = child.result(fresh.TIMEOUT_S / SHARED_STEPS)
+        child.end()
+        return end if isinstance(end, dict) else _reason(end)
+
     def end(self) -> None:
         """Wait for it, but not for long: a thread that never ends, or a driver that hangs at exit, would keep it."""
         self._process.join(JOIN_S)
@@ -214,19 +226,34 @@ class _Child:
             self._process.join()
 
 
-RESULTS: dict[str, Callable[[Any], Trial | Repeat | dict[Any, float]]] = {
+RESULTS: dict[str, Callable[[Any], Trial | Repeat | dict[Any, Any]]] = {
     "rates": dict,
+    "answer": dict,
     "trial": Trial.from_json,
     "repeat": lambda fields: Repeat(**fields),
 }
 
 
-def _tell(sender: Connection, work: Callable[..., None], watch: _Watch, task: tuple[Any, ...]) -> None:
+def _tell(pipe: Connection, work: Callable[..., None], watch: _Watch, task: tuple[Any, ...]) -> None:
     """The child: tells what it does, sends its results, or why there are none."""
+
+    def asked(task: fresh.Fields) -> fresh.Fields:
+        pipe.send(("fresh", task))
+        answer = pipe.recv()
+        if not isinstance(answer, dict):
+            raise RuntimeError(answer)
+        return answer
+
+    fresh.starter.set(asked)
+    gc.freeze()  # before it times anything it collects garbage: 0.15 s with all that the libraries hold
     try:
-        work(lambda kind, content: sender.send((kind, content)), watch, *task)
+        work(lambda kind, content: pipe.send((kind, content)), watch, *task)
     except Exception as error:
-        sender.send(("error", f"{type(error).__name__}: {error}"))
+        pipe.send(("error", f"{type(error).__name__}: {error}"))
+
+
+def _answer(send: Send, watch: _Watch, task: fresh.Fields) -> None:
+    send("answer", fresh.answer(task))
 
 
 def _run(send: Send, watch: _Watch, work: str, problem: Problem, ways: Sequence[str], settings: dict[str, Any]) -> None:

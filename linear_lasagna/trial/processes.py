@@ -1,7 +1,7 @@
 """Which trial is timed in which process, and when enough are: every trial's first process, every trial's second, …
 
 The processes of a trial are spread over the whole run, so that what changes from minute to minute is in its interval.
-Each after the first visits many trials, drawn anew; what their interval says decides for how long.
+Each after the first visits many trials, drawn anew; what their interval says decides how many there are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -23,9 +23,9 @@ from linear_lasagna.trial.record import Trial
 Ended: TypeAlias = Literal["verdict", "precise", "most", "time"]
 
 MOST_PROCESSES = 18
-VISITS = 40  # trials that one process repeats, at most
+VISITS = 100  # trials that one process repeats, at most
 # Seconds, only to guess whether the time suffices: to start a process, to validate a small trial, to visit one again.
-STARTING_S, VALIDATING_S, VISITING_S = 2.0, 1.5, 0.45
+STARTING_S, VALIDATING_S, VISITING_S = 2.5, 1.2, 0.2
 LEARNED_S = 10.0  # of guesses, before what they came to corrects the next
 CHECKS = 3  # calls of a way on the whole problem that the first process makes beside the timed ones
 
@@ -77,7 +77,13 @@ def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
 
 def _still_s(trial: Trial) -> float:
     """Seconds that a trial needs until as many processes have timed it as an interval needs."""
-    return max(0, LEAST_PROCESSES - attempts(trial)) * (trial.visit_s() + VISITING_S)
+    return max(0, LEAST_PROCESSES - attempts(trial)) * _visit_s(trial)
+
+
+def _visit_s(trial: Trial) -> float:
+    """Seconds that one more process will take for a trial: as many as the last, or as long as the first timed it."""
+    took = [repeat.elapsed_s for repeat in trial.repeats if not repeat.reason]
+    return took[-1] if took else trial.visit_s() + VISITING_S
 
 
 def guessed_seconds(keys: Sequence[Key], fork: bool = False) -> dict[Key, float]:
@@ -97,14 +103,18 @@ def _calls(key: Key) -> int:
 
 
 def further(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
-    """The processes after the first, of trials that have a record."""
+    """The processes after the first, of trials that have a record.
+
+    Where there is no time for all, those with the most cells to settle in a second come first.
+    """
     trials = {key: trial for key in keys if (trial := files.read(key)) is not None}
     for number in range(2, limits.most + 1):
         due = [key for key, trial in trials.items() if attempts(trial) < number and not finished(trial)]
-        for chunk in _chunks(due, number):
-            visited = _in_time({key: trials[key] for key in chunk}, limits)
+        due.sort(key=lambda key: _visit_s(trials[key]) / unsettled(trials[key]))
+        for chunk in _chunks(_in_time(due, trials, limits), number):
+            visited = _in_time(chunk, trials, limits)  # the chunks before may have taken longer than was supposed
             if visited:
-                yield from (key for key, _ in files.repeat(visited))
+                yield from (key for key, _ in files.repeat({key: trials[key] for key in visited}))
 
 
 def attempts(trial: Trial) -> int:
@@ -119,6 +129,13 @@ def finished(trial: Trial) -> bool:
     if attempts(trial) < LEAST_PROCESSES:
         return False
     return all(reason is not None for reason in reasons(trial).values())
+
+
+def unsettled(trial: Trial) -> int:
+    """How many cells need further processes: all, before as many have timed them as an interval needs."""
+    if attempts(trial) < LEAST_PROCESSES:
+        return len(trial.named("ok"))
+    return sum(reason is None for reason in reasons(trial).values())
 
 
 def reasons(trial: Trial) -> dict[str, Stop | None]:
@@ -157,10 +174,10 @@ def _chunks(keys: Sequence[Key], number: int) -> Iterator[list[Key]]:
         yield from (members[place::count] for place in range(count))
 
 
-def _in_time(trials: dict[Key, Trial], limits: Limits) -> dict[Key, Trial]:
-    """Those that can probably be timed before the end."""
-    left_s, chosen = limits.left_s() - STARTING_S, {}
-    for key, trial in trials.items():
-        if (cost_s := trial.visit_s() + VISITING_S) <= left_s:
-            left_s, chosen[key] = left_s - cost_s, trial
+def _in_time(keys: Sequence[Key], trials: Mapping[Key, Trial], limits: Limits) -> list[Key]:
+    """Those that can probably be timed before the end, in a process of their own; the first ones first."""
+    left_s, chosen = limits.left_s() - STARTING_S, list[Key]()
+    for key in keys:
+        if (cost_s := _visit_s(trials[key])) <= left_s:
+            left_s, chosen = left_s - cost_s, [*chosen, key]
     return chosen

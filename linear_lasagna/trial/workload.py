@@ -28,7 +28,7 @@ from linear_lasagna.validation import Bound
 from linear_lasagna.vocabulary import Signs
 from linear_lasagna.ways import Way
 
-MOST_CHECKED_MACS = 3e7  # of a problem on which the ways are checked before they are timed on the whole one
+MOST_CHECKED_MACS = 1e7  # of a problem on which the ways are checked before they are timed on the whole one
 
 
 @dataclass(frozen=True)
