@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean, median
 from typing import Any, TypeAlias
 
@@ -35,14 +36,14 @@ from linear_lasagna.intervals import (
 Thunk: TypeAlias = Callable[[], Any]
 Build: TypeAlias = Callable[[int], Mapping[str, Thunk]]
 Clock: TypeAlias = Callable[[Thunk, int], float]
-_Visit: TypeAlias = Callable[[str, Thunk, int], float]
+Observe: TypeAlias = Callable[[str, Callable[[Thunk], float]], float]
 
 BLOCKS = 12
 OVER_BUDGET = 8.0  # times the budget may be spent, at most, to give every call that many blocks
 VISIT_S = 5e-4  # one call's turn in a round: long against the clock, short against the machine's drift
 ROUNDS = 3  # rounds per block worth having, for which slow calls are thinned
 SLOW_RATIO = 20.0  # a call this much slower than the fastest joins only some of the rounds
-SETUP_RATIO = 5.0  # a first call this much longer than the budget is not tried again
+SETUP_RATIO = 5.0  # a first call this much longer than the budget is not tried again, unless it is observed
 WARM_S = 0.01  # a call this long gains nothing from a first, untimed one
 LASTING_S = 0.05  # a call this long gains nothing worth its time from one before it in the same process
 CHANCE = 1.64  # standard errors up to which an autocorrelation is taken for none
@@ -136,14 +137,17 @@ def measure(
     turn: Callable[[str], object] = lambda name: None,
     plan: Plan | None = None,
     clock: Clock | None = None,
+    observe: Observe | None = None,
 ) -> Timing:
     """Time the calls that build(block) returns by name, on inputs that it allocates anew for every block.
 
     budget_s: seconds to spend in timed calls: a target, exceeded up to OVER_BUDGET times where fewer than least_blocks
     blocks of one round would fit, so that all calls get those blocks wherever one round fits the budget. A call over 20
     times slower than the fastest joins every k-th round, and some of every block; one that outlasts the budget alone is
-    timed once: its second call, where the first took at most SETUP_RATIO times the budget. interleaved=False gives each
-    call its rounds in one go, so that it finds the caches as itself left them. seed fixes the order of the visits.
+    timed once: its second call, where the first took at most SETUP_RATIO times the budget. observe(name, timed): makes
+    that second call, whatever the first took, to learn more from it than the seconds that timed(call) gives.
+    interleaved=False gives each call its rounds in one go, so that it finds the caches as itself left them. seed fixes
+    the order of the visits.
     turn(name) is told, outside the timed part, whose turn it is, so that a call that never returns can be named.
     plan: of an earlier process's timing, to be timed in the same way: only calls shorter than LASTING_S run once before
     they are timed, and no block begins after OVER_BUDGET times the budget.
@@ -159,7 +163,7 @@ def measure(
     visit = _Visits(clock or device_named(device).seconds, turn)
     if plan is None:
         first_call_s = {name: visit(name, call, 1) for name, call in calls.items()}
-        outlasting = _outlasting(calls, first_call_s, visit, budget_s)
+        outlasting = _outlasting(calls, first_call_s, visit, budget_s, observe)
         plan = _planned(
             {name: call for name, call in calls.items() if name not in outlasting},
             *(visit, budget_s, blocks, visit_s, least_blocks),
@@ -214,22 +218,25 @@ class _Visits:
 
 
 def _outlasting(
-    calls: Mapping[str, Thunk], first_call_s: Mapping[str, float], visit: _Visit, budget_s: float
+    calls: Mapping[str, Thunk],
+    first_call_s: Mapping[str, float],
+    visit: _Visits,
+    budget_s: float,
+    observe: Observe | None,
 ) -> dict[str, float]:
-    seconds = {name: _outlasts(name, call, first_call_s[name], visit, budget_s) for name, call in calls.items()}
-    return {name: s for name, s in seconds.items() if s is not None}
-
-
-def _outlasts(name: str, call: Thunk, first_s: float, visit: _Visit, budget_s: float) -> float | None:
-    """The seconds of a call that takes longer than the budget; a first call that does may only have been setting up."""
-    if first_s <= budget_s or first_s > SETUP_RATIO * budget_s:
-        return None if first_s <= budget_s else first_s
-    seconds = visit(name, call, 1)
-    return seconds if seconds > budget_s else None
+    """The seconds of calls that take longer than the budget; a first call that does may only have been setting up."""
+    seconds: dict[str, float] = {}
+    for name, first_s in first_call_s.items():
+        if first_s > SETUP_RATIO * budget_s and observe is None:
+            seconds[name] = first_s
+        elif first_s > budget_s:
+            timed = partial(visit, name, number=1)
+            seconds[name] = timed(calls[name]) if observe is None else observe(name, timed)
+    return {name: each for name, each in seconds.items() if each > budget_s}
 
 
 def _planned(
-    calls: Mapping[str, Thunk], visit: _Visit, budget_s: float, blocks: int, visit_s: float, least_blocks: int
+    calls: Mapping[str, Thunk], visit: _Visits, budget_s: float, blocks: int, visit_s: float, least_blocks: int
 ) -> Plan:
     """Spread the budget over blocks and rounds, after a second look at how long a call takes."""
     if not calls:

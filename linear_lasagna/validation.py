@@ -17,7 +17,7 @@ import numpy
 import torch
 
 from linear_lasagna.devices import device_named
-from linear_lasagna.exact import convolve
+from linear_lasagna.exact import convolve, convolve_tiles
 from linear_lasagna.geometry import Box
 from linear_lasagna.methods import METHODS
 from linear_lasagna.methods.direct import direct
@@ -119,7 +119,7 @@ class TileReference:
         patches, (first, moved) = tiles(problem), at_home((x[:1], tuple(kernels)))
 
         def cut(draw: Draw) -> tuple[Any, ...]:
-            return tuple(convolve(*draw, problem.expanded, tile=tile) for tile in patches)
+            return convolve_tiles(*draw, problem.expanded, patches)
 
         exact, sizes = cut((first, moved)), cut(_absolute((first, moved)))
         values, sums = (torch.cat([e.to(torch.float64).flatten() for e in each]) for each in (exact, sizes))

@@ -162,6 +162,22 @@ def test_budget_is_kept(monkeypatch, budget_s, slow):
     assert all(rounds for blocks in measured.samples.values() for rounds in blocks[:1])
 
 
+def test_what_outlasts_the_budget_is_observed_once(monkeypatch):
+    clock = VirtualClock(monkeypatch, direct=MS, slow=700 * MS, slower=5000 * MS, setup=lambda n: MS if n else 1)
+    observed = []
+
+    def observe(name, timed):
+        observed.append(name)
+        clock.now += 1.0  # what it takes to look does not count
+        return timed(clock.call(name, 0))
+
+    measured = measure(clock.build, budget_s=0.5, observe=observe)
+    assert observed == ["slow", "slower", "setup"]
+    assert measured.samples["slow"] == [[pytest.approx(0.7)]]
+    assert measured.samples["slower"] == [[pytest.approx(5.0)]]
+    assert len(measured.samples["setup"]) == len(measured.samples["direct"])
+
+
 @pytest.mark.parametrize("slow", [20, 700, 5000])  # over the budget; and beyond what is called again
 def test_every_visit_of_the_clock_counts_once(monkeypatch, slow):
     clock = VirtualClock(monkeypatch, direct=20 * MS, slow=slow * MS)  # longer than calls that are made untimed

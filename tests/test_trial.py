@@ -259,6 +259,33 @@ def test_run(dtype):
     assert_round_trip(trial)
 
 
+def test_a_call_that_outlasts_the_budget_is_timed_and_looked_at_together(monkeypatch):
+    """It is made twice: first, and to be timed, to measure its error, and its memory, all in one."""
+    calls = []
+    direct = METHODS["direct"].prepare_expanded
+
+    def prepare(kernel, layer):
+        call = direct(kernel, layer)
+
+        def slow(x):
+            if "timing all ways together" in stages:
+                calls.append(stages[-1])
+                time.sleep(0.3)
+            return call(x)
+
+        return slow
+
+    stages = [""]
+    monkeypatch.setitem(METHODS, "shifted_matmul", Method("shifted_matmul", prepare))
+    trial = run(SMALL, ["direct", "shifted_matmul"], budget_s=0.1, stage=lambda what, way: stages.append(what))
+    cell = trial.cells["shifted_matmul"]
+    assert cell.status == "ok"
+    assert cell.measures["relative_l2"] > 0
+    assert cell.peak_bytes > 0
+    assert calls == ["timing all ways together"] * 2
+    assert [len(block) for block in cell.samples] == [1]
+
+
 def test_a_way_that_plans_tells_its_runs():
     trial = small_trial(STACK, ("direct", "planned/direct", "planned_operations/direct", "merged/direct"))
     assert trial.named("ok") == list(trial.cells)

@@ -71,7 +71,7 @@ SMOKE = Preset(
 DEFAULT = Preset(
     "default",
     0.3,
-    21 * 60.0,
+    24 * 60.0,
     _complete(
         (
             Selection("sources", _all("sources"), DTYPES),

@@ -11,6 +11,6 @@ From input to result: `bits` and `scaling` (numbers as integers), `primes` and `
 is public).
 """
 
-from linear_lasagna.exact.reference import Exact, convolve
+from linear_lasagna.exact.reference import Exact, convolve, convolve_tiles
 
-__all__ = ["Exact", "convolve"]
+__all__ = ["Exact", "convolve", "convolve_tiles"]

@@ -36,7 +36,31 @@ class Plan(NamedTuple):
         return tuple(step.layer for step in self.steps)
 
 
-def plan(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer]) -> Plan:
+class Numbers(NamedTuple):
+    """A kernel's numbers as limbs, counted in powers of two of their own."""
+
+    weight: Limbs
+    exponent: int
+    bias: Limbs | None
+    bias_exponent: int
+
+
+def numbers_of(kernels: Sequence[Kernel]) -> list[Numbers]:
+    """What every plan for these kernels needs of them. Raises ValueError for numbers that are not finite."""
+    return [_numbers(kernel, f"kernel {index}") for index, kernel in enumerate(kernels)]
+
+
+def _numbers(kernel: Kernel, name: str) -> Numbers:
+    matrix = kernel.weight.flatten(2).transpose(1, 2).flatten(1)
+    spanned = span(matrix, f"{name}'s weight")
+    weight = limbs(matrix, spanned)
+    if kernel.bias is None:
+        return Numbers(weight, spanned.exponent, None, 0)
+    bias_spanned = span(kernel.bias, f"{name}'s bias")
+    return Numbers(weight, spanned.exponent, limbs(kernel.bias[:, None], bias_spanned), bias_spanned.exponent)
+
+
+def plan(x: torch.Tensor, kernels: Sequence[Numbers], layers: Sequence[ExpandedLayer]) -> Plan:
     """Scale the numbers and choose the primes that every layer needs. x: only the part that will be used.
 
     A layer's bound is its input's bound times the largest row sum of its weights' magnitudes, plus the
@@ -45,8 +69,8 @@ def plan(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[ExpandedLa
     source = span(x)
     exponent, bound = source
     numbers, bounds = [], []
-    for index, kernel in enumerate(kernels):
-        weight, bias, exponent, bound = _scaled(kernel, exponent, bound, f"kernel {index}")
+    for kernel in kernels:
+        weight, bias, exponent, bound = _scaled(kernel, exponent, bound)
         numbers.append((weight, bias))
         bounds.append(bound)
     # The bias is one more product.
@@ -62,16 +86,13 @@ def plan(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[ExpandedLa
     return Plan(source, tuple(steps), exponent)
 
 
-def _scaled(kernel: Kernel, exponent: int, bound: int, name: str) -> tuple[Limbs, Limbs | None, int, int]:
-    """Weight and bias as limbs, and the output's exponent and bound, from those of the input."""
-    matrix = kernel.weight.flatten(2).transpose(1, 2).flatten(1)
-    spanned = span(matrix, f"{name}'s weight")
-    weight, exponent = limbs(matrix, spanned), exponent + spanned.exponent
-    bound *= weight.largest_sum
+def _scaled(kernel: Numbers, exponent: int, bound: int) -> tuple[Limbs, Limbs | None, int, int]:
+    """Weight and bias in powers of the output, its exponent and its bound, from those of the input."""
+    exponent += kernel.exponent
+    bound *= kernel.weight.largest_sum
     if kernel.bias is None:
-        return weight, None, exponent, bound
-    spanned = span(kernel.bias, f"{name}'s bias")
-    lowest = min(exponent, spanned.exponent)
-    bias = limbs(kernel.bias[:, None], spanned).times(spanned.exponent - lowest)
+        return kernel.weight, None, exponent, bound
+    lowest = min(exponent, kernel.bias_exponent)
+    bias = kernel.bias.times(kernel.bias_exponent - lowest)
     bound = (bound << (exponent - lowest)) + bias.largest_sum
-    return weight.times(exponent - lowest), bias, lowest, bound
+    return kernel.weight.times(exponent - lowest), bias, lowest, bound

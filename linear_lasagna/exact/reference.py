@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeAlias
 
 import torch
 
 from linear_lasagna.exact.bits import format_of
-from linear_lasagna.exact.plan import plan
+from linear_lasagna.exact.plan import numbers_of, plan
 from linear_lasagna.exact.reconstruct import exponents, integers, rounded
 from linear_lasagna.exact.scaling import LIMB
 from linear_lasagna.exact.stack import digits
@@ -19,6 +20,8 @@ from linear_lasagna.formats import power_of_two
 from linear_lasagna.geometry import Box, crops
 from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import Kernel, Layer, Problem
+
+Tile: TypeAlias = tuple[slice, ...]
 
 BLOCK = 2**15
 
@@ -110,7 +113,7 @@ def convolve(
     x: torch.Tensor,
     kernels: Sequence[Kernel],
     layers: Sequence[Layer],
-    tile: tuple[slice, ...] | None = None,
+    tile: Tile | None = None,
 ) -> Exact:
     """The exact result of applying the layers in turn to x (samples, channels, *size), with rank 1 to 3.
 
@@ -121,15 +124,27 @@ def convolve(
     large images are cut. Raises ValueError for shapes, dtypes or devices that do not fit, a tile outside the
     output, numbers not finite; RuntimeError where the device's float64 is none (`exact.trusted`).
     """
+    return convolve_tiles(x, kernels, layers, [tile])[0]
+
+
+@torch.no_grad()
+def convolve_tiles(
+    x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer], tiles: Sequence[Tile | None]
+) -> tuple[Exact, ...]:
+    """`convolve` for several tiles of one result, cutting the kernels' numbers once."""
     problem = _checked(x, kernels, layers)
     check_float64(x.device)
-    box = _box(tile, problem.sizes[-1])
-    windows = crops(problem.expanded, problem.size, box)
-    used = x
-    for axis, (start, stop) in enumerate(windows[0].box, start=2):
-        used = used.narrow(axis, start, stop - start)
-    stack = plan(used, kernels, problem.expanded)
-    return Exact(digits(x, stack, box), stack.steps[-1].primes, stack.exponent)
+    numbers = numbers_of(kernels)
+
+    def exact(tile: Tile | None) -> Exact:
+        box = _box(tile, problem.sizes[-1])
+        used = x
+        for axis, (start, stop) in enumerate(crops(problem.expanded, problem.size, box)[0].box, start=2):
+            used = used.narrow(axis, start, stop - start)
+        stack = plan(used, numbers, problem.expanded)
+        return Exact(digits(x, stack, box), stack.steps[-1].primes, stack.exponent)
+
+    return tuple(map(exact, tiles))
 
 
 def _checked(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer]) -> Problem:
@@ -143,7 +158,7 @@ def _checked(x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer]
     return problem
 
 
-def _box(tile: tuple[slice, ...] | None, size: tuple[int, ...]) -> Box:
+def _box(tile: Tile | None, size: tuple[int, ...]) -> Box:
     """The tile as (start, stop) per axis. Raises ValueError if it does not lie in an output of this size."""
     if tile is None:
         return tuple((0, length) for length in size)

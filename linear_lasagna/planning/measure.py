@@ -22,7 +22,7 @@ OPERATIONS_LIMIT = 4.0  # a run that needs more than this many times the operati
 SWITCHING_MARGIN = 0.02  # a plan replaces the faster of stacked and merged only where it is faster by more than this
 HOPELESS = 2.0  # a cut whose runs take this many times the least time is not timed as a whole
 FASTER = 1.5  # times as fast as the fastest shorter run, in operations per second, no run will be
-LOOK_S = 1e-2  # a call this long is hardly setting up
+SHORT_S, LONG_S = 1e-2, 1.0  # of a run's calls: shorter ones are timed together, longer ones are called once
 RUN_BLOCKS = 3  # of the runs' timing: it only proposes, the cuts' timing decides
 VISIT_S = 2e-4
 SEED = 0
@@ -111,36 +111,44 @@ def proposed(bench: Bench, seconds: Mapping[Run, float]) -> dict[str, Runs]:
 
 
 def worth_timing(bench: Bench) -> list[Run]:
-    """All single layers, and the runs that need at most 4 times the operations of the cheapest cut of their layers."""
+    """All single layers, the whole stack, and the runs that need at most 4 times the operations of the cheapest cut of
+    their layers.
+    """
     counted = {run: bench.operations(run) for run in all_runs(bench.problem.depth)}
     counts = {run: count for run, count in counted.items() if count is not None}
-    limits = {run: 1.0 if run[1] - run[0] == 1 else OPERATIONS_LIMIT for run in counts}
-    return [run for run, count in counts.items() if count <= limits[run] * _least(run, counts)]
+    known = {*separate(bench.problem.depth), *whole(bench.problem.depth)}
+    return [run for run in counts if run in known or counts[run] <= OPERATIONS_LIMIT * _least(run, counts)]
 
 
 def run_seconds(bench: Bench, runs: Sequence[Run], budget_s: float) -> dict[Run, float]:
-    """Median seconds per call of every run by itself, all that are hopeful timed together."""
+    """Seconds per call of every hopeful run, and of the whole stack, by themselves: of long calls one or two, of short
+    ones, which are timed together, the median over many.
+    """
     _, kernels = bench.problem.draw(bench.dtype, bench.device, SEED)
-    inputs = bench.inputs(start for start, _ in runs)
     calls = {run: prepare_run(bench.problem, kernels, run, METHODS[bench.method]) for run in runs}
-    seconds = device_named(bench.device).seconds
+    inputs = bench.inputs(start for start, _ in runs)
+    clock = device_named(bench.device).seconds
 
     def look(run: Run) -> float:
         call = partial(calls[run], inputs[run[0]])
-        first = seconds(call, 1)
-        return first if first > LOOK_S else seconds(call, 1)
+        first = clock(call, 1)
+        return first if first > LONG_S else min(first, clock(call, 1))  # the first may set something up
 
     with torch.no_grad():
-        named = {f"{start}:{stop}": (start, stop) for start, stop in hopeful_runs(runs, bench.operations, look)}
-    timing = _timed(bench, {name: (run[0], calls[run]) for name, run in named.items()}, budget_s, RUN_BLOCKS)
-    return {run: timing.seconds(name) for name, run in named.items()}
+        seconds = hopeful_runs(runs, bench.operations, look)
+        seconds |= {run: look(run) for run in whole(bench.problem.depth) if run in runs and run not in seconds}
+    short = {f"{start}:{stop}": (start, stop) for (start, stop), each in seconds.items() if each < SHORT_S}
+    if short:
+        timing = _timed(bench, {name: (run[0], calls[run]) for name, run in short.items()}, budget_s, RUN_BLOCKS)
+        seconds |= {run: timing.seconds(name) for name, run in short.items()}
+    return seconds
 
 
 def hopeful_runs(
     runs: Iterable[Run], operations: Callable[[Run], int | None], look: Callable[[Run], float]
-) -> list[Run]:
-    """The single layers, and the runs that would take no longer than the best cut of their layers if they computed 1.5
-    times as fast as the fastest shorter one. look(run): the seconds of one call, which only hopeful runs make.
+) -> dict[Run, float]:
+    """What look(run) gives, seconds of a call, for the single layers, and for the runs that would take no longer than
+    the best cut of their layers if they computed 1.5 times as fast as the fastest shorter one.
     """
     seconds: dict[Run, float] = {}
     fastest = 0.0  # multiply-accumulates per second
@@ -149,7 +157,7 @@ def hopeful_runs(
         if run[1] - run[0] == 1 or count <= FASTER * fastest * _least(run, seconds):
             seconds[run] = look(run)
             fastest = max(fastest, count / seconds[run])
-    return list(seconds)
+    return seconds
 
 
 def _least(layers: Run, costs: Mapping[Run, float]) -> float:

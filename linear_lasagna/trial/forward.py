@@ -8,13 +8,12 @@ from statistics import median
 
 import torch
 
-from linear_lasagna.devices import device_named
 from linear_lasagna.metrics import measures
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
 from linear_lasagna.timing import BLOCKS
 from linear_lasagna.trial import workload
-from linear_lasagna.trial.gate import Draw, Sitting, Thunk, flat
+from linear_lasagna.trial.gate import Draw, Sitting, flat
 from linear_lasagna.trial.record import Cell, Trial
 from linear_lasagna.trial.timed import Stage, Turn, failing
 from linear_lasagna.trial.workload import Bench, Workload
@@ -154,12 +153,8 @@ class ForwardGate:
     def _measure(self, cell: Cell, way: Way, sitting: Sitting) -> None:
         """All measures of the error on the tile, random signs, and the memory that it took to compute."""
         bench = self.bench
-
-        def profiled(call: Thunk) -> object:
-            y, cell.peak_bytes = device_named(bench.trial.device).with_peak_bytes(call)
-            return y
-
-        (y,) = sitting.ask([bench.form], profiled)
+        (y,) = sitting.ask([bench.form], sitting.profiled)
+        cell.peak_bytes = sitting.peak_bytes
         tile = self.tile.claimed(bench.trial.problem, way)
         errors = tile.errors(y)
         bench.bound(dense_bound, cell, way).check(errors, tile.magnitudes, "the timed numbers, after timing,")

@@ -80,6 +80,8 @@ class Sitting:
         del spacer
         self._returned: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.call = prepare(self._own)
+        self.peak_bytes: int | None = None
+        self._kept: list[Any] = []
 
     def ask(self, forms: Sequence[Form], through: Callable[[Thunk], Any] = lambda call: call()) -> list[torch.Tensor]:
         """Copies of what one call returns, one for each form. through: what makes the call."""
@@ -97,6 +99,22 @@ class Sitting:
         self._returned += zip(results, early, strict=True)
         self.check()
         return early
+
+    def observe(self, timed: Callable[[Thunk], float]) -> float:
+        """The seconds by timed(call), whose result is kept for `profiled`, with the memory that it took."""
+
+        def kept() -> None:
+            self._kept = [self.call()]
+
+        seconds, self.peak_bytes = device_named(self._own[0].device).with_peak_bytes(lambda: timed(kept))
+        return seconds
+
+    def profiled(self, call: Thunk) -> Any:
+        """What the call gives; `peak_bytes` is the memory that it took. It is not made where one was observed."""
+        if self._kept:
+            return self._kept.pop()
+        y, self.peak_bytes = device_named(self._own[0].device).with_peak_bytes(call)
+        return y
 
     def pose(self, numbers: Sequence[torch.Tensor]) -> None:
         """Other numbers, at the same place in memory."""

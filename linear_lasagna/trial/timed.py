@@ -29,14 +29,15 @@ def time_together(trial: Trial, blocks: int, build: Build, after: After, stage: 
         ways = _Ways(names, build, turn)
         try:
             # Fewer blocks than one process's interval needs are for one of several, and may be fewer yet.
-            timing = ways.time(trial, blocks=blocks, least_blocks=LEAST_BLOCKS if blocks >= LEAST_BLOCKS else 1)
+            least = LEAST_BLOCKS if blocks >= LEAST_BLOCKS else 1
+            timing = ways.time(trial, blocks=blocks, least_blocks=least, observe=ways.observe)
         except Exception as error:
             if not ways.now:
                 raise
             trial.cells[ways.now].fail(f"{reason_of(error)} (while timed)")
             continue
         _keep(trial, timing)
-        for name, sitting in ways.last.items():
+        for name, sitting in ways.timed_last(timing).items():
             with failing(trial.cells[name]):
                 after(name, sitting)
             if trial.cells[name].status == "ok":
@@ -52,11 +53,14 @@ def time_again(trial: Trial, names: Sequence[str], plan: Plan, build: Build, sta
 
 
 class _Ways:
-    """The ways' calls, for `measure`. last: the sittings of the last block; now: whose turn it is, "" for nobody's."""
+    """The ways' calls, for `measure`. last: the sittings of the last block; observed: those of calls that are too long
+    to be made again only to be looked at; now: whose turn it is, "" for nobody's.
+    """
 
     def __init__(self, names: Sequence[str], build: Build, turn: Turn) -> None:
         self.names, self.build, self._turn = names, build, turn
         self.last: dict[str, Sitting] = {}
+        self.observed: dict[str, Sitting] = {}
         self.now = ""
 
     def turn(self, name: str) -> None:
@@ -69,6 +73,15 @@ class _Ways:
             self.last[name] = self.build(block * len(self.names) + index, name)
         self.turn("")
         return {name: sitting.call for name, sitting in self.last.items()}
+
+    def observe(self, name: str, timed: Callable[[Thunk], float]) -> float:
+        self.observed[name] = self.last[name]
+        return self.last[name].observe(timed)
+
+    def timed_last(self, timing: Timing) -> dict[str, Sitting]:
+        """The sittings of the calls that were timed last."""
+        once = {name for name, blocks in timing.samples.items() if sum(map(len, blocks)) == 1}
+        return self.last | {name: sitting for name, sitting in self.observed.items() if name in once}
 
     def time(self, trial: Trial, **settings: Any) -> Timing:
         try:
