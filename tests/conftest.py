@@ -31,6 +31,7 @@ settings.load_profile("bounded")
 # What depends on how the machine's libraries compute.
 NUMERICAL = (
     "test_bounds_experiment",
+    "test_certificate",
     "test_border",
     "test_exact",
     "test_fitting",
@@ -47,6 +48,7 @@ NUMERICAL = (
     "test_rounding",
     "test_rounding_model",
     "test_schedules",
+    "test_stored",
     "test_underflow",
     "test_validation",
 )

@@ -1,4 +1,4 @@
-"""Merged numbers that leave the format: refused where they overflow, made larger where they underflow."""
+"""Merged numbers that leave the format: rescaled by powers of two, refused where these do not help."""
 
 import copy
 import re
@@ -10,7 +10,7 @@ from equal_models import merged_of
 from torch import nn
 
 from linear_lasagna.formats import LEAST_EXPONENT, unit_roundoff
-from linear_lasagna.merging import merge
+from linear_lasagna.merging import certify, merge
 from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.fitting import Scaled
 from linear_lasagna.metrics import relative_l2
@@ -136,22 +136,56 @@ def biased(first, second, dtype):
     return model.to(dtype)
 
 
+# name -> (stack, its input's size in numbers); merged numbers overflow.
 OVERFLOWING = {
-    "float16": lambda: pair(1e3),
-    "bfloat16": lambda: pair(1e22, dtype=torch.bfloat16),
-    "float32": lambda: pair(1e22, dtype=torch.float32),
-    "float64": lambda: pair(1e160, dtype=torch.float64),
-    "border": lambda: pair(1e3, padding=1),
-    "border alone": lambda: cancelling(300.0, HALF),
-    "bias": lambda: biased(300.0, 300.0, HALF),
-    "bias, float32": lambda: biased(1e20, 1e20, torch.float32),
+    "float16": (lambda: pair(1e3), 1e-6),
+    "bfloat16": (lambda: pair(1e22, dtype=torch.bfloat16), 1e-20),
+    "float32": (lambda: pair(1e22, dtype=torch.float32), 1e-20),
+    "biased": (lambda: pair(1e3, bias=True), 1e-6),
+    "border": (lambda: pair(1e3, padding=1), 1e-6),
+    "border alone": (lambda: cancelling(300.0, HALF), 1e-3),
+    "bias": (lambda: biased(300.0, 300.0, HALF), 1.0),
 }
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("case", OVERFLOWING)
-def test_merge_names_the_layers_of_what_overflows(case):
-    with pytest.raises(ValueError, match=r"^layers 0 to 1: a merged (weight|bias) (of .* overflows|is not finite)"):
-        merge(OVERFLOWING[case]())
+def test_what_overflows_is_made_smaller(case):
+    """Nothing is infinite that is not in the stack, and all is within the certificate."""
+    make, size = OVERFLOWING[case]
+    model = make()
+    dtype, (channels, *taps) = model[0].weight.dtype, model[0].weight.shape[1:]
+    x = drawn(1, channels, *(12 for _ in taps)).mul(size).to(dtype)
+    merged = merge(model)
+    if isinstance(merged, BorderExact):
+        merged.settle(tuple(x.shape[2:]))
+    assert float(merged.scale.max()) > 1
+    assert all(bool(parameter.isfinite().all()) for parameter in merged.parameters())
+    expected, y = copy.deepcopy(model).double()(x.double()), merged(x)
+    assert torch.equal(y.isfinite(), expected.abs() <= torch.finfo(dtype).max)
+    if not bool(y.isfinite().all()):
+        return
+    error = (y.double() - expected).abs().transpose(0, 1).flatten(1).amax(1)
+    bounds = torch.tensor(certify(merged, model, float(x.abs().max())).wide_bounds)
+    assert bool((error <= bounds).all())
+    assert (
+        relative_l2(y.double() - expected, expected)
+        < 2 * unit_roundoff(dtype) * len(model[1].weight[0].flatten()) ** 0.5
+    )
+
+
+def deep(dtype=HALF):
+    """1e16 is beyond float16 by more than any of its powers of two."""
+    model = nn.Sequential(*(nn.Conv1d(1, 1, 1, bias=False) for _ in range(4)))
+    for layer in model:
+        layer.weight.data.fill_(1e4)
+    return model.to(dtype)
+
+
+@pytest.mark.parametrize("make", [deep, lambda: pair(1e160, dtype=torch.float64)])
+def test_merge_names_the_layers_of_what_no_power_of_two_can_help(make):
+    with pytest.raises(ValueError, match=r"^layers 0 to \d: a merged weight (of .* overflows|is not finite)"):
+        merge(make())
 
 
 def test_merge_refuses_what_is_too_small_for_any_rescaling():
@@ -181,9 +215,11 @@ def normed(weight, gamma):
 
 # name -> (model, input, what the report says); every model gives finite numbers.
 LEFT = {
-    "two layers": (lambda: pair(1e3), lambda: drawn(1, 8, 12, 12) * 1e-6, r"weight of \d.*e\+05 overflows float16"),
-    "branches": (lambda: Sum(4e4), lambda: torch.full((1, 1, 4), 0.25), r"weight of 8e\+04 overflows float16"),
-    "BatchNorm": (lambda: normed(1e3, 1e3), lambda: torch.full((1, 1, 4), 1e-3), r"weight of 1e\+06 overflows float16"),
+    "large": (
+        lambda: nn.Sequential(deep(), nn.Sigmoid()),
+        lambda: torch.zeros(1, 1, 4),
+        r"weight of 1e\+16 overflows float16",
+    ),
     "small": (lambda: pair(2.0**-14), lambda: drawn(1, 8, 12, 12) * 1e3, "so small that float16 would change them"),
 }
 
@@ -203,6 +239,23 @@ def test_merge_model_leaves_what_the_dtype_cannot_hold(case):
     assert run.operations_after == run.operations_before
 
 
+LARGE = {
+    "two layers": (lambda: pair(1e3), lambda: drawn(1, 8, 12, 12) * 1e-6),
+    "branches": (lambda: Sum(4e4), lambda: torch.full((1, 1, 4), 0.25)),
+    "BatchNorm": (lambda: normed(1e3, 1e3), lambda: torch.full((1, 1, 4), 1e-3)),
+}
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_merge_model_rescales_what_overflows(case):
+    make, x = LARGE[case]
+    model, x = make().half().eval(), x().half()
+    merged, report = merge_model(model, x)
+    assert type(merged.merged) is Scaled
+    assert report.runs[0].left is None
+    assert errors(model, merged, x)[1] < 2 * unit_roundoff(HALF)
+
+
 def test_merge_model_rescales():
     model, x = pair(2.0**-8), drawn(1, 8, 12, 12).mul(2.0**8).half()
     merged, report = merge_model(model, x)
@@ -212,8 +265,8 @@ def test_merge_model_rescales():
 
 
 def test_merge_model_merges_beside_what_it_leaves():
-    model = nn.Sequential(pair(1e3), nn.ReLU(), pair(1.0))
-    merged, report = merge_model(model, drawn(1, 8, 12, 12).mul(1e-6).half())
+    model = nn.Sequential(pair(2.0**-14), nn.ReLU(), pair(1.0))
+    merged, report = merge_model(model, drawn(1, 8, 12, 12).mul(1e3).half())
     assert [run.left is None for run in report.runs] == [False, True]
     assert type(merged.get_submodule("2.merged")) is nn.Conv2d
 

@@ -8,12 +8,14 @@ from linear_lasagna.merging.pairs import merge_kernels, regroup
 from linear_lasagna.merging.stack import merge_stack, merged_layer, not_mergeable
 
 if TYPE_CHECKING:
+    from linear_lasagna.merging.certifying import certify
     from linear_lasagna.merging.convolutions import Convolution, merge
 
 __all__ = [
     "Convolution",
     "border_exact",
     "border_macs",
+    "certify",
     "merge",
     "merge_kernels",
     "merge_stack",
@@ -30,4 +32,8 @@ def __getattr__(name: str) -> Any:
         from linear_lasagna.merging import convolutions
 
         return getattr(convolutions, name)
+    if name == "certify":
+        from linear_lasagna.merging.certifying import certify
+
+        return certify
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

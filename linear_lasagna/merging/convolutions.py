@@ -12,7 +12,7 @@ from torch import nn
 from linear_lasagna.devices import device_named
 from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.chain import Link, joined, runs
-from linear_lasagna.merging.fitting import fitted
+from linear_lasagna.merging.fitting import PLAIN, Storage, fitted
 from linear_lasagna.merging.plain import not_its_class, not_plain
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.modules import CONVOLUTIONS, Convolution, convolution, kernel_of, link_of
@@ -24,19 +24,28 @@ def merge(
     convolutions: nn.Sequential | Iterable[nn.Module],
     merge_dtype: torch.dtype = torch.float64,
     border: Literal["exact", "summed"] = "exact",
+    *,
+    dtype: torch.dtype | None = None,
+    split: bool = False,
+    rounding: Literal["nearest", "taps"] = "nearest",
 ) -> nn.Module:
     """One module that equals the given convolutions applied in turn, for inputs of any size.
 
     convolutions: an nn.Sequential or a list of nn.Conv1d, nn.Conv2d or nn.Conv3d with any stride, padding (numbers,
-    "same" or "valid"), dilation, groups and bias, and padding_mode "zeros". Merged in `merge_dtype`, returned in the
-    dtype and on the device of the given ones, which are left alone.
+    "same" or "valid"), dilation, groups and bias, and padding_mode "zeros". Merged in `merge_dtype`, returned on the
+    device of the given ones, which are left alone, and in `dtype` (None: theirs): float32 layers that are to run in 16
+    bits are so merged first and rounded once, not every layer and then their product.
+    split: every merged weight as two numbers of the dtype, in one convolution of the input beside itself (`Split`),
+    with twice the work; kernels of the border stay single. rounding: "taps" keeps the sum over each kernel's taps, in
+    which the errors of smooth images and of averages over positions lie (`tap_sums`); at no cost.
 
     Where one convolution is right everywhere (only the first layer is padded, or the others' zeros are what would stand
     there anyway), it is returned: an nn.Conv1d, nn.Conv2d or nn.Conv3d. Elsewhere border="exact" returns a
     `BorderExact`, whose every output is the stack's up to rounding, and border="summed" one convolution with the sum of
     the paddings. That is what others merge into, and it is WRONG at the border: it differs from the stack wherever an
-    output needs zeros that a later layer pads. Where merged weights would lose digits to underflow, they are made
-    larger by powers of two, and the convolution is returned in a module, `Scaled`, that makes its outputs smaller.
+    output needs zeros that a later layer pads. Where merged weights would lose digits to underflow, or overflow, they
+    are multiplied by powers of two, and the convolution is returned in a module, `Scaled`, that divides its outputs.
+    `certify` tells how far the result is from the exact one at most.
 
     Whether a `BorderExact` merges or runs the layers, is decided by their times: the first merge of a stack on a
     machine times it for a second or so, and says so in the log "linear_lasagna"; the times are kept (`calibration`).
@@ -44,16 +53,20 @@ def merge(
     Raises ValueError, naming the layer, for what cannot be merged, hooks and layers with a forward of their own among
     it, and where the dtype cannot hold the merged numbers.
     """
-    merged = merged_module(convolutions, merge_dtype, border)
+    merged = merged_module(convolutions, merge_dtype, border, Storage(dtype, split, rounding))
     if isinstance(merged, BorderExact):
         merged.calibrate()
     return merged
 
 
 def merged_module(
-    convolutions: nn.Sequential | Iterable[nn.Module], merge_dtype: torch.dtype, border: str = "exact"
+    convolutions: nn.Sequential | Iterable[nn.Module],
+    merge_dtype: torch.dtype,
+    border: str = "exact",
+    storage: Storage = PLAIN,
 ) -> nn.Module:
     """`merge` without timing anything: until it is calibrated, a `BorderExact` runs the layers."""
+    storage.check()
     if border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(BORDERS)}, not {border!r}")
     modules = [_checked(index, module) for index, module in enumerate(_listed(convolutions))]
@@ -63,7 +76,7 @@ def merged_module(
         _check_follows(index, module, following)
     weight = modules[0].weight
     try:
-        return fitted(_merged(modules, merge_dtype, border), weight.dtype, weight.device)
+        return fitted(_merged(modules, merge_dtype, border), storage.dtype or weight.dtype, weight.device, storage)
     except ValueError as error:
         raise ValueError(f"layers 0 to {len(modules) - 1}: {error}") from None
 

@@ -1,13 +1,16 @@
 """Merged numbers in the dtype that is to hold them: none may overflow, and none lose more digits than normal ones do.
 
-Products of small weights fall below the least normal number of float16 long before the stack's own numbers do. There
-an output channel's weights are multiplied by a power of two, which is exact, and its outputs are divided by it.
+Products of small weights fall below the least normal number of float16 long before the stack's own numbers do, and
+those of large ones overflow. There an output channel's weights are multiplied by a power of two, which is exact, and
+its outputs are divided by it: multiplied, as far as every finite input leaves them finite; divided, as little as the
+weights and the bias need, so that outputs overflow only where they do by themselves.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -15,13 +18,40 @@ from torch import nn
 from linear_lasagna.devices import wide
 from linear_lasagna.formats import LEAST_EXPONENT, power_of_two, unit_roundoff
 from linear_lasagna.merging.border.module import BorderExact
+from linear_lasagna.merging.split import Split, split, two_parts
+from linear_lasagna.merging.tap_sums import kept_sums
+
+ROUNDINGS = ("nearest", "taps")
+LOW_BITS = 4  # that the low parts of a split kernel add, at least
+
+
+class Storage(NamedTuple):
+    """How merged numbers are stored.
+
+    dtype: None for the one that the layers have. split: as two numbers each, `split.Split`. rounding: to nearest, or so
+    that the sums over the taps are kept, `tap_sums`; kernels of the border are rounded to nearest.
+    """
+
+    dtype: torch.dtype | None = None
+    split: bool = False
+    rounding: Literal["nearest", "taps"] = "nearest"
+
+    def check(self) -> None:
+        """Raises ValueError for what is unknown."""
+        if self.rounding not in ROUNDINGS:
+            raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, not {self.rounding!r}")
+        if self.dtype is not None and self.dtype not in LEAST_EXPONENT:
+            raise ValueError(f"dtype must be one of {', '.join(map(str, LEAST_EXPONENT))}, not {self.dtype}")
+
+
+PLAIN = Storage()
 
 
 class Scaled(nn.Module):
     """A convolution whose outputs are multiplied by powers of two, `scale`, one per channel.
 
-    Its weights are that much larger than those it stands for, but no larger than keeps its own outputs finite for every
-    finite input.
+    Its weights are those it stands for, divided by these: larger, but no larger than keeps its own outputs finite for
+    every finite input, or smaller, where they would not be finite themselves.
     """
 
     scale: torch.Tensor
@@ -40,6 +70,12 @@ class Scaled(nn.Module):
         return self.convolution(x) * self.scale
 
 
+def splits(module: nn.Module) -> bool:
+    """Whether every weight of the module, inside the border, is the sum of two."""
+    inner = module.convolution if isinstance(module, Scaled) else module
+    return isinstance(inner, Split) or (isinstance(inner, BorderExact) and len(inner.used()) == 2)
+
+
 class Rows(NamedTuple):
     """A kernel's numbers in float64, several rows for every output channel: weight (out, rows, n), bias (out, rows)."""
 
@@ -48,12 +84,13 @@ class Rows(NamedTuple):
 
 
 @torch.no_grad()
-def fitted(module: Any, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """The module with its numbers rounded to the dtype, and its outputs rescaled where small weights need that.
+def fitted(module: Any, dtype: torch.dtype, device: torch.device, storage: Storage = PLAIN) -> nn.Module:
+    """The module with its numbers rounded to the dtype, and its outputs rescaled where its weights need that.
 
-    module: a convolution, or a `BorderExact`, in the dtype that it was merged in; it is changed. Raises ValueError
-    where a number overflows, and where weights are so small, rescaled or not, that rounding changes them by more than u
-    of their L2 norm, as it never does to normal numbers; u: the dtype's unit roundoff.
+    module: a convolution, or a `BorderExact`, in the dtype that it was merged in; it is changed. storage: its dtype is
+    not looked at. Raises ValueError where a number is not finite, or one of a bordered stack's own layers overflows,
+    and where weights are so small, rescaled or not, that rounding changes them by more than u of their L2 norm, as it
+    never does to normal numbers; u: the dtype's unit roundoff.
     """
     bordered = isinstance(module, BorderExact)
     parts: list[Any] = [module.merged, *module.border] if bordered else [module]
@@ -63,18 +100,32 @@ def fitted(module: Any, dtype: torch.dtype, device: torch.device) -> nn.Module:
         _check(rows, rows.bias.new_zeros(len(layer.weight), dtype=torch.int64), dtype)
     weight = parts[0].weight
     rows = [_rows(part, len(weight)) for part in parts]
-    exponents = _exponents(rows, dtype)
+    exponents = _exponents(rows, dtype, storage.split)
     for each in rows:
         _check(each, exponents, dtype)
-    if not bool(exponents.any()):
-        return module.to(device=device, dtype=dtype)
     for part in parts:
         _multiply(part, power_of_two(exponents))
+    module = _stored(module, dtype, storage).to(device=device, dtype=dtype)
+    if not bool(exponents.any()):
+        return module
     scale = power_of_two(-exponents).to(device, dtype).view(-1, *(1,) * (weight.ndim - 2))
-    module = module.to(device=device, dtype=dtype)
     if not bordered:
         return Scaled(module, scale)
     module.scale = scale
+    return module
+
+
+def _stored(module: Any, dtype: torch.dtype, storage: Storage) -> Any:
+    """The module, its merged numbers made such as the dtype holds, where rounding to nearest is not all."""
+    bordered = isinstance(module, BorderExact)
+    convolution = module.merged if bordered else module
+    if storage.rounding == "taps" and not storage.split:
+        convolution.weight.copy_(kept_sums(convolution.weight, dtype))
+    if not storage.split or dtype is convolution.weight.dtype:
+        return module
+    if not bordered:
+        return split(module, dtype)
+    convolution.weight = nn.Parameter(two_parts(convolution.weight.detach(), dtype))
     return module
 
 
@@ -84,16 +135,24 @@ def _rows(part: Any, channels: int) -> Rows:
     return Rows(weight, bias if part.bias is None else wide(part.bias).view_as(bias))
 
 
-def _exponents(rows: Sequence[Rows], dtype: torch.dtype) -> torch.Tensor:
+def _exponents(rows: Sequence[Rows], dtype: torch.dtype, split: bool = False) -> torch.Tensor:
     """By which powers of two the channels' weights have to be multiplied: int64, (out,); 0 where they are fit as is.
 
-    With the largest input that the dtype holds, outputs reach sum |w| times it, plus the bias: half of it is allowed.
+    Small ones, split ones also where a low part is left fewer than `LOW_BITS`: with the largest input that the dtype
+    holds, outputs reach sum |w| times it, plus the bias: half of it is allowed. Those that overflow are made as little
+    smaller as brings them to half of the largest number, and never by more than it.
     """
     largest = torch.finfo(dtype).max
+    sizes = torch.stack([torch.maximum(w.abs().amax(-1), b.abs()).amax(1) for w, b in rows]).amax(0)
+    down = -(2 * sizes / largest).log2().ceil().clamp(0, math.floor(math.log2(largest)))
     small = torch.stack([_lost(each.weight, dtype) > _allowed(each.weight, dtype) for each in rows]).any(0)
+    if split:
+        rest = rows[0].weight - rows[0].weight.to(dtype).double()
+        small |= _lost(rest, dtype) > 2.0**-LOW_BITS * _allowed(rows[0].weight, dtype)
     reached = torch.stack([(w.abs().sum(-1) + b.abs() / largest).amax(1) for w, b in rows]).amax(0)
     most = (-(2 * reached).log2()).floor().clamp(0, -LEAST_EXPONENT[dtype])
-    return most.where(small & reached.isfinite(), 0).long()
+    up = most.where(small & reached.isfinite(), 0.0)
+    return torch.where(sizes.isfinite() & ~sizes.to(dtype).isfinite(), down, up).long()
 
 
 def _check(rows: Rows, exponents: torch.Tensor, dtype: torch.dtype) -> None:
@@ -102,7 +161,8 @@ def _check(rows: Rows, exponents: torch.Tensor, dtype: torch.dtype) -> None:
     for part, numbers in zip(("weight", "bias"), rows, strict=True):
         if not bool(numbers.isfinite().all()):
             raise ValueError(f"a merged {part} is not finite")
-        if not bool(numbers.to(dtype).isfinite().all()):
+        scaled = numbers * power_of_two(exponents).view(-1, *(1,) * (numbers.ndim - 1))
+        if not bool(scaled.to(dtype).isfinite().all()):
             largest = torch.finfo(dtype).max
             raise ValueError(
                 f"a merged {part} of {numbers.abs().max():.3g} overflows {name}, which ends at {largest:.3g}"

@@ -14,6 +14,7 @@ from linear_lasagna.merging import border_macs
 from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.convolutions import merged_module
+from linear_lasagna.merging.fitting import PLAIN, Storage, splits
 from linear_lasagna.models.finding import Findings, size_of
 from linear_lasagna.models.layers import as_given
 from linear_lasagna.models.report import count_text
@@ -77,12 +78,12 @@ def needed_runs(graph: fx.Graph, findings: Findings) -> list[Run]:
     return runs[::-1]
 
 
-def decide(run: Run, measure: bool) -> Decision:
-    """The cheapest partition of the run, by operation count or by measured time."""
+def decide(run: Run, measure: bool, dtype: torch.dtype | None = None) -> Decision:
+    """The cheapest partition of the run, by operation count or by measured time. dtype: None for the value's."""
     steps, problem = run.chain.steps, run.problem
     timed = measure and len(steps) > 1
     value = run.chain.base.meta["tensor"]
-    place = (str(value.device), value.dtype)
+    place = (str(value.device), dtype or value.dtype)
     planned = plan(problem, *place, cost="measured" if timed else "operations")
     groups = tuple(steps[start:stop] for start, stop in planned.runs)
     sizes = tuple(problem.sizes[start] for start, _ in planned.runs)
@@ -130,18 +131,21 @@ def _operations(group: Sequence[Step], size: tuple[int, ...]) -> int:
     return border_macs([step.layer for step in group], group[0].in_channels, size)
 
 
-def built(decision: Decision, model: nn.Module) -> Decision:
-    """The decision with its modules, or left where the model's dtype cannot hold their numbers."""
+def built(decision: Decision, model: nn.Module, storage: Storage = PLAIN) -> Decision:
+    """The decision with its modules, or left where the dtype cannot hold their numbers."""
     try:
-        return replace(decision, modules=tuple(_built(decision, n, model) for n in range(len(decision.groups))))
+        modules = tuple(_built(decision, place, model, storage) for place in range(len(decision.groups)))
     except ValueError as error:
         return replace(decision, left=str(error))
+    groups = zip(decision.groups, decision.sizes, modules, strict=True)
+    twice = sum(_operations(group, size) for group, size, module in groups if splits(module))
+    return replace(decision, modules=modules, operations_after=decision.operations_after + twice)
 
 
-def _built(decision: Decision, place: int, model: nn.Module) -> nn.Module:
+def _built(decision: Decision, place: int, model: nn.Module, storage: Storage) -> nn.Module:
     """The module that computes the group at this place; the model's own where that is one of its modules unchanged.
 
-    Everything is computed in float64 and rounded once, to the dtype of the modules that it stands for.
+    Everything is computed in float64 and rounded once, to the dtype of the modules that it stands for, or storage's.
     """
     group = decision.groups[place]
     own = unchanged(group)
@@ -149,7 +153,7 @@ def _built(decision: Decision, place: int, model: nn.Module) -> nn.Module:
         return model.get_submodule(own)
     modules = [convolution(step.kernel(), step.layer, step.in_channels) for step in group]
     merged = merged_module(modules, torch.float64) if len(modules) > 1 else modules[0]
-    merged = as_given(merged, [model.get_submodule(name) for name in names_of(group)])
+    merged = as_given(merged, [model.get_submodule(name) for name in names_of(group)], storage)
     if isinstance(merged, BorderExact):
         merged.calibrate()
         if decision.timed_batch is not None:

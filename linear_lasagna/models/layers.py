@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from linear_lasagna.formats import SIGNIFICAND_BITS
-from linear_lasagna.merging.fitting import fitted
+from linear_lasagna.merging.fitting import PLAIN, Storage, fitted
 from linear_lasagna.merging.plain import not_plain
 from linear_lasagna.modules import CONVOLUTIONS, link_of
 from linear_lasagna.problems import ExpandedLayer
@@ -31,14 +31,16 @@ def layer_of(module: Any, ndim: int) -> ExpandedLayer | str:
     return link.layer if link.after == link.layer.padding else "'same' pads one more on one side of it"
 
 
-def as_given(module: nn.Module, given: Sequence[nn.Module]) -> nn.Module:
+def as_given(module: nn.Module, given: Sequence[nn.Module], storage: Storage = PLAIN) -> nn.Module:
     """The module in the dtype, on the device and in the memory format of those that it was merged from.
 
-    Raises ValueError where the dtype cannot hold its numbers.
+    storage: may say another dtype, and how numbers are rounded to it. Raises ValueError where the dtype cannot hold its
+    numbers.
     """
     tensors = [t for each in given for t in (*each.parameters(), *each.buffers()) if t.is_floating_point()]
     like = max(tensors, key=lambda tensor: tensor.ndim)
-    module = fitted(module, like.dtype, like.device).requires_grad_(any(t.requires_grad for t in tensors))
+    module = fitted(module, storage.dtype or like.dtype, like.device, storage)
+    module.requires_grad_(any(t.requires_grad for t in tensors))
     if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous():
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module.eval()

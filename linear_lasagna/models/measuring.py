@@ -39,9 +39,9 @@ class _Capturing(fx.Interpreter):
 
 
 @torch.no_grad()
-def measured(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> Measured:
-    """The run as it is in the model, and as it was decided, on x. model: not rewritten yet."""
-    before = original(model, decision.run)
+def measured(model: fx.GraphModule, decision: Decision, x: torch.Tensor, dtype: torch.dtype | None = None) -> Measured:
+    """The run as it is in the model, and as it was decided, on x. model: not rewritten yet. dtype: None for x's."""
+    before, x = original(model, decision.run, dtype), x.to(dtype or x.dtype)
     after = nn.Sequential(*decision.modules)
 
     def build(block: int) -> dict[str, Any]:
@@ -71,4 +71,4 @@ def original(model: fx.GraphModule, run: Run, dtype: torch.dtype | None = None) 
     module = fx.GraphModule(model, part)
     if dtype is None:
         return module
-    return copy.deepcopy(module).to(device=device_named(run.output.meta["tensor"].device).home(), dtype=dtype)
+    return copy.deepcopy(module).to(device=device_named(run.output.meta["tensor"].device).home(dtype), dtype=dtype)

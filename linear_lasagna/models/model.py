@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import fx, nn
 
 from linear_lasagna.calibration import budget
+from linear_lasagna.merging.fitting import Storage
 from linear_lasagna.merging.plain import hooked
+from linear_lasagna.models.casting import in_dtype
+from linear_lasagna.models.certainty import Certainty, certainties
 from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_runs
 from linear_lasagna.models.finding import find
 from linear_lasagna.models.measuring import inputs_of, measured
@@ -22,7 +25,13 @@ from linear_lasagna.models.tracing import traced
 
 
 def merge_model(
-    model: nn.Module, example_input: torch.Tensor | tuple[Any, ...], measure: bool = False
+    model: nn.Module,
+    example_input: torch.Tensor | tuple[Any, ...],
+    measure: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+    split: bool = False,
+    rounding: Literal["nearest", "taps"] = "nearest",
 ) -> tuple[fx.GraphModule, Report]:
     """The model with its linear runs merged, and what was done to each.
 
@@ -33,38 +42,47 @@ def merge_model(
     (2103.09404) become one convolution each. What is merged takes no more operations than before, for inputs of the
     example's size, and, where zeros are padded between its layers, less time: such stacks are timed, for up to 5 s in
     all and once per machine (`calibration`). The merged model equals the given one, up to rounding, for inputs of any
-    size. Everything is merged in float64 and rounded once; a run whose merged numbers the model's dtype cannot hold is
-    left, and one that they underflow in is rescaled by powers of two (`merging.fitting`). Layers whose call does more
-    than their numbers say are left, with a note: hooks, a forward of their own, weights that are computed anew. Hooks
-    on all modules at once are not looked at.
+    size. Everything is merged in float64 and rounded once; a run whose merged numbers leave the dtype's range is
+    rescaled by powers of two, or, where these do not help, left (`merging.fitting`). Layers whose call does more than
+    their numbers say are left, with a note: hooks, a forward of their own, weights that are computed anew. Hooks on all
+    modules at once are not looked at.
 
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
     arguments; its shapes decide what pays, and arguments of forward that it leaves out are fixed at their defaults.
-    measure: plan by measured time, which is remembered on this machine, time every run before and after, together, and
-    measure their errors against float64; a run that is slower merged is left.
-    Returns a torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a `Report`.
-    Raises ValueError, in one sentence, for a model that torch.fx cannot trace or computes otherwise, BatchNorm or
-    dropout in training mode, numbers that are not finite, an input that does not fit, and an output without any tensor
-    to compare.
+    dtype: what the merged model computes in, None for what the model does. A float32 model that is to run in 16 bits is
+    so merged first and rounded once; merging what was cast already rounds twice. split, rounding: as in
+    `merging.merge`. measure: plan by measured time, which is remembered on this machine, time every run before and
+    after, together, and measure their errors against float64; a run that is slower merged is left. Returns a
+    torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a `Report`. Raises ValueError, in
+    one sentence, for a model that torch.fx cannot trace or computes otherwise, BatchNorm or dropout in training mode,
+    numbers that are not finite, an input that does not fit, and an output without any tensor to compare.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    storage = Storage(dtype, split, rounding)
+    storage.check()
     with budget() as spent:
-        merged, report = _merged(model, inputs, measure)
+        merged, report = _merged(model, inputs, measure, storage)
     return merged, replace(report, calibrated=len(spent.stacks), calibration_s=spent.spent_s)
 
 
-def _merged(model: nn.Module, inputs: tuple[Any, ...], measure: bool) -> tuple[fx.GraphModule, Report]:
+def _merged(
+    model: nn.Module, inputs: tuple[Any, ...], measure: bool, storage: Storage
+) -> tuple[fx.GraphModule, Report]:
     merged = traced(model, inputs)
     notes = unseen_hooks(model, merged.graph)
     findings = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
-    decisions = _fitting(merged, [decide(run, measure) for run in needed_runs(merged.graph, findings)])
-    timed = _measured(merged, decisions, inputs) if measure else {}
+    runs, dtype = needed_runs(merged.graph, findings), storage.dtype
+    decisions = _fitting(merged, [decide(run, measure, dtype) for run in runs], storage)
+    timed = _measured(merged, decisions, inputs, dtype) if measure else {}
     decisions = _reconsidered(decisions, timed)
+    certain = certainties(merged, decisions, inputs, dtype)
     calls = rewrite(merged, decisions, findings)
     steps = {node: group for d, nodes in calls.items() for node, group in zip(nodes, d.groups, strict=True)}
-    errors = predicted_errors(merged, steps, inputs)
+    errors = predicted_errors(merged, steps, in_dtype(merged, inputs, dtype))
     rows = tuple(
-        _row(each, timed.get(each.run), calls.get(each, ()), errors) for each in decisions if len(each.run.names) > 1
+        _row(each, timed.get(each.run), certain.get(each.run), calls.get(each, ()), errors)
+        for each in decisions
+        if len(each.run.names) > 1
     )
     return merged, Report(rows, tuple(Note(*note) for note in (*notes, *findings.notes)))
 
@@ -81,17 +99,19 @@ def _within(name: str, others: Sequence[str]) -> bool:
     return any(f"{name}.".startswith(f"{other}.") for other in others)
 
 
-def _fitting(model: fx.GraphModule, decisions: Sequence[Decision]) -> list[Decision]:
+def _fitting(model: fx.GraphModule, decisions: Sequence[Decision], storage: Storage) -> list[Decision]:
     """The decisions with their modules; runs are left whose numbers the dtype cannot hold."""
-    tried = [built(each, model) if each.left is None else each for each in decisions]
+    tried = [built(each, model, storage) if each.left is None else each for each in decisions]
     pairs = zip(decisions, tried, strict=True)
     return _left(tried, {new.run.output: new.left for old, new in pairs if old.left is None and new.left is not None})
 
 
-def _measured(model: fx.GraphModule, decisions: Sequence[Decision], inputs: Sequence[Any]) -> dict[Run, Measured]:
+def _measured(
+    model: fx.GraphModule, decisions: Sequence[Decision], inputs: Sequence[Any], dtype: torch.dtype | None
+) -> dict[Run, Measured]:
     changed = [each for each in decisions if each.left is None]
     values = inputs_of(model, inputs, [each.run for each in changed])
-    return {each.run: measured(model, each, values[each.run.chain.base]) for each in changed}
+    return {each.run: measured(model, each, values[each.run.chain.base], dtype) for each in changed}
 
 
 def _reconsidered(decisions: Sequence[Decision], timed: Mapping[Run, Measured]) -> list[Decision]:
@@ -110,7 +130,11 @@ def _left(decisions: Sequence[Decision], reasons: Mapping[fx.Node, str]) -> list
 
 
 def _row(
-    decision: Decision, timed: Measured | None, calls: Sequence[fx.Node], errors: Mapping[fx.Node, Range]
+    decision: Decision,
+    timed: Measured | None,
+    certain: Certainty | None,
+    calls: Sequence[fx.Node],
+    errors: Mapping[fx.Node, Range],
 ) -> RunReport:
     run, before = decision.run, decision.operations_before
     in_shape, out_shape = (node.meta["tensor"].shape[1:] for node in (run.chain.base, run.output))
@@ -125,5 +149,7 @@ def _row(
         operations_after=decision.operations_after if merged else before,
         predicted_error=in_turn([errors[node] for node in calls]) if merged else None,
         measured=timed,
+        errors=None if certain is None else certain.errors,
+        certificate=None if certain is None else certain.certificate,
         left=decision.left,
     )

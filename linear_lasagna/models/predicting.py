@@ -18,8 +18,9 @@ import torch
 from torch import fx
 
 from linear_lasagna.devices import wide
-from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
+from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator
 from linear_lasagna.merging import merge_stack
+from linear_lasagna.merging.certifying import used_numbers
 from linear_lasagna.methods.views import windows
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.steps import Step
@@ -68,26 +69,37 @@ class _Predicting(fx.Interpreter):
         return super().run_node(n)
 
 
-def _computed(module: Any, steps: Sequence[Step]) -> tuple[Kernel, ExpandedLayer, torch.Tensor | None]:
+def _computed(
+    module: Any, steps: Sequence[Step]
+) -> tuple[Kernel, ExpandedLayer, torch.Tensor | None, tuple[Kernel, ...] | None]:
     """The steps as one convolution, right inside the border, as it was before its numbers were rounded.
 
-    And the powers of two, (out,), by which the module multiplies its outputs afterwards, or None.
+    And the powers of two, (out,), by which the module multiplies its outputs afterwards, or None; and what its numbers
+    became, as `predicted` takes them.
     """
     none = (0,) * len(steps[0].layer.kernel_size)
     layers = [steps[0].layer, *(replace(step.layer, padding=none) for step in steps[1:])]
     kernel, layer = merge_stack([step.kernel() for step in steps], layers, torch.float64)
+    used = used_numbers(module)
     if getattr(module, "scale", None) is None:
-        return kernel, layer, None
+        return kernel, layer, None, used
     scale = wide(module.scale).flatten()
     weight = kernel.weight / scale.view(-1, *(1,) * (kernel.weight.ndim - 1))
-    return Kernel(weight, None if kernel.bias is None else kernel.bias / scale), layer, scale
+    return Kernel(weight, None if kernel.bias is None else kernel.bias / scale), layer, scale, used
 
 
-def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, scale: torch.Tensor | None = None) -> Range:
+def predicted(
+    x: torch.Tensor,
+    kernel: Kernel,
+    layer: ExpandedLayer,
+    scale: torch.Tensor | None = None,
+    used: Sequence[Kernel] | None = None,
+) -> Range:
     """The error of one convolution of x whose kernel, of any numbers, was rounded to x's dtype.
 
     x: (batch, in, *size), of which some outputs' terms are looked at, evenly spread over positions and channels.
-    scale: (out,), by what the outputs are multiplied afterwards, exactly.
+    scale: (out,), by what powers of two the outputs are multiplied afterwards. used: the kernels whose sum the kernel
+    became; None where it was rounded to nearest.
     """
     channels = _spread(layer.out_channels, CHANNELS)
     # A few numbers, and NumPy adds them up: on the CPU.
@@ -95,23 +107,43 @@ def predicted(x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, scale: torc
     bias = None if kernel.bias is None else wide(kernel.bias[channels]).cpu()
     seen = _seen(x, layer, channels).cpu()
     y = (seen * weight).sum(-1) + (0.0 if bias is None else bias)
-    numbers = carried(seen, storage_error(weight, x.dtype), None if bias is None else storage_error(bias, x.dtype))
-    used = (stored(weight, x.dtype), None if bias is None else stored(bias, x.dtype))
-    n = weight.shape[1] + (bias is not None)
+    own = _rounded(weight, x.dtype, [part.weight[channels].flatten(1) for part in used or ()])
+    numbers = carried(seen, own.error, None if bias is None else storage_error(bias, x.dtype))
+    shift = None if bias is None else stored(bias, x.dtype)
+    terms = seen.tile(own.weight.shape[1] // seen.shape[-1])
+    n = own.weight.shape[1] + (bias is not None)
     errors = [
         summed(
-            product_terms(seen[..., places], used[0][:, places], used[1]),
+            product_terms(terms[..., places], own.weight[:, places], shift),
             order(n, bias is not None),
             y,
             numbers,
             x.dtype,
         )
-        for places in _loops(weight.shape[1], math.prod(layer.kernel_size))
+        for places in _loops(own.weight.shape[1], math.prod(layer.kernel_size))
         for order in ORDERS.values()
     ]
-    weights = torch.ones(()) if scale is None else scale[channels].cpu()
-    sizes = [relative_l2(torch.stack([error.mean, error.variance.sqrt()]) * weights, y * weights) for error in errors]
+    if scale is not None:
+        errors = [rescaled(error, y, scale[channels].cpu(), x.dtype) for error in errors]
+        y = y * scale[channels].cpu()
+    sizes = [relative_l2(torch.stack([error.mean, error.variance.sqrt()]), y) for error in errors]
     return Range(min(sizes), max(sizes))
+
+
+class _Rounded(NamedTuple):
+    """weight: in use, (channels, terms); error: of the sum of an input's terms, (channels, fan-in)."""
+
+    weight: torch.Tensor
+    error: Error
+
+
+def _rounded(weight: torch.Tensor, dtype: torch.dtype, parts: Sequence[torch.Tensor]) -> _Rounded:
+    """What became of the weight: the parts, or, if there are none, and in float64, the nearest numbers."""
+    if not parts or dtype is torch.float64:
+        return _Rounded(stored(weight, dtype), storage_error(weight, dtype))
+    numbers = [wide(part).cpu() for part in parts]
+    change = torch.stack(numbers).sum(0) - weight
+    return _Rounded(torch.cat(numbers, 1), Error(change, torch.zeros_like(change)))
 
 
 def _loops(terms: int, taps: int) -> list[torch.Tensor]:
@@ -139,6 +171,14 @@ def summed(terms: Terms, order: SummationTree, y: torch.Tensor, numbers: Error, 
         return Error(mean, numbers.variance)
     last = storage_error(y + mean, dtype, numbers.variance)
     return Error(mean + last.mean, numbers.variance + last.variance)
+
+
+def rescaled(error: Error, y: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> Error:
+    """The errors of y, (outputs, channels), after it was multiplied by powers of two: only what underflows is lost."""
+    mean, variance = error.mean * scale, error.variance * scale.square()
+    last = storage_error(y * scale + mean, dtype, variance)
+    small = (y * scale).abs() < 2.0 ** LEAST_EXPONENT[dtype]
+    return Error(mean + last.mean * small, variance + last.variance * small)
 
 
 def _spread(number: int, most: int) -> list[int]:

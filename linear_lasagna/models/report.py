@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 
 from linear_lasagna.plurals import plural
+from linear_lasagna.rounding.certificate import Certificate
 from linear_lasagna.timing import Comparison
+
+LARGER = 1.1  # times the error before: what is called larger
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,32 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Errors:
+    """Relative L2 errors of a run as given and merged, in the model's dtype, against float64, on part of an example.
+
+    pooled: after averaging over all positions, where errors that differ from one to another vanish, and those remain
+    that a rounded kernel makes everywhere.
+    """
+
+    before: float
+    after: float
+    pooled_before: float
+    pooled_after: float
+
+    @property
+    def larger(self) -> str | None:
+        """Which of them merging makes larger, more than `LARGER` times, in a sentence; None where it does not."""
+        pairs = {"the error": (self.before, self.after)}
+        pairs["the error after averaging over positions"] = (self.pooled_before, self.pooled_after)
+        grown = [f"{name} {a / b:.3g} times as large" for name, (b, a) in pairs.items() if a > LARGER * b > 0]
+        return f"merging makes {' and '.join(grown)}" if grown else None
+
+    def __str__(self) -> str:
+        text = f"error {self.before:.1e} -> {self.after:.1e}, averaged over positions "
+        return text + f"{self.pooled_before:.1e} -> {self.pooled_after:.1e}"
+
+
+@dataclass(frozen=True)
 class RunReport:
     """One run: layers with nothing non-linear between them that nothing else looks into.
 
@@ -31,7 +60,9 @@ class RunReport:
     modules: these modules' names in the merged model. in_shape, out_shape: (channels, *size) for the example.
     operations: multiply-accumulates per image; BatchNorm counts one per output, an addition none.
     predicted_error: relative L2 error that computing the run so will make, for the best and the worst order of
-    summation. left: why the run is computed as before; then there are no groups and the operations are the same.
+    summation. errors: what the run loses on the example before and after, None in float64. certificate: what its
+    outputs are guaranteed to be within, for inputs no larger than the example's; None where it is not known. left: why
+    the run is computed as before; then there are no groups and the operations are the same.
     """
 
     layers: tuple[str, ...]
@@ -43,6 +74,8 @@ class RunReport:
     operations_after: int
     predicted_error: tuple[float, float] | None = None
     measured: Measured | None = None
+    errors: Errors | None = None
+    certificate: Certificate | None = None
     left: str | None = None
 
 
@@ -101,6 +134,8 @@ def _lines(run: RunReport) -> list[str]:
     lines = [groups, f"    {shapes}, {operations}"]
     if run.predicted_error is not None:
         lines[-1] += ", error {:.1e} to {:.1e} predicted".format(*run.predicted_error)
+    larger = None if run.errors is None else run.errors.larger
+    lines += [f"    {each}" for each in (run.errors, larger, run.certificate) if each is not None]
     if run.measured is not None:
         lines.append(f"    {_measured(run.measured)}")
     return lines

@@ -6,6 +6,7 @@ import copy
 import math
 import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from linear_lasagna.merging.border.assembly import compute, in_turn
 from linear_lasagna.merging.border.kernels import block_kernels
 from linear_lasagna.merging.border.plan import BorderPlan, plan, shapes
 from linear_lasagna.merging.chain import Chain, joined
+from linear_lasagna.merging.split import doubled, in_parts
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import Kernel
@@ -32,10 +34,10 @@ class BorderExact(nn.Module):
     sizes; until then the layers run, and `settle` overrules it. They run, too, where the border would take too many
     kernels: over 2**24 numbers, or strides that leave more than 16 alignments.
 
-    Parameters: `merged` (the merged kernel), `border` (the kernels of the outputs around the interior, in two
-    dimensions of four sides and four corners) and `layers` (the given ones, copied). It is a transform for inference:
-    gradients reach the input, and of the parameters those that computed an output. A step of training would so drive
-    them apart; train the layers, then merge.
+    Parameters: `merged` (the merged kernel, where it is split both parts of it beside each other), `border` (the
+    kernels of the outputs around the interior, in two dimensions of four sides and four corners) and `layers` (the
+    given ones, copied). It is a transform for inference: gradients reach the input, and of the parameters those that
+    computed an output. A step of training would so drive them apart; train the layers, then merge.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class BorderExact(nn.Module):
         # Powers of two, one per output channel, or None; `fitting` sets them.
         self.scale: torch.Tensor | None
         self.register_buffer("scale", None)
+        self._groups = joined(chain).layer.groups
         self._index = {shape: place for place, shape in enumerate(known)}
         self._costs: dict[tuple[torch.dtype, str, Images], Costs] = {}
         self._settled: dict[tuple[int, ...], int] = {}
@@ -66,9 +69,21 @@ class BorderExact(nn.Module):
         if border_plan is None:
             return in_turn(x, list(self.layers))
         inner = METHODS["direct"].prepare_expanded(_kernel_of(self.merged), border_plan.inner)
+        if self._split:
+            inner = partial(in_turn, calls=[partial(doubled, groups=self._groups, rank=rank), inner])
         border = [_kernel_of(self.border[self._index[block.shape]]) for block in border_plan.blocks]
         y = compute(x, border_plan, inner, border)
         return y if self.scale is None else y * self.scale
+
+    @property
+    def _split(self) -> bool:
+        """Whether the merged kernel has a high and a low part (`split`)."""
+        return self.merged.weight.shape[1] * self._groups == 2 * self.in_channels
+
+    def used(self) -> tuple[Kernel, ...]:
+        """The merged kernel, as one or as two whose sum it is."""
+        kernel = _kernel_of(self.merged)
+        return in_parts(kernel) if self._split else (kernel,)
 
     def calibrate(self) -> bool:
         """Time the layers and the merged kernels on this machine, or recall their times. Returns whether it knows them.

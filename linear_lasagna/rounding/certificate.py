@@ -1,0 +1,190 @@
+"""A guaranteed bound on what convolutions compute, per output channel, for every input up to a size.
+
+Exact: y = sum w_i x_i + b. Computed is the same sum of other numbers: w', b', the kernel rounded, and x', the input
+with what was lost before; |x_i| <= s_i and |x'_i - x_i| <= e_i. In any order, of n terms, the bias among them,
+
+    |computed - y| <= sum |w_i| e_i                               what was lost before
+                    + sum |w'_i - w_i| (s_i + e_i) + |b' - b|     the kernel's rounding: known, no worst case
+                    + r (sum |w'_i| (s_i + e_i) + |b'|)           products, additions, rounding to storage
+                    + (1 + r) n h                                 underflow of a product, an addition, a rounding: h
+
+    r = (1 + v)**n - 1, v = u in float32 and float64, (1 + u)(1 + 2 u32) - 1 in 16 bits,
+    r = (1 + u)**2 (1 + n u32) - 1 where 16-bit numbers are known to be summed in float32, a bias perhaps afterwards,
+
+because a term passes its product and n - 1 additions at most, each rounded to a wider format, perhaps truncated, and
+then to storage. So it holds for narrow accumulators, wide ones and mixtures, for products rounded or fused, and for
+subnormal numbers kept or flushed; not for transforms (Winograd, FFT), nor where operands are rounded first (TF32).
+Partial sums are at most (1 + r) (sum |w'_i| (s_i + e_i) + |b'| + n h): if that is no larger than the largest number,
+nothing overflows. In a chain, s and e of a layer are what is known of the layer before.
+
+Sources: Higham, Accuracy and Stability of Numerical Algorithms, lemma 3.1 and section 3.1 (any order), (2.8)
+(underflow); n u: Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34 (2013). That the kernel's rounding is taken as known
+is this suite's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from linear_lasagna.formats import accumulator, unit_roundoff
+from linear_lasagna.problems import Kernel
+from linear_lasagna.rounding.bounds import layer_bound
+from linear_lasagna.rounding.underflow import losses
+
+SLACK = 1 + 2.0**-30  # for this file's own roundings: some thousand additions in float64
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far outputs can be from the exact ones of the given layers, for inputs |x| <= `largest` of any size.
+
+    bounds: per output channel, whatever numbers are summed in. wide_bounds: the same where 16-bit numbers are summed in
+    float32, as processors do that are known to. reached: what the exact outputs can be at most. finite: whether it is
+    proved that no intermediate leaves the format; if not, the bounds hold for what is finite.
+    """
+
+    largest: float
+    bounds: tuple[float, ...]
+    wide_bounds: tuple[float, ...]
+    reached: tuple[float, ...]
+    finite: bool
+
+    @property
+    def relative(self) -> float:
+        """The worst channel's bound as a part of what its outputs can be."""
+        return _worst(self.bounds, self.reached)
+
+    @property
+    def wide_relative(self) -> float:
+        """The same for sums in float32."""
+        return _worst(self.wide_bounds, self.reached)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        bound = f"{self.wide_relative:.1e}"
+        if self.wide_bounds != self.bounds:
+            bound += f" (in 16-bit sums {self.relative:.1e})"
+        overflow = "nothing overflows" if self.finite else "overflow is not excluded"
+        return f"certified for |x| <= {self.largest:.3g}: error at most {bound} of the largest output, {overflow}"
+
+
+def _worst(bounds: Sequence[float], reached: Sequence[float]) -> float:
+    return max((bound / most for bound, most in zip(bounds, reached, strict=True) if most), default=0.0)
+
+
+class Numbers(NamedTuple):
+    """A kernel, every row the numbers of some outputs: weight (rows, in / groups, taps), bias (rows,); float64.
+
+    exact: in float64. doubt: how far that may be from the exact numbers. used: what is in use, as one kernel or as
+    several whose sum it is. Rows lie channel by channel, as many for each, of all groups in turn.
+    """
+
+    exact: Kernel
+    doubt: Kernel
+    used: tuple[Kernel, ...]
+
+
+class Reach(NamedTuple):
+    """What a value's channels hold at most: float64, (channels,). size: |exact|. error: |computed - exact|. finite: no
+    intermediate up to here overflows.
+    """
+
+    size: torch.Tensor
+    error: torch.Tensor
+    finite: bool = True
+
+    def joined(self, other: Reach) -> Reach:
+        """What holds of both."""
+        size, error = (torch.maximum(*each) for each in zip(self[:2], other[:2], strict=True))
+        return Reach(size, error, self.finite and other.finite)
+
+    def scaled(self, scale: torch.Tensor, dtype: torch.dtype) -> Reach:
+        """After its channels were multiplied by powers of two, (channels,), and rounded: only underflow loses."""
+        stored = losses(dtype, accumulator(dtype), True).stored
+        size, error = self.size * scale, self.error * scale + stored
+        return Reach(size, error, self.finite and bool((size + error <= torch.finfo(dtype).max).all()))
+
+
+def reach(before: Reach, numbers: Numbers, groups: int, channels: int, dtype: torch.dtype, wide: bool) -> Reach:
+    """What a convolution's outputs hold, by the formula above. channels: how many come out.
+
+    wide: 16-bit numbers are summed in float32.
+    """
+    wide = wide and accumulator(dtype) is not dtype
+    lost = losses(dtype, accumulator(dtype) if wide else dtype, True)
+    size, off = (_per_row(part, groups, channels, len(numbers.exact.weight)) for part in before[:2])
+    off = off + lost.read
+    parts = [part.weight for part in numbers.used]
+    terms = sum((part != 0).flatten(1).sum(1) for part in parts) + _shift(sum_of(numbers.used), parts[0]).ne(0)
+    known, doubt = sum_of(numbers.used), numbers.doubt
+    change = (known.weight - numbers.exact.weight).abs() + doubt.weight + lost.read * (known.weight != 0)
+    shift = (_shift(known, parts[0]) - _shift(numbers.exact, parts[0])).abs() + _shift(doubt, parts[0])
+    exact = numbers.exact.map(torch.abs)
+    added = _seen(torch.stack([part.abs() for part in parts]).sum(0), size + off) + _shift(known, parts[0]).abs()
+    relative = torch.tensor([_relative(int(n), dtype, wide) for n in terms.tolist()], dtype=torch.float64)
+    relative = relative.to(added.device)
+    underflow = terms * lost.term + (2 if wide else terms) * lost.stored
+    partial = (1 + relative) * (added + underflow) * SLACK
+    error = _seen(exact.weight + doubt.weight, off) + _seen(change, size + off) + shift
+    error = (error + torch.where(added > 0, relative * added, 0.0) + (1 + relative) * underflow) * SLACK
+    most = (_seen(exact.weight + doubt.weight, size) + _shift(exact, parts[0]) + _shift(doubt, parts[0])) * SLACK
+    finite = before.finite and bool((partial <= torch.finfo(dtype).max).all())
+    return Reach(most.view(channels, -1).amax(1), error.view(channels, -1).amax(1), finite)
+
+
+def certificate(largest: float, narrow: Reach, wide: Reach) -> Certificate:
+    """The certificate of outputs that so much can be said of, by either accumulator."""
+    bounds, wide_bounds, reached = (tuple(part.tolist()) for part in (narrow.error, wide.error, narrow.size))
+    return Certificate(largest, bounds, wide_bounds, reached, narrow.finite)
+
+
+def start(largest: float, channels: int, device: torch.device | str = "cpu") -> Reach:
+    """Inputs up to a size, which are exact."""
+    size = torch.full((channels,), largest, dtype=torch.float64, device=device)
+    return Reach(size, torch.zeros_like(size))
+
+
+def sum_of(parts: Sequence[Kernel]) -> Kernel:
+    """The kernels' sum."""
+    total = parts[0]
+    for part in parts[1:]:
+        bias = total.bias if part.bias is None else part.bias if total.bias is None else total.bias + part.bias
+        total = Kernel(total.weight + part.weight, bias)
+    return total
+
+
+def _relative(terms: int, dtype: torch.dtype, wide: bool) -> float:
+    u = unit_roundoff(dtype)
+    if accumulator(dtype) is dtype:
+        return _power(u, terms)
+    if wide:
+        return layer_bound(terms, 2, dtype)
+    return _power((1 + u) * (1 + 2 * unit_roundoff(accumulator(dtype))) - 1, terms)
+
+
+def _power(v: float, n: int) -> float:
+    """(1 + v)**n - 1; infinite where that is beyond float64."""
+    exponent = n * math.log1p(v)
+    return math.expm1(exponent) if exponent < 700 else math.inf
+
+
+def _per_row(values: torch.Tensor, groups: int, channels: int, rows: int) -> torch.Tensor:
+    """The input channels' values that every row sees: (rows, in / groups)."""
+    return values.view(groups, -1).repeat_interleave(rows // groups, 0)
+
+
+def _seen(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Each row's sum over its taps and channels: (rows, in / groups, taps), (rows, in / groups) -> (rows,)."""
+    return (weight.sum(-1) * values).sum(-1)
+
+
+def _shift(kernel: Kernel, like: torch.Tensor) -> torch.Tensor:
+    return like.new_zeros(len(like)) if kernel.bias is None else kernel.bias
