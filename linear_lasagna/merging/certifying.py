@@ -140,8 +140,10 @@ def interior_numbers(part: Part, used: Sequence[Kernel]) -> Numbers:
     sizes = merged_kernel(part.kernels, layers, Losses(0.0, 0.0, 0.0), losses(EXACT, EXACT, True))
     in_channels = part.kernels[0].weight.shape[1] * layers[0].groups
     relative = merging_bound(layers, in_channels, EXACT)
-    doubt = Kernel(*(_doubt(*each, relative) for each in zip(sizes.numbers, sizes.lost, strict=True)))
-    return Numbers(*(_rows(kernel, exact.weight.shape[1]) for kernel in (exact, doubt)), rows)
+    weight, bias = (_doubt(*each, relative) for each in zip(sizes.numbers, sizes.lost, strict=True))
+    doubt = Kernel(weight, bias)
+    per_group = exact.weight.shape[1]
+    return Numbers(_rows(exact, per_group), _rows(doubt, per_group), rows)
 
 
 def _doubt(size: torch.Tensor | None, lost: torch.Tensor | None, relative: float) -> Any:
