@@ -14,7 +14,7 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -171,18 +171,10 @@ def measure(
     else:
         outlasting, first_call_s = {}, {name: visit(name, calls[name], 1) for name in plan.within(LASTING_S)}
     samples: dict[str, list[list[float]]] = {n: [[outlasting[n]]] if n in outlasting else [] for n in calls}
-    order = random.Random(seed)
-    if gc.isenabled():  # inside of a longer measurement a collection would take longer than what is timed
-        gc.collect()
-    visit.forget_faults()
-    before_s = visit.timed_s
-    with no_garbage_collection():
-        for block in range(plan.blocks):
-            if block and visit.timed_s - before_s > OVER_BUDGET * budget_s:
-                break
-            calls = calls if block == 0 else build(block)
-            for name, times in _block(calls, plan, visit, order, block, interleaved).items():
-                samples[name].append(times)
+    blockwise = (calls if block == 0 else build(block) for block in range(plan.blocks))
+    for times_of in _blocks(blockwise, plan, visit, random.Random(seed), OVER_BUDGET * budget_s, interleaved):
+        for name, times in times_of.items():
+            samples[name].append(times)
     elapsed_s = time.perf_counter() - started
     once = dict.fromkeys(outlasting, 1)
     number, every = {**plan.number, **once}, {**plan.every, **once}
@@ -279,6 +271,26 @@ def _in_every_block(every: dict[str, int], visits: Mapping[str, float], budget_s
 
 def _rounds(budget_s: float, visits: Mapping[str, float], every: Mapping[str, int]) -> int:
     return max(1, int(budget_s / sum(t / every[name] for name, t in visits.items())))
+
+
+def _blocks(
+    blockwise: Iterable[Mapping[str, Thunk]],
+    plan: Plan,
+    visit: _Visits,
+    order: random.Random,
+    limit_s: float,
+    interleaved: bool,
+) -> Iterator[dict[str, list[float]]]:
+    """The samples of each block's calls; none begins after limit_s in timed calls."""
+    if gc.isenabled():  # inside of a longer measurement a collection would take longer than what is timed
+        gc.collect()
+    visit.forget_faults()
+    before_s = visit.timed_s
+    with no_garbage_collection():
+        for block, calls in enumerate(blockwise):
+            yield _block(calls, plan, visit, order, block, interleaved)
+            if visit.timed_s - before_s > limit_s:
+                return
 
 
 def _block(

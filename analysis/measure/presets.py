@@ -71,7 +71,7 @@ SMOKE = Preset(
 DEFAULT = Preset(
     "default",
     0.3,
-    24 * 60.0,
+    24.5 * 60,
     _complete(
         (
             Selection("sources", _all("sources"), DTYPES),

@@ -64,8 +64,8 @@ COLUMNS: dict[str, str] = {
     "autocorrelation": "of lag 1, of the block log ratios within their processes, corrected for their means: about 0 "
     "where blocks are independent",
     "ended": "why no further process timed the cell: verdict (its interval decides), precise (its interval is narrow "
-    "enough), most (neither after the most processes), time (neither after those that there was time for); empty for "
-    "one process",
+    "enough), most (neither after the most processes), time (neither after those that there was time for, or that a "
+    "limit allowed); empty for one process",
     "bound": "what the time is bound by: host (a call takes over 1.2 times what the device alone takes for it, in a "
     "graph of its launches) or device; empty where there are no such graphs, or none could be made",
     "baseline_bound": "the same of the baseline",

@@ -27,7 +27,7 @@ VISITS = 100  # trials that one process repeats, at most
 # Seconds, only to guess whether the time suffices: to start a process, to validate a small trial, to visit one again.
 STARTING_S, VALIDATING_S, VISITING_S = 2.5, 1.2, 0.2
 LEARNED_S = 10.0  # of guesses, before what they came to corrects the next
-CHECKS = 3  # calls of a way on the whole problem that the first process makes beside the timed ones
+CALLS = 2 + LEAST_PROCESSES  # of a way on the whole problem: the first process makes a few that are no samples
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def run(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
     """Validate all trials and time them until all are settled, or the limits are reached; each key as it has been
     visited.
 
-    Where time is limited, the quickest trials come first, and none is begun without the time for as many processes as
-    an interval needs: what the machine is slow at is left out.
+    Where time is limited, the trials that take least per way come first, and none is begun without the time for as many
+    processes as an interval needs: what the machine is slow at is left out.
     """
     if math.isfinite(limits.until):
         yield from _first_in_time(keys, limits)
@@ -65,7 +65,7 @@ def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
     owed = sum(map(_still_s, known.values()))  # seconds that the trials so far need for their processes
     taken = supposed = 0.0  # seconds: what trials took beside the constant part, and what they were guessed to
     whole = VALIDATING_S + LEAST_PROCESSES * VISITING_S
-    for key in sorted(costs, key=costs.__getitem__):
+    for key in sorted(costs, key=lambda key: costs[key] / len(GROUPS[key.group].ways)):
         guess = whole + costs[key] * (taken / supposed if supposed > LEARNED_S else 1.0)
         if limits.left_s() < owed + guess:
             continue
@@ -87,19 +87,28 @@ def _visit_s(trial: Trial) -> float:
 
 
 def guessed_seconds(keys: Sequence[Key], fork: bool = False) -> dict[Key, float]:
-    """A guess at the seconds that each trial takes beside a constant: its multiply-accumulates, over what a matrix
-    product does here, for every call that is made of every way.
+    """A guess at the seconds that each trial takes beside a constant: the multiply-accumulates of all calls that are
+    made of its ways, over what a matrix product does here.
     """
     from linear_lasagna.trial.isolation import rates
 
     if not keys:
         return {}
     known = rates({(key.dtype, key.device) for key in keys}, "fork" if files.forkable(fork) else "spawn")
-    return {key: _calls(key) * problem_named(key.problem).macs / known[key.dtype, key.device] for key in keys}
+    return {key: CALLS * _operations(key) / known[key.dtype, key.device] for key in keys}
 
 
-def _calls(key: Key) -> int:
-    return len(GROUPS[key.group].ways) * (CHECKS + LEAST_PROCESSES)
+def _operations(key: Key) -> int:
+    """Multiply-accumulates of one call of every way, as if all that plan had merged the whole stack."""
+    from linear_lasagna.merging import not_mergeable
+    from linear_lasagna.planning.operations import run_operations
+    from linear_lasagna.trial.isolation import WORKS
+
+    problem, group = problem_named(key.problem), GROUPS[key.group]
+    merged = problem.macs if not_mergeable(problem.expanded) else run_operations(problem, (0, problem.depth))
+    forward = [WORKS[group.work].way(name) for name in group.ways]
+    apart = sum(way is None or (way.schedule.merges is None and way.schedule.plans is None) for way in forward)
+    return apart * problem.macs + (len(forward) - apart) * merged
 
 
 def further(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
@@ -156,7 +165,7 @@ def _settled(comparison: Comparison, noise: float) -> Stop | None:
 
 def ended(comparison: Comparison, noise: float, most: int = MOST_PROCESSES) -> Ended:
     """Why no further process timed a cell: its verdict is clear, its interval narrow, or it is neither after the most
-    processes, or after those that there was time for.
+    processes, or after those that there was time for or that a lower limit allowed.
     """
     reason = _settled(comparison, noise)
     if reason is not None:

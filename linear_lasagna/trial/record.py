@@ -20,7 +20,7 @@ Bound: TypeAlias = Literal["host", "device", ""]
 SCHEMA = 3
 HOST_BOUND = 1.2
 HOPELESS_RATIO = 10.0  # times what the fastest way takes,
-HOPELESS_S = 0.5  # and so many seconds a call
+HOPELESS_S = 1.5  # and so many seconds a call
 
 
 @dataclass

@@ -26,7 +26,7 @@ ENDED = {
     "ended_verdict": "verdict",
     "ended_precise": "precise",
     "ended_most": "most processes",
-    "ended_time": "time was up",
+    "ended_time": "time or a limit",
 }
 
 
@@ -67,9 +67,13 @@ def spread_table(scope: Scope, rows: Frame) -> Table:
         "between processes, and within one between its blocks. Processes: their median, least and most. Then why "
     )
     caption += "no further process timed a cell. Verdict: its interval between processes decides. Precise: that is "
-    caption += "narrow enough. Most processes, time was up: it is neither, after all that were allowed, or that there "
-    caption += "was time for. One process: far slower than the fastest way, or never repeated; an interval of these is "
-    caption += "within one process."
+    caption += (
+        "narrow enough. Most processes: it is neither, after as many as there are at most. Time or a limit: it is "
+    )
+    caption += (
+        "neither, after those that there was time for, or that a limit allowed. One process: far slower than the "
+    )
+    caption += "fastest way, or never repeated; an interval of these is within one process."
     return table(
         slug("spreads", scope.machine, scope.device), caption, ordered(rows.assign(way="")), columns, "spreads"
     )
