@@ -147,6 +147,18 @@ def test_every_kind_of_module_is_certified():
     assert {nn.Conv2d, BorderExact, Scaled} <= kinds
 
 
+@pytest.mark.parametrize("part", ["merged", "border", "layers"])
+def test_all_that_a_bordered_module_may_compute_with_is_looked_at(part):
+    """Each of its three kinds of numbers decides some outputs: changed by a quarter, it shows."""
+    stack = nn.Sequential(nn.Conv1d(2, 8, 3, padding=1), nn.Conv1d(8, 2, 3, padding=1))
+    merged = merge(stack)
+    assert isinstance(merged, BorderExact)
+    with torch.no_grad():
+        for parameter in merged.get_submodule(part).parameters():
+            parameter.mul_(1.25)
+    assert certify(merge(stack), stack, 1.0).relative < 1e-5 < 0.01 < certify(merged, stack, 1.0).relative
+
+
 def test_a_certificate_is_plain_data_and_one_sentence():
     stack = nn.Sequential(nn.Conv1d(2, 4, 3), nn.Conv1d(4, 2, 1))
     certificate = certify(merge(stack), stack, 3.0)
