@@ -122,3 +122,10 @@ def test_module_that_is_used_twice(between):
     merged, report = merged_of(trained(Twice(between)), drawn(1, 2, 9, 9))
     assert len(report.runs) == (2 if between else 1)
     assert "wide" not in dict(merged.named_modules())
+
+
+def test_image_that_is_smaller_than_the_merged_kernel():
+    """Its one convolution pads all around: no output sees the image alone."""
+    model = nn.Sequential(nn.Conv2d(2, 64, 1, bias=False), nn.Conv2d(64, 2, 3, padding=1))
+    merged, _ = merged_of(trained(model), drawn(1, 2, 1, 1))
+    assert [m.padding for m in computed(merged)] == [(1, 1)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # What a call runs through, and what gives it its numbers.
@@ -17,12 +18,23 @@ PLAIN = (torch.Tensor, nn.Parameter)
 def not_plain(module: nn.Module, bases: Iterable[type[nn.Module]]) -> str | None:
     """Why a call of the module may not be its base class's forward on the module's numbers, or None where it is.
 
-    bases: the module is one of these, or of a subclass.
+    bases: the module is one of these, or of a subclass. Parametrised weights (torch.nn.utils.parametrize) are numbers
+    in eval mode, if they come out the same twice.
     """
     numbers = (*module._parameters.values(), *module._buffers.values())
-    changed = _own(module, bases) & NUMBERS or any(type(each) not in PLAIN for each in numbers if each is not None)
+    anew = _own(module, bases) & NUMBERS and not _parametrised(module, bases)
+    changed = anew or any(type(each) not in PLAIN for each in numbers if each is not None)
     computed = "its numbers are computed anew for every call, or are no plain tensors" if changed else None
     return not_its_class(module, bases) or computed
+
+
+def _parametrised(module: nn.Module, bases: Iterable[type[nn.Module]]) -> bool:
+    """Whether the numbers that are computed anew are so by torch.nn.utils.parametrize alone, and always the same."""
+    if not parametrize.is_parametrized(module) or any(each.training for each in module.modules()):
+        return False
+    names = _own(module, bases) & NUMBERS
+    given = names <= {*module.parametrizations} and not _named(type(module).__mro__[1:], bases) & NUMBERS  # type: ignore[misc]
+    return given and all(torch.equal(getattr(module, name), getattr(module, name)) for name in names)
 
 
 def not_its_class(module: nn.Module, bases: Iterable[type[nn.Module]]) -> str | None:
@@ -42,6 +54,10 @@ def hooked(module: nn.Module) -> bool:
 
 def _own(module: nn.Module, bases: Iterable[type[nn.Module]]) -> set[str]:
     """The names that the module, or a class of it before its base, defines."""
-    classes = type(module).__mro__
+    return set(vars(module)) | _named(type(module).__mro__, bases)
+
+
+def _named(classes: Sequence[type], bases: Iterable[type[nn.Module]]) -> set[str]:
+    """The names that classes before the base define."""
     base = next(place for place, each in enumerate(classes) if each in bases)
-    return set(vars(module)).union(*map(vars, classes[:base]))
+    return set[str]().union(*map(vars, classes[:base]))

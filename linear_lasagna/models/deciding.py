@@ -15,6 +15,7 @@ from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.convolutions import merged_module
 from linear_lasagna.merging.fitting import PLAIN, Storage, splits
+from linear_lasagna.models.affine import Summand
 from linear_lasagna.models.finding import Findings, size_of
 from linear_lasagna.models.layers import as_given
 from linear_lasagna.models.report import count_text
@@ -26,10 +27,10 @@ from linear_lasagna.problems import Problem
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A chain that the model needs. terms: the nodes whose sum it gives; output: the node that it helps to compute."""
+    """A chain that the model needs. terms: whose sum it gives; output: the node that it helps to compute."""
 
     chain: Chain
-    terms: tuple[fx.Node, ...]
+    terms: tuple[Summand, ...]
     output: fx.Node
 
     @property
@@ -68,10 +69,11 @@ def needed_runs(graph: fx.Graph, findings: Findings) -> list[Run]:
     for node in reversed(graph.nodes):
         chain, partial = findings.chains[node], findings.partials.get(node)
         if partial and node in needed:
-            runs += [Run(term.chain, term.nodes, node) for term in reversed(partial.joined)]
-            needed.update(partial.kept, (term.chain.base for term in partial.joined))
+            runs += [Run(term.chain, term.terms, node) for term in reversed(partial.joined)]
+            needed.update(term.value for term in partial.kept)
+            needed.update(term.chain.base for term in partial.joined)
         elif node in needed and chain.steps:
-            runs.append(Run(chain, (node,), node))
+            runs.append(Run(chain, (Summand(node),), node))
             needed.add(chain.base)
         elif node in needed or node not in findings.linear:
             needed.update(node.all_input_nodes)
@@ -94,11 +96,21 @@ def decide(run: Run, measure: bool, dtype: torch.dtype | None = None) -> Decisio
         operations_before=sum(step.operations for step in steps),
         operations_after=sum(_operations(group, size) for group, size in zip(groups, sizes, strict=True)),
         timed_batch=problem.batch if timed else None,
-        left=_why_left(planned, *place) if all(unchanged(group) for group in groups) else None,
+        left=_why_left(run, groups, planned, *place),
     )
 
 
-def _why_left(planned: Plan, device: str, dtype: torch.dtype) -> str:
+def _why_left(
+    run: Run, groups: Sequence[tuple[Step, ...]], planned: Plan, device: str, dtype: torch.dtype
+) -> str | None:
+    """Why nothing is merged, or None where something is."""
+    first, *others = run.chain.steps
+    if not any(step.fixed for step in run.chain.steps):
+        return "it fits any number of channels, a convolution only one"
+    if not others and first.lone and first.operations <= macs(first.layer, first.in_channels, size_of(run.chain.base)):
+        return "a single scale and shift"
+    if not all(unchanged(group) is not None for group in groups):
+        return None
     if planned.problem.depth == 1:
         return "a single layer"
     if planned.merged is None:
@@ -120,9 +132,9 @@ def _why_no_border(problem: Problem, device: str, dtype: torch.dtype) -> str:
     return "its border takes longer than merging saves here" if known else "whether its border pays was not timed"
 
 
-def unchanged(group: Sequence[Step]) -> str | None:
-    """The module that computes the group already, or None."""
-    return group[0].target if len(group) == 1 else None
+def unchanged(group: Sequence[Step]) -> str | nn.Module | None:
+    """What computes the group as it is, a module by its name in the model or one that it lacks; or None."""
+    return group[0].own if len(group) == 1 else None
 
 
 def _operations(group: Sequence[Step], size: tuple[int, ...]) -> int:
@@ -150,10 +162,13 @@ def _built(decision: Decision, place: int, model: nn.Module, storage: Storage) -
     group = decision.groups[place]
     own = unchanged(group)
     if own is not None:
-        return model.get_submodule(own)
+        return model.get_submodule(own) if isinstance(own, str) else own
     modules = [convolution(step.kernel(), step.layer, step.in_channels) for step in group]
     merged = merged_module(modules, torch.float64) if len(modules) > 1 else modules[0]
-    merged = as_given(merged, [model.get_submodule(name) for name in names_of(group)], storage)
+    named = dict(model.named_modules(remove_duplicate=False))
+    value = decision.run.chain.base.meta["tensor"]
+    given = [named[name] for name in names_of(group) if name in named]
+    merged = as_given(merged, given, value, storage)
     if isinstance(merged, BorderExact):
         merged.calibrate()
         if decision.timed_batch is not None:

@@ -1,4 +1,4 @@
-"""The linear parts of a traced model: chains of convolutions, BatchNorm folded into them, branches joined.
+"""The linear parts of a traced model: chains of convolutions, what folds into them, branches joined.
 
 Every node is looked at once, in order. The value of a linear node is a chain of steps from a base. A value that is used
 more than once is a base itself; where all its uses meet again in one addition, the chain goes on through it.
@@ -6,41 +6,68 @@ more than once is a base itself; where all its uses meet again in one addition, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from torch import fx, nn
 
+from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.merging.plain import not_plain
+from linear_lasagna.models.affine import Affine, Summand, affine, number, summands
+from linear_lasagna.models.constants import Constants
 from linear_lasagna.models.joining import Note, Term, continued, join
 from linear_lasagna.models.layers import layer_of
-from linear_lasagna.models.operators import NORMALISATIONS, Kind, changed_in_place, kind, may_alias, operand, terms
-from linear_lasagna.models.steps import Chain, convolution_step, normalisation_step, normalised
+from linear_lasagna.models.operators import (
+    NORMALISATIONS,
+    Kind,
+    argument,
+    changed_in_place,
+    kind,
+    may_alias,
+    operand,
+    operation,
+)
+from linear_lasagna.models.steps import (
+    Chain,
+    convolution_step,
+    folded,
+    lone_step,
+    numbers_of,
+    numbers_of_affine,
+    part_step,
+    pooling_step,
+)
+from linear_lasagna.models.windows import pool_of, zeros_of
+from linear_lasagna.problems import ExpandedLayer
 
 
 class Partial(NamedTuple):
-    """An addition of which only some terms were joined: these, and the nodes that are added to them still."""
+    """An addition of which only some terms were joined: these, and the terms that are added to them still."""
 
     joined: tuple[Term, ...]
-    kept: tuple[fx.Node, ...]
+    kept: tuple[Summand, ...]
 
 
 @dataclass(eq=False)
 class Findings:
     """chains: node -> the chain that leads to it; without steps for what is not linear. linear: the nodes that are.
 
-    notes: what could not be merged, and why.
+    constants: nodes that are the same for every input. notes: what could not be merged, and why.
     """
 
     chains: dict[fx.Node, Chain] = field(default_factory=dict)
     linear: set[fx.Node] = field(default_factory=set)
     partials: dict[fx.Node, Partial] = field(default_factory=dict)
+    constants: set[fx.Node] = field(default_factory=set)
     notes: list[Note] = field(default_factory=list)
 
 
 def find(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Findings:
-    """All chains. The nodes carry an example of their value in meta["tensor"]; only its shape and device count."""
+    """All chains. The nodes carry an example of their value in meta["tensor"]; only its shape and device count.
+
+    modules: all of the model by name, itself as "".
+    """
     return _Finder(graph, modules).find()
 
 
@@ -49,7 +76,12 @@ class _Finder:
         self.findings = Findings()
         self.order = {node: place for place, node in enumerate(graph.nodes)}
         self.modules = {n: modules[str(n.target)] for n in self.order if n.op == "call_module"}
-        self.frozen = self._frozen()
+        self.noted: set[fx.Node] = set()
+        self.reasons: dict[fx.Node, str] = {}  # why a linear node is not merged
+        overwritten = self._overwritten()
+        self.frozen = {node for node in overwritten if forks(node)}
+        self.constants = Constants(graph, modules, overwritten)
+        self.affines: dict[fx.Node, Affine] = {}
         self.kinds: dict[fx.Node, Kind | None] = {node: self._kind(node) for node in self.order}
 
     def find(self) -> Findings:
@@ -58,58 +90,191 @@ class _Finder:
             "normalisation": self._normalisation,
             "identity": self._identity,
             "addition": self._addition,
+            "scaling": self._scaling,
+            "pooling": self._pooling,
         }
         for node, name in self.kinds.items():
-            chain = ways[name](node) if name else None
+            chain = ways[name](node) if name in ways else None
             self.findings.chains[node] = chain or Chain(node)
             if name:
                 self.findings.linear.add(node)
+        self.findings.constants = self.constants.nodes
+        self._note_ends()
         return self.findings
 
     def _kind(self, node: fx.Node) -> Kind | None:
         """The node's kind; None where what it reads or gives is not fit to be merged."""
         of_node = kind(node, self.modules.get(node))
-        if of_node is None or not all("tensor" in n.meta for n in (node, *node.all_input_nodes)):
+        inputs = node.all_input_nodes
+        if of_node is None or not inputs or not all("tensor" in n.meta for n in (node, *inputs)):
             return None
-        if any(n in self.frozen for n in node.all_input_nodes):
-            self._note(node, "its input is changed in place while it is used elsewhere")
-            return None
-        if of_node == "addition" and not _alike(node):
+        if of_node == "arithmetic":
+            of_node = self._kind_of_arithmetic(node)
+        if of_node is not None and any(n in self.frozen for n in inputs):
+            self._note([node], "its input is changed in place while it is used elsewhere")
             return None
         return of_node
 
-    def _frozen(self) -> set[fx.Node]:
-        """Values that are overwritten although they have other uses."""
-        frozen = set()
+    def _kind_of_arithmetic(self, node: fx.Node) -> Kind | None:
+        if node in self.constants.nodes:
+            return None
+        found = affine(node, self.constants)
+        if isinstance(found, str):
+            self.reasons[node] = found
+        elif found is not None and found.is_identity:
+            return "identity" if _same(node, [found.value]) else None
+        elif found is not None and self._may_scale(node, found):
+            self.affines[node] = found
+            return "scaling"
+        elif found is None and _adds_images(node) and self.constants.nodes.isdisjoint(node.all_input_nodes):
+            if _alike(node):
+                return "addition"
+            self.reasons[node] = "its values differ in shape or dtype"
+        return None
+
+    def _may_scale(self, node: fx.Node, found: Affine) -> bool:
+        if not _same(node, [found.value]):
+            self.reasons[node] = "its values differ in shape or dtype"
+            return False
+        changed = self._memory(changed_in_place(node, None))
+        if any(each.op in ("placeholder", "get_attr") or each in self.frozen for each in changed):
+            self.reasons[node] = "it overwrites a value that is used elsewhere"
+            return False
+        return True
+
+    def _overwritten(self) -> set[fx.Node]:
+        """Values that are changed in place."""
+        changed = (self._memory(changed_in_place(node, self.modules.get(node))) for node in self.order)
+        return set().union(*changed)
+
+    def _memory(self, node: fx.Node | None) -> list[fx.Node]:
+        """The node, and those in whose memory its value may lie."""
+        nodes: list[fx.Node] = []
+        while node is not None:
+            nodes.append(node)
+            aliased = may_alias(node, self.modules.get(node)) and node.args
+            node = node.args[0] if aliased and isinstance(node.args[0], fx.Node) else None
+        return nodes
+
+    def _note(self, nodes: Iterable[fx.Node], reason: str) -> None:
+        self.noted.update(nodes)
+        self.findings.notes.append((tuple(map(name_in_report, nodes)), reason))
+
+    def _note_ends(self) -> None:
+        """Notes on the linear nodes beside a run that are not merged; those with one reason together."""
+        inside = self.constants.nodes.union(*(chain.nodes for chain in self.findings.chains.values()))
+        together: dict[str, list[fx.Node]] = {}
         for node in self.order:
-            changed = changed_in_place(node, self.modules.get(node))
-            while changed is not None:
-                if forks(changed):
-                    frozen.add(changed)
-                aliased = may_alias(changed, self.modules.get(changed)) and changed.args
-                changed = changed.args[0] if aliased and isinstance(changed.args[0], fx.Node) else None
-        return frozen
+            row = operation(node, self.modules.get(node))
+            if row is None or node in self.noted or node in inside or not self._beside(node):
+                continue
+            reason = self.reasons.get(node, row.says if row.kind in (None, "padding", "concatenation") else None)
+            if reason is not None:
+                together.setdefault(f"{row.name} ends a run: {reason}", []).append(node)
+        for reason, nodes in together.items():
+            self._note(nodes, reason)
 
-    def _note(self, node: fx.Node, reason: str) -> None:
-        self.findings.notes.append(((str(node.target if node.op == "call_module" else node.name),), reason))
+    def _beside(self, node: fx.Node) -> bool:
+        """Whether the node reads, or is read by, what is merged; identities between do not count."""
+        before, after = list(node.all_input_nodes), list(node.users)
+        while any(self.kinds[each] == "identity" for each in before):
+            before = [
+                n for each in before for n in (each.all_input_nodes if self.kinds[each] == "identity" else [each])
+            ]
+        while any(self.kinds[each] == "identity" for each in after):
+            after = [n for each in after for n in (each.users if self.kinds[each] == "identity" else [each])]
+        return any(map(self._leads, before)) or any(map(self._goes_on, after))
 
-    def _read(self, node: fx.Node) -> Chain:
-        """The chain up to a value that is used; it starts there if the value is used elsewhere too."""
-        return Chain(node) if forks(node) else self.findings.chains[node]
+    def _leads(self, node: fx.Node) -> bool:
+        """Whether something merged, but for a lone number, leads to the node."""
+        return any(step.fixed for step in self.findings.chains[node].steps) or node in self.findings.partials
+
+    def _goes_on(self, node: fx.Node) -> bool:
+        """Whether the node could be merged with what it reads."""
+        if self.kinds[node] == "addition":
+            return any(map(self._leads, node.all_input_nodes))
+        scales = node in self.affines and self.affines[node].fixed
+        return scales or self.kinds[node] in ("convolution", "normalisation", "pooling")
+
+    def _read(self, node: fx.Node, *through: fx.Node) -> Chain:
+        """The chain up to a value that is used, and what leads from it; it starts there if that is used elsewhere."""
+        forked = any(forks(each) for each in (node, *through))
+        chain = Chain(node) if forked else self.findings.chains[node]
+        return replace(chain, nodes=chain.nodes.union(through))
+
+    def _unpadded(self, node: fx.Node) -> tuple[fx.Node, tuple[int, ...], tuple[fx.Node, ...]]:
+        """What a convolution of the node reads beneath zero paddings, what these pad on every axis, and these."""
+        rank, through = len(size_of(node)), []
+        pads = (0,) * rank
+        while self.kinds[node] == "padding":
+            zeros = zeros_of(node, self.modules.get(node), rank)
+            if isinstance(zeros, str):
+                self.reasons[node] = zeros
+                break
+            through.append(node)
+            pads = tuple(a + b for a, b in zip(pads, zeros, strict=True))
+            node = operand(node)
+        return node, pads, tuple(through)
+
+    def _padded(self, source: fx.Node, through: tuple[fx.Node, ...], padding: tuple[int, ...]) -> Chain:
+        """The chain that a layer with this padding reads; none where its shift would need a border of its own."""
+        chain = self._read(source, *through)
+        last = chain.steps[-1] if chain.steps else None
+        if last is None or not (last.lone and last.layer.bias and any(padding)):
+            return chain
+        reason = "its shift in front of zero padding would need a border of its own; shift behind it instead"
+        self.findings.notes.append((last.names, reason))
+        return Chain(source, nodes=frozenset(through))
 
     def _convolution(self, node: fx.Node) -> Chain | None:
-        source = operand(node)
+        value = operand(node)
         module: Any = self.modules[node]
-        layer = layer_of(module, source.meta["tensor"].ndim)
+        layer = layer_of(module, value.meta["tensor"].ndim)
         if isinstance(layer, str):
-            self._note(node, layer)
+            self._note([node], layer)
             return None
-        chain = self._read(source)
-        # BatchNorm before zero padding: its shift would need a border of its own.
-        if chain.steps and chain.steps[-1].lone and any(layer.padding):
-            chain = Chain(source)
-        step = convolution_step(module, layer, str(node.target), size_of(source))
-        return chain.then(step, node)
+        source, pads, through = self._unpadded(value)
+        layer = replace(layer, padding=tuple(a + b for a, b in zip(layer.padding, pads, strict=True)))
+        if self.kinds[source] == "concatenation" and (joined := self._of_parts(node, source, through, layer)):
+            return joined
+        chain = self._padded(source, through, layer.padding)
+        names = (*map(name_in_report, through[::-1]), str(node.target))
+        own = None if through else str(node.target)
+        return chain.then(convolution_step(module, layer, names, size_of(source), own), node)
+
+    def _of_parts(
+        self, node: fx.Node, source: fx.Node, through: tuple[fx.Node, ...], layer: ExpandedLayer
+    ) -> Chain | None:
+        """A convolution of concatenated values as the sum of convolutions of each, where that is one convolution."""
+        parts, inside = parts_of(source), frozenset({node, source, *through})
+        if parts is None or layer.groups > 1 or not all(map(inside.issuperset, (n.users for n in (source, *through)))):
+            return None
+        module: Any = self.modules[node]
+        before, start = [], 0
+        for part in parts:
+            stop = start + part.meta["tensor"].shape[1]
+            step = part_step(module, layer, range(start, stop), (str(node.target),), size_of(source))
+            before.append(Term(self._padded(part, (), layer.padding).then(step), (Summand(part),)))
+            start = stop
+        after, notes = join(
+            before, self.order, lambda chain: continued(chain, self.findings.chains[chain.base], inside)
+        )
+        self.findings.notes += notes
+        return replace(after[0].chain, nodes=after[0].chain.nodes | inside) if len(after) == 1 else None
+
+    def _pooling(self, node: fx.Node) -> Chain | None:
+        value, module = operand(node), self.modules.get(node)
+        pool = pool_of(node, module, value.meta["tensor"].shape[1])
+        if isinstance(pool, str):
+            self.kinds[node], self.reasons[node] = None, pool
+            return None
+        source, pads, through = self._unpadded(value)
+        padding = tuple(a + b for a, b in zip(pool.layer.padding, pads, strict=True))
+        pool = pool._replace(layer=replace(pool.layer, padding=padding))
+        chain = self._padded(source, through, padding)
+        names = (*map(name_in_report, through[::-1]), name_in_report(node))
+        own = str(node.target) if module is not None and not through else None if through else pool.module()
+        return chain.then(pooling_step(pool, names, source.meta["tensor"], own), node)
 
     def _normalisation(self, node: fx.Node) -> Chain | None:
         module, target, size = self.modules[node], str(node.target), size_of(node)
@@ -117,49 +282,92 @@ class _Finder:
             return None
         reason = not_plain(module, NORMALISATIONS)
         if reason is not None:
-            self._note(node, reason)
+            self._note([node], reason)
             return None
-        chain = self._read(operand(node))
+        chain, value = self._read(operand(node)), operand(node).meta["tensor"]
         if not chain.steps:
-            return chain.then(normalisation_step(module, target, size), node)
-        last = normalised(chain.steps[-1], module, target, size)
+            return chain.then(lone_step(numbers_of(module), (target,), value, target), node)
+        last = folded(chain.steps[-1], numbers_of(module), (target,), size)
         return replace(chain, steps=chain.steps[:-1]).then(last, node)
 
+    def _scaling(self, node: fx.Node) -> Chain | None:
+        found = self.affines[node]
+        # Both terms of y + y are one use.
+        once = len(found.value.users) == 1
+        chain = self.findings.chains[found.value] if once else Chain(found.value)
+        if not chain.steps and changed_in_place(node, None) is not None:
+            self.reasons[node] = "it overwrites what a run would read; written as y = y * a, it would be merged"
+            return None
+        return _scaled(chain, found, (node.name,), node)
+
     def _identity(self, node: fx.Node) -> Chain:
-        chain = self._read(operand(node))
+        chain = self._read(self.passed(node))
         return replace(chain, nodes=chain.nodes | {node})
+
+    def passed(self, node: fx.Node) -> fx.Node:
+        """What an identity passes on."""
+        return next(each for each in node.all_input_nodes if each not in self.constants.nodes)
 
     def _addition(self, node: fx.Node) -> Chain | None:
         if self._within(node):
             return None
         leaves, additions = self._leaves(node)
-        before = [Term(self._read(leaf), (leaf,)) for leaf in leaves]
+        before = [Term(self._of_term(leaf), (leaf,)) for leaf in leaves]
         after, notes = join(
             before, self.order, lambda chain: continued(chain, self.findings.chains[chain.base], additions)
         )
         self.findings.notes += notes
-        joined = tuple(term for term in after if len(term.nodes) > 1)
+        joined = tuple(term for term in after if len(term.terms) > 1)
         if len(after) == 1:
             return replace(after[0].chain, nodes=after[0].chain.nodes | additions)
         if joined:
-            self.findings.partials[node] = Partial(joined, tuple(t.nodes[0] for t in after if len(t.nodes) == 1))
+            self.findings.partials[node] = Partial(joined, tuple(t.terms[0] for t in after if len(t.terms) == 1))
         return None
+
+    def _of_term(self, term: Summand) -> Chain:
+        """The chain that leads to a term, its factor in it."""
+        chain = self._read(term.value)
+        return chain if term.factor == 1 else _scaled(chain, Affine(term.value, number(term.factor)), ())
 
     def _within(self, node: fx.Node) -> bool:
         """Whether the addition is but a term of another one, which then looks at all terms together."""
         return not forks(node) and any(self.kinds[user] == "addition" for user in node.users)
 
-    def _leaves(self, node: fx.Node) -> tuple[list[fx.Node], frozenset[fx.Node]]:
-        """The values that a sum of sums adds up, in order, and its additions."""
-        leaves: list[fx.Node] = []
+    def _leaves(self, node: fx.Node, factor: float = 1.0) -> tuple[list[Summand], frozenset[fx.Node]]:
+        """The values that a sum of sums adds up, in order, and its additions. factor: of the sum."""
+        leaves: list[Summand] = []
         additions = frozenset({node})
-        for value in terms(node):
+        for value, own in summands(node) or ():
             if self.kinds[value] == "addition" and self._within(value):
-                inner, more = self._leaves(value)
+                inner, more = self._leaves(value, factor * own)
                 leaves, additions = leaves + inner, additions | more
             else:
-                leaves.append(value)
+                leaves.append(Summand(value, factor * own))
         return leaves, additions
+
+
+def _scaled(chain: Chain, found: Affine, names: tuple[str, ...], *nodes: fx.Node) -> Chain:
+    """The chain of a value, scaled and shifted."""
+    value, numbers = found.value.meta["tensor"], numbers_of_affine(found)
+    if not chain.steps:
+        return chain.then(lone_step(numbers, names, value), *nodes)
+    last = folded(chain.steps[-1], numbers, names, value.shape[2:])
+    return replace(chain, steps=chain.steps[:-1]).then(last, *nodes)
+
+
+def parts_of(node: fx.Node) -> list[fx.Node] | None:
+    """The images whose channels a concatenation puts one after another, or None."""
+    parts, dim = argument(node, 0, "tensors", ()), argument(node, 1, "dim", 0)
+    value = node.meta["tensor"]
+    if not isinstance(parts, (list, tuple)) or not isinstance(dim, int) or dim % value.ndim != 1:
+        return None
+    alike = all(isinstance(p, fx.Node) and p.meta["tensor"].dtype == value.dtype for p in parts)
+    return list(parts) if alike else None
+
+
+def name_in_report(node: fx.Node) -> str:
+    """The module's name, or the node's own."""
+    return str(node.target) if node.op == "call_module" else node.name
 
 
 def forks(node: fx.Node) -> bool:
@@ -167,10 +375,19 @@ def forks(node: fx.Node) -> bool:
     return sum(max(1, sum(v is node for v in (*u.args, *u.kwargs.values()))) for u in node.users) > 1
 
 
+def _adds_images(node: fx.Node) -> bool:
+    return all(isinstance(term.value, fx.Node) for term in summands(node) or [Summand(None)])
+
+
 def _alike(node: fx.Node) -> bool:
-    """Whether the node's inputs are images of one shape, so that nothing is broadcast."""
-    shapes = {n.meta["tensor"].shape for n in node.all_input_nodes}
-    return len(shapes) == 1 and 3 <= len(shapes.pop()) <= 5
+    """Whether all that the node reads are images of its shape and dtype, so that nothing is broadcast or converted."""
+    return _same(node, node.all_input_nodes)
+
+
+def _same(node: fx.Node, inputs: Iterable[fx.Node]) -> bool:
+    value = node.meta["tensor"]
+    alike = all((n.meta["tensor"].shape, n.meta["tensor"].dtype) == (value.shape, value.dtype) for n in inputs)
+    return alike and 3 <= value.ndim <= 5 and value.dtype in SIGNIFICAND_BITS
 
 
 def size_of(node: fx.Node) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import fx
 
+from linear_lasagna.models.affine import Summand
 from linear_lasagna.models.steps import Chain, Step, collapsed_step, joined_step, macs, names_of, problem_of
 from linear_lasagna.planning import plan
 
@@ -15,10 +16,10 @@ Note: TypeAlias = tuple[tuple[str, ...], str]
 
 
 class Term(NamedTuple):
-    """A chain, and the nodes of the terms that it is: several where they were joined."""
+    """A chain, with its factor in it, and the terms that it is: several where they were joined."""
 
     chain: Chain
-    nodes: tuple[fx.Node, ...]
+    terms: tuple[Summand, ...]
 
 
 def join(
@@ -38,8 +39,8 @@ def join(
         notes += more
         if joined is not None:
             chain = joined if apart else onwards(joined)
-            nodes = tuple(node for term in here if term not in apart for node in term.nodes)
-            left = [*(term for term in left if term.chain.base is not base), *apart, Term(chain, nodes)]
+            summed = tuple(each for term in here if term not in apart for each in term.terms)
+            left = [*(term for term in left if term.chain.base is not base), *apart, Term(chain, summed)]
     return left, [note for note in notes if note[0]]
 
 
@@ -61,7 +62,7 @@ def _joined_at(base: fx.Node, terms: Sequence[Term]) -> tuple[Chain | None, list
         else:
             steps.append(step)
             inside.append(term)
-    if len(inside) < 2:
+    if len(inside) < 2 or not any(step.fixed for step in steps):
         return None, [], notes
     size = tuple(base.meta["tensor"].shape[2:])
     joined = joined_step(steps)
@@ -80,11 +81,11 @@ def least_operations(steps: Sequence[Step], size: tuple[int, ...]) -> int:
 
 
 def continued(chain: Chain, before: Chain, additions: frozenset[fx.Node]) -> Chain:
-    """The chain with the one that leads to its base in front, if the base is used nowhere else.
+    """The chain with the one that leads to its base in front, if nothing else uses the base or what is made of it.
 
     additions: the nodes of the sum whose term the chain is.
     """
-    base = chain.base
-    if not before.steps or not chain.nodes.union(additions).issuperset(base.users):
+    base, inside = chain.base, chain.nodes.union(additions)
+    if not before.steps or not all(inside.issuperset(node.users) for node in (base, *chain.nodes)):
         return chain
     return replace(before, steps=before.steps + chain.steps, nodes=before.nodes | chain.nodes)

@@ -11,6 +11,7 @@ from torch import nn
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.merging.fitting import PLAIN, Storage, fitted
 from linear_lasagna.merging.plain import not_plain
+from linear_lasagna.models.tracing import Value
 from linear_lasagna.modules import CONVOLUTIONS, link_of
 from linear_lasagna.problems import ExpandedLayer
 
@@ -31,14 +32,14 @@ def layer_of(module: Any, ndim: int) -> ExpandedLayer | str:
     return link.layer if link.after == link.layer.padding else "'same' pads one more on one side of it"
 
 
-def as_given(module: nn.Module, given: Sequence[nn.Module], storage: Storage = PLAIN) -> nn.Module:
+def as_given(module: nn.Module, given: Sequence[nn.Module], value: Value, storage: Storage = PLAIN) -> nn.Module:
     """The module in the dtype, on the device and in the memory format of those that it was merged from.
 
-    storage: may say another dtype, and how numbers are rounded to it. Raises ValueError where the dtype cannot hold its
-    numbers.
+    value: what it reads, whose dtype and device it gets where those have no numbers. storage: may say another dtype,
+    and how numbers are rounded to it. Raises ValueError where the dtype cannot hold its numbers.
     """
     tensors = [t for each in given for t in (*each.parameters(), *each.buffers()) if t.is_floating_point()]
-    like = max(tensors, key=lambda tensor: tensor.ndim)
+    like = max(tensors, key=lambda tensor: tensor.ndim, default=torch.empty((), dtype=value.dtype, device=value.device))
     module = fitted(module, storage.dtype or like.dtype, like.device, storage)
     module.requires_grad_(any(t.requires_grad for t in tensors))
     if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous():

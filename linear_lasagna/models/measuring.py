@@ -61,12 +61,16 @@ def original(model: fx.GraphModule, run: Run, dtype: torch.dtype | None = None) 
     """The run's part of the model as a module of its own, on copies of its modules; in `dtype`, or as it is."""
     part, base = fx.Graph(), run.chain.base
     copies = {base: part.placeholder("x")}
-    for node in model.graph.nodes:
-        if node in run.chain.nodes:
-            copies[node] = part.node_copy(node, copies.__getitem__)
-    total, *others = [copies[node] for node in run.terms]
-    for each in others:
-        total = part.call_function(torch.add, (total, each))
+
+    def copied(node: fx.Node) -> fx.Node:
+        if node not in copies:
+            copies[node] = part.node_copy(node, copied)
+        return copies[node]
+
+    total = None
+    for value, factor in run.terms:
+        term = copied(value) if factor == 1 else part.call_function(torch.mul, (copied(value), factor))
+        total = term if total is None else part.call_function(torch.add, (total, term))
     part.output(total)
     module = fx.GraphModule(model, part)
     if dtype is None:

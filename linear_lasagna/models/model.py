@@ -16,6 +16,7 @@ from linear_lasagna.models.casting import in_dtype
 from linear_lasagna.models.certainty import Certainty, certainties
 from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_runs
 from linear_lasagna.models.finding import find
+from linear_lasagna.models.folding import fold
 from linear_lasagna.models.measuring import inputs_of, measured
 from linear_lasagna.models.predicting import Range, in_turn, predicted_errors
 from linear_lasagna.models.report import Measured, Note, Report, RunReport
@@ -35,17 +36,22 @@ def merge_model(
 ) -> tuple[fx.GraphModule, Report]:
     """The model with its linear runs merged, and what was done to each.
 
-    A run is a maximal sequence of nn.Conv1d/2d/3d with nothing non-linear between them. BatchNorm is folded, also where
-    nothing else is merged, because that always saves an operation; identities and dropout are skipped; additions of
-    branches that start from one value are joined, if each branch is one convolution or merges into one that is right at
-    the border too. So the blocks of RepVGG (arXiv 2101.03697), MobileOne (2206.04040), ExpandNets (1811.10495) and SESR
-    (2103.09404) become one convolution each. What is merged takes no more operations than before, for inputs of the
-    example's size, and, where zeros are padded between its layers, less time: such stacks are timed, for up to 5 s in
-    all and once per machine (`calibration`). The merged model equals the given one, up to rounding, for inputs of any
-    size. Everything is merged in float64 and rounded once; a run whose merged numbers leave the dtype's range is
-    rescaled by powers of two, or, where these do not help, left (`merging.fitting`). Layers whose call does more than
-    their numbers say are left, with a note: hooks, a forward of their own, weights that are computed anew. Hooks on all
-    modules at once are not looked at.
+    A run is anything linear between two things that are not (`operators.OPERATIONS` is the table of all operations).
+    What becomes one convolution: nn.Conv1d/2d/3d one after another, parametrised weights too; average pooling that
+    counts what it pads; BatchNorm, and numbers, parameters or buffers, one or one per channel, that are multiplied,
+    divided, added or subtracted, which are folded also where nothing else is merged; zero padding in front, if it is
+    the same at both ends; sums and differences of branches that start from one value, and convolutions without groups
+    of their concatenation, if each branch is one convolution or merges into one that is right at the border too.
+    Identities and dropout are skipped. BatchNorm behind a transposed convolution and beside a linear layer is folded
+    into it, which is a note, not a run. Linear operations beside a run that are not merged are noted, with the reason.
+    So the blocks of RepVGG (arXiv 2101.03697), MobileOne (2206.04040), ExpandNets (1811.10495), SESR (2103.09404) and
+    FastViT's RepMixer (2303.14189) become one convolution each. What is merged takes no more operations than before,
+    for inputs of the example's size, and, where zeros are padded between its layers, less time: such stacks are timed,
+    for up to 5 s in all and once per machine (`calibration`). The merged model equals the given one, up to rounding,
+    for inputs of any size. Everything is merged in float64 and rounded once; a run whose merged numbers leave the
+    dtype's range is rescaled by powers of two, or, where these do not help, left (`merging.fitting`). Layers whose call
+    does more than their numbers say are left, with a note: hooks, a forward of their own, weights that may change from
+    call to call. Hooks on all modules at once are not looked at.
 
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
     arguments; its shapes decide what pays, and arguments of forward that it leaves out are fixed at their defaults.
@@ -70,6 +76,7 @@ def _merged(
 ) -> tuple[fx.GraphModule, Report]:
     merged = traced(model, inputs)
     notes = unseen_hooks(model, merged.graph)
+    notes += fold(merged)
     findings = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
     runs, dtype = needed_runs(merged.graph, findings), storage.dtype
     decisions = _fitting(merged, [decide(run, measure, dtype) for run in runs], storage)

@@ -1,27 +1,40 @@
-"""What a node of a traced model is to merging: a convolution, a BatchNorm, an identity, an addition, or neither."""
+"""The operator table: every linear operation, what spells it in a traced model, and what it is to merging.
+
+Each is an affine map y = A x + b of images (batch, channels, *size). What is merged becomes a convolution in float64,
+or folds into one beside it; the rest is named in the report, with the reason.
+"""
 
 from __future__ import annotations
 
 import operator
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import fx, nn
 from torch.nn import functional
 
-Kind: TypeAlias = Literal["convolution", "normalisation", "identity", "addition"]
+from linear_lasagna.merging.plain import not_its_class
+
+Kind: TypeAlias = Literal[
+    "convolution",
+    "normalisation",
+    "identity",
+    "arithmetic",
+    "addition",
+    "scaling",
+    "pooling",
+    "padding",
+    "concatenation",
+]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-DROPOUT_FUNCTIONS = (
-    functional.dropout,
-    functional.dropout1d,
-    functional.dropout2d,
-    functional.dropout3d,
-)
-# torch.fx takes += for +.
-ADDITIONS = (operator.add, torch.add, "add", "add_")
+DROPOUT_FUNCTIONS = (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)
+POOLS = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}  # by spatial axes
+OWN_PADS = (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, nn.ReplicationPad1d, nn.ReplicationPad2d)
+OWN_PADS += (nn.ReplicationPad3d, nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)  # type: ignore[assignment]
 # Their results may share memory with their first argument.
 RESHAPED = ("view", "view_as", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "detach")
 TURNED = ("transpose", "swapaxes", "permute", "expand")
@@ -29,46 +42,200 @@ PARTS = ("chunk", "split", "tensor_split", "unbind", "getitem", "narrow", "selec
 VIEWS = frozenset((*RESHAPED, *TURNED, *PARTS))
 
 
-def kind(node: fx.Node, module: nn.Module | None) -> Kind | None:
-    """What the node is; module: the one that it calls, or None. Dropout counts as an identity in eval mode only."""
+class Operation(NamedTuple):
+    """A linear operation. modules, functions, methods: that compute it; of modules, subclasses with its forward, too.
+
+    kind: how `finding` merges it; None where nothing does. says: what it is as an affine map, and when that is exact at
+    the border; for what is not merged, why, and what would help.
+    """
+
+    name: str
+    kind: Kind | None
+    says: str
+    modules: tuple[type[nn.Module], ...] = ()
+    functions: tuple[Callable[..., Any], ...] = ()
+    methods: tuple[str, ...] = ()
+
+
+OPERATIONS = (
+    Operation("convolution", "convolution", "a convolution; zeros padded behind others keep a border", CONVOLUTIONS),
+    Operation(
+        "batch normalisation",
+        "normalisation",
+        "scale and shift per channel, in eval mode; its shift in front of zero padding keeps it apart",
+        NORMALISATIONS,
+    ),
+    Operation("identity", "identity", "x", (nn.Identity,)),
+    Operation("dropout", "identity", "x in eval mode, and random in training", DROPOUTS, DROPOUT_FUNCTIONS),
+    Operation(
+        "addition",
+        "arithmetic",
+        "of images: a sum of convolutions of one value, of equal stride and size; of a number: a shift",
+        functions=(operator.add, operator.iadd, torch.add),
+        methods=("add", "add_"),
+    ),
+    Operation(
+        "subtraction",
+        "arithmetic",
+        "as addition, with signs",
+        functions=(operator.sub, operator.isub, torch.sub, torch.subtract, torch.rsub),
+        methods=("sub", "sub_", "subtract", "subtract_"),
+    ),
+    Operation(
+        "multiplication",
+        "arithmetic",
+        "by a number, or one per channel: a scale",
+        functions=(operator.mul, operator.imul, torch.mul, torch.multiply),
+        methods=("mul", "mul_", "multiply", "multiply_"),
+    ),
+    Operation(
+        "division",
+        "arithmetic",
+        "as multiplication by the inverse",
+        functions=(operator.truediv, operator.itruediv, torch.div, torch.divide, torch.true_divide),
+        methods=("div", "div_", "divide", "divide_", "true_divide", "true_divide_"),
+    ),
+    Operation(
+        "negation",
+        "arithmetic",
+        "a scale of -1",
+        functions=(operator.neg, torch.neg, torch.negative),
+        methods=("neg", "neg_", "negative", "negative_"),
+    ),
+    Operation(
+        "average pooling",
+        "pooling",
+        "a convolution of each channel by 1 / k, where the divisor is the same everywhere: it counts what it pads",
+        tuple(POOLS.values()),
+        (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d),
+    ),
+    Operation(
+        "zero padding",
+        "padding",
+        "becomes the padding of a convolution or an average pooling that reads it, where that pads both ends alike",
+        (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
+        (functional.pad, torch.constant_pad_nd),
+    ),
+    Operation(
+        "concatenation",
+        "concatenation",
+        "merged into a convolution without groups that alone reads it, where its parts are convolutions of one value",
+        functions=(torch.cat, torch.concat, torch.concatenate),
+    ),
+    Operation(
+        "padding by the image's own values",
+        None,
+        "what it puts around the image is no zero; pad once, in front of the first convolution",
+        OWN_PADS,
+    ),
+    Operation(
+        "transposed convolution",
+        None,
+        "no convolution of its input, whose positions it spreads",
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d),
+    ),
+    Operation(
+        "linear layer",
+        None,
+        "it takes the last axis for channels; as a 1 x 1 convolution on (batch, channels, *size) it would be merged",
+        (nn.Linear,),
+        (functional.linear,),
+    ),
+    Operation(
+        "adaptive average pooling",
+        None,
+        "its windows depend on the image's size; with a size of its own, nn.AvgPool would be merged",
+        (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+        (functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d),
+    ),
+    Operation(
+        "mean or sum",
+        None,
+        "its window is the whole image, whose size may change",
+        functions=(torch.mean, torch.sum),
+        methods=("mean", "sum"),
+    ),
+    Operation(
+        "resampling",
+        None,
+        "no convolution of its input; a 1 x 1 behind it can be written in front, where it takes less",
+        (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
+        (functional.interpolate, functional.upsample),
+    ),
+    Operation(
+        "pixel shuffle",
+        None,
+        "it moves channels to positions",
+        (nn.PixelShuffle, nn.PixelUnshuffle),
+        (functional.pixel_shuffle, functional.pixel_unshuffle),
+    ),
+    Operation(
+        "channel shuffle",
+        None,
+        "it permutes channels; permute the weights beside it instead",
+        (nn.ChannelShuffle,),
+        (functional.channel_shuffle,),
+    ),
+    Operation("stack", None, "it gives its values an axis of their own", functions=(torch.stack,)),
+    Operation(
+        "a part of a value",
+        None,
+        "only a part of it is read; a convolution of that part's channels or positions alone would be merged",
+        functions=(operator.getitem, torch.chunk, torch.split, torch.tensor_split, torch.unbind, torch.narrow),
+        methods=("chunk", "split", "tensor_split", "unbind", "narrow", "select"),
+    ),
+    Operation(
+        "another shape or order of axes",
+        None,
+        "behind it the axes are no longer batch, channels and positions",
+        (nn.Flatten, nn.Unflatten),
+        (torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze),
+        ("view", "reshape", "flatten", "unflatten", "permute", "transpose", "squeeze", "unsqueeze", "expand"),
+    ),
+)
+
+
+def operation(node: fx.Node, module: nn.Module | None) -> Operation | None:
+    """The row of the node in the table, or None; module: the one that it calls, or None."""
+    return next((row for row in OPERATIONS if _spells(row, node, module)), None)
+
+
+def _spells(row: Operation, node: fx.Node, module: nn.Module | None) -> bool:
     if module is not None:
-        return _kind_of_module(node, module)
-    if node.op not in ("call_function", "call_method"):
-        return None
-    if node.target in DROPOUT_FUNCTIONS:
-        return None if _argument(node, 2, "training", True) else "identity"
-    if node.target not in ADDITIONS or set(node.kwargs) - {"input", "other", "alpha"}:
-        return None
-    values = terms(node)
-    tensors = [value for value in values if isinstance(value, fx.Node)]
-    if node.kwargs.get("alpha", 1) != 1 or len(values) != 2 or len(tensors) + values.count(0) != 2:
-        return None
-    return "addition" if len(tensors) == 2 else "identity"
+        # Why convolutions and BatchNorms of their own are not merged, is said where they are met.
+        own = row.kind in ("convolution", "normalisation")
+        return isinstance(module, row.modules) and (own or not_its_class(module, row.modules) is None)
+    if node.op == "call_function":
+        return node.target in row.functions
+    return node.op == "call_method" and node.target in row.methods
 
 
-def _kind_of_module(node: fx.Node, module: nn.Module) -> Kind | None:
-    if len(node.args) != 1 or not isinstance(node.args[0], fx.Node) or node.kwargs:
+def kind(node: fx.Node, module: nn.Module | None) -> Kind | None:
+    """What the node is to merging, from its row and arguments. Dropout counts as an identity in eval mode only."""
+    row = operation(node, module)
+    if row is None:
         return None
-    if isinstance(module, CONVOLUTIONS):
-        return "convolution"
-    if isinstance(module, NORMALISATIONS):
-        return "normalisation"
-    if type(module) is nn.Identity or (type(module) in DROPOUTS and not module.training):
-        return "identity"
-    return None
+    if module is not None:
+        one = len(node.args) == 1 and isinstance(node.args[0], fx.Node) and not node.kwargs
+        on = isinstance(module, DROPOUTS) and module.training
+        return row.kind if one and not on else None
+    on = node.target in DROPOUT_FUNCTIONS and argument(node, 2, "training", True)
+    return None if on else row.kind
 
 
 def terms(node: fx.Node) -> list[Any]:
-    """What an addition adds, or an identity passes on, nodes and numbers, in order."""
+    """What the operation is of, nodes and numbers, in order."""
     return [*node.args, *(node.kwargs[key] for key in ("input", "other") if key in node.kwargs)]
 
 
 def operand(node: fx.Node) -> fx.Node:
-    """The node that a convolution, a BatchNorm or an identity reads."""
+    """The node whose value the operation is of, where that is only one."""
     return next(value for value in terms(node) if isinstance(value, fx.Node))
 
 
-def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
+def argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
+    """An argument of a call, by position or by name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
@@ -82,7 +249,7 @@ def changed_in_place(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
         return out
     name = name_of(node)
     overwrites = name.endswith("_") and not name.endswith("__")
-    overwrites |= name == "setitem" or node.kwargs.get("inplace") is True
+    overwrites |= name in ("setitem", "iadd", "isub", "imul", "itruediv") or node.kwargs.get("inplace") is True
     # Activations take `inplace` by position as well.
     overwrites |= getattr(node.target, "__module__", "") == functional.__name__ and any(a is True for a in node.args)
     return first if overwrites else None
@@ -91,7 +258,7 @@ def changed_in_place(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
 def may_alias(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether the node's value may lie in its first argument's memory."""
     if module is not None:
-        return _kind_of_module(node, module) == "identity" or type(module) in (nn.Flatten, nn.Unflatten)
+        return kind(node, module) == "identity" or type(module) in (nn.Flatten, nn.Unflatten)
     return name_of(node) in VIEWS or node.target in DROPOUT_FUNCTIONS
 
 

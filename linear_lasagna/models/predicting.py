@@ -19,7 +19,7 @@ from torch import fx
 
 from linear_lasagna.devices import wide
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator
-from linear_lasagna.merging import merge_stack
+from linear_lasagna.merging import merge_stack, not_mergeable
 from linear_lasagna.merging.certifying import used_numbers
 from linear_lasagna.methods.views import windows
 from linear_lasagna.metrics import relative_l2
@@ -72,13 +72,14 @@ class _Predicting(fx.Interpreter):
 def _computed(
     module: Any, steps: Sequence[Step]
 ) -> tuple[Kernel, ExpandedLayer, torch.Tensor | None, tuple[Kernel, ...] | None]:
-    """The steps as one convolution, right inside the border, as it was before its numbers were rounded.
+    """The steps as one convolution, as it was before its numbers were rounded; with a border, right inside of it.
 
     And the powers of two, (out,), by which the module multiplies its outputs afterwards, or None; and what its numbers
     became, as `predicted` takes them.
     """
-    none = (0,) * len(steps[0].layer.kernel_size)
-    layers = [steps[0].layer, *(replace(step.layer, padding=none) for step in steps[1:])]
+    layers, none = [step.layer for step in steps], (0,) * len(steps[0].layer.kernel_size)
+    if not_mergeable(layers) is not None:
+        layers = [layers[0], *(replace(layer, padding=none) for layer in layers[1:])]
     kernel, layer = merge_stack([step.kernel() for step in steps], layers, torch.float64)
     used = used_numbers(module)
     if getattr(module, "scale", None) is None:

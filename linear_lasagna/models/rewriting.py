@@ -6,8 +6,10 @@ import operator
 from collections.abc import Sequence
 from itertools import takewhile
 
+import torch
 from torch import fx, nn
 
+from linear_lasagna.models.affine import Summand
 from linear_lasagna.models.deciding import Decision, unchanged
 from linear_lasagna.models.finding import Findings
 from linear_lasagna.models.steps import names_of
@@ -22,16 +24,17 @@ def rewrite(
     for output in dict.fromkeys(each.run.output for each in decisions if each.left is None):
         here = [each for each in decisions if each.run.output is output]
         calls |= {each: _calls(model, each, now) for each in here}
-        terms = [calls[each][-1] for each in here]
+        terms = [Summand(calls[each][-1]) for each in here]
         if output in findings.partials:
-            terms += [now.get(node, node) for node in findings.partials[output].kept]
+            terms += [term._replace(value=now.get(term.value, term.value)) for term in findings.partials[output].kept]
         now[output] = _sum(model, terms, output)
         output.replace_all_uses_with(now[output])
     for node in reversed(list(model.graph.nodes)):
-        if node in findings.linear and not node.users:
+        if node in findings.linear | findings.constants and not node.users:
             model.graph.erase_node(node)
     model.graph.lint()
     model.delete_all_unused_submodules()
+    _delete_unused_constants(model, findings)
     model.recompile()
     return calls
 
@@ -41,21 +44,35 @@ def _calls(model: fx.GraphModule, decision: Decision, now: dict[fx.Node, fx.Node
     nodes: list[fx.Node] = []
     base = decision.run.chain.base
     for place, group in enumerate(decision.groups):
-        target = unchanged(group) or _added(model, decision.modules[place], names_of(group))
+        own = unchanged(group)
+        target = own if isinstance(own, str) else added(model, decision.modules[place], names_of(group))
         with model.graph.inserting_before(decision.run.output):
             nodes.append(model.graph.call_module(target, (nodes[-1] if nodes else now.get(base, base),)))
     return tuple(nodes)
 
 
-def _sum(model: fx.GraphModule, terms: Sequence[fx.Node], output: fx.Node) -> fx.Node:
-    total, *others = terms
-    for value in others:
+def _sum(model: fx.GraphModule, terms: Sequence[Summand], output: fx.Node) -> fx.Node:
+    total = terms[0].value
+    for value, factor in terms[1:]:
         with model.graph.inserting_before(output):
-            total = model.graph.call_function(operator.add, (total, value))
+            if abs(factor) == 1:
+                total = model.graph.call_function(operator.add if factor > 0 else operator.sub, (total, value))
+            else:
+                total = model.graph.call_function(torch.add, (total, value), {"alpha": factor})
     return total
 
 
-def _added(model: fx.GraphModule, module: nn.Module, names: Sequence[str]) -> str:
+def _delete_unused_constants(model: fx.GraphModule, findings: Findings) -> None:
+    """Parameters and buffers that were folded into others, and that nothing reads any more."""
+    left, named = {str(node.target) for node in model.graph.nodes}, dict(model.named_modules())
+    for name in {str(node.target) for node in findings.constants if node.op == "get_attr"} - left:
+        parent, _, attribute = name.rpartition(".")
+        called = any(f"{parent}.".startswith(f"{each}.") for each in left)
+        if not called and hasattr(named.get(parent), attribute):
+            delattr(named[parent], attribute)
+
+
+def added(model: fx.GraphModule, module: nn.Module, names: Sequence[str]) -> str:
     """The new module's name: "merged", inside of what contains all modules that it stands for, `names`."""
     paths = [name.split(".")[:-1] for name in names]
     common = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import fx, nn
 
 from linear_lasagna.devices import device_named, wide
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
+from linear_lasagna.models.affine import Affine
 from linear_lasagna.models.reparameterization import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
 from linear_lasagna.models.tracing import Value
+from linear_lasagna.models.windows import Pool
 from linear_lasagna.modules import Convolution, kernel_of
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 
@@ -21,10 +24,11 @@ from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 class Step:
     """One convolution that a run can be computed by.
 
-    kernel: gives its numbers in float64, when they are needed. names: of the modules that it stands for.
+    kernel: gives its numbers in float64, when they are needed. names: of the modules and nodes that it stands for.
     operations: multiply-accumulates per image of what it stands for, as the model computes it; BatchNorm takes one
-    per output, additions none. target: the module that is this step unchanged, or None. lone: whether it is nothing but
-    a BatchNorm.
+    per output, so does a scale; average pooling one per number that it adds; additions, shifts and signs none. own:
+    what is this step unchanged, the name of a module of the model or a module that it lacks; or None. lone: whether it
+    is nothing but BatchNorms, scales and shifts. fixed: whether it fits no other number of channels.
     """
 
     layer: ExpandedLayer
@@ -32,8 +36,9 @@ class Step:
     kernel: Callable[[], Kernel]
     names: tuple[str, ...]
     operations: int
-    target: str | None = None
+    own: str | nn.Module | None = None
     lone: bool = False
+    fixed: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,33 +54,96 @@ class Chain:
         return replace(self, steps=(*self.steps, step), nodes=self.nodes.union(nodes))
 
 
-def convolution_step(module: Convolution, layer: ExpandedLayer, target: str, size: tuple[int, ...]) -> Step:
-    """A convolution module as a step, for an input of `size`."""
+class Numbers(NamedTuple):
+    """A scale and a shift, before they are needed: values gives them in float64, () or (channels,), or None for 0.
+
+    shifts: whether it adds anything; counted: whether it multiplies; fixed: whether it fits one number of channels.
+    """
+
+    values: Callable[[], tuple[torch.Tensor, torch.Tensor | None]]
+    shifts: bool
+    counted: bool
+    fixed: bool
+
+
+def convolution_step(
+    module: Convolution, layer: ExpandedLayer, names: tuple[str, ...], size: tuple[int, ...], own: str | None
+) -> Step:
+    """A convolution module as a step, for an input of `size`; its layer may pad more than the module does."""
     channels = module.in_channels
     operations = macs(layer, channels, size)
-    return Step(layer, channels, lambda: kernel_of(module).map(wide), (target,), operations, target)
+    return Step(layer, channels, lambda: kernel_of(module).map(wide), names, operations, own)
 
 
-def normalised(step: Step, module: nn.Module, target: str, size: tuple[int, ...]) -> Step:
-    """The step with an eval-mode BatchNorm after it folded in; size: of their output."""
-
-    def kernel() -> Kernel:
-        return fuse_batch_norm(step.kernel(), *scale_and_shift(module))
-
-    layer, names = replace(step.layer, bias=True), (*step.names, target)
-    operations = step.operations + layer.out_channels * math.prod(size)
-    return Step(layer, step.in_channels, kernel, names, operations, lone=step.lone)
-
-
-def normalisation_step(module: nn.Module, target: str, size: tuple[int, ...]) -> Step:
-    """An eval-mode BatchNorm as a 1-tap depthwise convolution."""
-    channels, rank = int(module.num_features), len(size)  # type: ignore[arg-type]
-    layer = pointwise(channels, rank, bias=True)
+def part_step(
+    module: Convolution, layer: ExpandedLayer, channels: range, names: tuple[str, ...], size: tuple[int, ...]
+) -> Step:
+    """What a convolution makes of some of its input channels, its bias only of the first."""
+    layer = replace(layer, bias=layer.bias and channels.start == 0)
 
     def kernel() -> Kernel:
-        return diagonal(*scale_and_shift(module), rank)
+        numbers = kernel_of(module).map(wide)
+        return Kernel(numbers.weight[:, channels.start : channels.stop], numbers.bias if layer.bias else None)
 
-    return Step(layer, channels, kernel, (target,), macs(layer, channels, size), target, lone=True)
+    return Step(layer, len(channels), kernel, names, macs(layer, len(channels), size))
+
+
+def numbers_of(module: nn.Module) -> Numbers:
+    """An eval-mode BatchNorm."""
+    return Numbers(lambda: scale_and_shift(module), shifts=True, counted=True, fixed=True)
+
+
+def numbers_of_affine(found: Affine) -> Numbers:
+    """A scale and a shift by constants."""
+    return Numbers(lambda: (found.scale, found.shift), found.shift is not None, found.scales, found.fixed)
+
+
+def folded(step: Step, numbers: Numbers, names: tuple[str, ...], size: tuple[int, ...]) -> Step:
+    """The step with a scale and a shift after it folded in; size: of their output."""
+
+    def kernel() -> Kernel:
+        kernel = step.kernel()
+        scale, shift = numbers.values()
+        shift = torch.zeros_like(scale) if shift is None else shift
+        fused = fuse_batch_norm(kernel, _each(scale, kernel.weight), _each(shift, kernel.weight))
+        return fused if layer.bias else fused._replace(bias=None)
+
+    layer = replace(step.layer, bias=step.layer.bias or numbers.shifts)
+    operations = step.operations + numbers.counted * layer.out_channels * math.prod(size)
+    return replace(
+        step,
+        layer=layer,
+        kernel=kernel,
+        names=(*step.names, *names),
+        operations=operations,
+        own=None,
+        fixed=step.fixed or numbers.fixed,
+    )
+
+
+def lone_step(numbers: Numbers, names: tuple[str, ...], value: Value, own: str | None = None) -> Step:
+    """A scale and a shift of a value as a 1-tap depthwise convolution."""
+    size = value.shape[2:]
+    layer = replace(_identity_step(value).layer, bias=numbers.shifts)
+    alone = folded(_identity_step(value), numbers, names, size)
+    operations = numbers.counted * layer.out_channels * math.prod(size)
+    return replace(alone, operations=operations, own=own, lone=True)
+
+
+def pooling_step(pool: Pool, names: tuple[str, ...], value: Value, own: str | nn.Module | None) -> Step:
+    """An average pooling of a value as a depthwise convolution."""
+    layer, channels = pool.layer, value.shape[1]
+
+    def kernel() -> Kernel:
+        shape, home = layer.weight_shape(channels), device_named(value.device).home()
+        return Kernel(torch.full(shape, 1 / pool.divisor, dtype=torch.float64, device=home))
+
+    return Step(layer, channels, kernel, names, macs(layer, channels, value.shape[2:]), own, fixed=False)
+
+
+def _each(numbers: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """One number for each of the weight's output channels."""
+    return numbers.to(weight.device).expand(weight.shape[0]).clone()
 
 
 def scale_and_shift(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +157,7 @@ def scale_and_shift(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def names_of(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The modules that the steps stand for, each once."""
+    """The modules, functions and methods that the steps stand for, each once."""
     return tuple(dict.fromkeys(name for step in steps for name in step.names))
 
 
@@ -107,15 +175,22 @@ def collapsed_step(chain: Chain) -> Step | str:
     def kernel() -> Kernel:
         return merge_stack([step.kernel() for step in chain.steps], layers, torch.float64)[0]
 
-    operations = sum(step.operations for step in chain.steps)
-    return Step(merged_layer(layers), chain.steps[0].in_channels, kernel, names_of(chain.steps), operations)
+    return Step(
+        merged_layer(layers),
+        chain.steps[0].in_channels,
+        kernel,
+        names_of(chain.steps),
+        sum(step.operations for step in chain.steps),
+        fixed=any(step.fixed for step in chain.steps),
+    )
 
 
 def _identity_step(value: Value) -> Step:
     """A value as a convolution of itself."""
     channels, rank = value.shape[1], value.ndim - 2
     ones = torch.ones(channels, dtype=torch.float64, device=device_named(value.device).home())
-    return Step(pointwise(channels, rank, bias=False), channels, lambda: diagonal(ones, None, rank), (), 0)
+    layer = pointwise(channels, rank, bias=False)
+    return Step(layer, channels, lambda: diagonal(ones, None, rank), (), 0, fixed=False)
 
 
 def joined_step(steps: Sequence[Step]) -> Step | str:
@@ -128,13 +203,14 @@ def joined_step(steps: Sequence[Step]) -> Step | str:
     def kernel() -> Kernel:
         return joined_kernel([step.kernel() for step in steps], layers, layer)
 
-    return Step(layer, steps[0].in_channels, kernel, names_of(steps), sum(step.operations for step in steps))
+    operations, fixed = sum(step.operations for step in steps), any(step.fixed for step in steps)
+    return Step(layer, steps[0].in_channels, kernel, names_of(steps), operations, fixed=fixed)
 
 
 def problem_of(steps: Sequence[Step], size: tuple[int, ...], batch: int) -> Problem:
     """The steps as a stack, for images of `size`."""
     layers = tuple(step.layer for step in steps)
-    return Problem(", ".join(names_of(steps)), batch, steps[0].in_channels, size, layers)
+    return Problem(", ".join(names_of(steps)) or "a sum", batch, steps[0].in_channels, size, layers)
 
 
 def macs(layer: Layer, channels: int, size: tuple[int, ...]) -> int:

@@ -111,8 +111,9 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         layers = (*CONVOLUTIONS, *NORMALISATIONS)
-        plain = isinstance(m, layers) and not_plain(m, layers) is None
-        return plain or super().is_leaf_module(m, module_qualified_name)
+        # Parametrised layers count as torch.nn's own; to compute their numbers here would be traced.
+        own = super().is_leaf_module(m, module_qualified_name)
+        return own or (isinstance(m, layers) and not_plain(m, layers) is None)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)

@@ -1,0 +1,78 @@
+"""What average pooling and zero padding do to an image, from a module or from a call's arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import fx, nn
+
+from linear_lasagna.models.operators import POOLS, argument, name_of
+from linear_lasagna.problems import ExpandedLayer, Layer
+
+ARGUMENTS = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+DEFAULTS = (None, None, 0, False, True, None)
+
+
+class Pool(NamedTuple):
+    """An average pooling as a layer whose weights all are 1 / divisor. module: makes one that computes it."""
+
+    layer: ExpandedLayer
+    divisor: int
+    module: Callable[[], nn.Module]
+
+
+def pool_of(node: fx.Node, module: nn.Module | None, channels: int) -> Pool | str:
+    """The pooling of images with so many channels, or why it is no convolution."""
+    rank = next(n for n, pool in POOLS.items() if isinstance(module, pool) or name_of(node) == f"avg_pool{n}d")
+    values = [
+        getattr(module, name, default) if module is not None else argument(node, 1 + place, name, default)
+        for place, (name, default) in enumerate(zip(ARGUMENTS, DEFAULTS, strict=True))
+    ]
+    kernel_size, stride, padding = (_spread(value, rank) for value in values[:3])
+    ceil_mode, include, divisor = values[3:]
+    if node.meta["tensor"].ndim != rank + 2 or kernel_size is None or padding is None:
+        return "its input has no batch axis, or its windows depend on the input"
+    stride = stride or kernel_size
+    if ceil_mode and set(stride) != {1}:
+        return "with ceil_mode its last windows may reach beyond the image; without it, it would be merged"
+    if any(padding) and not include and divisor is None:
+        return "its divisor changes at the border; with count_include_pad=True, or unpadded, it would be merged"
+    layer = Layer(channels, kernel_size, stride, padding, groups=channels).expand(rank)
+    own = {"divisor_override": divisor} if rank > 1 else {}
+    return Pool(
+        layer, divisor or math.prod(kernel_size), lambda: POOLS[rank](kernel_size, stride, padding, **own).eval()
+    )
+
+
+def _spread(value: Any, rank: int) -> tuple[int, ...] | None:
+    """One int per axis; None for nothing, and for what is not known before the model is called."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if not values or not all(isinstance(each, int) for each in values):
+        return None
+    return values * rank if len(values) == 1 else values
+
+
+def zeros_of(node: fx.Node, module: nn.Module | None, rank: int) -> tuple[int, ...] | str:
+    """How many zeros a padding puts at either end of each spatial axis, or why a convolution cannot."""
+    if module is not None:
+        pads, mode, value = module.padding, "constant", module.value
+    else:
+        constant = getattr(node.target, "__name__", "") == "constant_pad_nd"
+        pads = argument(node, 1, "pad", None)
+        mode = "constant" if constant else argument(node, 2, "mode", "constant")
+        value = argument(node, 2 if constant else 3, "value", None)
+    if mode != "constant":
+        return "what it puts around the image is no zero"
+    if value not in (None, 0):
+        return f"it pads with {value}; only zeros can be merged"
+    if not isinstance(pads, (tuple, list)) or not all(isinstance(each, int) for each in pads):
+        return "how much it pads is computed when the model is called"
+    if len(pads) > 2 * rank and any(pads[2 * rank :]):
+        return "it pads channels or the batch"
+    before, after = (tuple(pads[end : 2 * rank : 2])[::-1] for end in (0, 1))
+    none = (0,) * (rank - len(before))
+    if min(pads, default=0) < 0:
+        return "it cuts positions off; with less padding in front it is not needed"
+    return (*none, *before) if before == after else "it pads more at one end than at the other"
