@@ -194,7 +194,7 @@ def test_pooling_becomes_a_convolution():
 
 
 def test_pooling_beside_a_convolution():
-    """The average branch of a Diverse Branch Block, arXiv 2103.13425, section 3.2."""
+    """A branch that pools what the other convolves, with as much padding; and one with a divisor of its own."""
     model = Written(
         lambda m, x: m.padded(x) + functional.avg_pool2d(x, 3, 1, 1) + functional.avg_pool2d(x, 1, divisor_override=4)
     )
