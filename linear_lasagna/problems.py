@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from linear_lasagna.vocabulary import SIGNS, Signs
 
@@ -94,6 +94,9 @@ class ExpandedLayer(Layer):
     padding: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
 
+    def expand(self, rank: int) -> ExpandedLayer:
+        return self if len(self.kernel_size) == rank else super().expand(rank)
+
     @property
     def effective_kernel_size(self) -> tuple[int, ...]:
         """Input positions that one output spans per axis: dilation * (kernel_size - 1) + 1."""
@@ -153,6 +156,18 @@ class Problem:
         if not self.layers:
             raise ValueError(f"{self.name}: layers is empty; a problem has at least one layer")
         self._check_shapes()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Found once: what is kept by problem is asked for once per run of a stack, of which there are many."""
+        return hash((self.name, self.batch, self.in_channels, self.size, self.layers))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process hashes strings otherwise."""
+        return {name: value for name, value in vars(self).items() if name != "_hash"}
 
     def _check_shapes(self) -> None:
         channels, size = self.in_channels, self.size

@@ -14,6 +14,7 @@ from torch import nn
 from linear_lasagna import Kernel, Layer
 from linear_lasagna.exact import convolve
 from linear_lasagna.merging import merge, merge_kernels, merge_stack, merged_layer, not_mergeable, order, regroup
+from linear_lasagna.merging import pairs
 from linear_lasagna.merging.order import merge_macs, merge_order
 from linear_lasagna.merging.pairs import pair
 from linear_lasagna.rounding import layer_bound
@@ -383,3 +384,21 @@ def test_not_mergeable(layers, reason):
     assert (found is None) if reason is None else (reason in found)
     if reason is not None:
         assert_refused(lambda: merged_layer(expanded), reason)
+
+
+@pytest.mark.parametrize("taps", [((1, 1), (3, 2)), ((3, 2), (1, 1)), ((1, 1), (1, 1))], ids=["first", "second", "both"])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 3)])
+def test_a_kernel_of_one_tap_merges_by_a_matrix_product(monkeypatch, taps, stride, dilation):
+    """In float64, without a convolution; on small integers all orders of summation give the same."""
+    layers = [Layer(5, taps[0], stride, 0, dilation).expand(2), Layer(4, taps[1], 1, 0, dilation).expand(2)]
+    draw = torch.Generator().manual_seed(0)
+    first, second = (
+        torch.randint(-8, 9, shape, generator=draw) for shape in (layers[0].weight_shape(3), layers[1].weight_shape(5))
+    )
+    both = pair(*layers)
+    expected = both.merge(first.float(), second.float()).double()
+    monkeypatch.setattr(pairs, "CONVOLUTIONS", {})
+    found = both.merge(first.double(), second.double())
+    assert torch.equal(found, expected)
+    assert found.is_contiguous()
+    assert found.shape == both.merged.weight_shape(3)

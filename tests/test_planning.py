@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import random
+from unittest import mock
 
 import pytest
 import torch
@@ -227,6 +228,18 @@ def test_a_padded_run_is_timed_only_where_it_saves_operations(monkeypatch):
     monkeypatch.setattr(calibration, "pays", None)
     dearer = Problem("dearer", 1, 8, (24, 24), (Layer(8, 3, padding=1), Layer(8, 3, padding=1)))
     assert price(dearer, (0, 2), torch.float32, "cpu") is None
+
+
+@given(problems(depths=(2, 4)))
+def test_a_padded_run_has_a_price_where_it_saves_operations_its_border_included(problem):
+    """Most are told from their inside alone: that must not change which have one."""
+    with mock.patch.object(calibration, "pays", lambda *_: True):
+        for run in all_runs(problem.depth):
+            here = part(problem, run)
+            if here.depth > 1 and not_mergeable(here.expanded) is not None:
+                count = here.batch * border_macs(here.expanded, here.in_channels, here.size)
+                expected = count if count < here.macs else None
+                assert price(problem, run, torch.float32, "cpu") == expected
 
 
 # Computing a cut

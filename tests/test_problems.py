@@ -1,7 +1,9 @@
 """Layers and problems: shapes and counts against torch's modules, refusals, drawing, the reduced problem."""
 
+import copy
 import dataclasses
 import math
+import pickle
 import statistics
 
 import pytest
@@ -306,3 +308,13 @@ def test_floor():
     problem = Problem("p", 2, 2, (4, 4), (Layer(4, 3),))
     assert problem.floor_s(1e3, 1e9, 2) == 576 / 1e3
     assert problem.floor_s(1e9, 1e3, 2) == 336 / 1e3
+
+
+def test_a_problem_is_found_again_after_its_hash_was_asked_for():
+    """In a mapping; and a pickle does not carry the hash into a process that hashes strings otherwise."""
+    problem = CATALOG["stacks/plain_x3"]
+    again, renamed = pickle.loads(pickle.dumps(problem)), dataclasses.replace(problem, name="other")
+    assert {problem: 1}[again] == {problem: 1}[copy.deepcopy(problem)] == 1
+    assert "_hash" in vars(problem)
+    assert "_hash" not in vars(pickle.loads(pickle.dumps(problem)))
+    assert renamed not in {problem: 1}

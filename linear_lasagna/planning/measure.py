@@ -59,7 +59,8 @@ class Bench(NamedTuple):
 
     def price(self, run: Run) -> int | None:
         """`operations.price`, None where the run cannot be computed as one here."""
-        return price(self.problem, run, self.dtype, self.device) if self.possible(run) else None
+        count = price(self.problem, run, self.dtype, self.device)
+        return count if count is not None and self.possible(run) else None
 
     def inputs(self, starts: Iterable[int]) -> dict[int, torch.Tensor]:
         """An input for every layer in `starts`, drawn as if it were the stack's own."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from linear_lasagna.merging.chain import border_changes, chained
+from linear_lasagna.merging.pairs import pair
 from linear_lasagna.problems import ExpandedLayer, Problem
 
 Run: TypeAlias = tuple[int, int]
@@ -42,6 +43,17 @@ def part(problem: Problem, run: Run) -> Problem:
         size=problem.sizes[start],
         layers=problem.layers[start:stop],
     )
+
+
+@lru_cache(maxsize=64)
+def composed_runs(problem: Problem) -> dict[Run, ExpandedLayer]:
+    """The layer that each run merges into, of all runs of several layers, whether right at the border or not."""
+    layers_of, layers = {}, problem.expanded
+    for start, merged in enumerate(layers):
+        for stop in range(start + 1, len(layers)):
+            merged = pair(merged, layers[stop]).merged
+            layers_of[start, stop + 1] = merged
+    return layers_of
 
 
 @lru_cache(maxsize=64)
