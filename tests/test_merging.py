@@ -13,8 +13,7 @@ from torch import nn
 
 from linear_lasagna import Kernel, Layer
 from linear_lasagna.exact import convolve
-from linear_lasagna.merging import merge, merge_kernels, merge_stack, merged_layer, not_mergeable, order, regroup
-from linear_lasagna.merging import pairs
+from linear_lasagna.merging import merge, merge_kernels, merge_stack, merged_layer, not_mergeable, order, pairs, regroup
 from linear_lasagna.merging.order import merge_macs, merge_order
 from linear_lasagna.merging.pairs import pair
 from linear_lasagna.rounding import layer_bound
@@ -386,7 +385,9 @@ def test_not_mergeable(layers, reason):
         assert_refused(lambda: merged_layer(expanded), reason)
 
 
-@pytest.mark.parametrize("taps", [((1, 1), (3, 2)), ((3, 2), (1, 1)), ((1, 1), (1, 1))], ids=["first", "second", "both"])
+@pytest.mark.parametrize(
+    "taps", [((1, 1), (3, 2)), ((3, 2), (1, 1)), ((1, 1), (1, 1))], ids=["first", "second", "both"]
+)
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 3)])
 def test_a_kernel_of_one_tap_merges_by_a_matrix_product(monkeypatch, taps, stride, dilation):
     """In float64, without a convolution; on small integers all orders of summation give the same."""

@@ -11,13 +11,14 @@ import torch
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+REPORT = re.findall(r"^```text\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 ERROR = re.compile(r"  # (\d[\d.e-]*)(?=[ ,]|$)")
 
 
 @torch.no_grad()
 def test_every_block_runs_and_no_error_is_much_larger_than_said() -> None:
     """Numbers in comments are errors of one machine; others sum in another order."""
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "__main__"}
     said = 0
     for block in BLOCKS:
         quick = block.replace("budget_s=2.0", "budget_s=0.02").replace("size=(56, 56)", "size=(14, 14)")
@@ -32,3 +33,12 @@ def test_every_block_runs_and_no_error_is_much_larger_than_said() -> None:
                 said += 1
                 assert 0 <= float(value) <= 4 * float(error[1]), ast.unparse(node)
     assert said >= 4
+    assert outline(str(names["report"])) == outline(REPORT[1])
+
+
+def outline(report: str) -> list[str]:
+    """A report's outcome, columns and rows; its times and errors another machine has otherwise."""
+    lines = report.strip().splitlines()
+    assert max(map(len, lines)) <= 100
+    kept = [line for line in lines if line[0] != " " or line.split()[0] == "shape"]
+    return [" ".join(line.split(",")[0].split()[:2] if "model" in line else line.split()) for line in kept]

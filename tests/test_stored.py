@@ -188,7 +188,8 @@ def test_the_report_says_where_merging_makes_errors_larger():
     assert errors.pooled_after > 2 * errors.pooled_before
     assert "the error after averaging over positions" in errors.larger
     assert errors.larger in str(report)
-    assert str(report.runs[0].certificate) in str(report)
+    certificate = report.runs[0].certificate
+    assert f"{certificate.wide_relative:.1e} ({certificate.relative:.1e})" in str(report)
     _, cured = merge_model(given, x, split=True)
     assert cured.runs[0].errors.pooled_after < errors.pooled_after / 2
     assert cured.runs[0].errors.larger is None or "averaging" not in cured.runs[0].errors.larger

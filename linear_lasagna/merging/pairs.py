@@ -158,7 +158,7 @@ class Pair:
             if self.second.taps == 1:
                 return torch.tensordot(second.flatten(1), first, 1)
             if self.first.taps == 1:
-                return torch.tensordot(second, first.flatten(1), ([1], [0])).movedim(-1, 1).contiguous()
+                return torch.einsum("om...,mi->oi...", second, first.flatten(1)).contiguous()
         layer, image, kernel = self.layer, self.image(first), self.kernel(second)
         convolution = CONVOLUTIONS[image.ndim - 2]
         product = convolution(image, kernel, None, 1, layer.padding, layer.dilation, layer.groups)

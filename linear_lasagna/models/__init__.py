@@ -2,5 +2,6 @@
 
 from linear_lasagna.models.model import merge_model
 from linear_lasagna.models.report import Measured, Note, Report, RunReport
+from linear_lasagna.models.whole import Whole
 
-__all__ = ["merge_model", "Report", "RunReport", "Note", "Measured"]
+__all__ = ["merge_model", "Report", "RunReport", "Note", "Measured", "Whole"]

@@ -18,11 +18,13 @@ from linear_lasagna.merging.fitting import PLAIN, Storage, splits
 from linear_lasagna.models.affine import Summand
 from linear_lasagna.models.finding import Findings, size_of
 from linear_lasagna.models.layers import as_given
-from linear_lasagna.models.report import count_text
 from linear_lasagna.models.steps import Chain, Step, macs, names_of, problem_of
+from linear_lasagna.models.table import count_text
 from linear_lasagna.modules import convolution
 from linear_lasagna.planning import Plan, plan
 from linear_lasagna.problems import Problem
+
+DEEPEST = 16  # steps: deeper runs have too many cuts to time each, and are planned by counting
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,7 @@ def needed_runs(graph: fx.Graph, findings: Findings) -> list[Run]:
 def decide(run: Run, measure: bool, dtype: torch.dtype | None = None) -> Decision:
     """The cheapest partition of the run, by operation count or by measured time. dtype: None for the value's."""
     steps, problem = run.chain.steps, run.problem
-    timed = measure and len(steps) > 1
+    timed = measure and 1 < len(steps) <= DEEPEST
     value = run.chain.base.meta["tensor"]
     place = (str(value.device), dtype or value.dtype)
     planned = plan(problem, *place, cost="measured" if timed else "operations")

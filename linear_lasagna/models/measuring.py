@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from linear_lasagna.devices import device_named, wide
+from linear_lasagna.intervals import LEAST_BLOCKS
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.deciding import Decision, Run
 from linear_lasagna.models.report import Measured
-from linear_lasagna.timing import compare, measure
+from linear_lasagna.timing import Timing, compare, measure
 
-BUDGET_S = 1.0  # for one run, spent on both and the control
+BUDGET_S = 1.0  # for one run, spent on both and the control, where there are few
+ALL_S = 15.0  # for all runs
 
 
 def inputs_of(model: fx.GraphModule, inputs: Sequence[Any], runs: Sequence[Run]) -> dict[fx.Node, torch.Tensor]:
@@ -39,22 +42,44 @@ class _Capturing(fx.Interpreter):
 
 
 @torch.no_grad()
-def measured(model: fx.GraphModule, decision: Decision, x: torch.Tensor, dtype: torch.dtype | None = None) -> Measured:
+def measured(
+    model: fx.GraphModule,
+    decision: Decision,
+    x: torch.Tensor,
+    dtype: torch.dtype | None = None,
+    budget_s: float = BUDGET_S,
+) -> Measured:
     """The run as it is in the model, and as it was decided, on x. model: not rewritten yet. dtype: None for x's."""
     before, x = original(model, decision.run, dtype), x.to(dtype or x.dtype)
     after = nn.Sequential(*decision.modules)
 
-    def build(block: int) -> dict[str, Any]:
-        y = x.clone()
-        return {"before": lambda: before(y), "control": lambda: before(y), "after": lambda: after(y)}
-
-    timing = measure(build, device=str(x.device), budget_s=BUDGET_S)
+    timing = timed(before, after, (x,), (x,), budget_s)
     errors = None
     if x.dtype is not torch.float64:
         exact = original(model, decision.run, torch.float64)(wide(x))
         errors = [relative_l2(wide(each(x)) - exact, exact) for each in (before, after)]
     comparison = compare(timing, baseline="before")["after"]
     return Measured(timing.seconds("before"), timing.seconds("after"), comparison, *(errors or (None, None)))
+
+
+@torch.no_grad()
+def timed(
+    before: nn.Module,
+    after: nn.Module,
+    inputs: Sequence[Any],
+    others: Sequence[Any],
+    budget_s: float,
+    least_blocks: int = LEAST_BLOCKS,
+) -> Timing:
+    """Both modules and, as "control", the first again, timed together. others: what the second is called with."""
+
+    def build(block: int) -> dict[str, Any]:
+        x, y = pytree.tree_map_only(torch.Tensor, torch.clone, (tuple(inputs), tuple(others)))
+        return {"before": lambda: before(*x), "control": lambda: before(*x), "after": lambda: after(*y)}
+
+    tensors = (leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor))
+    device = next((str(tensor.device) for tensor in tensors), "cpu")
+    return measure(build, device=device, budget_s=budget_s, least_blocks=least_blocks)
 
 
 def original(model: fx.GraphModule, run: Run, dtype: torch.dtype | None = None) -> fx.GraphModule:

@@ -17,12 +17,13 @@ from linear_lasagna.models.certainty import Certainty, certainties
 from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_runs
 from linear_lasagna.models.finding import find
 from linear_lasagna.models.folding import fold
-from linear_lasagna.models.measuring import inputs_of, measured
+from linear_lasagna.models.measuring import ALL_S, BUDGET_S, inputs_of, measured
 from linear_lasagna.models.predicting import Range, in_turn, predicted_errors
 from linear_lasagna.models.report import Measured, Note, Report, RunReport
-from linear_lasagna.models.rewriting import rewrite
+from linear_lasagna.models.rewriting import rewrite, self_contained
 from linear_lasagna.models.steps import names_of
 from linear_lasagna.models.tracing import traced
+from linear_lasagna.models.whole import whole
 
 
 def merge_model(
@@ -58,10 +59,12 @@ def merge_model(
     dtype: what the merged model computes in, None for what the model does. A float32 model that is to run in 16 bits is
     so merged first and rounded once; merging what was cast already rounds twice. split, rounding: as in
     `merging.merge`. measure: plan by measured time, which is remembered on this machine, time every run before and
-    after, together, and measure their errors against float64; a run that is slower merged is left. Returns a
-    torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a `Report`. Raises ValueError, in
-    one sentence, for a model that torch.fx cannot trace or computes otherwise, BatchNorm or dropout in training mode,
-    numbers that are not finite, an input that does not fit, and an output without any tensor to compare.
+    after, together, for up to a second each and 15 s in all, and measure their errors against float64; a run that is
+    slower merged is left. At last time the whole model, given and merged, here and in six fresh processes, for up to
+    25 s (`whole`). Returns a torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a
+    `Report`; it needs this suite only where a `BorderExact` is in it. Raises ValueError, in one sentence, for a model
+    that torch.fx cannot trace or computes otherwise, BatchNorm or dropout in training mode, numbers that are not
+    finite, an input that does not fit, and an output without any tensor to compare.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     storage = Storage(dtype, split, rounding)
@@ -83,15 +86,26 @@ def _merged(
     timed = _measured(merged, decisions, inputs, dtype) if measure else {}
     decisions = _reconsidered(decisions, timed)
     certain = certainties(merged, decisions, inputs, dtype)
+    linear = tuple(_name(node) for node in merged.graph.nodes if node in findings.linear)
     calls = rewrite(merged, decisions, findings)
     steps = {node: group for d, nodes in calls.items() for node, group in zip(nodes, d.groups, strict=True)}
-    errors = predicted_errors(merged, steps, in_dtype(merged, inputs, dtype))
+    changed = in_dtype(merged, inputs, dtype)
+    errors = predicted_errors(merged, steps, changed)
     rows = tuple(
         _row(each, timed.get(each.run), certain.get(each.run), calls.get(each, ()), errors)
         for each in decisions
         if len(each.run.names) > 1
     )
-    return merged, Report(rows, tuple(Note(*note) for note in (*notes, *findings.notes)))
+    self_contained(merged)
+    report = Report(rows, tuple(Note(*note) for note in (*notes, *findings.notes)), linear)
+    if measure:
+        spent = [run.measured for run in report.merged if run.measured is not None]
+        report = replace(report, whole=whole(model, merged, inputs, changed, spent))
+    return merged, report
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target if node.op == "call_module" else node.name)
 
 
 def unseen_hooks(model: nn.Module, graph: fx.Graph) -> list[tuple[tuple[str, ...], str]]:
@@ -118,7 +132,8 @@ def _measured(
 ) -> dict[Run, Measured]:
     changed = [each for each in decisions if each.left is None]
     values = inputs_of(model, inputs, [each.run for each in changed])
-    return {each.run: measured(model, each, values[each.run.chain.base], dtype) for each in changed}
+    budget_s = min(BUDGET_S, ALL_S / max(1, len(changed)))
+    return {each.run: measured(model, each, values[each.run.chain.base], dtype, budget_s) for each in changed}
 
 
 def _reconsidered(decisions: Sequence[Decision], timed: Mapping[Run, Measured]) -> list[Decision]:

@@ -9,8 +9,9 @@ in each of these orders.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy
@@ -25,7 +26,8 @@ from linear_lasagna.methods.views import windows
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.steps import Step
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.replay import Terms, replay
+from linear_lasagna.rounding.replay import Array, replay
+from linear_lasagna.rounding.single_sums import fits, sum_errors
 from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation, SummationTree
 from linear_lasagna.rounding.variance import Error, product_terms, storage_error, stored
 
@@ -113,14 +115,9 @@ def predicted(
     shift = None if bias is None else stored(bias, x.dtype)
     terms = seen.tile(own.weight.shape[1] // seen.shape[-1])
     n = own.weight.shape[1] + (bias is not None)
+    added = _adder(terms, own.weight, shift, x.dtype)
     errors = [
-        summed(
-            product_terms(terms[..., places], own.weight[:, places], shift),
-            order(n, bias is not None),
-            y,
-            numbers,
-            x.dtype,
-        )
+        summed(added(order(n, bias is not None).renumbered(places)), y, numbers, x.dtype)
         for places in _loops(own.weight.shape[1], math.prod(layer.kernel_size))
         for order in ORDERS.values()
     ]
@@ -147,14 +144,28 @@ def _rounded(weight: torch.Tensor, dtype: torch.dtype, parts: Sequence[torch.Ten
     return _Rounded(torch.cat(numbers, 1), Error(change, torch.zeros_like(change)))
 
 
-def _loops(terms: int, taps: int) -> list[torch.Tensor]:
-    """The places of an output's terms in the orders in which they are looped over: all taps of a channel before the
-    next channel's, as they are stored, and all channels at a tap before the next tap, as libraries do with blocks of
-    channels.
+def _loops(terms: int, taps: int) -> list[list[int]]:
+    """An output's terms, and a bias behind them, in the orders in which they are looped over: all taps of a channel
+    before the next channel's, as they are stored, and all channels at a tap before the next tap, as libraries do with
+    blocks of channels.
     """
     places = torch.arange(terms)
     by_tap = places.view(-1, taps).T.flatten()
-    return [places] if torch.equal(places, by_tap) else [places, by_tap]
+    return [[*each.tolist(), terms] for each in ([places] if torch.equal(places, by_tap) else [places, by_tap])]
+
+
+def _adder(
+    seen: torch.Tensor, weight: torch.Tensor, shift: torch.Tensor | None, dtype: torch.dtype
+) -> Callable[[SummationTree], Array]:
+    """What finds the errors of outputs whose terms, (outputs, channels, terms), are added in an order."""
+    running = accumulator(dtype)
+    if running is torch.float32:
+        products = (seen * weight).movedim(-1, 0)
+        products = products if shift is None else torch.cat([products, shift.expand_as(products[:1])])
+        if fits(summands := products.contiguous().numpy()):
+            return partial(sum_errors, summands)
+    terms = product_terms(seen, weight, shift)
+    return lambda order: replay(terms, Accumulation(order, SIGNIFICAND_BITS[running]), dtype).errors
 
 
 def carried(seen: torch.Tensor, weight: Error, bias: Error | None) -> Error:
@@ -163,12 +174,10 @@ def carried(seen: torch.Tensor, weight: Error, bias: Error | None) -> Error:
     return Error(mean, variance) if bias is None else Error(mean + bias.mean, variance + bias.variance)
 
 
-def summed(terms: Terms, order: SummationTree, y: torch.Tensor, numbers: Error, dtype: torch.dtype) -> Error:
-    """The errors of outputs whose terms are added in an order. numbers: what the terms' own errors make of y."""
-    running = accumulator(dtype)
-    errors = replay(terms, Accumulation(order, SIGNIFICAND_BITS[running]), dtype).errors
+def summed(errors: Array, y: torch.Tensor, numbers: Error, dtype: torch.dtype) -> Error:
+    """The errors of outputs whose sums have these. numbers: what the terms' own errors make of y."""
     mean = numbers.mean + torch.from_numpy(errors)
-    if running is dtype:
+    if accumulator(dtype) is dtype:
         return Error(mean, numbers.variance)
     last = storage_error(y + mean, dtype, numbers.variance)
     return Error(mean + last.mean, numbers.variance + last.variance)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from linear_lasagna.plurals import plural
+from linear_lasagna.models.plain_data import plain
+from linear_lasagna.models.table import text
 from linear_lasagna.rounding.certificate import Certificate
 from linear_lasagna.timing import Comparison
+
+if TYPE_CHECKING:
+    from linear_lasagna.models.whole import Whole
 
 LARGER = 1.1  # times the error before: what is called larger
 
@@ -91,13 +96,17 @@ class Note:
 class Report:
     """All runs of a model, in order, and what stood in the way of longer ones. print(report) shows it as a table.
 
-    calibrated: padded stacks that were timed for the first time on this machine, for calibration_s seconds.
+    linear: all linear operations that were found, by module or node, whether they are in a run or not. calibrated:
+    padded stacks that were timed for the first time on this machine, for calibration_s seconds. whole: the model given
+    and merged, timed against each other; None without measure=True.
     """
 
     runs: tuple[RunReport, ...]
     notes: tuple[Note, ...] = ()
+    linear: tuple[str, ...] = ()
     calibrated: int = 0
     calibration_s: float = 0.0
+    whole: Whole | None = None
 
     @property
     def merged(self) -> tuple[RunReport, ...]:
@@ -114,46 +123,22 @@ class Report:
         """The same after merging."""
         return sum(run.operations_after for run in self.runs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data for strict JSON: this class's fields, and those of what they hold, by their names;
+        and what its properties tell of them. None stands for what is not known or not finite.
+
+        outcome: the first lines of print(report). operations_before, operations_after: of all runs. whole: None without
+        measure=True, else as in `Whole`, and "between": whether its comparison is between processes.
+        """
+        data = plain(self) | {"outcome": str(self).splitlines()[0]}
+        data |= {"operations_before": self.operations_before, "operations_after": self.operations_after}
+        if self.whole is not None:
+            data["whole"]["between"] = self.whole.alone is None
+        return data
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False, indent=1)
+
     def __str__(self) -> str:
-        total = f"{count_text(self.operations_before)} -> {count_text(self.operations_after)} operations per image"
-        lines = [f"{len(self.merged)} of {plural(len(self.runs), 'run')} merged, {total}"]
-        lines += [line for run in self.runs for line in _lines(run)]
-        lines += [f"note: {', '.join(note.layers)}: {note.reason}" for note in self.notes]
-        if self.calibrated:
-            stacks = plural(self.calibrated, "padded stack was", "padded stacks were")
-            lines.append(f"{stacks} timed for {self.calibration_s:.1f} s; the times are kept for this machine")
-        return "\n".join(lines)
-
-
-def _lines(run: RunReport) -> list[str]:
-    shapes = " -> ".join("×".join(map(str, shape)) for shape in (run.in_shape, run.out_shape))
-    if run.left is not None:
-        return [f"{', '.join(run.layers)}: left ({run.left})", f"    {shapes}, {count_text(run.operations_before)}"]
-    groups = "; ".join(f"{' + '.join(g)} -> {name}" for g, name in zip(run.groups, run.modules, strict=True))
-    operations = f"{count_text(run.operations_before)} -> {count_text(run.operations_after)} operations"
-    lines = [groups, f"    {shapes}, {operations}"]
-    if run.predicted_error is not None:
-        lines[-1] += ", error {:.1e} to {:.1e} predicted".format(*run.predicted_error)
-    larger = None if run.errors is None else run.errors.larger
-    lines += [f"    {each}" for each in (run.errors, larger, run.certificate) if each is not None]
-    if run.measured is not None:
-        lines.append(f"    {_measured(run.measured)}")
-    return lines
-
-
-def _measured(timed: Measured) -> str:
-    ratio = timed.comparison
-    text = f"{timed.seconds_before * 1e3:.3g} ms -> {timed.seconds_after * 1e3:.3g} ms"
-    interval = "" if math.isnan(ratio.lower) else f" [{ratio.lower:.2f}, {ratio.upper:.2f}]"
-    text += f" (×{ratio.ratio:.2f}{interval}, {ratio.verdict})"
-    if timed.error_before is not None:
-        text += f", error {timed.error_before:.1e} -> {timed.error_after:.1e}"
-    return text
-
-
-def count_text(operations: float) -> str:
-    """As in "9.44 M"."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if operations >= size:
-            return f"{operations / size:.3g} {unit}"
-    return f"{operations:.3g}"
+        return text(self)

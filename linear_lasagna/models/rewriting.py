@@ -9,10 +9,14 @@ from itertools import takewhile
 import torch
 from torch import fx, nn
 
+from linear_lasagna.merging.fitting import Scaled
+from linear_lasagna.merging.split import Split
 from linear_lasagna.models.affine import Summand
 from linear_lasagna.models.deciding import Decision, unchanged
 from linear_lasagna.models.finding import Findings
 from linear_lasagna.models.steps import names_of
+
+OWN = (Scaled, Split)  # modules of this suite that are a few operations of PyTorch's
 
 
 def rewrite(
@@ -81,3 +85,18 @@ def added(model: fx.GraphModule, module: nn.Module, names: Sequence[str]) -> str
     name = next(n for n in (name, *(f"{name}_{count}" for count in range(1, len(taken) + 2))) if n not in taken)
     model.add_submodule(name, module)
     return name
+
+
+def self_contained(model: fx.GraphModule) -> None:
+    """Leave nothing in the model, in place, that only this suite could load, but for `BorderExact`.
+
+    What torch.fx can write down of the suite's own modules is written down; and the tracer is forgotten, which a
+    GraphModule otherwise looks for when it is loaded.
+    """
+    own = [name for name, module in model.named_modules() if isinstance(module, OWN)]
+    for name in own:
+        if not any(name.startswith(f"{other}.") for other in own):  # tracing goes through both
+            model.set_submodule(name, fx.symbolic_trace(model.get_submodule(name)).eval())
+    model._tracer_cls = model.graph._tracer_cls = None
+    for node in model.graph.nodes:
+        node.meta.pop("tensor", None)

@@ -1,4 +1,4 @@
-"""Sums of products in float32, added up in given orders: `replay` for the usual case, in a tenth of its time.
+"""Sums of products in float32, added in given orders: `replay` for the usual case, in a sixth to a third of its time.
 
 Blocks of one length, and halves, are added up side by side, because they do not depend on each other.
 """
@@ -34,7 +34,8 @@ def _sums(products: Array, trees: Sequence[SummationTree], shapes: dict[int, Any
         if isinstance(term, SummationTree):
             added = below[place]
         else:
-            added = products[term][None] if len(trees) == 1 else products[[tree.terms[place] for tree in trees]]
+            numbers: Any = [tree.terms[place] for tree in trees]
+            added = products[term][None] if len(trees) == 1 else products[numbers]
         # In float64, then rounded to float32.
         numpy.add(total, added, out=total, dtype=numpy.float64, casting="unsafe")
     return total
