@@ -26,7 +26,7 @@ class Parts(nn.Module):
         self.rep, self.block = RepVGG(4, 4), SESR(4, 64)
         self.run = nn.Sequential(nn.Conv2d(4, 32, 1), *normalised(32, 4, 3), nn.Dropout(0.5), nn.Conv2d(4, 4, 1))
 
-    def forward(self, x, *, scale=1.0):
+    def forward(self, x: "torch.Tensor", *, scale: "float" = 1.0):  # as in a file whose annotations are strings
         x = self.block(self.rep(x))
         return {"y": self.run(x) * scale, "z": torch.relu(x)}
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -24,7 +25,8 @@ from linear_lasagna.timing import Timing
 Fields: TypeAlias = Mapping[str, Any]
 
 LEAST_BLOCKS = 3  # of a process: between processes its median counts
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0  # of all processes together,
+STARTING_S = 60.0  # after what starts them has imported torch
 COMMAND = (sys.executable, "-c", "from linear_lasagna.models.fresh import main; main()")
 
 
@@ -44,7 +46,7 @@ def fresh_timings(
             torch.save((given, merged, inputs, after), path)
         except Exception as error:  # whatever a module's own pickling raises
             return f"the model cannot be pickled: {_line(str(error))}"
-        task = {"path": str(path), "budget_s": budget_s, "count": count}
+        task = {"path": str(path), "budget_s": budget_s, "count": count, "limit_s": TIMEOUT_S}
         task |= {"threads": torch.get_num_threads(), "switches": switches.state()}
         return _asked(task)
 
@@ -53,7 +55,12 @@ def _asked(task: Fields) -> list[Timing] | str:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            COMMAND, input=json.dumps(task), env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+            COMMAND,
+            input=json.dumps(task),
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S + STARTING_S,
         )
     except (subprocess.TimeoutExpired, OSError) as error:
         return f"other processes gave no times: {_line(str(error))}"
@@ -72,21 +79,38 @@ def main() -> None:
     This process has imported torch, and computes nothing: on Linux the others are its forks, which start at once.
     """
     task = json.load(sys.stdin)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a model prints is no answer
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    until = time.monotonic() + task["limit_s"]
     for _ in range(task["count"]):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_tell, args=(theirs, task))
         process.start()
         theirs.close()
-        try:
-            print(json.dumps(ours.recv()), flush=True)
-        except EOFError:
-            sys.exit("a process ended without an answer")
+        answer = _heard(ours, until)
+        process.kill()
         process.join()
+        if isinstance(answer, str):
+            sys.exit(answer)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _heard(pipe: Connection, until: float) -> Fields | str:
+    """A timing's fields; or why there are none."""
+    if not pipe.poll(max(0.0, until - time.monotonic())):
+        return "they timed out"
+    try:
+        return pipe.recv()
+    except EOFError:
+        return "one ended without an answer"
 
 
 def _tell(pipe: Connection, task: Fields) -> None:
-    pipe.send(asdict(_timing(task)))
+    try:
+        pipe.send(asdict(_timing(task)))
+    except Exception as error:  # whatever a model raises
+        pipe.send(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
 def _timing(task: Fields) -> Timing:

@@ -60,7 +60,7 @@ def merge_model(
     so merged first and rounded once; merging what was cast already rounds twice. split, rounding: as in
     `merging.merge`. measure: plan by measured time, which is remembered on this machine, time every run before and
     after, together, for up to a second each and 15 s in all, and measure their errors against float64; a run that is
-    slower merged is left. At last time the whole model, given and merged, here and in six fresh processes, for up to
+    slower merged is left. Last, time the whole model, given and merged, here and in six fresh processes, for up to
     25 s (`whole`). Returns a torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a
     `Report`; it needs this suite only where a `BorderExact` is in it. Raises ValueError, in one sentence, for a model
     that torch.fx cannot trace or computes otherwise, BatchNorm or dropout in training mode, numbers that are not

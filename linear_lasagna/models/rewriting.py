@@ -91,12 +91,15 @@ def self_contained(model: fx.GraphModule) -> None:
     """Leave nothing in the model, in place, that only this suite could load, but for `BorderExact`.
 
     What torch.fx can write down of the suite's own modules is written down; and the tracer is forgotten, which a
-    GraphModule otherwise looks for when it is loaded.
+    GraphModule otherwise looks for when it is loaded, and annotations, which it cannot save where they are strings.
     """
     own = [name for name, module in model.named_modules() if isinstance(module, OWN)]
     for name in own:
         if not any(name.startswith(f"{other}.") for other in own):  # tracing goes through both
             model.set_submodule(name, fx.symbolic_trace(model.get_submodule(name)).eval())
     model._tracer_cls = model.graph._tracer_cls = None
-    for node in model.graph.nodes:
-        node.meta.pop("tensor", None)
+    for module in [module for module in model.modules() if isinstance(module, fx.GraphModule)]:
+        for node in module.graph.nodes:
+            node.type = None
+            node.meta.pop("tensor", None)
+        module.recompile()
