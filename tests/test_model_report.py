@@ -322,13 +322,15 @@ def test_frozen_numbers_and_memory_format_are_kept():
 
 
 class Changing(nn.Module):
-    """torch.fx takes *= for *, and so the model for another one."""
+    """Another model with every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 1
 
     def forward(self, x):
-        y = x.abs()
-        z = y
-        y *= 2
-        return y + z
+        self.calls += 1
+        return x.abs() * self.calls
 
 
 def normed():
@@ -362,7 +364,7 @@ REFUSED = {
     "control flow": (Branching, "torch.fx cannot trace this model"),
     "not finite": (with_nan, "'1' has a running_var with numbers that are not finite"),
     "input": (lambda: trained(nn.Conv2d(3, 2, 1)), "cannot compute example_input"),
-    "changes what it reads": (Changing, "computes something else as a torch.fx graph"),
+    "counts its calls": (Changing, "computes something else as a torch.fx graph"),
     "weight_norm": (normed, "has the old weight_norm"),
     "no copy": (uncopied, "cannot be copied"),
     "no image": (lambda: trained(nn.Linear(4, 2)), "example_input has an empty tensor"),

@@ -11,7 +11,7 @@ from torch import nn
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.merging.fitting import PLAIN, Storage, fitted
 from linear_lasagna.merging.plain import not_plain
-from linear_lasagna.models.tracing import Value
+from linear_lasagna.models.tracer import Value
 from linear_lasagna.modules import CONVOLUTIONS, link_of
 from linear_lasagna.problems import ExpandedLayer
 

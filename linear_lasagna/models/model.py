@@ -77,8 +77,8 @@ def merge_model(
 def _merged(
     model: nn.Module, inputs: tuple[Any, ...], measure: bool, storage: Storage
 ) -> tuple[fx.GraphModule, Report]:
-    merged = traced(model, inputs)
-    notes = unseen_hooks(model, merged.graph)
+    merged, untraced = traced(model, inputs)
+    notes = [*untraced, *unseen_hooks(model, merged.graph)]
     notes += fold(merged)
     findings = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
     runs, dtype = needed_runs(merged.graph, findings), storage.dtype
@@ -112,7 +112,7 @@ def unseen_hooks(model: nn.Module, graph: fx.Graph) -> list[tuple[tuple[str, ...
     """A note for every module with hooks that torch.fx dissolved: these ran while it was traced, and will not again."""
     called = tuple(str(node.target) for node in graph.nodes if node.op == "call_module")
     reason = "its hooks are gone: what they do to its value is part of the graph, what else they do is not"
-    names = [name for name, module in model.named_modules() if hooked(module) and not _within(name, called)]
+    names = [name for name, module in model.named_modules() if name and hooked(module) and not _within(name, called)]
     return [((name,), reason) for name in names]
 
 

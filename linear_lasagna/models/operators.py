@@ -35,6 +35,19 @@ DROPOUT_FUNCTIONS = (functional.dropout, functional.dropout1d, functional.dropou
 POOLS = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}  # by spatial axes
 OWN_PADS = (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, nn.ReplicationPad1d, nn.ReplicationPad2d)
 OWN_PADS += (nn.ReplicationPad3d, nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)  # type: ignore[assignment]
+# What overwrites its first argument, and what gives the same number in memory of its own.
+IN_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    operator.ifloordiv: operator.floordiv,
+    operator.imod: operator.mod,
+    operator.ipow: operator.pow,
+    operator.iand: operator.and_,
+    operator.ior: operator.or_,
+    operator.ixor: operator.xor,
+}
 # Their results may share memory with their first argument.
 RESHAPED = ("view", "view_as", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "detach")
 TURNED = ("transpose", "swapaxes", "permute", "expand")
@@ -242,6 +255,8 @@ def argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
 def changed_in_place(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
     """The node whose value this one overwrites, or None."""
     first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
+    if "overwrites" in node.meta:  # a module that is called as it is
+        return node.meta["overwrites"]
     if module is not None:
         return first if getattr(module, "inplace", False) else None
     out = node.kwargs.get("out")
@@ -249,7 +264,7 @@ def changed_in_place(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
         return out
     name = name_of(node)
     overwrites = name.endswith("_") and not name.endswith("__")
-    overwrites |= name in ("setitem", "iadd", "isub", "imul", "itruediv") or node.kwargs.get("inplace") is True
+    overwrites |= name == "setitem" or node.target in IN_PLACE or node.kwargs.get("inplace") is True
     # Activations take `inplace` by position as well.
     overwrites |= getattr(node.target, "__module__", "") == functional.__name__ and any(a is True for a in node.args)
     return first if overwrites else None
@@ -257,6 +272,8 @@ def changed_in_place(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
 
 def may_alias(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether the node's value may lie in its first argument's memory."""
+    if node.meta.get("alias") or "overwrites" in node.meta:
+        return True
     if module is not None:
         return kind(node, module) == "identity" or type(module) in (nn.Flatten, nn.Unflatten)
     return name_of(node) in VIEWS or node.target in DROPOUT_FUNCTIONS

@@ -13,10 +13,13 @@ from linear_lasagna.merging.plain import not_its_class
 from linear_lasagna.models.operators import CONVOLUTIONS, DROPOUTS, NORMALISATIONS
 
 BATCHNORM = nn.modules.batchnorm._BatchNorm
+QUANTISED = ("quantized", "quantized_decomposed")  # namespaces of operations
 
 
 def check(model: nn.Module) -> None:
     """Raises ValueError, naming the module, for a model that cannot be traced, or would be another one if it were."""
+    if isinstance(model, torch.export.ExportedProgram):
+        raise ValueError("merge_model takes an nn.Module, not an ExportedProgram; pass its .module()")
     if not isinstance(model, nn.Module):
         raise ValueError(f"merge_model takes an nn.Module, not a {type(model).__name__}")
     for name, module in model.named_modules():
@@ -24,34 +27,57 @@ def check(model: nn.Module) -> None:
         if reason is not None:
             raise ValueError(f"{name!r} {reason}" if name else f"the model {reason}")
     reason = not_its_class(model, (type(model),))
-    if reason is not None:
+    if reason is not None and not exported(model):
         raise ValueError(f"torch.fx cannot trace this model: {reason}")
+
+
+def check_numbers(model: nn.Module) -> None:
+    """Raises ValueError, naming the module, where numbers that could be merged are not finite."""
+    for name, module in model.named_modules():
+        if isinstance(module, (*CONVOLUTIONS, *NORMALISATIONS)):
+            for part, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+                if not bool(torch.isfinite(tensor).all()):
+                    subject = repr(name) if name else "the model"
+                    raise ValueError(f"{subject} has a {part} with numbers that are not finite")
 
 
 def _reasons(module: nn.Module) -> Iterator[str]:
     """Why the module is refused."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         yield f"is wrapped in {type(module).__name__}; pass what its .module is"
+    if hasattr(module, "_fsdp_wrapped_module"):
+        yield f"is wrapped in {type(module).__name__}; pass the module that it was made from"
     if isinstance(module, torch.jit.ScriptModule):
         yield "is scripted or traced by torch.jit; pass the module that it was made from"
     if hasattr(module, "_orig_mod"):
         yield "is compiled; merge the model before torch.compile, and compile the result"
-    if isinstance(module, fx.GraphModule) and any(
-        isinstance(n.target, torch._ops.OpOverload) for n in module.graph.nodes
-    ):
-        yield "is exported, its layers are functions; pass the module that it was exported from"
+    if _quantised(module):
+        yield "is quantised; merge the model in floating point and quantise the result"
     if _normed(module):
         yield "has the old weight_norm; call it once without gradients, or torch.nn.utils.remove_weight_norm on it"
-    if any(is_lazy(parameter) for parameter in module.parameters(recurse=False)):
+    numbers = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    if any(is_lazy(each) for each in numbers):
         yield "has numbers that are not there yet; call the model once before merge_model"
+    if any(each.is_meta for each in numbers):
+        yield "has numbers on the meta device, which are none; load them before merge_model"
     if module.training and isinstance(module, BATCHNORM):
         yield "is a BatchNorm in training mode; call model.eval() before merge_model"
     if module.training and isinstance(module, DROPOUTS) and module.p > 0:
         yield "is a dropout in training mode; call model.eval() before merge_model"
-    if isinstance(module, (*CONVOLUTIONS, *NORMALISATIONS)):
-        for part, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            if not bool(torch.isfinite(tensor).all()):
-                yield f"has a {part} with numbers that are not finite"
+
+
+def exported(model: nn.Module) -> bool:
+    """Whether it was made by torch.export, whose hooks on it look at its input's sizes, as the graph does too."""
+    return isinstance(model, fx.GraphModule) and any(node.target == "_guards_fn" for node in model.graph.nodes)
+
+
+def _quantised(module: nn.Module) -> bool:
+    """Whether it computes in integers: a module, or a graph of operations, of PyTorch's quantisation."""
+    name = type(module).__module__
+    if name.startswith("torch.ao.nn.") and ".quantized" in name:
+        return True
+    operations = module.graph.nodes if isinstance(module, fx.GraphModule) else ()
+    return any(str(node.target).partition(".")[0] in QUANTISED for node in operations)
 
 
 def _normed(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from linear_lasagna.merging.split import Split
 from linear_lasagna.models.affine import Summand
 from linear_lasagna.models.deciding import Decision, unchanged
 from linear_lasagna.models.finding import Findings
+from linear_lasagna.models.preparing import without_numbers_of_their_own
 from linear_lasagna.models.steps import names_of
 
 OWN = (Scaled, Split)  # modules of this suite that are a few operations of PyTorch's
@@ -39,6 +40,7 @@ def rewrite(
     model.graph.lint()
     model.delete_all_unused_submodules()
     _delete_unused_constants(model, findings)
+    without_numbers_of_their_own(model)
     model.recompile()
     return calls
 

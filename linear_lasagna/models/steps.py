@@ -14,7 +14,7 @@ from linear_lasagna.devices import device_named, wide
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.models.affine import Affine
 from linear_lasagna.models.reparameterization import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
-from linear_lasagna.models.tracing import Value
+from linear_lasagna.models.tracer import Value
 from linear_lasagna.models.windows import Pool
 from linear_lasagna.modules import Convolution, kernel_of
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
