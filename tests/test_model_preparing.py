@@ -1,4 +1,4 @@
-"""merge_model on models written with functions, assertions, sizes and control flow: what counts as the model's layers."""
+"""merge_model on models written with functions, assertions, sizes and control flow: what its layers are."""
 
 import pytest
 import torch
@@ -242,7 +242,7 @@ def test_numbers_that_forward_computes_get_a_note():
 def test_functions_numbers_that_are_not_finite_are_named(bad):
     model = Written(lambda m, x: functional.conv2d(x, m.w), w=(2, 2, 1, 1)).double().eval()
     model.w.data[0, 0] = bad
-    with pytest.raises(ValueError, match="^'conv' has a weight with numbers that are not finite"):
+    with pytest.raises(ValueError, match=r"^'conv' has a weight with numbers that are not finite"):
         merge_model(model, drawn(1, 2, 8, 8))
 
 

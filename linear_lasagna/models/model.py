@@ -54,6 +54,11 @@ def merge_model(
     does more than their numbers say are left, with a note: hooks, a forward of their own, weights that may change from
     call to call. Hooks on all modules at once are not looked at.
 
+    Functions of the model's own numbers (functional.conv2d, batch_norm and the like, also in subclasses of PyTorch's
+    layers and in exported graphs) are the modules that they stand for; assertions about sizes are dropped. A submodule
+    that torch.fx cannot trace is called as it is, with a note. Where sizes decide what forward does, the merged model
+    does what it does for the example, and raises AssertionError for sizes for which the given one does something else.
+
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
     arguments; its shapes decide what pays, and arguments of forward that it leaves out are fixed at their defaults.
     dtype: what the merged model computes in, None for what the model does. A float32 model that is to run in 16 bits is

@@ -83,7 +83,8 @@ def _instance_norm(numbers: Numbers, ndim: int) -> nn.Module | str:
 class Function(NamedTuple):
     """label: the module's name where that of its owner is taken. arguments: in order, "input" first.
 
-    module: of the values of all arguments but the input, and the input's rank: what computes the same, or why none does.
+    module: of the values of all arguments but the input, and the input's rank: what computes the same, or why none
+    does.
     """
 
     label: str
@@ -144,7 +145,7 @@ NAMES: dict[Any, Callable[..., Any]] = {
 
 
 class Call(NamedTuple):
-    """A function's call that a module computes. key: the same for calls of the same module; owner: where its numbers lie."""
+    """A call that a module computes. key: the same for calls of the same module; owner: what has its numbers."""
 
     module: nn.Module
     key: str
@@ -307,7 +308,7 @@ def _parameter(tensor: torch.Tensor) -> nn.Parameter:
 
 
 def _add(model: fx.GraphModule, call: Call, nodes: list[fx.Node]) -> str:
-    """Add the module: in its owner's place, with what else is in there, where all of the owner's numbers are its own."""
+    """Add the module: in its owner's place, with what is in there, where it uses the owner's numbers alone."""
     if not call.label:
         model.add_submodule(call.owner, call.module)
         return call.owner

@@ -269,14 +269,11 @@ def _last(graph: fx.Graph) -> fx.Node | None:
 
 def _reads(kind: str, target: Any, args: Any) -> bool:
     """Whether the call reads a size, dtype or the like of a tensor."""
-    if (
-        kind == "call_function"
-        and target is not getattr
-        or not args
-        or not isinstance(example_of(args[0]), torch.Tensor)
-    ):
+    if not args or not isinstance(example_of(args[0]), torch.Tensor):
         return False
-    return args[1] in ATTRIBUTES if target is getattr else kind == "call_method" and target in METHODS
+    if kind == "call_function":
+        return target is getattr and args[1] in ATTRIBUTES
+    return kind == "call_method" and target in METHODS
 
 
 def _sized(proxy: fx.Proxy) -> bool:
