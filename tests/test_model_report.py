@@ -321,16 +321,11 @@ def test_frozen_numbers_and_memory_format_are_kept():
     assert merged.merged.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-class Changing(nn.Module):
+class Random(nn.Module):
     """Another model with every call."""
 
-    def __init__(self):
-        super().__init__()
-        self.calls = 1
-
     def forward(self, x):
-        self.calls += 1
-        return x.abs() * self.calls
+        return x.abs() * torch.rand(())
 
 
 def normed():
@@ -364,7 +359,7 @@ REFUSED = {
     "control flow": (Branching, "torch.fx cannot trace this model"),
     "not finite": (with_nan, "'1' has a running_var with numbers that are not finite"),
     "input": (lambda: trained(nn.Conv2d(3, 2, 1)), "cannot compute example_input"),
-    "counts its calls": (Changing, "computes something else as a torch.fx graph"),
+    "random": (Random, "computes something else as a torch.fx graph"),
     "weight_norm": (normed, "has the old weight_norm"),
     "no copy": (uncopied, "cannot be copied"),
     "no image": (lambda: trained(nn.Linear(4, 2)), "example_input has an empty tensor"),

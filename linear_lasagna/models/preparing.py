@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import fx, nn
+from torch.fx.proxy import assert_fn
 from torch.nn import functional
 
 from linear_lasagna.merging.plain import hooked
@@ -26,7 +27,7 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 INSTANCE_NORMS = {nn.InstanceNorm1d: 3, nn.InstanceNorm2d: 4, nn.InstanceNorm3d: 5}
 LAYERS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear, *BATCH_NORMS.values())
-ASSERTIONS = (torch._assert, fx.proxy.assert_fn, aten._assert_scalar.default, aten._assert_async.msg)
+ASSERTIONS = (torch._assert, assert_fn, aten._assert_scalar.default, aten._assert_async.msg)
 
 
 def _convolution(numbers: Numbers, ndim: int) -> nn.Module:

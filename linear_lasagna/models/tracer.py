@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
+from torch.fx.node import map_aggregate
+from torch.fx.proxy import Attribute, ParameterProxy, TraceError
 
 from linear_lasagna.merging.plain import not_plain
 from linear_lasagna.models.operators import CONVOLUTIONS, IN_PLACE, NORMALISATIONS
@@ -53,7 +55,7 @@ class ExampleProxy(fx.Proxy):
             return example.ndim
         if isinstance(example, torch.Tensor) and k in ATTRIBUTES:
             return self.tracer.create_proxy("call_function", getattr, (self, k), {})
-        return fx.proxy.Attribute(self, k)
+        return Attribute(self, k)
 
     def __len__(self) -> int:
         return self.tracer.length(self)
@@ -87,9 +89,9 @@ for _in_place, _plain in IN_PLACE.items():
 
 def example_of(value: Any) -> Any:
     """What a proxy is for the example; anything else is itself."""
-    if isinstance(value, fx.proxy.Attribute):
+    if isinstance(value, Attribute):
         return getattr(example_of(value.root), value.attr)
-    if isinstance(value, fx.proxy.ParameterProxy):
+    if isinstance(value, ParameterProxy):
         return value.param
     return value.__dict__["_example"] if isinstance(value, fx.Proxy) else value
 
@@ -128,11 +130,11 @@ class ExampleTracer(fx.Tracer):
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
         for position, argument in enumerate(arguments):
-            name = str(argument.node.target).lstrip("*") if isinstance(argument, fx.Proxy) else None
+            name = str(argument.node.target).lstrip("*") if isinstance(argument, fx.Proxy) else ""
             if name in self.fixed:
                 arguments[position] = self.fixed[name]
                 self.graph.erase_node(argument.node)
-            elif name is not None and self.given[name] is None:
+            elif name and self.given[name] is None:
                 arguments[position] = None
         return function, arguments
 
@@ -156,7 +158,7 @@ class ExampleTracer(fx.Tracer):
         if kind == "get_attr":
             return proxy
         read: list[fx.Proxy] = []
-        fx.node.map_aggregate((args, kwargs), lambda each: read.append(each) if isinstance(each, fx.Proxy) else each)
+        map_aggregate((args, kwargs), lambda each: read.append(each) if isinstance(each, fx.Proxy) else each)
         example = self._example(kind, target, args, kwargs)
         proxy.__dict__["_example"] = example
         meta = proxy.node.meta
@@ -172,7 +174,7 @@ class ExampleTracer(fx.Tracer):
     def _example(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         if kind == "placeholder":
             return {**self.fixed, **self.given}[target.lstrip("*")]
-        args, kwargs = fx.node.map_aggregate((args, kwargs), example_of)  # type: ignore[misc]
+        args, kwargs = map_aggregate((args, kwargs), example_of)  # type: ignore[misc]
         if kind == "call_method":
             target, args = getattr(args[0], target), args[1:]
         elif kind == "call_module":
@@ -206,7 +208,7 @@ class ExampleTracer(fx.Tracer):
     def _kept(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A node that calls the module; what it overwrites stands in meta["overwrites"]."""
         read: list[fx.Proxy] = []
-        fx.node.map_aggregate((args, kwargs), lambda each: read.append(each) if isinstance(each, fx.Proxy) else each)
+        map_aggregate((args, kwargs), lambda each: read.append(each) if isinstance(each, fx.Proxy) else each)
         tensors = [(each, t, t._version) for each in read if isinstance(t := example_of(each), torch.Tensor)]
         proxy = super().call_module(m, forward, args, kwargs)
         changed = [each.node for each, tensor, version in tensors if tensor._version != version]
@@ -227,7 +229,7 @@ class ExampleTracer(fx.Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         if not _sized(obj):
-            raise fx.proxy.TraceError("what it does depends on numbers that it computes")
+            raise TraceError("what it does depends on numbers that it computes")
         example = example_of(obj)
         if not isinstance(example, bool):
             obj = self.create_proxy("call_function", bool, (obj,), {})
@@ -236,7 +238,7 @@ class ExampleTracer(fx.Tracer):
     def number(self, obj: fx.Proxy, function: Callable[[Any], Any]) -> Any:
         """The size as a number, which the graph asserts."""
         if not _sized(obj):
-            raise fx.proxy.TraceError("it makes a Python number of what it computes")
+            raise TraceError("it makes a Python number of what it computes")
         return self._decide(obj, function(example_of(obj)))
 
     def length(self, obj: fx.Proxy) -> int:
