@@ -152,16 +152,20 @@ def accumulator_width(method: str, dtype: torch.dtype, device: str) -> Answer:
         return "unknown", None, UNKNOWN
     notes = [f"rounded to {dtype_name(dtype)} {len(how.stored)} times before the end"] * bool(how.stored)
     notes += ["rounded toward zero"] * how.truncated
+    notes += [f"terms added at once are cut to {how.aligned} bits first, their sum toward zero"] * bool(how.aligned)
     return f"{how.bits} bits", None, ", ".join(notes)
 
 
 def summation_order(method: str, dtype: torch.dtype, device: str) -> Answer:
-    """Finding: in how many running sums 576 products are added, and how many the longest takes up."""
+    """Finding: in how many running sums 576 products are added, and how many the longest takes up; or how many at once,
+    as tensor cores do.
+    """
     order = _examined(method, dtype, device).order
     if order is None:
         return "unknown", None, UNKNOWN
-    fused = sum(each.fused for each in order.sums())
-    longest = len(order.longest.single)
+    fused, longest = sum(each.fused for each in order.sums()), len(order.longest.single)
+    if order.longest.fused:
+        return f"up to {longest} at once", None, f"{order.length} products in {fused} such sums"
     result = "one after another" if longest == order.length else f"{order.chains} running sums of up to {longest}"
     return result, None, f"{order.length} products" + (f", {fused} sums of several at once" if fused else "")
 

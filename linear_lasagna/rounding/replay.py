@@ -7,7 +7,7 @@ loses is kept beside it: TwoSum and TwoProduct, Ogita, Rump, Oishi, SIAM J. Sci.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy
@@ -77,7 +77,7 @@ def replay(terms: Terms, how: Accumulation, dtype: torch.dtype) -> Replayed:
     if how.order is None:
         raise ValueError("only sums of known order can be formed again")
     running = running_format(how, dtype)
-    adder = (_Wide if running.bits > CLOSE else _Narrow)(terms, running, how.fused)
+    adder = (_Wide if running.bits > CLOSE else _Narrow)(terms, running, how.fused, how.aligned)
     values, errors = adder.add(how.order, how.stored, storage_format(dtype))
     return Replayed(values, numpy.asarray(errors))
 
@@ -85,13 +85,15 @@ def replay(terms: Terms, how: Accumulation, dtype: torch.dtype) -> Replayed:
 class _Narrow:
     """Adds where a step in float64 is as good as exact."""
 
-    def __init__(self, terms: Terms, running: Format, fused: bool) -> None:
-        self.terms, self.running, self.fused = terms, running, fused
+    def __init__(self, terms: Terms, running: Format, fused: bool, aligned: int | None) -> None:
+        self.terms, self.running, self.fused, self.aligned = terms, running, fused, aligned
 
     def add(
         self, order: SummationTree, stored: tuple[int, ...] = (), storage: Format | None = None
     ) -> tuple[Array, Small]:
         """The sum, and what all its roundings add to it."""
+        if order.fused and self.aligned is not None:
+            return self.at_once(order, self.aligned)
         total: Array = numpy.zeros(())
         lost: Small = 0.0
         errors: Small = 0.0
@@ -109,6 +111,29 @@ class _Narrow:
                 total, lost, errors = self.rounded(storage, total, lost, errors)
         total, lost, errors = self.rounded(self.running, total, lost, errors)
         return total, errors
+
+    def at_once(self, order: SummationTree, aligned: int) -> tuple[Array, Small]:
+        """The sum of terms cut to so many bits below the largest exponent, and what all roundings add to it.
+
+        What float64 loses of the exact sum, which the error is of, is far below what the cutting does.
+        """
+        errors: Small = 0.0
+        values, exponents = [], []
+        for term in order.terms:
+            if isinstance(term, SummationTree):
+                value, own = self.add(term)
+                errors = errors + own
+                exponents.append(_exponent(value))
+            else:
+                factors = self.terms(term)
+                value = self.exact(factors)[0]
+                exponents.append(sum(_exponent(each) for each in factors if each is not None))
+            values.append(value)
+        present = [numpy.where(value == 0, _LEAST, found) for value, found in zip(values, exponents, strict=True)]
+        unit = numpy.ldexp(1.0, numpy.stack(numpy.broadcast_arrays(*present)).max(0) - (aligned - 1))
+        cut = sum(numpy.trunc(value / unit) for value in values) * unit
+        total = replace(self.running, truncated=True).round(cut)
+        return total, errors + (total - sum(values))
 
     def term(self, number: int) -> tuple[Array, Small, Small]:
         """A term as it is added, in two parts, and the error of a rounding before that."""
@@ -149,6 +174,14 @@ class _Wide(_Narrow):
     def rounded(self, to: Format, high: Array, low: Small, errors: Small) -> tuple[Array, Small, Small]:
         values = to.round(high + low)
         return values, 0.0, errors + ((values - high) - low)
+
+
+_LEAST = -600  # below every exponent that matters here, and 2.0 to it is a number
+
+
+def _exponent(a: Array) -> Any:
+    """Of the leading bit."""
+    return numpy.frexp(a)[1] - 1
 
 
 def _halves(a: Array) -> tuple[Array, Array]:

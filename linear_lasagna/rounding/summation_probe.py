@@ -28,10 +28,12 @@ def probe_summation(probe: AdderProbe) -> Accumulation | None:
     order = reveal(n, probe.subtree_sizes) if n > 1 else SummationTree((0,))
     if order is None or not confirmed(probe, order):
         return None
-    bits = running_bits(probe, order) if n > 2 else SIGNIFICAND_BITS[accumulator(probe.dtype)]
+    usual = SIGNIFICAND_BITS[accumulator(probe.dtype)]
+    aligned = aligned_bits(probe, order)
+    bits = running_bits(probe, order, usual if aligned else WIDEST) if n > 2 else usual
     stored = stored_after(probe, order) if bits > precision else ()
     fused = bits >= 2 * precision or n - probe.bias < 2 or multiplies_fused(probe, order)
-    return fitting(probe, Accumulation(order, bits, fused, stored))
+    return fitting(probe, Accumulation(order, bits, fused, stored, aligned=aligned))
 
 
 def confirmed(probe: AdderProbe, order: SummationTree) -> bool:
@@ -42,12 +44,28 @@ def confirmed(probe: AdderProbe, order: SummationTree) -> bool:
     return probe.lost([{i: huge, j: -huge} for i, j in pairs]) == [order.subtree_size(i, j) for i, j in pairs]
 
 
-def running_bits(probe: AdderProbe, order: SummationTree) -> int:
+def running_bits(probe: AdderProbe, order: SummationTree, otherwise: int = WIDEST) -> int:
     """The significand's bits of a running sum: the least b for which 2**b + 1 - 2**b gives 0; 64 where none does.
 
-    Two of the three terms are the first ones of the longest running sum, so that nothing comes between them.
+    Two of the three terms are the first ones of the longest running sum, so that nothing comes between them; where that
+    adds them at once, the third comes later. otherwise: where there is none.
     """
-    a, b, c = _handy(order)[:3]
+    inner = order.longest
+    later = [number for number in _handy(order) if not inner.fused or number not in inner.numbers()]
+    a, b = _handy(order)[:2]
+    rest = [number for number in later if number not in (a, b)]
+    return _width(probe, a, b, rest[0]) if rest else otherwise
+
+
+def aligned_bits(probe: AdderProbe, order: SummationTree) -> int | None:
+    """The least b for which 2**b + 1 - 2**b, added at once, gives 0; None where none does, or nothing is so added."""
+    inner = next((each.single for each in order.sums() if each.fused and len(each.single) > 2), None)
+    bits = WIDEST if inner is None else _width(probe, *inner[:3])
+    return None if bits == WIDEST else bits
+
+
+def _width(probe: AdderProbe, a: int, b: int, c: int) -> int:
+    """The least b for which 2**b + 1 - 2**b gives 0, the terms in this order; 64 where none does."""
     unit = UNITS[probe.dtype]
     widths = [w for w in range(2, WIDEST) if 2.0**w * unit <= HUGE[probe.dtype]]
     sums = probe.measure([{a: 2.0**w * unit, b: unit, c: -(2.0**w) * unit} for w in widths])

@@ -88,7 +88,10 @@ class Accumulation:
     order: of the products, numbered as weight[o].flatten() is, and of the bias; None where it could not be found.
     bits: of the running sum's significand. fused: whether a product is added without being rounded first.
     stored: after which terms of the outermost sum the running sum is rounded to the storage dtype.
-    truncated: whether the running sum is rounded toward zero, as tensor cores do, instead of to nearest.
+    truncated: whether the running sum is rounded toward zero, instead of to nearest.
+    aligned: terms that are added at once are first cut to so many bits, counted from the largest exponent among them, a
+    product's being the sum of its factors', and their sum is cut to `bits`: so do tensor cores (Fasi, Higham, Mikaitis,
+    Pranesh, PeerJ Computer Science 7 (2021), e330). None where they are added exactly.
     """
 
     order: SummationTree | None
@@ -96,6 +99,7 @@ class Accumulation:
     fused: bool = True
     stored: tuple[int, ...] = ()
     truncated: bool = False
+    aligned: int | None = None
 
 
 def sequential(n: int) -> SummationTree:
