@@ -20,7 +20,7 @@ from linear_lasagna.metrics import bit_pattern
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 from linear_lasagna.rounding.accumulation import accumulation
 from linear_lasagna.rounding.summation_probe import Accumulation
-from linear_lasagna.switches import coarse
+from linear_lasagna.switches import operands_rounded
 from linear_lasagna.vocabulary import DTYPES
 
 Row: TypeAlias = dict[str, Any]
@@ -182,10 +182,8 @@ def fused_products(method: str, dtype: torch.dtype, device: str) -> Answer:
 
 def tf32(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: may float32 operands be rounded to TF32 or bfloat16 in this process?"""
-    cuda = device_named(device).kind == "cuda"
-    fields = [("convolutions", "cudnn.conv"), ("products", "cuda.matmul")]
-    fields = fields if cuda else [("convolutions", "mkldnn.conv"), ("products", "mkldnn.matmul")]
-    found = {what: coarse(f"{field}.fp32_precision") for what, field in fields}
+    kind = device_named(device).kind
+    found = {"convolutions": operands_rounded(kind, "conv"), "products": operands_rounded(kind, "matmul")}
     note = ", ".join(f"{what} {'allowed' if on else 'off'}" for what, on in found.items())
     return ("allowed" if any(found.values()) else "off"), None, note
 

@@ -48,6 +48,12 @@ CONDITIONS = {
     "cuda": (("cuda.", "cudnn."), ("cudnn.enabled", "cudnn.benchmark", "cudnn.deterministic")),
 }
 
+# Which field governs whether float32 operands of convolutions and of matrix products are rounded, by kind of device.
+GOVERNING = {
+    "cpu": {"conv": "mkldnn.conv.fp32_precision", "matmul": "mkldnn.matmul.fp32_precision"},
+    "cuda": {"conv": "cudnn.conv.fp32_precision", "matmul": "cuda.matmul.fp32_precision"},
+}
+
 # What coarsens a dtype: TF32 wherever CUDA has it, sums in 16 bits.
 SWITCHES: dict[str, tuple[str, ...]] = {
     "float32": ("cudnn.fp32_precision",),
@@ -82,6 +88,16 @@ def _exact(value: Any) -> Any:
 def coarse(name: str) -> bool:
     """Whether float32 may be rounded to TF32 or bfloat16 by what this field governs."""
     return _get(name) in ("tf32", "bf16")
+
+
+def operands_rounded(kind: str, operation: str = "conv") -> str | None:
+    """Why float32 operands of convolutions ("conv") or matrix products ("matmul") may be rounded first on this kind of
+    device, as the end of a sentence that says what would help; None where they are not.
+    """
+    name = GOVERNING.get(kind, {}).get(operation)
+    if name is None or not coarse(name):
+        return None
+    return f'float32 may be rounded to {_get(name)} first here: torch.backends.{name} = "ieee" ends that'
 
 
 def impose(wanted: State) -> None:

@@ -25,7 +25,7 @@ from linear_lasagna.planning import plan
 from linear_lasagna.probes import run_probes
 from linear_lasagna.problems import Kernel
 from linear_lasagna.rounding import predict_error
-from linear_lasagna.switches import coarse
+from linear_lasagna.switches import coarse, full_precision
 from linear_lasagna.trial import Trial, isolation, run, workload
 from linear_lasagna.trial.isolation import WORKS
 from linear_lasagna.vocabulary import DTYPES
@@ -131,7 +131,8 @@ def test_every_way_computes_there_what_it_does_here(card, name, counting_machine
 @pytest.mark.parametrize("name", ["plain", "padded"])
 def test_predictions_are_the_cpu_s(card, name):
     problem = PROBLEMS[name]
-    there = predict_error(*drawn(problem, torch.float32), problem.expanded)
+    with full_precision():
+        there = predict_error(*drawn(problem, torch.float32), problem.expanded)
     assert there == predict_error(*drawn(problem, torch.float32, "cpu"), problem.expanded)
 
 
@@ -194,6 +195,29 @@ def test_models_merge_there_as_here(card, measure, monkeypatch):
     assert relative_l2(computed.cpu() - expected, expected) < 1e-5
     assert [str(run.layers) for run in reported.runs] == [str(run.layers) for run in report.runs]
     assert len(reported.runs) > 0
+
+
+def test_nothing_is_promised_of_operands_that_are_rounded_first(card):
+    """As torch's own setting lets cuDNN: TF32, in which float32 has 11 bits."""
+    given, x = model().to("cuda"), torch.rand(2, 3, 10, 10, device="cuda")
+    _, report = merge_model(given, x)
+    assert report.merged
+    assert {(run.predicted_error, run.certificate) for run in report.merged} == {(None, None)}
+    assert all(run.errors is not None for run in report.merged)
+    reason = (
+        "no error is predicted or guaranteed, as float32 may be rounded to tf32 first here: "
+        'torch.backends.cudnn.conv.fp32_precision = "ieee" ends that'
+    )
+    assert reason in {note.reason for note in report.notes}
+    with full_precision():
+        _, report = merge_model(given, x)
+    assert None not in {part for run in report.merged for part in (run.predicted_error, run.certificate)}
+    assert reason not in {note.reason for note in report.notes}
+    x, kernels = drawn(PLAIN, torch.float32)
+    with pytest.raises(ValueError, match="no error is predicted in float32, as float32 may be rounded to tf32 first"):
+        predict_error(x, kernels, PLAIN.expanded)
+    assert predict_error(x.half(), [kernel.map(torch.Tensor.half) for kernel in kernels], PLAIN.expanded) > 0
+    assert predict_error(x, kernels, PLAIN.expanded, "unfold_matmul") > 0  # products are another switch
 
 
 # --- trials ----------------------------------------------------------------------------------------------------------

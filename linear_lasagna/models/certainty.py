@@ -24,15 +24,19 @@ from linear_lasagna.models.measuring import original
 from linear_lasagna.models.report import Errors
 from linear_lasagna.models.steps import Step
 from linear_lasagna.rounding.certificate import Certificate
+from linear_lasagna.switches import operands_rounded
 
 SIDE = 48  # positions per axis of the input that are looked at, or as many as half of them outputs need
 
 
 class Certainty(NamedTuple):
-    """Of one run; None for what cannot be told."""
+    """Of one run; None for what cannot be told. coarse: why its operands may be rounded first, None where they are not:
+    then nothing is guaranteed.
+    """
 
     errors: Errors | None
     certificate: Certificate | None
+    coarse: str | None
 
 
 def certainties(
@@ -83,8 +87,16 @@ def middle(x: torch.Tensor, outputs: Sequence[int]) -> torch.Tensor:
 def _certainty(model: fx.GraphModule, decision: Decision, seen: _Seen, dtype: torch.dtype | None) -> Certainty:
     x = seen.part.to(dtype or seen.part.dtype)
     errors = None if x.dtype is torch.float64 else errors_of(model, decision, x)
+    coarse = rounded_first(x)
+    if coarse is not None or not math.isfinite(seen.largest):
+        return Certainty(errors, None, coarse)
     parts = [_part(group, module) for group, module in zip(decision.groups, decision.modules, strict=True)]
-    return Certainty(errors, certified(parts, seen.largest) if math.isfinite(seen.largest) else None)
+    return Certainty(errors, certified(parts, seen.largest), None)
+
+
+def rounded_first(x: torch.Tensor) -> str | None:
+    """Why a convolution of x may round its operands first, None where it does not."""
+    return operands_rounded(x.device.type) if x.dtype is torch.float32 else None
 
 
 def _part(group: Sequence[Step], module: nn.Module) -> Part:

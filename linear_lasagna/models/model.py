@@ -102,11 +102,18 @@ def _merged(
         if len(each.run.names) > 1
     )
     self_contained(merged)
-    report = Report(rows, tuple(Note(*note) for note in (*notes, *findings.notes)), linear)
+    notes += [*findings.notes, *_coarse(certain)]
+    report = Report(rows, tuple(Note(*note) for note in notes), linear)
     if measure:
         spent = [run.measured for run in report.merged if run.measured is not None]
         report = replace(report, whole=whole(model, merged, inputs, changed, spent))
     return merged, report
+
+
+def _coarse(certain: Mapping[Run, Certainty]) -> list[tuple[tuple[str, ...], str]]:
+    """Runs whose errors are only measured, and why."""
+    found = {run: each.coarse for run, each in certain.items() if each.coarse is not None}
+    return [(run.names, f"no error is predicted or guaranteed, as {coarse}") for run, coarse in found.items()]
 
 
 def _name(node: fx.Node) -> str:
@@ -174,7 +181,7 @@ def _row(
         out_shape=out_shape,
         operations_before=before,
         operations_after=decision.operations_after if merged else before,
-        predicted_error=in_turn([errors[node] for node in calls]) if merged else None,
+        predicted_error=in_turn([errors[node] for node in calls]) if merged and set(calls) <= errors.keys() else None,
         measured=timed,
         errors=None if certain is None else certain.errors,
         certificate=None if certain is None else certain.certificate,

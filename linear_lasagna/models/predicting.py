@@ -24,6 +24,7 @@ from linear_lasagna.merging import merge_stack, not_mergeable
 from linear_lasagna.merging.certifying import used_numbers
 from linear_lasagna.methods.views import windows
 from linear_lasagna.metrics import relative_l2
+from linear_lasagna.models.certainty import rounded_first
 from linear_lasagna.models.steps import Step
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.replay import Array, replay
@@ -46,7 +47,8 @@ def predicted_errors(
 ) -> dict[fx.Node, Range]:
     """The error that the rounding of each node's own numbers, sums and outputs will make.
 
-    steps: of the nodes, calls of one module each. Errors of a node's input are not counted.
+    steps: of the nodes, calls of one module each. Errors of a node's input are not counted. Nodes whose operands may be
+    rounded first (TF32) are left out.
     """
     predicting = _Predicting(model, steps)
     with torch.no_grad():
@@ -67,7 +69,8 @@ class _Predicting(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n in self.steps:
             (x,) = self.fetch_args_kwargs_from_env(n)[0]
-            self.errors[n] = predicted(x[:1], *_computed(self.module.get_submodule(str(n.target)), self.steps[n]))
+            if rounded_first(x) is None:
+                self.errors[n] = predicted(x[:1], *_computed(self.module.get_submodule(str(n.target)), self.steps[n]))
         return super().run_node(n)
 
 

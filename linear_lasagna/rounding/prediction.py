@@ -33,6 +33,9 @@ from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.propagation import ErrorMoments, Setting, exactly, propagate, propagate_layer
 from linear_lasagna.rounding.summation_tree import ORDERS
 from linear_lasagna.schedules import SCHEDULES, everywhere, inside
+from linear_lasagna.switches import operands_rounded
+
+CONVOLVING = ("direct", "direct_channels_last")  # the methods that call the library's convolution
 
 
 def predict_error(
@@ -50,8 +53,9 @@ def predict_error(
     and where errors have few independent parts, as in deep narrow stacks, however many outputs there are. Where the way
     of adding up cannot be found, sums are taken to run one after another from the bias on, rounded to nearest:
     `predict_error_range` tells whether that is so, and what other orders would make of it.
-    Raises ValueError for an unknown schedule, method or dtype, kernels that do not fit and a stack that cannot be
-    merged, NotImplementedError where the method cannot compute a layer.
+    Raises ValueError for an unknown schedule, method or dtype, kernels that do not fit, a stack that cannot be merged,
+    and float32 where a switch of torch lets it be rounded first (TF32), NotImplementedError where the method cannot
+    compute a layer.
     """
     setting = Setting(x.dtype, str(x.device), method)
     return _spread(x, kernels, layers, setting, schedule).relative_l2()
@@ -85,6 +89,9 @@ def _spread(
         raise ValueError(f"unknown method {setting.method!r}; known: {', '.join(METHODS)}")
     if x.dtype not in SIGNIFICAND_BITS:
         raise ValueError(f"no error is predicted in {x.dtype}; known: {', '.join(map(str, SIGNIFICAND_BITS))}")
+    operation = "conv" if setting.method in CONVOLVING else "matmul"
+    if x.dtype is torch.float32 and (reason := operands_rounded(x.device.type, operation)):
+        raise ValueError(f"no error is predicted in float32, as {reason}")
     expanded = [layer.expand(x.ndim - 2) for layer in layers]
     start, exact = exactly(wide(x)), [kernel.map(wide) for kernel in kernels]
     batch, channels, *size = x.shape
