@@ -127,11 +127,29 @@ def test_no_trial_is_begun_without_the_time_for_its_processes(monkeypatch):
     """Every visit takes 5 s and there are 70: two trials can have six processes each, and a third could not."""
     monkeypatch.setattr(processes, "VISITING_S", 5.0)
     monkeypatch.setattr(processes, "VALIDATING_S", 5.0)
-    monkeypatch.setattr(processes, "STARTING_S", 0.1)
     disk = Disk(monkeypatch, second=5.0)
-    list(processes.run(KEYS, Limits(until=76.0)))
+    list(processes.run(KEYS, Limits(until=76.0, starting_s=0.1)))
     assert sorted(processes.attempts(each) for each in disk.trials.values()) == [LEAST_PROCESSES] * 2
     assert disk.now <= 76.0
+
+
+def test_some_trials_get_all_their_processes_where_time_is_short(monkeypatch):
+    """Every visit takes 5 s; of 60 s, four trials that one process timed could have three each, and no verdict."""
+    disk = Disk(monkeypatch, second=5.0)
+    disk.trials = {key: trial([2.0]) for key in KEYS}
+    for each in disk.trials.values():
+        monkeypatch.setattr(each, "visit_s", lambda: 5.0 - processes.VISITING_S)
+    list(processes.run(KEYS, Limits(until=60.0, starting_s=0.1)))
+    assert sorted(processes.attempts(each) for each in disk.trials.values()) == [1, 1, *[LEAST_PROCESSES] * 2]
+
+
+def test_starting_processes_takes_time_of_the_run(monkeypatch):
+    """Of 76 s, six processes that take 6 s each to start leave enough for one trial alone."""
+    monkeypatch.setattr(processes, "VISITING_S", 5.0)
+    monkeypatch.setattr(processes, "VALIDATING_S", 5.0)
+    disk = Disk(monkeypatch, second=5.0)
+    list(processes.run(KEYS, Limits(until=76.0, starting_s=6.0)))
+    assert list(disk.trials) == KEYS[:1]
 
 
 def test_what_does_not_fit_leaves_the_time_to_what_does(monkeypatch):
@@ -142,12 +160,12 @@ def test_what_does_not_fit_leaves_the_time_to_what_does(monkeypatch):
 
 
 def test_a_visit_is_supposed_to_take_as_long_as_the_last(monkeypatch):
-    """The first process timed for 0.03 s; each after it took 5 s in all, so that of 12 s left two fit."""
+    """The first process timed for 0.03 s; each after it took 5 s in all, so that of 45 s left two fit, four times."""
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     trials = {key: trial([2.0, 2.0]) for key in KEYS}
     for each in trials.values():
         each.repeats[-1].elapsed_s = 5.0
-    assert processes._in_time(KEYS, trials, Limits(until=12.0 + processes.STARTING_S)) == KEYS[:2]
+    assert processes._in_time(KEYS, trials, Limits(until=45.0, starting_s=0.0)) == KEYS[:2]
 
 
 def test_the_trial_with_most_to_settle_gets_the_time_that_is_left(monkeypatch):

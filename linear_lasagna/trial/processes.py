@@ -32,14 +32,21 @@ CALLS = 2 + LEAST_PROCESSES  # of a way on the whole problem: the first process 
 
 @dataclass(frozen=True)
 class Limits:
-    """most: processes of one trial; until: when to end, by the monotonic clock. fork: as `files.first` takes it."""
+    """most: processes of one trial; until: when to end, by the monotonic clock. fork: as `files.first` takes it.
+    starting_s: seconds that a fresh process takes to start.
+    """
 
     most: int = MOST_PROCESSES
     until: float = math.inf
     fork: bool = False
+    starting_s: float = STARTING_S
 
     def left_s(self) -> float:
         return self.until - time.monotonic()
+
+    def starts_s(self, rounds: int, trials: int) -> float:
+        """Seconds that starting the processes takes which visit all trials so many times."""
+        return rounds * math.ceil(trials / VISITS) * self.starting_s
 
 
 def run(keys: Sequence[Key], limits: Limits = Limits()) -> Iterator[Key]:
@@ -62,7 +69,8 @@ def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
     known = {key: trial for key in keys if (trial := files.read(key)) is not None}
     yield from known
     costs = guessed_seconds([key for key in keys if key not in known], limits.fork)
-    owed = sum(map(_still_s, known.values()))  # seconds that the trials so far need for their processes
+    # Seconds that the trials so far need for their processes.
+    owed = limits.starts_s(LEAST_PROCESSES - 1, len(keys)) + sum(map(_still_s, known.values()))
     taken = supposed = 0.0  # seconds: what trials took beside the constant part, and what they were guessed to
     whole = VALIDATING_S + LEAST_PROCESSES * VISITING_S
     for key in sorted(costs, key=lambda key: costs[key] / len(GROUPS[key.group].ways)):
@@ -78,6 +86,11 @@ def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
 def _still_s(trial: Trial) -> float:
     """Seconds that a trial needs until as many processes have timed it as an interval needs."""
     return max(0, LEAST_PROCESSES - attempts(trial)) * _visit_s(trial)
+
+
+def _still(trial: Trial) -> int:
+    """Processes that a trial needs until it has as many as an interval needs, or one."""
+    return max(1, LEAST_PROCESSES - attempts(trial))
 
 
 def _visit_s(trial: Trial) -> float:
@@ -184,9 +197,12 @@ def _chunks(keys: Sequence[Key], number: int) -> Iterator[list[Key]]:
 
 
 def _in_time(keys: Sequence[Key], trials: Mapping[Key, Trial], limits: Limits) -> list[Key]:
-    """Those that can probably be timed before the end, in a process of their own; the first ones first."""
-    left_s, chosen = limits.left_s() - STARTING_S, list[Key]()
+    """Those that can probably be timed before the end by as many processes as an interval needs, or by one more; the
+    first ones first.
+    """
+    rounds = max((_still(trials[key]) for key in keys), default=1)
+    left_s, chosen = limits.left_s() - limits.starts_s(rounds, len(keys)), list[Key]()
     for key in keys:
-        if (cost_s := _visit_s(trials[key])) <= left_s:
+        if (cost_s := _still(trials[key]) * _visit_s(trials[key])) <= left_s:
             left_s, chosen = left_s - cost_s, [*chosen, key]
     return chosen
