@@ -53,6 +53,54 @@ def test_linear_layer(bias):
     assert_folded(nn.Sequential(nn.BatchNorm1d(4, eps=0.0), nn.Linear(4, 6, bias=bias)), x)
 
 
+LINEAR = {
+    "in turn": lambda m, x: m.c(m.b(m.a(x))),
+    "dropout between": lambda m, x: m.c(m.drop(m.b(m.a(x)))),
+    "two heads": lambda m, x: (m.d(x) + m.e(x)) / 2,
+    "weighted": lambda m, x: torch.sub(m.d(x), m.e(x), alpha=3) * 2,
+    "all": lambda m, x: m.f((m.d(x) - m.e(x)) * 0.5),
+}
+
+
+class Layers(nn.Module):
+    def __init__(self, written):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 8), nn.Linear(8, 8, bias=False), nn.Linear(8, 2)
+        self.d, self.e, self.f = nn.Linear(3, 4), nn.Linear(3, 4, bias=False), nn.Linear(4, 2)
+        self.drop, self.written = nn.Dropout(0.5), written
+
+    def forward(self, x):
+        return self.written(self, x)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 3)])
+def test_linear_layers(name, shape):
+    """In turn, and added up, of vectors and of tokens: one linear layer."""
+    model, x = whole_numbers(Layers(LINEAR[name]).double()), integers(shape, 2, 99)
+    merged, report = merge_model(model, x)
+    assert torch.equal(merged(x), model(x))
+    assert [n.op for n in merged.graph.nodes] == ["placeholder", "call_module", "output"]
+    assert "became one layer" in report.notes[-1].reason
+
+
+def test_linear_layers_are_rounded_once():
+    torch.manual_seed(0)
+    model = Layers(LINEAR["in turn"]).half().eval()
+    merged, _ = merge_model(model, torch.randn(2, 3).half())
+    weights = [layer.weight.double() for layer in (model.c, model.b, model.a)]
+    (found,) = [module.weight for module in merged.modules() if isinstance(module, nn.Linear)]
+    assert torch.equal(found, (weights[0] @ (weights[1] @ weights[2])).half())
+
+
+def test_linear_layers_stay_where_one_would_take_more():
+    model, x = whole_numbers(nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 8)).double()), integers((5, 8), 2, 99)
+    merged, report = merge_model(model, x)
+    assert torch.equal(merged(x), model(x))
+    assert report.notes == ()
+    assert len([n for n in merged.graph.nodes if n.op == "call_module"]) == 2
+
+
 def test_gradients_reach_the_folded_layer():
     model = whole_numbers(nn.Sequential(nn.ConvTranspose2d(2, 2, 2, 2), nn.BatchNorm2d(2, eps=0.0)))
     merged, _ = merge_model(model, integers((2, 2, 3, 3), 2, 99))

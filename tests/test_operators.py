@@ -260,6 +260,53 @@ def test_padding_between_convolutions_is_the_second_ones(counting_machine):
     assert [run.layers for run in report.merged] == [("0", "1", "2")]
 
 
+class Bordered(nn.Module):
+    """BatchNorm, then zeros padded as its value for zero: BNAndPad of Diverse Branch Blocks, arXiv 2103.13425."""
+
+    def __init__(self, rank, pads):
+        super().__init__()
+        self.norm, self.pads = NORMS[rank](2, eps=0.0), pads
+        self.column = (1, -1, *(1,) * rank)
+
+    def forward(self, x):
+        norm = self.norm
+        value = norm.bias - norm.running_mean * norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        value = value.view(self.column)
+        return functional.pad(norm(x) - value, self.pads) + value
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_padding_with_the_norms_own_value(rank):
+    """A 3 x 3, 1 x 1 to 3 x 3 and 1 x 1 to average: a Diverse Branch Block is one 3 x 3, at the border too."""
+
+    def forward(m, x):
+        return m.padded(x) + m.mixed(m.border(m.first(x))) + m.average(m.other_border(m.second(x)))
+
+    parts = {name: CONVOLUTIONS[rank](2, 2, 1, bias=False) for name in ("first", "second")}
+    parts |= {name: Bordered(rank, (1, 1) * rank) for name in ("border", "other_border")}
+    parts |= {"mixed": CONVOLUTIONS[rank](2, 2, 3, bias=False), "average": POOLS[rank]((1,) * (rank - 1) + (2,), 1)}
+    model = whole_numbers(Written(forward, rank, **parts))
+    model.average = nn.Sequential(model.average, CONVOLUTIONS[rank](2, 2, (3,) * (rank - 1) + (2,)))
+    whole_numbers(model)
+    for border in (model.border, model.other_border):
+        border.norm.running_var = torch.full((2,), 0.25, dtype=torch.float64)
+    merged, report = assert_exact(model, integers((2, 2, *(4,) * rank), 3, 1), integers((1, 2, *(1,) * rank), 3, 2))
+    assert [(c.kernel_size, c.padding) for c in computed(merged)] == [((3,) * rank, (1,) * rank)]
+    assert len([n for n in merged.graph.nodes if n.op.startswith("call") or n.op == "get_attr"]) == 1
+    assert report.notes == ()
+
+
+def test_padding_with_another_value_keeps_its_border():
+    """What is padded is not what a convolution of the padded image would give there: still exact, in parts."""
+
+    def forward(m, x):
+        return m.padded(x) + m.mixed(functional.pad(m.point_of(x), (1,) * 4) + 1)
+
+    model = Written(forward, point_of=nn.Conv2d(2, 2, 1), mixed=nn.Conv2d(2, 2, 3))
+    _, report = assert_exact(whole_numbers(model), integers((2, 2, 4, 4), 3, 1), integers((1, 2, 1, 1), 3, 2))
+    assert ["point_of", "pad", "add", "mixed"] in [list(note.layers) for note in report.notes]
+
+
 def concatenated(m, x):
     return m.last(torch.cat([m.point(x), m.wide(x), x], 1))
 
@@ -295,7 +342,7 @@ NOTED = {
         "differ from position to position",
     ),
     "resampling": (
-        lambda m, x: m.narrow(functional.interpolate(m.wide(x), scale_factor=2)),
+        lambda m, x: m.whole(functional.interpolate(m.wide(x), scale_factor=2, mode="bilinear")),
         ("interpolate",),
         "resampling ends a run",
     ),
@@ -332,14 +379,14 @@ MODULES = {
     "nn.ChannelShuffle": nn.ChannelShuffle(2),
     "nn.AdaptiveAvgPool2d": nn.AdaptiveAvgPool2d(1),
     "nn.Flatten": nn.Flatten(),
-    "nn.Linear": nn.Linear(5, 5),
+    "nn.Linear": nn.Linear(4, 4),
     "nn.ReplicationPad2d": nn.ReplicationPad2d(1),
 }
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_linear_module_that_ends_a_run_is_noted(name):
-    model = whole_numbers(nn.Sequential(nn.Conv2d(2, WIDE, 1), MODULES[name]))
+    model = whole_numbers(nn.Sequential(nn.Conv2d(2, WIDE, 2), MODULES[name]))
     _, report = assert_exact(model, integers((2, 2, 5, 5), 3, 1))
     assert [note.layers for note in report.notes] == [("1",)]
     (row,) = [row for row in OPERATIONS if type(model[1]) in row.modules]

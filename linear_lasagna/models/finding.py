@@ -35,6 +35,7 @@ from linear_lasagna.models.steps import (
     lone_step,
     numbers_of,
     numbers_of_affine,
+    padding_step,
     part_step,
     pooling_step,
 )
@@ -226,6 +227,16 @@ class _Finder:
         self.findings.notes.append((last.names, reason))
         return Chain(source, nodes=frozenset(through))
 
+    def _around(self, node: fx.Node, value: fx.Node) -> Chain:
+        """The chain that a scale and shift, the node, reads; through zeros around the image if it goes on linearly."""
+        if not any(self.kinds[user] in ("scaling", "normalisation", "convolution", "pooling") for user in node.users):
+            return self._read(value)
+        source, pads, through = self._unpadded(value)
+        if not through or any(forks(each) for each in through):
+            return self._read(value)
+        names = tuple(map(name_in_report, through[::-1]))
+        return self._padded(source, through, pads).then(padding_step(pads, names, source.meta["tensor"]))
+
     def _convolution(self, node: fx.Node) -> Chain | None:
         value = operand(node)
         module: Any = self.modules[node]
@@ -284,7 +295,7 @@ class _Finder:
         if reason is not None:
             self._note([node], reason)
             return None
-        chain, value = self._read(operand(node)), operand(node).meta["tensor"]
+        chain, value = self._around(node, operand(node)), operand(node).meta["tensor"]
         if not chain.steps:
             return chain.then(lone_step(numbers_of(module), (target,), value, target), node)
         last = folded(chain.steps[-1], numbers_of(module), (target,), size)
@@ -293,8 +304,8 @@ class _Finder:
     def _scaling(self, node: fx.Node) -> Chain | None:
         found = self.affines[node]
         # Both terms of y + y are one use.
-        once = len(found.value.users) == 1
-        chain = self.findings.chains[found.value] if once else Chain(found.value)
+        once = len(found.value.users) == 1 and forks(found.value)
+        chain = self.findings.chains[found.value] if once else self._around(node, found.value)
         if not chain.steps and changed_in_place(node, None) is not None:
             self.reasons[node] = "it overwrites what a run would read; written as y = y * a, it would be merged"
             return None

@@ -1,19 +1,21 @@
-"""What folds although it is no run of convolutions: BatchNorm beside transposed convolutions and linear layers."""
+"""What folds although it is no run of convolutions: BatchNorm beside transposed convolutions and linear layers.
+
+And linear layers in turn, where that takes no more, and side by side in a sum; all of them in float64, rounded once.
+"""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-import torch
 from torch import fx, nn
 
-from linear_lasagna.devices import wide
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.merging.plain import not_plain
+from linear_lasagna.models.affine import PRODUCTS, QUOTIENTS, Summand, summands
+from linear_lasagna.models.exact_numbers import bias_of, exact_kernel, with_numbers
 from linear_lasagna.models.joining import Note
-from linear_lasagna.models.operators import NORMALISATIONS
+from linear_lasagna.models.operators import NORMALISATIONS, kind, name_of, terms
 from linear_lasagna.models.rewriting import added
 from linear_lasagna.models.steps import scale_and_shift
 from linear_lasagna.problems import Kernel
@@ -22,8 +24,9 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Fold(NamedTuple):
-    """Two modules in turn that become the one that is `kept`, with other numbers; numbers: these, in float64.
+    """Two modules in turn that become the one that is `kept`, with other numbers.
 
+    numbers: these, in float64; None where it does not pay.
     axes: of the value between them, that it must have; None for any number. what: they are, in words.
     """
 
@@ -31,32 +34,40 @@ class Fold(NamedTuple):
     second: tuple[type[nn.Module], ...]
     kept: int
     axes: int | None
-    numbers: Callable[[Any, Any], Kernel]
+    numbers: Callable[[Any, Any], Kernel | None]
     what: str
 
 
 def fold(model: fx.GraphModule) -> list[Note]:
     """Fold what can be, in place, each in float64 and rounded once. Returns what was folded, as notes."""
     notes: list[Note] = []
-    while (pair := next(filter(None, (_pair(model, node) for node in model.graph.nodes)), None)) is not None:
-        first, second, module, what = pair
-        names = (str(first.target), str(second.target))
-        with model.graph.inserting_before(second):
-            node = model.graph.call_module(added(model, module, names), first.args)
-        node.meta = dict(second.meta)
-        second.replace_all_uses_with(node)
-        model.graph.erase_node(second)
-        model.graph.erase_node(first)
+    found = (_pair, _sum)
+    while (pair := next(filter(None, (f(model, node) for node in model.graph.nodes for f in found)), None)) is not None:
+        nodes, module, what = pair
+        names = tuple(str(node.target) for node in nodes if node.op == "call_module")
+        with model.graph.inserting_before(nodes[-1]):
+            node = model.graph.call_module(added(model, module, names), nodes[0].args)
+        node.meta = dict(nodes[-1].meta)
+        nodes[-1].replace_all_uses_with(node)
+        for each in reversed(nodes):
+            model.graph.erase_node(each)
         notes.append((names, f"{what} became one layer, {node.target!r}"))
     if notes:
         model.recompile()
     return notes
 
 
-def _pair(model: fx.GraphModule, second: fx.Node) -> tuple[fx.Node, fx.Node, nn.Module, str] | None:
+Found: TypeAlias = tuple[list[fx.Node], nn.Module, str]
+
+
+def _pair(model: fx.GraphModule, second: fx.Node) -> Found | None:
     """The node and the one before it, the module that they become, and what they are; None where they do not fold."""
     first = second.args[0] if second.op == "call_module" and len(second.all_input_nodes) == 1 and second.args else None
-    if not isinstance(first, fx.Node) or first.op != "call_module" or set(first.users) != {second}:
+    between: list[fx.Node] = []
+    while isinstance(first, fx.Node) and _passes(model, first):
+        between.append(first)
+        first = first.args[0]
+    if not isinstance(first, fx.Node) or first.op != "call_module" or len(first.users) != 1:
         return None
     if (
         len(first.args) != 1
@@ -68,9 +79,48 @@ def _pair(model: fx.GraphModule, second: fx.Node) -> tuple[fx.Node, fx.Node, nn.
     early, late = (model.get_submodule(str(node.target)) for node in (first, second))
     for row in FOLDS:
         if row.axes in (None, first.meta["tensor"].ndim) and _fits(early, row.first) and _fits(late, row.second):
-            module = _folded((early, late)[row.kept], row.numbers(early, late))
-            return None if module is None else (first, second, module, row.what)
+            numbers = row.numbers(early, late)
+            module = None if numbers is None else with_numbers((early, late)[row.kept], numbers)
+            return None if module is None else ([first, *between[::-1], second], module, row.what)
     return None
+
+
+def _passes(model: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the node hands on its value to one reader."""
+    module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return kind(node, module) == "identity" and len(node.users) == len(node.all_input_nodes) == 1
+
+
+def _sum(model: fx.GraphModule, node: fx.Node) -> Found | None:
+    """The sum or difference of two linear layers of one value, or a multiple of one, and the layer that it is."""
+    added_up = summands(node) or _multiple(node)
+    layers = [term.value for term in added_up]
+    if not all(isinstance(each, fx.Node) and each.op == "call_module" and set(each.users) == {node} for each in layers):
+        return None
+    modules = [model.get_submodule(str(each.target)) for each in layers]
+    if not layers or not all(_fits(module, (nn.Linear,)) for module in modules) or len({*layers}) < len(layers):
+        return None
+    if any(each.args != layers[0].args or len(each.args) != 1 or each.kwargs for each in layers):
+        return None
+    if len({(module.weight.shape, module.weight.dtype) for module in modules}) > 1:  # type: ignore[union-attr]
+        return None
+    kernels = [exact_kernel(module) for module in modules]
+    weight = sum(term.factor * kernel.weight for term, kernel in zip(added_up, kernels, strict=True))
+    bias = sum(term.factor * bias_of(kernel) for term, kernel in zip(added_up, kernels, strict=True))
+    module = with_numbers(modules[0], Kernel(weight, bias))  # type: ignore[arg-type]
+    return None if module is None else ([*layers, node], module, "linear layers of one value, added up or scaled,")
+
+
+def _multiple(node: fx.Node) -> list[Summand]:
+    """The value and by what number the node multiplies it, if it does."""
+    name, values = name_of(node).rstrip("_"), terms(node)
+    if len(values) != 2 or node.kwargs or name not in (*PRODUCTS, *QUOTIENTS):
+        return []
+    numbers = [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
+    if len(numbers) != 1 or numbers[0] == 0 or (name in QUOTIENTS and values[1] is not numbers[0]):
+        return []
+    (value,) = (each for each in values if each is not numbers[0])
+    return [Summand(value, float(numbers[0]) if name in PRODUCTS else 1 / numbers[0])]
 
 
 def _fits(module: Any, classes: tuple[type[nn.Module], ...]) -> bool:
@@ -82,40 +132,36 @@ def _fits(module: Any, classes: tuple[type[nn.Module], ...]) -> bool:
     return module.weight.dtype in SIGNIFICAND_BITS
 
 
-def _folded(module: Any, kernel: Kernel) -> nn.Module | None:
-    """A copy of the module with these numbers; None where its dtype cannot hold them."""
-    like = module.weight
-    kernel = kernel.map(lambda numbers: numbers.to(like.device, like.dtype))
-    if not all(bool(numbers.isfinite().all()) for numbers in kernel if numbers is not None):
-        return None
-    module = copy.deepcopy(module)
-    module.weight, module.bias = kernel.map(lambda numbers: nn.Parameter(numbers, requires_grad=like.requires_grad))
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    return module
-
-
-def _bias(module: Any, outputs: int) -> torch.Tensor:
-    return wide(module.weight).new_zeros(outputs) if module.bias is None else wide(module.bias)
-
-
 def _transposed(early: Any, late: nn.Module) -> Kernel:
     """weight: (in, out / groups, *k), the inputs of a group together."""
     scale, shift = scale_and_shift(late)
-    weight = wide(early.weight).unflatten(0, (early.groups, -1))
+    weight, bias = exact_kernel(early)
+    bias = weight.new_zeros(early.out_channels) if bias is None else bias
+    weight = weight.unflatten(0, (early.groups, -1))
     column = (early.groups, 1, -1, *(1,) * (weight.ndim - 3))
-    return Kernel((weight * scale.view(column)).flatten(0, 1), _bias(early, early.out_channels) * scale + shift)
+    return Kernel((weight * scale.view(column)).flatten(0, 1), bias * scale + shift)
 
 
 def _normalised(early: Any, late: nn.Module) -> Kernel:
     scale, shift = scale_and_shift(late)
-    return Kernel(wide(early.weight) * scale[:, None], _bias(early, early.out_features) * scale + shift)
+    kernel = exact_kernel(early)
+    return Kernel(kernel.weight * scale[:, None], bias_of(kernel) * scale + shift)
 
 
 def _of_normalised(early: nn.Module, late: Any) -> Kernel:
     scale, shift = scale_and_shift(early)
-    weight = wide(late.weight)
-    return Kernel(weight * scale, weight @ shift + _bias(late, late.out_features))
+    kernel = exact_kernel(late)
+    return Kernel(kernel.weight * scale, kernel.weight @ shift + bias_of(kernel))
+
+
+def _in_turn(early: Any, late: Any) -> Kernel | None:
+    first, second = exact_kernel(early), exact_kernel(late)
+    weight = second.weight @ first.weight
+    if weight.numel() > first.weight.numel() + second.weight.numel():
+        return None
+    if early.bias is None and late.bias is None:
+        return Kernel(weight)
+    return Kernel(weight, second.weight @ bias_of(first) + bias_of(second))
 
 
 FOLDS = (
@@ -129,4 +175,5 @@ FOLDS = (
     Fold(
         (nn.BatchNorm1d, nn.SyncBatchNorm), (nn.Linear,), 1, 2, _of_normalised, "BatchNorm and the linear layer behind"
     ),
+    Fold((nn.Linear,), (nn.Linear,), 1, None, _in_turn, "two linear layers in turn"),
 )

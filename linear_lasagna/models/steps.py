@@ -13,11 +13,14 @@ from torch import fx, nn
 from linear_lasagna.devices import device_named, wide
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.models.affine import Affine
+from linear_lasagna.models.exact_numbers import exact_kernel
 from linear_lasagna.models.reparameterization import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
 from linear_lasagna.models.tracer import Value
 from linear_lasagna.models.windows import Pool
-from linear_lasagna.modules import Convolution, kernel_of
+from linear_lasagna.modules import Convolution
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
+
+CANCELLED = 2.0**-40  # of two shifts: far below what the model's own dtype keeps of them, but for float64's last digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,7 @@ def convolution_step(
     """A convolution module as a step, for an input of `size`; its layer may pad more than the module does."""
     channels = module.in_channels
     operations = macs(layer, channels, size)
-    return Step(layer, channels, lambda: kernel_of(module).map(wide), names, operations, own)
+    return Step(layer, channels, lambda: exact_kernel(module), names, operations, own)
 
 
 def part_step(
@@ -82,7 +85,7 @@ def part_step(
     layer = replace(layer, bias=layer.bias and channels.start == 0)
 
     def kernel() -> Kernel:
-        numbers = kernel_of(module).map(wide)
+        numbers = exact_kernel(module)
         return Kernel(numbers.weight[:, channels.start : channels.stop], numbers.bias if layer.bias else None)
 
     return Step(layer, len(channels), kernel, names, macs(layer, len(channels), size))
@@ -109,6 +112,8 @@ def folded(step: Step, numbers: Numbers, names: tuple[str, ...], size: tuple[int
         return fused if layer.bias else fused._replace(bias=None)
 
     layer = replace(step.layer, bias=step.layer.bias or numbers.shifts)
+    if step.layer.bias and numbers.shifts and step.own is None and _cancel(step.kernel(), numbers):
+        layer = replace(layer, bias=False)
     operations = step.operations + numbers.counted * layer.out_channels * math.prod(size)
     return replace(
         step,
@@ -119,6 +124,16 @@ def folded(step: Step, numbers: Numbers, names: tuple[str, ...], size: tuple[int
         own=None,
         fixed=step.fixed or numbers.fixed,
     )
+
+
+def _cancel(kernel: Kernel, numbers: Numbers) -> bool:
+    """Whether two shifts are one another's opposite, as a BatchNorm's and the subtraction of its value for zero are.
+
+    Both are computed in float64, in whatever order the model writes them; what they leave of each other is rounding.
+    """
+    scale, shift = (_each(each, kernel.weight) for each in numbers.values() if each is not None)
+    before = kernel.bias * scale  # type: ignore[operator]
+    return bool(((before + shift).abs() <= CANCELLED * shift.abs()).all())
 
 
 def lone_step(numbers: Numbers, names: tuple[str, ...], value: Value, own: str | None = None) -> Step:
@@ -139,6 +154,12 @@ def pooling_step(pool: Pool, names: tuple[str, ...], value: Value, own: str | nn
         return Kernel(torch.full(shape, 1 / pool.divisor, dtype=torch.float64, device=home))
 
     return Step(layer, channels, kernel, names, macs(layer, channels, value.shape[2:]), own, fixed=False)
+
+
+def padding_step(padding: tuple[int, ...], names: tuple[str, ...], value: Value) -> Step:
+    """Zeros around a value as a depthwise convolution that pads them; only what is folded into it makes it one."""
+    step = _identity_step(value)
+    return replace(step, layer=replace(step.layer, padding=padding), names=names, lone=True)
 
 
 def _each(numbers: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -26,10 +26,7 @@ class Pool(NamedTuple):
 def pool_of(node: fx.Node, module: nn.Module | None, channels: int) -> Pool | str:
     """The pooling of images with so many channels, or why it is no convolution."""
     rank = next(n for n, pool in POOLS.items() if isinstance(module, pool) or name_of(node) == f"avg_pool{n}d")
-    values = [
-        getattr(module, name, default) if module is not None else argument(node, 1 + place, name, default)
-        for place, (name, default) in enumerate(zip(ARGUMENTS, DEFAULTS, strict=True))
-    ]
+    values = _values(node, module)
     kernel_size, stride, padding = (_spread(value, rank) for value in values[:3])
     ceil_mode, include, divisor = values[3:]
     if node.meta["tensor"].ndim != rank + 2 or kernel_size is None or padding is None:
@@ -44,6 +41,21 @@ def pool_of(node: fx.Node, module: nn.Module | None, channels: int) -> Pool | st
     return Pool(
         layer, divisor or math.prod(kernel_size), lambda: POOLS[rank](kernel_size, stride, padding, **own).eval()
     )
+
+
+def _values(node: fx.Node, module: nn.Module | None) -> list[Any]:
+    """A pooling's arguments, in the order of `ARGUMENTS`."""
+    return [
+        getattr(module, name, default) if module is not None else argument(node, 1 + place, name, default)
+        for place, (name, default) in enumerate(zip(ARGUMENTS, DEFAULTS, strict=True))
+    ]
+
+
+def averages_truly(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether every output of the pooling is the average of some inputs, no zeros among them that it pads."""
+    _, _, padding, _, include, divisor = _values(node, module)
+    unpadded = padding == 0 or (isinstance(padding, (tuple, list)) and all(each == 0 for each in padding))
+    return divisor is None and (unpadded or not include)
 
 
 def _spread(value: Any, rank: int) -> tuple[int, ...] | None:

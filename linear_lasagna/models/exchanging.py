@@ -1,0 +1,322 @@
+"""Pointwise layers and averagings of positions, put in the order that takes fewer operations.
+
+An averaging whose weights add up to 1 at every position, as resampling and pooling that counts no padding do, commutes
+with a 1 x 1 convolution, A (W x + b) = W (A x) + b, for images of any size; other pooling does so without a bias. So it
+is for each part of a concatenation that a 1 x 1 convolution reads. Numbers are only moved, which rounds nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import fx, nn
+
+from linear_lasagna.merging.plain import not_plain
+from linear_lasagna.models.finding import name_in_report
+from linear_lasagna.models.joining import Note
+from linear_lasagna.models.layers import layer_of
+from linear_lasagna.models.operators import CONVOLUTIONS, NORMALISATIONS, argument, kind, name_of, operation
+from linear_lasagna.models.report import count_text
+from linear_lasagna.models.rewriting import added
+from linear_lasagna.models.windows import averages_truly
+
+LAST = (nn.Linear, nn.BatchNorm1d)  # what may read an image that was flattened, and then is one with the layer before
+CUBIC, LINEAR = ("bicubic",), ("linear", "bilinear", "trilinear")
+
+
+def exchange(model: fx.GraphModule) -> list[Note]:
+    """Exchange what takes fewer operations in the other order, in place. Returns what was, as notes."""
+    notes: list[Note] = []
+    while (note := next(filter(None, (_exchanged(model, node) for node in model.graph.nodes)), None)) is not None:
+        notes.append(note)
+    if notes:
+        model.graph.lint()
+        model.recompile()
+    return notes
+
+
+def _exchanged(model: fx.GraphModule, node: fx.Node) -> Note | None:
+    return next(filter(None, (rule(model, node) for rule in RULES)), None)
+
+
+def _module(model: fx.GraphModule, node: fx.Node) -> Any:
+    return model.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+class _Before(NamedTuple):
+    """The node that another one reads, and what else is done with its value: identities between, reads of the batch."""
+
+    node: fx.Node
+    passed: list[fx.Node]
+    sizes: list[fx.Node]
+
+    def replaced_by(self, source: Any, graph: fx.Graph) -> None:
+        """Take it and the identities out; what reads the batch, reads the source's."""
+        for size in self.sizes:
+            size.args = (source, *size.args[1:])
+        for each in (*self.passed, self.node):
+            graph.erase_node(each)
+
+
+def _before(model: fx.GraphModule, node: fx.Node) -> _Before | None:
+    """What gives the image that the node is of, if nothing else needs it."""
+    passed: list[fx.Node] = []
+    sizes: list[fx.Node] = []
+    first, user = node.args[0] if node.args else node.kwargs.get("input"), node
+    while isinstance(first, fx.Node) and "tensor" in first.meta:
+        here = [each for each in first.users if _reads_batch(each)]
+        if (
+            set(first.users) - {*here} != {user}
+            or sum(arg is first for arg in user.args) > 1
+            or "tensor" not in user.meta
+        ):
+            return None
+        sizes += here
+        if kind(first, _module(model, first)) != "identity" or not first.args:
+            return _Before(first, passed, sizes)
+        passed.append(first)
+        first, user = first.args[0], first
+    return None
+
+
+def _reads_batch(node: fx.Node) -> bool:
+    """Whether the node is how many images there are."""
+    if node.op == "call_method" and node.target == "size":
+        return len(node.args) == 2 and node.args[1] == 0
+    shape = node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
+    return shape and all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
+
+
+def _positions(node: fx.Node) -> int:
+    return math.prod(node.meta["tensor"].shape[2:])
+
+
+def pointwise(model: fx.GraphModule, node: fx.Node) -> Any:
+    """The 1 x 1 convolution, or BatchNorm, that the node calls on one image; None for anything else."""
+    module, read = _module(model, node), node.all_input_nodes
+    if len(read) != 1 or len(node.args) != 1 or node.kwargs or "tensor" not in read[0].meta:
+        return None
+    if isinstance(module, NORMALISATIONS):
+        plain = module.running_mean is not None and not_plain(module, NORMALISATIONS) is None
+        return module if plain and node.meta["tensor"].ndim > 2 else None
+    if not isinstance(module, CONVOLUTIONS):
+        return None
+    layer = layer_of(module, read[0].meta["tensor"].ndim)
+    one = not isinstance(layer, str) and layer.taps == 1 and set(layer.stride) == {1} and not any(layer.padding)
+    return module if one else None
+
+
+def _biased(module: Any) -> bool:
+    return not isinstance(module, CONVOLUTIONS) or module.bias is not None
+
+
+def _per_position(module: Any) -> int:
+    """Multiply-accumulates of a pointwise layer at one position."""
+    return module.weight.numel() if isinstance(module, CONVOLUTIONS) else module.num_features
+
+
+def averages(model: fx.GraphModule, node: fx.Node) -> bool | None:
+    """Whether the node's averages have weights that add up to 1 everywhere; None where it is no averaging."""
+    module = _module(model, node)
+    row = operation(node, module)
+    if row is None or node.meta.get("tensor") is None or len(node.all_input_nodes) == 0:
+        return None
+    if row.name == "average pooling":
+        return averages_truly(node, module)
+    if row.name == "mean or sum":
+        return True if _is_global(node) else None
+    return True if row.name in ("adaptive average pooling", "resampling") else None
+
+
+def _is_global(node: fx.Node) -> bool:
+    """Whether the node is the mean over all positions of an image."""
+    axes = argument(node, 1, "dim", ())
+    axes = axes if isinstance(axes, (tuple, list)) else (axes,)
+    ndim = node.all_input_nodes[0].meta["tensor"].ndim
+    known = ndim > 2 and all(isinstance(axis, int) for axis in axes) and "dtype" not in node.kwargs
+    return name_of(node) == "mean" and known and sorted(axis % ndim for axis in axes) == list(range(2, ndim))
+
+
+def _averaging_operations(model: fx.GraphModule, node: fx.Node) -> int:
+    """What the averaging takes per channel, about: one for every number that it adds."""
+    module, read = _module(model, node), node.all_input_nodes[0]
+    mode = getattr(module, "mode", None) or argument(node, 3, "mode", "nearest")
+    taps = 4 if mode in CUBIC else 2 if mode in LINEAR else 1
+    return max(_positions(read), _positions(node) * taps ** (read.meta["tensor"].ndim - 2))
+
+
+def _operations(model: fx.GraphModule, averaging: fx.Node, module: Any) -> tuple[int, int]:
+    """Of both, per image, with the pointwise layer in front of the averaging, and behind it."""
+    each, read = _averaging_operations(model, averaging), averaging.all_input_nodes[0]
+    norm = not isinstance(module, CONVOLUTIONS)
+    inputs, outputs = (module.num_features,) * 2 if norm else (module.in_channels, module.out_channels)
+    per = inputs if norm else module.weight.numel()
+    return per * _positions(read) + each * outputs, per * _positions(averaging) + each * inputs
+
+
+def _later(model: fx.GraphModule, node: fx.Node) -> Note | None:
+    """A pointwise layer in front of an averaging, the node, to fewer positions: behind it."""
+    found = _before(model, node)
+    first = None if found is None else found.node
+    module = None if first is None else pointwise(model, first)
+    adds_up = None if module is None else averages(model, node)
+    if (
+        found is None
+        or first is None
+        or adds_up is None
+        or not (adds_up or not _biased(module))
+        or _belongs_in_front(model, first)
+    ):
+        return None
+    before, after = _operations(model, node, module)
+    if after >= before or len(node.all_input_nodes) > 1:
+        return None
+    first.prepend(node)  # where the source was read: it may be overwritten later
+    source, value = first.args[0], node.meta["tensor"]
+    whole = value._replace(shape=(*value.shape[:2], *(value.shape[2:] or (1,) * (first.meta["tensor"].ndim - 2))))
+    node.replace_input_with(node.all_input_nodes[0], source)  # type: ignore[arg-type]
+    node.meta["tensor"] = whole._replace(shape=(value.shape[0], source.meta["tensor"].shape[1], *whole.shape[2:]))  # type: ignore[union-attr]
+    if len(value.shape) == 2:
+        node.args, node.kwargs = (source, tuple(range(2, len(whole.shape))), True), {}
+    with model.graph.inserting_after(node):
+        last = _called(model, first, node, whole)
+    if len(value.shape) == 2:
+        with model.graph.inserting_after(last):
+            last = model.graph.call_method("flatten", (last, 1))
+            last.meta["tensor"] = value
+    _handed_on(node, last)
+    found.replaced_by(source, model.graph)
+    return _note(first, node, "behind", before, after)
+
+
+def _called(model: fx.GraphModule, layer: fx.Node, value: fx.Node, gives: Any) -> fx.Node:
+    """The module that a node calls, called on another value."""
+    node = model.graph.call_module(str(layer.target), (value,))
+    node.meta = {**layer.meta, "tensor": gives}
+    return node
+
+
+def _handed_on(node: fx.Node, last: fx.Node) -> None:
+    """Let what reads the node read what was put behind it."""
+    inside = {last, *last.all_input_nodes}
+    node.replace_all_uses_with(last, delete_user_cb=lambda user: user not in inside)
+
+
+def _note(layer: fx.Node, averaging: fx.Node, where: str, before: int, after: int) -> Note:
+    names = (name_in_report(layer), name_in_report(averaging))
+    counts = f"{count_text(before)} -> {count_text(after)} operations"
+    return names, f"{names[0]} is computed {where} {names[1]}, with which it commutes: {counts}"
+
+
+def _belongs_in_front(model: fx.GraphModule, layer: fx.Node) -> bool:
+    """Whether the pointwise layer would rather be merged into a convolution in front of it."""
+    before = _before(model, layer)
+    module = None if before is None else _module(model, before.node)
+    if not isinstance(module, CONVOLUTIONS):
+        return False
+    late = _module(model, layer)
+    return pointwise(model, before.node) is None and (  # type: ignore[arg-type]
+        not isinstance(late, CONVOLUTIONS) or late.out_channels < late.in_channels
+    )
+
+
+def _earlier(model: fx.GraphModule, node: fx.Node) -> Note | None:
+    """A pointwise layer, the node, behind an averaging to more positions: in front of it."""
+    found, module = _before(model, node), pointwise(model, node)
+    averaging = None if found is None or found.passed or found.sizes else found.node
+    adds_up = None if averaging is None or module is None else averages(model, averaging)
+    if averaging is None or adds_up is None or not (adds_up or not _biased(module)):
+        return None
+    after, before = _operations(model, averaging, module)
+    if after >= before:
+        return None
+    source, value = averaging.all_input_nodes[0], node.meta["tensor"]
+    read = source.meta["tensor"]
+    with model.graph.inserting_before(averaging):
+        layer = _called(model, node, source, read._replace(shape=(*value.shape[:2], *read.shape[2:])))
+    averaging.replace_input_with(source, layer)
+    averaging.meta["tensor"] = value
+    node.replace_all_uses_with(averaging)
+    model.graph.erase_node(node)
+    return _note(node, averaging, "in front of", before, after)
+
+
+def _flattened(model: fx.GraphModule, node: fx.Node) -> Note | None:
+    """A pointwise layer on the one position that is left of an image, which the node flattens for a linear layer.
+
+    Flattened first, it is a linear layer, or BatchNorm of (batch, channels), itself.
+    """
+    found = _before(model, node)
+    first = None if found is None else found.node
+    if (
+        found is None
+        or first is None
+        or pointwise(model, first) is None
+        or not _flattens(model, node)
+        or not _reads_point(model, first)
+    ):
+        return None
+    users = [_module(model, user) for user in _readers(model, node)]
+    layer = _without_positions(_module(model, first))
+    if layer is None or not users or not all(isinstance(user, LAST) for user in users):
+        return None
+    source, value = first.args[0], node.meta["tensor"]
+    node.replace_input_with(node.all_input_nodes[0], source)  # type: ignore[arg-type]
+    node.meta["tensor"] = value._replace(shape=(value.shape[0], source.meta["tensor"].shape[1]))  # type: ignore[union-attr]
+    with model.graph.inserting_after(node):
+        last = model.graph.call_module(added(model, layer, (str(first.target),)), (node,))
+    last.meta["tensor"] = value
+    _handed_on(node, last)
+    found.replaced_by(source, model.graph)
+    names = (name_in_report(first), name_in_report(node))
+    return names, f"{names[0]} is computed behind {names[1]}, of one position: as a layer without any, {last.target!r}"
+
+
+def _readers(model: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+    """What reads the value, through identities."""
+    found: list[fx.Node] = []
+    for user in node.users:
+        found += _readers(model, user) if kind(user, _module(model, user)) == "identity" else [user]
+    return found
+
+
+def _flattens(model: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the node makes (batch, channels) of (batch, channels, 1, …), whatever the batch."""
+    row, value, read = operation(node, _module(model, node)), node.meta["tensor"], node.args[0].meta["tensor"]  # type: ignore[union-attr]
+    if row is None or row.name != "another shape or order of axes" or value.shape != read.shape[:2]:
+        return False
+    return name_of(node) not in ("view", "reshape") or (len(node.args) == 3 and node.args[2] == -1)
+
+
+def _reads_point(model: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the pointwise node's image has one position, whatever the size of the model's input."""
+    source = node.args[0]
+    while isinstance(source, fx.Node) and pointwise(model, source) is not None:
+        source = source.args[0]
+    if not isinstance(source, fx.Node) or averages(model, source) is None or _positions(source) != 1:
+        return False
+    module = _module(model, source)
+    size = getattr(module, "output_size", None) or argument(source, 1, "output_size", None)
+    return _is_global(source) if name_of(source) == "mean" else size == 1 or (bool(size) and set(size) == {1})
+
+
+def _without_positions(module: Any) -> nn.Module | None:
+    """The pointwise layer for (batch, channels)."""
+    if isinstance(module, NORMALISATIONS):
+        layer: Any = nn.BatchNorm1d(module.num_features, module.eps, affine=module.affine, device="meta")
+        layer.weight, layer.bias = module.weight, module.bias
+        layer.running_mean, layer.running_var = module.running_mean, module.running_var
+        layer.num_batches_tracked = module.num_batches_tracked
+        return layer.eval()
+    if module.groups > 1:
+        return None
+    layer = nn.Linear(module.in_channels, module.out_channels, module.bias is not None, device="meta")
+    layer.weight = nn.Parameter(module.weight.detach().flatten(1).clone(), module.weight.requires_grad)
+    layer.bias = module.bias
+    return layer.eval()
+
+
+RULES: tuple[Callable[[fx.GraphModule, fx.Node], Note | None], ...] = (_later, _earlier, _flattened)
