@@ -110,6 +110,8 @@ def errors_of(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> Err
     before, after = original(model, decision.run, x.dtype)(x), x
     for module in decision.modules:
         after = _merging(module, after)(after)
+    if decision.run.chain.spread is not None:
+        after = decision.run.chain.spread.placed(after)
     lost = [wide(y) - exact for y in (before, after)]
     pooled, total = ([_pooled(each) for each in lost], _pooled(exact))
     return Errors(*(relative_l2(each, exact) for each in lost), *(relative_l2(each, total) for each in pooled))

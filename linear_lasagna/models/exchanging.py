@@ -17,10 +17,10 @@ from torch import fx, nn
 from linear_lasagna.merging.plain import not_plain
 from linear_lasagna.models.finding import name_in_report
 from linear_lasagna.models.joining import Note
-from linear_lasagna.models.layers import layer_of
+from linear_lasagna.models.layers import is_pointwise, layer_of
 from linear_lasagna.models.operators import CONVOLUTIONS, NORMALISATIONS, argument, kind, name_of, operation
-from linear_lasagna.models.report import count_text
 from linear_lasagna.models.rewriting import added
+from linear_lasagna.models.table import count_text
 from linear_lasagna.models.windows import averages_truly
 
 LAST = (nn.Linear, nn.BatchNorm1d)  # what may read an image that was flattened, and then is one with the layer before
@@ -85,9 +85,10 @@ def _before(model: fx.GraphModule, node: fx.Node) -> _Before | None:
 def _reads_batch(node: fx.Node) -> bool:
     """Whether the node is how many images there are."""
     if node.op == "call_method" and node.target == "size":
-        return len(node.args) == 2 and node.args[1] == 0
-    shape = node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
-    return shape and all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
+        return node.args[1:] == (0,)
+    if node.op != "call_function" or node.target is not getattr or node.args[1:] != ("shape",):
+        return False
+    return all(user.target is operator.getitem and user.args[1:] == (0,) for user in node.users)
 
 
 def _positions(node: fx.Node) -> int:
@@ -105,8 +106,7 @@ def pointwise(model: fx.GraphModule, node: fx.Node) -> Any:
     if not isinstance(module, CONVOLUTIONS):
         return None
     layer = layer_of(module, read[0].meta["tensor"].ndim)
-    one = not isinstance(layer, str) and layer.taps == 1 and set(layer.stride) == {1} and not any(layer.padding)
-    return module if one else None
+    return module if not isinstance(layer, str) and is_pointwise(layer) else None
 
 
 def _biased(module: Any) -> bool:
@@ -288,7 +288,7 @@ def _flattens(model: fx.GraphModule, node: fx.Node) -> bool:
     row, value, read = operation(node, _module(model, node)), node.meta["tensor"], node.args[0].meta["tensor"]  # type: ignore[union-attr]
     if row is None or row.name != "another shape or order of axes" or value.shape != read.shape[:2]:
         return False
-    return name_of(node) not in ("view", "reshape") or (len(node.args) == 3 and node.args[2] == -1)
+    return name_of(node) not in ("view", "reshape") or node.args[2:] == (-1,)
 
 
 def _reads_point(model: fx.GraphModule, node: fx.Node) -> bool:

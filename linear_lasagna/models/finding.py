@@ -17,7 +17,7 @@ from linear_lasagna.merging.plain import not_plain
 from linear_lasagna.models.affine import Affine, Summand, affine, number, summands
 from linear_lasagna.models.constants import Constants
 from linear_lasagna.models.joining import Note, Term, continued, join
-from linear_lasagna.models.layers import layer_of
+from linear_lasagna.models.layers import is_pointwise, layer_of
 from linear_lasagna.models.operators import (
     NORMALISATIONS,
     Kind,
@@ -30,16 +30,21 @@ from linear_lasagna.models.operators import (
 )
 from linear_lasagna.models.steps import (
     Chain,
+    Step,
+    behind_spread,
     convolution_step,
     folded,
     lone_step,
+    macs,
     numbers_of,
     numbers_of_affine,
     padding_step,
     part_step,
+    phased_step,
     pooling_step,
+    shuffled_step,
 )
-from linear_lasagna.models.windows import pool_of, zeros_of
+from linear_lasagna.models.windows import factors_of, pool_of, shuffle_of, zeros_of
 from linear_lasagna.problems import ExpandedLayer
 
 
@@ -197,10 +202,14 @@ class _Finder:
         scales = node in self.affines and self.affines[node].fixed
         return scales or self.kinds[node] in ("convolution", "normalisation", "pooling")
 
-    def _read(self, node: fx.Node, *through: fx.Node) -> Chain:
-        """The chain up to a value that is used, and what leads from it; it starts there if that is used elsewhere."""
+    def _read(self, node: fx.Node, *through: fx.Node, spread: bool = False) -> Chain:
+        """The chain up to a value that is used, and what leads from it; it starts there if that is used elsewhere.
+
+        spread: whether what reads it may follow where the last outputs are spread.
+        """
         forked = any(forks(each) for each in (node, *through))
-        chain = Chain(node) if forked else self.findings.chains[node]
+        chain = self.findings.chains[node]
+        chain = Chain(node) if forked or (chain.spread is not None and not spread) else chain
         return replace(chain, nodes=chain.nodes.union(through))
 
     def _unpadded(self, node: fx.Node) -> tuple[fx.Node, tuple[int, ...], tuple[fx.Node, ...]]:
@@ -230,10 +239,10 @@ class _Finder:
     def _around(self, node: fx.Node, value: fx.Node) -> Chain:
         """The chain that a scale and shift, the node, reads; through zeros around the image if it goes on linearly."""
         if not any(self.kinds[user] in ("scaling", "normalisation", "convolution", "pooling") for user in node.users):
-            return self._read(value)
+            return self._shuffled(value) or self._read(value, spread=True)
         source, pads, through = self._unpadded(value)
         if not through or any(forks(each) for each in through):
-            return self._read(value)
+            return self._shuffled(value) or self._read(value, spread=True)
         names = tuple(map(name_in_report, through[::-1]))
         return self._padded(source, through, pads).then(padding_step(pads, names, source.meta["tensor"]))
 
@@ -248,10 +257,46 @@ class _Finder:
         layer = replace(layer, padding=tuple(a + b for a, b in zip(layer.padding, pads, strict=True)))
         if self.kinds[source] == "concatenation" and (joined := self._of_parts(node, source, through, layer)):
             return joined
-        chain = self._padded(source, through, layer.padding)
         names = (*map(name_in_report, through[::-1]), str(node.target))
         own = None if through else str(node.target)
-        return chain.then(convolution_step(module, layer, names, size_of(source), own), node)
+        step = convolution_step(module, layer, names, size_of(source), own)
+        chain = self._shuffled(source) if layer.out_channels < step.in_channels else None
+        chain = chain or self._read(source, spread=True)
+        if chain.spread is not None and chain.spread.groups == 1 and is_pointwise(layer) and not through:
+            return chain.then(behind_spread(step, chain.spread), node)
+        chain = self._in_phases(step, source, through) or self._padded(source, through, layer.padding).then(step)
+        return replace(chain, nodes=chain.nodes | {node})
+
+    def _shuffled(self, node: fx.Node) -> Chain | None:
+        """What leads to a pixel shuffle, the node, by a dense convolution, whose outputs it puts in place."""
+        module = self.modules.get(node)
+        row = operation(node, module)
+        if row is None or row.name != "pixel shuffle" or (factor := shuffle_of(node, module)) is None or forks(node):
+            return None
+        chain = self._read(node.all_input_nodes[0], node)
+        if not chain.steps or chain.steps[-1].layer.groups > 1 or node in self.frozen:
+            return None
+        last, spread = shuffled_step(chain.steps[-1], factor)
+        self.findings.linear.add(node)
+        return replace(chain, steps=(*chain.steps[:-1], last), spread=spread)
+
+    def _in_phases(self, step: Step, source: fx.Node, through: tuple[fx.Node, ...]) -> Chain | None:
+        """What leads to up-sampling, and the convolution behind it as one of the image before, if that takes less."""
+        module = self.modules.get(source)
+        row = operation(source, module)
+        if row is None or row.name != "resampling" or source in self.frozen or any(map(forks, (source, *through))):
+            return None
+        factors = factors_of(source, module, len(size_of(source)))
+        if factors is None or set(step.layer.stride) != {1}:
+            return None
+        value = source.all_input_nodes[0]
+        step = replace(step, names=(name_in_report(source), *step.names))
+        small, spread = phased_step(step, factors)
+        if macs(small.layer, small.in_channels, size_of(value)) >= step.operations:
+            return None
+        self.findings.linear.add(source)
+        chain = self._padded(value, (source, *through), small.layer.padding)
+        return replace(chain.then(small), spread=spread)
 
     def _of_parts(
         self, node: fx.Node, source: fx.Node, through: tuple[fx.Node, ...], layer: ExpandedLayer
@@ -288,7 +333,8 @@ class _Finder:
         return chain.then(pooling_step(pool, names, source.meta["tensor"], own), node)
 
     def _normalisation(self, node: fx.Node) -> Chain | None:
-        module, target, size = self.modules[node], str(node.target), size_of(node)
+        module: Any = self.modules[node]
+        target, size = str(node.target), size_of(node)
         if module.running_mean is None or not 1 <= len(size) <= 3:
             return None
         reason = not_plain(module, NORMALISATIONS)
@@ -298,7 +344,7 @@ class _Finder:
         chain, value = self._around(node, operand(node)), operand(node).meta["tensor"]
         if not chain.steps:
             return chain.then(lone_step(numbers_of(module), (target,), value, target), node)
-        last = folded(chain.steps[-1], numbers_of(module), (target,), size)
+        last = folded(chain.steps[-1], numbers_of(module), (target,), (module.num_features, *size), chain.spread)
         return replace(chain, steps=chain.steps[:-1]).then(last, node)
 
     def _scaling(self, node: fx.Node) -> Chain | None:
@@ -312,7 +358,7 @@ class _Finder:
         return _scaled(chain, found, (node.name,), node)
 
     def _identity(self, node: fx.Node) -> Chain:
-        chain = self._read(self.passed(node))
+        chain = self._read(self.passed(node), spread=True)
         return replace(chain, nodes=chain.nodes | {node})
 
     def passed(self, node: fx.Node) -> fx.Node:
@@ -362,7 +408,7 @@ def _scaled(chain: Chain, found: Affine, names: tuple[str, ...], *nodes: fx.Node
     value, numbers = found.value.meta["tensor"], numbers_of_affine(found)
     if not chain.steps:
         return chain.then(lone_step(numbers, names, value), *nodes)
-    last = folded(chain.steps[-1], numbers, names, value.shape[2:])
+    last = folded(chain.steps[-1], numbers, names, value.shape[1:], chain.spread)
     return replace(chain, steps=chain.steps[:-1]).then(last, *nodes)
 
 

@@ -86,6 +86,10 @@ def continued(chain: Chain, before: Chain, additions: frozenset[fx.Node]) -> Cha
     additions: the nodes of the sum whose term the chain is.
     """
     base, inside = chain.base, chain.nodes.union(additions)
-    if not before.steps or not all(inside.issuperset(node.users) for node in (base, *chain.nodes)):
+    if (
+        not before.steps
+        or before.spread is not None
+        or not all(inside.issuperset(node.users) for node in (base, *chain.nodes))
+    ):
         return chain
     return replace(before, steps=before.steps + chain.steps, nodes=before.nodes | chain.nodes)

@@ -32,6 +32,11 @@ def layer_of(module: Any, ndim: int) -> ExpandedLayer | str:
     return link.layer if link.after == link.layer.padding else "'same' pads one more on one side of it"
 
 
+def is_pointwise(layer: ExpandedLayer) -> bool:
+    """Whether the layer is a 1 x 1 convolution at every position."""
+    return layer.taps == 1 and set(layer.stride) == {1} and not any(layer.padding)
+
+
 def as_given(module: nn.Module, given: Sequence[nn.Module], value: Value, storage: Storage = PLAIN) -> nn.Module:
     """The module in the dtype, on the device and in the memory format of those that it was merged from.
 

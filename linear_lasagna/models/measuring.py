@@ -14,6 +14,7 @@ from linear_lasagna.devices import device_named, wide
 from linear_lasagna.intervals import LEAST_BLOCKS
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.deciding import Decision, Run
+from linear_lasagna.models.phases import Spread
 from linear_lasagna.models.report import Measured
 from linear_lasagna.timing import Timing, compare, measure
 
@@ -51,7 +52,7 @@ def measured(
 ) -> Measured:
     """The run as it is in the model, and as it was decided, on x. model: not rewritten yet. dtype: None for x's."""
     before, x = original(model, decision.run, dtype), x.to(dtype or x.dtype)
-    after = nn.Sequential(*decision.modules)
+    after = merged_part(decision)
 
     timing = timed(before, after, (x,), (x,), budget_s)
     errors = None
@@ -80,6 +81,23 @@ def timed(
     tensors = (leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor))
     device = next((str(tensor.device) for tensor in tensors), "cpu")
     return measure(build, device=device, budget_s=budget_s, least_blocks=least_blocks)
+
+
+def merged_part(decision: Decision) -> nn.Module:
+    """What the run is merged into, as one module."""
+    spread = decision.run.chain.spread
+    return nn.Sequential(*decision.modules, *(() if spread is None else (Placed(spread),)))
+
+
+class Placed(nn.Module):
+    """Puts outputs in place."""
+
+    def __init__(self, spread: Spread) -> None:
+        super().__init__()
+        self.spread = spread
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return self.spread.placed(y)
 
 
 def original(model: fx.GraphModule, run: Run, dtype: torch.dtype | None = None) -> fx.GraphModule:

@@ -29,7 +29,7 @@ def rewrite(
     for output in dict.fromkeys(each.run.output for each in decisions if each.left is None):
         here = [each for each in decisions if each.run.output is output]
         calls |= {each: _calls(model, each, now) for each in here}
-        terms = [Summand(calls[each][-1]) for each in here]
+        terms = [Summand(_placed(model, each, calls[each][-1])) for each in here]
         if output in findings.partials:
             terms += [term._replace(value=now.get(term.value, term.value)) for term in findings.partials[output].kept]
         now[output] = _sum(model, terms, output)
@@ -55,6 +55,15 @@ def _calls(model: fx.GraphModule, decision: Decision, now: dict[fx.Node, fx.Node
         with model.graph.inserting_before(decision.run.output):
             nodes.append(model.graph.call_module(target, (nodes[-1] if nodes else now.get(base, base),)))
     return tuple(nodes)
+
+
+def _placed(model: fx.GraphModule, decision: Decision, node: fx.Node) -> fx.Node:
+    """What the run's last module gives, put in place."""
+    spread = decision.run.chain.spread
+    if spread is None:
+        return node
+    with model.graph.inserting_before(decision.run.output):
+        return spread.placed_in(model.graph, node)
 
 
 def _sum(model: fx.GraphModule, terms: Sequence[Summand], output: fx.Node) -> fx.Node:

@@ -14,6 +14,7 @@ from linear_lasagna.devices import device_named, wide
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.models.affine import Affine
 from linear_lasagna.models.exact_numbers import exact_kernel
+from linear_lasagna.models.phases import Spread, in_phases, kernel_in_phases, pointwise_in_phases
 from linear_lasagna.models.reparameterization import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
 from linear_lasagna.models.tracer import Value
 from linear_lasagna.models.windows import Pool
@@ -46,11 +47,14 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Steps applied in turn to the value of `base`. nodes: all that they stand for."""
+    """Steps applied in turn to the value of `base`. nodes: all that they stand for. spread: what is done with the last
+    one's outputs, or None; then only what is pointwise may follow.
+    """
 
     base: fx.Node
     steps: tuple[Step, ...] = ()
     nodes: frozenset[fx.Node] = frozenset()
+    spread: Spread | None = None
 
     def then(self, step: Step, *nodes: fx.Node) -> Chain:
         """The chain with one more step."""
@@ -78,6 +82,31 @@ def convolution_step(
     return Step(layer, channels, lambda: exact_kernel(module), names, operations, own)
 
 
+def phased_step(step: Step, factors: tuple[int, ...]) -> tuple[Step, Spread]:
+    """A convolution of an image that is up-sampled by these factors as one of the image before."""
+    layer, spread, axes = in_phases(step.layer, factors)
+    return replace(step, layer=layer, kernel=lambda: kernel_in_phases(step.kernel(), spread, axes), own=None), spread
+
+
+def shuffled_step(step: Step, factor: int) -> tuple[Step, Spread]:
+    """A dense convolution in front of a pixel shuffle, its outputs in the order in which they are spread."""
+
+    def kernel() -> Kernel:
+        return step.kernel().map(lambda rows: rows.unflatten(0, (-1, factor**2)).transpose(0, 1).flatten(0, 1))
+
+    return replace(step, kernel=kernel, own=None), Spread(1, (factor, factor), (0, 0), (0, 0))
+
+
+def behind_spread(step: Step, spread: Spread) -> Step:
+    """A 1 x 1 convolution of what is spread as one of what it was before: the same for every phase."""
+
+    def kernel() -> Kernel:
+        return step.kernel().map(lambda numbers: numbers.repeat(spread.phases, *(1,) * (numbers.ndim - 1)))
+
+    channels = step.in_channels * spread.phases
+    return replace(step, layer=pointwise_in_phases(step.layer, spread), in_channels=channels, kernel=kernel, own=None)
+
+
 def part_step(
     module: Convolution, layer: ExpandedLayer, channels: range, names: tuple[str, ...], size: tuple[int, ...]
 ) -> Step:
@@ -101,8 +130,15 @@ def numbers_of_affine(found: Affine) -> Numbers:
     return Numbers(lambda: (found.scale, found.shift), found.shift is not None, found.scales, found.fixed)
 
 
-def folded(step: Step, numbers: Numbers, names: tuple[str, ...], size: tuple[int, ...]) -> Step:
-    """The step with a scale and a shift after it folded in; size: of their output."""
+def folded(
+    step: Step, numbers: Numbers, names: tuple[str, ...], outputs: Sequence[int], spread: Spread | None = None
+) -> Step:
+    """The step with a scale and a shift after it folded in; outputs: the shape of what they give, an image's."""
+    if spread is not None:
+        given = numbers.values
+        numbers = numbers._replace(
+            values=lambda: tuple(None if each is None else spread.each(each) for each in given())  # type: ignore[arg-type, return-value]
+        )
 
     def kernel() -> Kernel:
         kernel = step.kernel()
@@ -114,7 +150,7 @@ def folded(step: Step, numbers: Numbers, names: tuple[str, ...], size: tuple[int
     layer = replace(step.layer, bias=step.layer.bias or numbers.shifts)
     if step.layer.bias and numbers.shifts and step.own is None and _cancel(step.kernel(), numbers):
         layer = replace(layer, bias=False)
-    operations = step.operations + numbers.counted * layer.out_channels * math.prod(size)
+    operations = step.operations + numbers.counted * math.prod(outputs)
     return replace(
         step,
         layer=layer,
@@ -138,10 +174,8 @@ def _cancel(kernel: Kernel, numbers: Numbers) -> bool:
 
 def lone_step(numbers: Numbers, names: tuple[str, ...], value: Value, own: str | None = None) -> Step:
     """A scale and a shift of a value as a 1-tap depthwise convolution."""
-    size = value.shape[2:]
-    layer = replace(_identity_step(value).layer, bias=numbers.shifts)
-    alone = folded(_identity_step(value), numbers, names, size)
-    operations = numbers.counted * layer.out_channels * math.prod(size)
+    alone = folded(_identity_step(value), numbers, names, value.shape[1:])
+    operations = numbers.counted * math.prod(value.shape[1:])
     return replace(alone, operations=operations, own=own, lone=True)
 
 

@@ -13,6 +13,7 @@ from linear_lasagna.problems import ExpandedLayer, Layer
 
 ARGUMENTS = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 DEFAULTS = (None, None, 0, False, True, None)
+MOST_TIMES = 8  # torch finds a position's source by dividing in float32, which is exact for small factors
 
 
 class Pool(NamedTuple):
@@ -64,6 +65,30 @@ def _spread(value: Any, rank: int) -> tuple[int, ...] | None:
     if not values or not all(isinstance(each, int) for each in values):
         return None
     return values * rank if len(values) == 1 else values
+
+
+def factors_of(node: fx.Node, module: nn.Module | None, rank: int) -> tuple[int, ...] | None:
+    """By how many times nearest-neighbour up-sampling repeats every position, per axis; None for anything else."""
+    names = ("size", "scale_factor", "mode")
+    defaults = (None, None, "nearest")
+    size, scale, mode = (
+        getattr(module, name, default) if module is not None else argument(node, 1 + place, name, default)
+        for place, (name, default) in enumerate(zip(names, defaults, strict=True))
+    )
+    scales: list[Any] = list(scale) if isinstance(scale, (tuple, list)) else [scale] * rank
+    if size is not None or mode not in ("nearest", "nearest-exact") or len(scales) != rank:
+        return None
+    if not all(isinstance(each, (int, float)) and each in range(1, MOST_TIMES + 1) for each in scales):
+        return None
+    return tuple(int(each) for each in scales) if max(scales) > 1 else None
+
+
+def shuffle_of(node: fx.Node, module: nn.Module | None) -> int | None:
+    """The factor of a pixel shuffle; None for its inverse."""
+    if module is not None:
+        return getattr(module, "upscale_factor", None)
+    factor = argument(node, 1, "upscale_factor", None)
+    return factor if name_of(node) == "pixel_shuffle" and isinstance(factor, int) else None
 
 
 def zeros_of(node: fx.Node, module: nn.Module | None, rank: int) -> tuple[int, ...] | str:
