@@ -360,7 +360,7 @@ REFUSED = {
     "not finite": (with_nan, "'1' has a running_var with numbers that are not finite"),
     "input": (lambda: trained(nn.Conv2d(3, 2, 1)), "cannot compute example_input"),
     "random": (Random, "computes something else as a torch.fx graph"),
-    "weight_norm": (normed, "has the old weight_norm"),
+    "weight_norm": (normed, "history, as the old weight_norm"),
     "no copy": (uncopied, "cannot be copied"),
     "no image": (lambda: trained(nn.Linear(4, 2)), "example_input has an empty tensor"),
     "no model": (lambda: "model", "merge_model takes an nn.Module, not a str"),

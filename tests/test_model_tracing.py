@@ -240,7 +240,7 @@ REFUSED = {
     "meta": (lambda: plain().to("meta"), "^'0' has numbers on the meta device, which are none; load them"),
     "weight_norm": (
         lambda: nn.Sequential(nn.utils.weight_norm(nn.Conv2d(2, 2, 1))),
-        "^'0' has the old weight_norm; call",
+        "^'0' cannot be copied: 'weight' has a history, as the old weight_norm and pruning leave it; call",
     ),
     "lazy": (
         lambda: nn.Sequential(nn.LazyConv2d(2, 1)),

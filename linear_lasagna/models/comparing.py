@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from linear_lasagna.devices import wide
@@ -30,13 +32,28 @@ def _is_record(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
+def comparable(value: Any) -> bool:
+    """Whether any of its tensors has a finite number but 0."""
+    tensors = [leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor)]
+    return any(bool((tensor.isfinite() & (tensor != 0)).any()) for tensor in tensors)
+
+
+def without_zeros(model: nn.Module) -> nn.Module | None:
+    """A copy with random numbers for parameters that are all 0, as heads of new models are; None where none are."""
+    model, draw = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    zeros = [each for each in model.parameters() if each.is_floating_point() and not bool(each.any())]
+    for each in zeros:
+        each.data.copy_(torch.randn(each.shape, generator=draw) / max(1, each[0].numel()) ** 0.5)
+    return model if zeros else None
+
+
 def difference(actual: Any, expected: Any) -> str | None:
     """How two results differ by more than rounding, which a library may do otherwise on a second call, or None.
 
     Raises ValueError where nothing can be compared: where no tensor of the expected result has a finite number but 0.
     """
     ours, theirs = leaves(actual), leaves(expected)
-    if not any(isinstance(leaf, torch.Tensor) and bool((leaf.isfinite() & (leaf != 0)).any()) for leaf in theirs):
+    if not comparable(expected):
         raise ValueError(
             "on example_input the model gives no tensor with a finite number but 0: nothing can be compared"
         )

@@ -43,10 +43,14 @@ class Constants:
 
     def value(self, node: fx.Node) -> torch.Tensor:
         """The constant's numbers, float64."""
+        return wide(self._value(node))
+
+    def _value(self, node: fx.Node) -> torch.Tensor:
+        """As the constant is computed: real numbers in float64, others, as indices, as they are."""
         if node.op == "get_attr":
             value: Any = reduce(getattr, str(node.target).split("."), self.root)
-            return wide(value)
-        args, kwargs = fx.map_arg((node.args, node.kwargs), self.value)  # type: ignore[misc]
+            return wide(value) if value.is_floating_point() else value
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)  # type: ignore[misc]
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         assert callable(node.target)

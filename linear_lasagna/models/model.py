@@ -22,6 +22,7 @@ from linear_lasagna.models.measuring import ALL_S, BUDGET_S, inputs_of, measured
 from linear_lasagna.models.predicting import Range, in_turn, predicted_errors
 from linear_lasagna.models.report import Measured, Note, Report, RunReport
 from linear_lasagna.models.rewriting import rewrite, self_contained
+from linear_lasagna.models.state import restore
 from linear_lasagna.models.steps import names_of
 from linear_lasagna.models.tracing import traced
 from linear_lasagna.models.whole import whole
@@ -102,6 +103,7 @@ def _merged(
         for each in decisions
         if len(each.run.names) > 1
     )
+    restore(merged, model)
     self_contained(merged)
     notes += [*findings.notes, *_coarse(certain)]
     report = Report(rows, tuple(Note(*note) for note in notes), linear)

@@ -255,7 +255,7 @@ def argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
 def changed_in_place(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
     """The node whose value this one overwrites, or None."""
     first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-    if "overwrites" in node.meta:  # a module that is called as it is
+    if "overwrites" in node.meta:  # seen while it was traced
         return node.meta["overwrites"]
     if module is not None:
         return first if getattr(module, "inplace", False) else None
@@ -272,7 +272,7 @@ def changed_in_place(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
 
 def may_alias(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether the node's value may lie in its first argument's memory."""
-    if node.meta.get("alias") or "overwrites" in node.meta:
+    if node.meta.get("alias") or "overwrites" in node.meta or "kept" in node.meta:
         return True
     if module is not None:
         return kind(node, module) == "identity" or type(module) in (nn.Flatten, nn.Unflatten)

@@ -145,6 +145,14 @@ NAMES: dict[Any, Callable[..., Any]] = {
 }
 
 
+# Norms that give several values, of which the first is the result: their arguments as torch.batch_norm's.
+SEVERAL: dict[Any, Callable[..., tuple[Any, ...]]] = {
+    aten._native_batch_norm_legit_no_training.default: lambda *a: (*a[:5], False, *a[5:], False),
+    aten._native_batch_norm_legit.default: lambda *a: (*a, False),
+    aten.native_batch_norm.default: lambda *a: (*a, False),
+}
+
+
 class Call(NamedTuple):
     """A call that a module computes. key: the same for calls of the same module; owner: what has its numbers."""
 
@@ -177,12 +185,14 @@ def prepare(model: fx.GraphModule) -> list[Note]:
 
 
 def _named(graph: fx.Graph) -> None:
-    """Operations of exported graphs by their usual names; what else overwrites its first argument is marked."""
-    for node in graph.nodes:
-        if node.target in NAMES and not {"alpha", "rounding_mode"}.intersection(node.kwargs):
+    """Operations of exported graphs by their usual names; norms that give their statistics, too, without these."""
+    for node in list(graph.nodes):
+        if node.target in SEVERAL and all(u.target is operator.getitem and u.args[1] == 0 for u in node.users):
+            for user in list(node.users):
+                user.target, user.args, user.kwargs = torch.batch_norm, SEVERAL[node.target](*node.args), {}
+            graph.erase_node(node)
+        elif node.target in NAMES and not {"alpha", "rounding_mode"}.intersection(node.kwargs):
             node.target = NAMES[node.target]
-        elif isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
-            node.meta["overwrites"] = node.args[0] if node.args else None
 
 
 def _drop_unused(graph: fx.Graph) -> None:
@@ -190,7 +200,7 @@ def _drop_unused(graph: fx.Graph) -> None:
     for node in reversed(list(graph.nodes)):
         meta = node.meta
         needless = node.op == "get_attr" or meta.get("sized") or meta.get("constant") is not None
-        if needless and not node.users and node.op != "placeholder" and "guard" not in meta:
+        if needless and not node.users and node.op != "placeholder" and not {"guard", "overwrites"} & meta.keys():
             graph.erase_node(node)
 
 
@@ -212,6 +222,7 @@ def _out_of_place(model: fx.GraphModule) -> None:
             if names[-1].op != "get_attr" and not any(seen(name, node) for name in names):
                 node.target = IN_PLACE[node.target]
                 node.meta["alias"] = False
+                node.meta.pop("overwrites", None)
 
 
 def _names(value: fx.Node, alias: Callable[[fx.Node], bool]) -> Iterator[fx.Node]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.weight_norm import WeightNorm
 
 from linear_lasagna.merging.plain import not_its_class
 from linear_lasagna.models.operators import CONVOLUTIONS, DROPOUTS, NORMALISATIONS
@@ -29,6 +29,17 @@ def check(model: nn.Module) -> None:
     reason = not_its_class(model, (type(model),))
     if reason is not None and not exported(model):
         raise ValueError(f"torch.fx cannot trace this model: {reason}")
+
+
+def check_inputs(inputs: Iterable[Any]) -> None:
+    """Raises ValueError for tensors of which nothing can be computed."""
+    for tensor in inputs:
+        if isinstance(tensor, torch.Tensor) and tensor.is_meta:
+            raise ValueError("example_input is on the meta device, which holds no numbers; give an image")
+        if isinstance(tensor, torch.Tensor) and tensor.numel() == 0:
+            raise ValueError(
+                "example_input has an empty tensor; its shapes decide what pays, so give at least one image"
+            )
 
 
 def check_numbers(model: nn.Module) -> None:
@@ -53,8 +64,10 @@ def _reasons(module: nn.Module) -> Iterator[str]:
         yield "is compiled; merge the model before torch.compile, and compile the result"
     if _quantised(module):
         yield "is quantised; merge the model in floating point and quantise the result"
-    if _normed(module):
-        yield "has the old weight_norm; call it once without gradients, or torch.nn.utils.remove_weight_norm on it"
+    for name, value in vars(module).items():
+        if isinstance(value, torch.Tensor) and not value.is_leaf:
+            remedy = "call it once without gradients, or torch.nn.utils.remove_weight_norm or prune.remove on it"
+            yield f"cannot be copied: {name!r} has a history, as the old weight_norm and pruning leave it; {remedy}"
     numbers = (*module.parameters(recurse=False), *module.buffers(recurse=False))
     if any(is_lazy(each) for each in numbers):
         yield "has numbers that are not there yet; call the model once before merge_model"
@@ -78,9 +91,3 @@ def _quantised(module: nn.Module) -> bool:
         return True
     operations = module.graph.nodes if isinstance(module, fx.GraphModule) else ()
     return any(str(node.target).partition(".")[0] in QUANTISED for node in operations)
-
-
-def _normed(module: nn.Module) -> bool:
-    """Whether the old weight_norm keeps the module from being copied: by a weight with a history."""
-    normed = any(isinstance(hook, WeightNorm) for hook in module._forward_pre_hooks.values())
-    return normed and any(isinstance(each, torch.Tensor) and not each.is_leaf for each in vars(module).values())

@@ -17,6 +17,7 @@ from torch.fx.node import map_aggregate
 from torch.fx.proxy import Attribute, ParameterProxy, TraceError
 
 from linear_lasagna.merging.plain import not_plain
+from linear_lasagna.models.comparing import leaves
 from linear_lasagna.models.operators import CONVOLUTIONS, IN_PLACE, NORMALISATIONS
 from linear_lasagna.models.places import first_line, own_frame, place, place_of
 
@@ -159,11 +160,16 @@ class ExampleTracer(fx.Tracer):
             return proxy
         read: list[fx.Proxy] = []
         map_aggregate((args, kwargs), lambda each: read.append(each) if isinstance(each, fx.Proxy) else each)
+        tensors = [(each.node, t, t._version) for each in read if _versioned(t := example_of(each))]
         example = self._example(kind, target, args, kwargs)
         proxy.__dict__["_example"] = example
         meta = proxy.node.meta
+        overwritten = [node for node, tensor, version in tensors if tensor._version != version]
+        if overwritten:
+            meta["overwrites"] = overwritten[0]
+        meta["alias"] = any(_shares(leaf, read) for leaf in leaves(example) if isinstance(leaf, torch.Tensor))
         if isinstance(example, torch.Tensor):
-            meta["tensor"], meta["alias"] = value_of(example), _shares(example, read)
+            meta["tensor"] = value_of(example)
             meta["constant"] = example if read and all(map(_constant, read)) else None
             return proxy
         is_read = _reads(kind, target, args)
@@ -206,15 +212,9 @@ class ExampleTracer(fx.Tracer):
             return self._kept(m, forward, args, kwargs)
 
     def _kept(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """A node that calls the module; what it overwrites stands in meta["overwrites"]."""
-        read: list[fx.Proxy] = []
-        map_aggregate((args, kwargs), lambda each: read.append(each) if isinstance(each, fx.Proxy) else each)
-        tensors = [(each, t, t._version) for each in read if isinstance(t := example_of(each), torch.Tensor)]
+        """A node that calls the module."""
         proxy = super().call_module(m, forward, args, kwargs)
-        changed = [each.node for each, tensor, version in tensors if tensor._version != version]
-        if len(changed) > 1:
-            raise TypeError("it overwrites more than one of its inputs")
-        proxy.node.meta["overwrites"] = changed[0] if changed else None
+        proxy.node.meta["kept"] = True
         return proxy
 
     def _forget(self, last: fx.Node | None, path: str) -> None:
@@ -280,6 +280,10 @@ def _reads(kind: str, target: Any, args: Any) -> bool:
 
 def _sized(proxy: fx.Proxy) -> bool:
     return bool(proxy.__dict__.get("_sized"))
+
+
+def _versioned(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and not value.is_inference()
 
 
 def _constant(proxy: fx.Proxy) -> bool:

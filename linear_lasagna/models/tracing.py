@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
-from collections.abc import Callable
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from linear_lasagna.models.comparing import difference, leaves
+from linear_lasagna.models.comparing import comparable, difference, leaves, without_zeros
 from linear_lasagna.models.joining import Note
 from linear_lasagna.models.places import first_line, place_of
 from linear_lasagna.models.preparing import prepare
-from linear_lasagna.models.refusing import check, check_numbers, exported
+from linear_lasagna.models.refusing import check, check_inputs, check_numbers, exported
+from linear_lasagna.models.state import changed, state_of
 from linear_lasagna.models.tracer import ExampleTracer, value_of
 
 OTHERWISE = "the model computes something else as a torch.fx graph"
@@ -25,28 +30,105 @@ def traced(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[fx.GraphModule, l
     """A copy of the model as a graph, `prepare`d, and what of it could not be traced.
 
     Nodes that give a tensor have its `Value` in meta["tensor"]. Arguments of forward that `inputs` leaves out are fixed
-    at their defaults. Raises ValueError for what cannot be copied, traced, run on the inputs or merged, and where the
-    graph computes something else than the model.
+    at their defaults. Where torch.fx fails, or traces something else, torch.export is tried. Raises ValueError for what
+    cannot be copied, traced, run on the inputs or merged, and where the graph computes something else than the model.
     """
     check(model)
-    if any(isinstance(leaf, torch.Tensor) and leaf.numel() == 0 for leaf in leaves(inputs)):
-        raise ValueError("example_input has an empty tensor; its shapes decide what pays, so give at least one image")
+    check_inputs(leaves(inputs))
     with torch.no_grad():
         reference = _or_refused("the model cannot be copied", lambda: copy.deepcopy(model))
-        expected = _or_refused("the model cannot compute example_input", lambda: reference(*_copied(inputs)))
-        graph, notes = _or_refused("torch.fx cannot trace this model", lambda: _followed(model, reference, inputs))
-        notes += prepare(graph)
-        if exported(model):
-            notes.append(
-                ((type(model).__name__,), "exported: it computes the sizes that torch.export has fixed, no others")
-            )
-        check_numbers(graph)
-        outputs = _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*_copied(inputs)))
+        expected, notes = _result(reference, inputs)
+        if not comparable(expected) and (other := without_zeros(model)) is not None:
+            return _as_another(model, reference, inputs, traced(other, inputs)[0])
+        try:
+            graph, more = _checked(model, reference, inputs, expected)
+        except ValueError as error:
+            graph, more = _exported(model, inputs, expected, error)
+    return graph, [*more, *notes]
+
+
+def _as_another(
+    model: nn.Module, reference: nn.Module, inputs: tuple[Any, ...], other: fx.GraphModule
+) -> tuple[fx.GraphModule, list[Note]]:
+    """The graph of a model whose result shows nothing, which has to be that of another one, with more numbers."""
+    graph, notes = _graph_and_notes(model, reference, inputs)
+    _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*_copied(inputs)))
+    if graph.code != other.code:
+        raise ValueError("the graph cannot be compared with the model, which gives nothing but 0")
+    return graph, notes
+
+
+def _result(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, list[Note]]:
+    """What the model computes when it is called first, and a note on what this changes in it."""
+    before = state_of(model)
+    expected = _or_refused("the model cannot compute example_input", lambda: model(*_copied(inputs)))
+    assigned = changed(before, after := state_of(model))
+    if not assigned:
+        return expected, []
+    again = _or_refused("the model cannot compute example_input again", lambda: model(*_copied(inputs)))
+    always = changed(after, state_of(model))
+    names = ", ".join(map(repr, always or assigned))
+    if comparable(expected) and difference(again, expected) is not None:
+        raise ValueError(f"the model's forward changes {names}, and computes something else when it is called again")
+    if always:
+        return expected, [
+            (always, "forward changes it at every call; what is merged computes what the first call does")
+        ]
+    return expected, [(assigned, "forward assigns it when it is called first; what is merged computes it every time")]
+
+
+def _checked(
+    model: nn.Module, reference: nn.Module, inputs: tuple[Any, ...], expected: Any
+) -> tuple[fx.GraphModule, list[Note]]:
+    """The model's graph, which gives what is expected, and notes on it."""
+    graph, notes = _graph_and_notes(model, reference, inputs)
+    outputs = _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*_copied(inputs)))
     differs = _or_refused("the graph cannot be compared with the model", lambda: difference(outputs, expected))
     if differs is not None:
         remedy = "; call model.eval()" if model.training else ""
         raise ValueError(f"{OTHERWISE}: {differs}; it depends on what is no input, or is random{remedy}")
     return graph, notes
+
+
+def _graph_and_notes(
+    model: nn.Module, reference: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[fx.GraphModule, list[Note]]:
+    graph, notes = _or_refused("torch.fx cannot trace this model", lambda: _followed(model, reference, inputs))
+    notes += prepare(graph)
+    if exported(model):
+        reason = "exported: it computes the sizes that torch.export has fixed, no others"
+        notes.append(((type(model).__name__,), reason))
+    check_numbers(graph)
+    return graph, notes
+
+
+def _exported(
+    model: nn.Module, inputs: tuple[Any, ...], expected: Any, error: ValueError
+) -> tuple[fx.GraphModule, list[Note]]:
+    """As `_checked`, from torch.export's graph. error: what torch.fx failed with, raised where this one fails, too."""
+    if exported(model):
+        raise error
+    try:
+        with _quietly():
+            graph = torch.export.export(copy.deepcopy(model), _copied(inputs), strict=False).module()
+            found, notes = _checked(graph, copy.deepcopy(graph), inputs, expected)
+    except Exception:
+        raise error from None
+    reason = f"{error}; so torch.export traced it, for the sizes of example_input alone"
+    return found, [((type(model).__name__,), reason), *notes[:-1]]
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Nothing is logged or printed, and nobody is warned: what fails is said otherwise."""
+    level, nowhere = logging.root.manager.disable, io.StringIO()
+    logging.disable()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 Result = TypeVar("Result")
