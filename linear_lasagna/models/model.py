@@ -60,6 +60,8 @@ def merge_model(
     layers and in exported graphs) are the modules that they stand for; assertions about sizes are dropped. A submodule
     that torch.fx cannot trace is called as it is, with a note. Where sizes decide what forward does, the merged model
     does what it does for the example, and raises AssertionError for sizes for which the given one does something else.
+    Where torch.fx cannot trace the model at all, or traces something else, torch.export does, for the example's sizes
+    alone. What forward changes in the model is a note; it is refused where the second call computes something else.
 
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
     arguments; its shapes decide what pays, and arguments of forward that it leaves out are fixed at their defaults.
