@@ -39,23 +39,30 @@ def traced(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[fx.GraphModule, l
         reference = _or_refused("the model cannot be copied", lambda: copy.deepcopy(model))
         expected, notes = _result(reference, inputs)
         if not comparable(expected) and (other := without_zeros(model)) is not None:
-            return _as_another(model, reference, inputs, traced(other, inputs)[0])
+            return _as_another(model, reference, inputs, notes, traced(other, inputs)[0])
         try:
             graph, more = _checked(model, reference, inputs, expected)
         except ValueError as error:
             graph, more = _exported(model, inputs, expected, error)
-    return graph, [*more, *notes]
+    return graph, [*more, *_of_forward(graph, notes)]
 
 
 def _as_another(
-    model: nn.Module, reference: nn.Module, inputs: tuple[Any, ...], other: fx.GraphModule
+    model: nn.Module, reference: nn.Module, inputs: tuple[Any, ...], more: list[Note], other: fx.GraphModule
 ) -> tuple[fx.GraphModule, list[Note]]:
     """The graph of a model whose result shows nothing, which has to be that of another one, with more numbers."""
     graph, notes = _graph_and_notes(model, reference, inputs)
     _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*_copied(inputs)))
     if graph.code != other.code:
         raise ValueError("the graph cannot be compared with the model, which gives nothing but 0")
-    return graph, notes
+    return graph, [*notes, *_of_forward(graph, more)]
+
+
+def _of_forward(graph: fx.GraphModule, notes: list[Note]) -> list[Note]:
+    """The notes without what modules change that are called as they are."""
+    called = tuple(f"{node.target}." for node in graph.graph.nodes if node.op == "call_module")
+    own = [(tuple(name for name in names if not name.startswith(called)), reason) for names, reason in notes]
+    return [(names, reason) for names, reason in own if names]
 
 
 def _result(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, list[Note]]:
