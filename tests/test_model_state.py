@@ -1,6 +1,8 @@
 """merge_model on models whose forward changes them, gives nothing to compare, or is read by torch.export alone."""
 
 import copy
+import sys
+import types
 
 import pytest
 import torch
@@ -207,6 +209,29 @@ def test_what_a_function_overwrites_is_seen():
     model = trained(Wrapped())
     merged, _ = merge_model(model, drawn(1, 2, 8, 8))
     torch.testing.assert_close(merged(drawn(1, 2, 8, 8)), model(drawn(1, 2, 8, 8)), rtol=1e-12, atol=1e-13)
+
+
+def rearrange(x, pattern):
+    """As einops': of tensors alone."""
+    if type(x) is not torch.Tensor:
+        raise RuntimeError(f"Tensor type unknown to einops {type(x)}")
+    return x.flatten(2) if pattern == "b c h w -> b c (h w)" else x
+
+
+class Rearranged(Body):
+    def forward(self, x):
+        return rearrange(self.body(rearrange(x, "b c h w -> b c h w")), "b c h w -> b c (h w)")
+
+
+def test_einops_is_not_looked_into(monkeypatch):
+    einops = types.ModuleType("einops")
+    einops.rearrange = rearrange
+    monkeypatch.setitem(sys.modules, "einops", einops)
+    model = trained(Rearranged())
+    merged, report = merge_model(model, drawn(1, 2, 8, 8))
+    assert len(report.merged) == 1
+    assert not any("export" in note.reason for note in report.notes)
+    torch.testing.assert_close(merged(drawn(2, 2, 9, 8)), model(drawn(2, 2, 9, 8)), rtol=1e-12, atol=1e-13)
 
 
 class Indexed(Body):

@@ -7,6 +7,7 @@ depends on numbers is not traced. A submodule that cannot be traced is kept as o
 from __future__ import annotations
 
 import operator
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ ATTRIBUTES = frozenset({"shape", "dtype", "device", "layout", "is_cuda", "requir
 METHODS = frozenset({"size", "numel", "nelement", "stride", "is_contiguous", "is_floating_point", "is_complex"})
 RANKS = frozenset({"dim", "ndimension"})
 PLAIN = (bool, int, float, str)
+EINOPS = ("rearrange", "reduce", "repeat", "einsum", "pack", "unpack")
 
 
 class Value(NamedTuple):
@@ -108,7 +110,7 @@ class ExampleTracer(fx.Tracer):
     def __init__(
         self, model: nn.Module, fixed: Mapping[str, Any], given: Mapping[str, Any], numbers: bool = False
     ) -> None:
-        super().__init__(param_shapes_constant=True)
+        super().__init__(autowrap_functions=_of_einops(), param_shapes_constant=True)
         self.model, self.fixed, self.given, self.numbers = model, fixed, given, numbers
         self.kept: dict[str, str] = {}  # module -> why it could not be traced
         self.decided: dict[str, str] = {}  # module -> what of its forward sizes decide
@@ -263,6 +265,12 @@ class ExampleTracer(fx.Tracer):
             message = f"merged for sizes for which forward does the same as for the example{where}"
             self.create_proxy("call_function", torch._assert, (same, message), {}).node.meta["guard"] = True
         return value
+
+
+def _of_einops() -> tuple[Callable[..., Any], ...]:
+    """The functions of einops, where it is in use: they ask for the type of what they get, so each call is one node."""
+    einops = sys.modules.get("einops")
+    return tuple(getattr(einops, name) for name in EINOPS if hasattr(einops, name))
 
 
 def _last(graph: fx.Graph) -> fx.Node | None:
