@@ -15,6 +15,7 @@ from linear_lasagna.merging.plain import hooked
 from linear_lasagna.models.casting import in_dtype
 from linear_lasagna.models.certainty import Certainty, certainties
 from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_runs
+from linear_lasagna.models.distributing import distribute
 from linear_lasagna.models.exchanging import exchange
 from linear_lasagna.models.finding import find
 from linear_lasagna.models.folding import fold
@@ -88,6 +89,7 @@ def _merged(
 ) -> tuple[fx.GraphModule, Report]:
     merged, untraced = traced(model, inputs)
     notes = [*untraced, *unseen_hooks(model, merged.graph)]
+    distribute(merged)
     notes += [*exchange(merged), *fold(merged)]
     findings = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
     runs, dtype = needed_runs(merged.graph, findings), storage.dtype
