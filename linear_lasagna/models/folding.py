@@ -78,7 +78,7 @@ def _pair(model: fx.GraphModule, second: fx.Node) -> Found | None:
         return None
     early, late = (model.get_submodule(str(node.target)) for node in (first, second))
     for row in FOLDS:
-        if row.axes in (None, first.meta["tensor"].ndim) and _fits(early, row.first) and _fits(late, row.second):
+        if row.axes in (None, first.meta["tensor"].ndim) and fits(early, row.first) and fits(late, row.second):
             numbers = row.numbers(early, late)
             module = None if numbers is None else with_numbers((early, late)[row.kept], numbers)
             return None if module is None else ([first, *between[::-1], second], module, row.what)
@@ -98,7 +98,7 @@ def _sum(model: fx.GraphModule, node: fx.Node) -> Found | None:
     if not all(isinstance(each, fx.Node) and each.op == "call_module" and set(each.users) == {node} for each in layers):
         return None
     modules = [model.get_submodule(str(each.target)) for each in layers]
-    if not layers or not all(_fits(module, (nn.Linear,)) for module in modules) or len({*layers}) < len(layers):
+    if not layers or not all(fits(module, (nn.Linear,)) for module in modules) or len({*layers}) < len(layers):
         return None
     if any(each.args != layers[0].args or len(each.args) != 1 or each.kwargs for each in layers):
         return None
@@ -123,7 +123,7 @@ def _multiple(node: fx.Node) -> list[Summand]:
     return [Summand(value, float(numbers[0]) if name in PRODUCTS else 1 / numbers[0])]
 
 
-def _fits(module: Any, classes: tuple[type[nn.Module], ...]) -> bool:
+def fits(module: Any, classes: tuple[type[nn.Module], ...]) -> bool:
     """Whether the module is one of these and does what its numbers say."""
     if not isinstance(module, classes) or not_plain(module, classes) is not None:
         return False
@@ -142,7 +142,7 @@ def _transposed(early: Any, late: nn.Module) -> Kernel:
     return Kernel((weight * scale.view(column)).flatten(0, 1), bias * scale + shift)
 
 
-def _normalised(early: Any, late: nn.Module) -> Kernel:
+def normalised(early: Any, late: nn.Module) -> Kernel:
     scale, shift = scale_and_shift(late)
     kernel = exact_kernel(early)
     return Kernel(kernel.weight * scale[:, None], bias_of(kernel) * scale + shift)
@@ -169,9 +169,7 @@ FOLDS = (
         Fold((layer,), NORMALISATIONS, 0, rank + 2, _transposed, "a transposed convolution and the BatchNorm behind it")
         for rank, layer in enumerate(TRANSPOSED, start=1)
     ),
-    Fold(
-        (nn.Linear,), (nn.BatchNorm1d, nn.SyncBatchNorm), 0, 2, _normalised, "a linear layer and the BatchNorm behind"
-    ),
+    Fold((nn.Linear,), (nn.BatchNorm1d, nn.SyncBatchNorm), 0, 2, normalised, "a linear layer and the BatchNorm behind"),
     Fold(
         (nn.BatchNorm1d, nn.SyncBatchNorm), (nn.Linear,), 1, 2, _of_normalised, "BatchNorm and the linear layer behind"
     ),

@@ -23,6 +23,7 @@ from linear_lasagna.models.measuring import ALL_S, BUDGET_S, inputs_of, measured
 from linear_lasagna.models.predicting import Range, in_turn, predicted_errors
 from linear_lasagna.models.report import Measured, Note, Report, RunReport
 from linear_lasagna.models.rewriting import rewrite, self_contained
+from linear_lasagna.models.rows import fold_rows
 from linear_lasagna.models.state import restore
 from linear_lasagna.models.steps import names_of
 from linear_lasagna.models.tracing import traced
@@ -90,7 +91,7 @@ def _merged(
     merged, untraced = traced(model, inputs)
     notes = [*untraced, *unseen_hooks(model, merged.graph)]
     distribute(merged)
-    notes += [*exchange(merged), *fold(merged)]
+    notes += [*fold_rows(merged), *exchange(merged), *fold(merged)]
     findings = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
     runs, dtype = needed_runs(merged.graph, findings), storage.dtype
     decisions = _fitting(merged, [decide(run, measure, dtype) for run in runs], storage)
