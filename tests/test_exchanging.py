@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from equal_models import computed
 from strategies import integers
 from test_operators import CONVOLUTIONS, NORMS, POOLS, Written, assert_exact, whole_numbers
 from torch import nn
@@ -164,3 +165,25 @@ def test_gradients_flow_through_what_was_exchanged():
     model(theirs).square().sum().backward()
     assert torch.equal(ours.grad, theirs.grad)
     assert torch.equal(merged.layer.weight.grad, model.layer.weight.grad)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("function", [False, True])
+def test_pixel_unshuffle(factor, function):
+    """Positions made channels, and a convolution: one convolution of the image, padded as it was, for any size."""
+    after = {"stride": 2, "padding": 1} if function else {"padding": "same"}
+    model = whole_numbers(Written(lambda m, x: m.last(m.unshuffle(x)), last=nn.Conv2d(2 * factor**2, 3, 3, **after)))
+    model.unshuffle = (lambda x: functional.pixel_unshuffle(x, factor)) if function else nn.PixelUnshuffle(factor)
+    sizes = [(2, 2, 6 * n, 6) for n in (2, 1)]
+    merged, report = assert_exact(model, *(integers(size, 3, 1) for size in sizes))
+    (layer,) = computed(merged)
+    stride, padding = (2 * factor, factor) if function else (factor, factor)
+    assert (layer.kernel_size, layer.stride, layer.padding) == ((3 * factor,) * 2, (stride,) * 2, (padding,) * 2)
+    assert len([n for n in merged.graph.nodes if n.op.startswith("call")]) == 1
+    assert "one convolution of it" in report.notes[0].reason
+
+
+def test_pixel_unshuffle_that_stays():
+    for last in (nn.Conv2d(8, 4, 3, groups=2), nn.Conv2d(8, 4, 2, dilation=2)):
+        merged, _ = assert_exact(whole_numbers(nn.Sequential(nn.PixelUnshuffle(2), last)), integers((2, 2, 8, 8), 3, 1))
+        assert [c.kernel_size for c in computed(merged)] == [last.kernel_size]

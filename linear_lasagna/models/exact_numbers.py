@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from linear_lasagna.devices import wide
-from linear_lasagna.modules import kernel_of
-from linear_lasagna.problems import Kernel
+from linear_lasagna.modules import convolution, kernel_of
+from linear_lasagna.problems import ExpandedLayer, Kernel
 
 EXACT: WeakKeyDictionary[nn.Module, Kernel] = WeakKeyDictionary()
 
@@ -38,6 +38,16 @@ def with_numbers(module: Any, kernel: Kernel) -> Any | None:
         made.out_channels, made.in_channels = len(kernel.weight), kernel.weight.shape[1] * made.groups
     EXACT[made] = kernel
     return made
+
+
+def moved(module: Any, kernel: Kernel, layer: ExpandedLayer) -> Any:
+    """The layer's module with the numbers of another one in another place, so that nothing is rounded."""
+    like = module.weight
+    made = convolution(
+        kernel.map(lambda numbers: numbers.to(like.device, like.dtype)), layer, kernel.weight.shape[1] * layer.groups
+    )
+    EXACT[made] = kernel
+    return made.requires_grad_(like.requires_grad).eval()
 
 
 def bias_of(kernel: Kernel) -> torch.Tensor:

@@ -7,21 +7,23 @@ is for each part of a concatenation that a 1 x 1 convolution reads. Numbers are 
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from torch import fx, nn
 
-from linear_lasagna.merging.plain import not_plain
+from linear_lasagna.models.cutting import crop, pad_apart, pad_earlier, permute, select
+from linear_lasagna.models.exact_numbers import exact_kernel, moved
 from linear_lasagna.models.finding import name_in_report
 from linear_lasagna.models.joining import Note
-from linear_lasagna.models.layers import is_pointwise, layer_of
+from linear_lasagna.models.layers import layer_of
 from linear_lasagna.models.operators import CONVOLUTIONS, NORMALISATIONS, argument, kind, name_of, operation
+from linear_lasagna.models.pointwise import before, biased, module_of, pointwise, positions
 from linear_lasagna.models.rewriting import added
 from linear_lasagna.models.table import count_text
-from linear_lasagna.models.windows import averages_truly
+from linear_lasagna.models.windows import averages_truly, unshuffle_of
+from linear_lasagna.problems import Kernel
 
 LAST = (nn.Linear, nn.BatchNorm1d)  # what may read an image that was flattened, and then is one with the layer before
 CUBIC, LINEAR = ("bicubic",), ("linear", "bilinear", "trilinear")
@@ -42,85 +44,9 @@ def _exchanged(model: fx.GraphModule, node: fx.Node) -> Note | None:
     return next(filter(None, (rule(model, node) for rule in RULES)), None)
 
 
-def _module(model: fx.GraphModule, node: fx.Node) -> Any:
-    return model.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-class _Before(NamedTuple):
-    """The node that another one reads, and what else is done with its value: identities between, reads of the batch."""
-
-    node: fx.Node
-    passed: list[fx.Node]
-    sizes: list[fx.Node]
-
-    def replaced_by(self, source: Any, graph: fx.Graph) -> None:
-        """Take it and the identities out; what reads the batch, reads the source's."""
-        for size in self.sizes:
-            size.args = (source, *size.args[1:])
-        for each in (*self.passed, self.node):
-            graph.erase_node(each)
-
-
-def _before(model: fx.GraphModule, node: fx.Node) -> _Before | None:
-    """What gives the image that the node is of, if nothing else needs it."""
-    passed: list[fx.Node] = []
-    sizes: list[fx.Node] = []
-    first, user = node.args[0] if node.args else node.kwargs.get("input"), node
-    while isinstance(first, fx.Node) and "tensor" in first.meta:
-        here = [each for each in first.users if _reads_batch(each)]
-        if (
-            set(first.users) - {*here} != {user}
-            or sum(arg is first for arg in user.args) > 1
-            or "tensor" not in user.meta
-        ):
-            return None
-        sizes += here
-        if kind(first, _module(model, first)) != "identity" or not first.args:
-            return _Before(first, passed, sizes)
-        passed.append(first)
-        first, user = first.args[0], first
-    return None
-
-
-def _reads_batch(node: fx.Node) -> bool:
-    """Whether the node is how many images there are."""
-    if node.op == "call_method" and node.target == "size":
-        return node.args[1:] == (0,)
-    if node.op != "call_function" or node.target is not getattr or node.args[1:] != ("shape",):
-        return False
-    return all(user.target is operator.getitem and user.args[1:] == (0,) for user in node.users)
-
-
-def _positions(node: fx.Node) -> int:
-    return math.prod(node.meta["tensor"].shape[2:])
-
-
-def pointwise(model: fx.GraphModule, node: fx.Node) -> Any:
-    """The 1 x 1 convolution, or BatchNorm, that the node calls on one image; None for anything else."""
-    module, read = _module(model, node), node.all_input_nodes
-    if len(read) != 1 or len(node.args) != 1 or node.kwargs or "tensor" not in read[0].meta:
-        return None
-    if isinstance(module, NORMALISATIONS):
-        plain = module.running_mean is not None and not_plain(module, NORMALISATIONS) is None
-        return module if plain and node.meta["tensor"].ndim > 2 else None
-    if not isinstance(module, CONVOLUTIONS):
-        return None
-    layer = layer_of(module, read[0].meta["tensor"].ndim)
-    return module if not isinstance(layer, str) and is_pointwise(layer) else None
-
-
-def _biased(module: Any) -> bool:
-    return not isinstance(module, CONVOLUTIONS) or module.bias is not None
-
-
-def _per_position(module: Any) -> int:
-    """Multiply-accumulates of a pointwise layer at one position."""
-    return module.weight.numel() if isinstance(module, CONVOLUTIONS) else module.num_features
-
-
 def averages(model: fx.GraphModule, node: fx.Node) -> bool | None:
     """Whether the node's averages have weights that add up to 1 everywhere; None where it is no averaging."""
-    module = _module(model, node)
+    module = module_of(model, node)
     row = operation(node, module)
     if row is None or node.meta.get("tensor") is None or len(node.all_input_nodes) == 0:
         return None
@@ -142,10 +68,10 @@ def _is_global(node: fx.Node) -> bool:
 
 def _averaging_operations(model: fx.GraphModule, node: fx.Node) -> int:
     """What the averaging takes per channel, about: one for every number that it adds."""
-    module, read = _module(model, node), node.all_input_nodes[0]
+    module, read = module_of(model, node), node.all_input_nodes[0]
     mode = getattr(module, "mode", None) or argument(node, 3, "mode", "nearest")
     taps = 4 if mode in CUBIC else 2 if mode in LINEAR else 1
-    return max(_positions(read), _positions(node) * taps ** (read.meta["tensor"].ndim - 2))
+    return max(positions(read), positions(node) * taps ** (read.meta["tensor"].ndim - 2))
 
 
 def _operations(model: fx.GraphModule, averaging: fx.Node, module: Any) -> tuple[int, int]:
@@ -154,12 +80,12 @@ def _operations(model: fx.GraphModule, averaging: fx.Node, module: Any) -> tuple
     norm = not isinstance(module, CONVOLUTIONS)
     inputs, outputs = (module.num_features,) * 2 if norm else (module.in_channels, module.out_channels)
     per = inputs if norm else module.weight.numel()
-    return per * _positions(read) + each * outputs, per * _positions(averaging) + each * inputs
+    return per * positions(read) + each * outputs, per * positions(averaging) + each * inputs
 
 
 def _later(model: fx.GraphModule, node: fx.Node) -> Note | None:
     """A pointwise layer in front of an averaging, the node, to fewer positions: behind it."""
-    found = _before(model, node)
+    found = before(model, node)
     first = None if found is None else found.node
     module = None if first is None else pointwise(model, first)
     adds_up = None if module is None else averages(model, node)
@@ -167,12 +93,12 @@ def _later(model: fx.GraphModule, node: fx.Node) -> Note | None:
         found is None
         or first is None
         or adds_up is None
-        or not (adds_up or not _biased(module))
+        or not (adds_up or not biased(module))
         or _belongs_in_front(model, first)
     ):
         return None
-    before, after = _operations(model, node, module)
-    if after >= before or len(node.all_input_nodes) > 1:
+    earlier, after = _operations(model, node, module)
+    if after >= earlier or len(node.all_input_nodes) > 1:
         return None
     first.prepend(node)  # where the source was read: it may be overwritten later
     source, value = first.args[0], node.meta["tensor"]
@@ -189,7 +115,7 @@ def _later(model: fx.GraphModule, node: fx.Node) -> Note | None:
             last.meta["tensor"] = value
     _handed_on(node, last)
     found.replaced_by(source, model.graph)
-    return _note(first, node, "behind", before, after)
+    return _note(first, node, "behind", earlier, after)
 
 
 def _called(model: fx.GraphModule, layer: fx.Node, value: fx.Node, gives: Any) -> fx.Node:
@@ -213,25 +139,25 @@ def _note(layer: fx.Node, averaging: fx.Node, where: str, before: int, after: in
 
 def _belongs_in_front(model: fx.GraphModule, layer: fx.Node) -> bool:
     """Whether the pointwise layer would rather be merged into a convolution in front of it."""
-    before = _before(model, layer)
-    module = None if before is None else _module(model, before.node)
+    found = before(model, layer)
+    module = None if found is None else module_of(model, found.node)
     if not isinstance(module, CONVOLUTIONS):
         return False
-    late = _module(model, layer)
-    return pointwise(model, before.node) is None and (  # type: ignore[arg-type]
+    late = module_of(model, layer)
+    return pointwise(model, found.node) is None and (  # type: ignore[arg-type]
         not isinstance(late, CONVOLUTIONS) or late.out_channels < late.in_channels
     )
 
 
 def _earlier(model: fx.GraphModule, node: fx.Node) -> Note | None:
     """A pointwise layer, the node, behind an averaging to more positions: in front of it."""
-    found, module = _before(model, node), pointwise(model, node)
+    found, module = before(model, node), pointwise(model, node)
     averaging = None if found is None or found.passed or found.sizes else found.node
     adds_up = None if averaging is None or module is None else averages(model, averaging)
-    if averaging is None or adds_up is None or not (adds_up or not _biased(module)):
+    if averaging is None or adds_up is None or not (adds_up or not biased(module)):
         return None
-    after, before = _operations(model, averaging, module)
-    if after >= before:
+    after, earlier = _operations(model, averaging, module)
+    if after >= earlier:
         return None
     source, value = averaging.all_input_nodes[0], node.meta["tensor"]
     read = source.meta["tensor"]
@@ -241,7 +167,36 @@ def _earlier(model: fx.GraphModule, node: fx.Node) -> Note | None:
     averaging.meta["tensor"] = value
     node.replace_all_uses_with(averaging)
     model.graph.erase_node(node)
-    return _note(node, averaging, "in front of", before, after)
+    return _note(node, averaging, "in front of", earlier, after)
+
+
+def _unshuffled(model: fx.GraphModule, node: fx.Node) -> Note | None:
+    """A convolution, the node, of an image whose positions a pixel unshuffle made channels: one of the image itself.
+
+    It takes as many operations, without the copy: as YOLOv5 replaced its Focus layer, ultralytics/yolov5, v6.0.
+    """
+    module, found = (
+        module_of(model, node),
+        before(model, node) if isinstance(module_of(model, node), CONVOLUTIONS) else None,
+    )
+    if found is None or found.passed or found.sizes or len(node.args) > 1 or node.kwargs:
+        return None
+    first = found.node
+    factor, layer = unshuffle_of(first, module_of(model, first)), layer_of(module, node.meta["tensor"].ndim)
+    if factor is None or isinstance(layer, str) or layer.groups > 1 or set(layer.dilation) != {1}:
+        return None
+    kernel = exact_kernel(module)
+    taps = kernel.weight.unflatten(1, (-1, factor, factor)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+    sizes = {name: tuple(factor * n for n in getattr(layer, name)) for name in ("kernel_size", "stride", "padding")}
+    made = moved(module, Kernel(taps.contiguous(), kernel.bias), replace(layer, **sizes))  # type: ignore[arg-type]
+    names = (name_in_report(first), name_in_report(node))
+    with model.graph.inserting_before(first):
+        last = model.graph.call_module(added(model, made, (str(node.target),)), (first.all_input_nodes[0],))
+    last.meta = dict(node.meta)
+    node.replace_all_uses_with(last)
+    model.graph.erase_node(node)
+    model.graph.erase_node(first)
+    return names, f"{names[1]} reads what {names[0]} reads: one convolution of it, {last.target!r}"
 
 
 def _flattened(model: fx.GraphModule, node: fx.Node) -> Note | None:
@@ -249,7 +204,7 @@ def _flattened(model: fx.GraphModule, node: fx.Node) -> Note | None:
 
     Flattened first, it is a linear layer, or BatchNorm of (batch, channels), itself.
     """
-    found = _before(model, node)
+    found = before(model, node)
     first = None if found is None else found.node
     if (
         found is None
@@ -259,8 +214,8 @@ def _flattened(model: fx.GraphModule, node: fx.Node) -> Note | None:
         or not _reads_point(model, first)
     ):
         return None
-    users = [_module(model, user) for user in _readers(model, node)]
-    layer = _without_positions(_module(model, first))
+    users = [module_of(model, user) for user in _readers(model, node)]
+    layer = _withoutpositions(module_of(model, first))
     if layer is None or not users or not all(isinstance(user, LAST) for user in users):
         return None
     source, value = first.args[0], node.meta["tensor"]
@@ -279,14 +234,16 @@ def _readers(model: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
     """What reads the value, through identities."""
     found: list[fx.Node] = []
     for user in node.users:
-        found += _readers(model, user) if kind(user, _module(model, user)) == "identity" else [user]
+        found += _readers(model, user) if kind(user, module_of(model, user)) == "identity" else [user]
     return found
 
 
 def _flattens(model: fx.GraphModule, node: fx.Node) -> bool:
     """Whether the node makes (batch, channels) of (batch, channels, 1, …), whatever the batch."""
-    row, value, read = operation(node, _module(model, node)), node.meta["tensor"], node.args[0].meta["tensor"]  # type: ignore[union-attr]
-    if row is None or row.name != "another shape or order of axes" or value.shape != read.shape[:2]:
+    row, value, read = (operation(node, module_of(model, node)), *(n.meta.get("tensor") for n in (node, node.args[0])))  # type: ignore[union-attr]
+    if row is None or row.name != "another shape or order of axes" or value is None or read is None:
+        return False
+    if value.shape != read.shape[:2]:
         return False
     return name_of(node) not in ("view", "reshape") or node.args[2:] == (-1,)
 
@@ -296,14 +253,14 @@ def _reads_point(model: fx.GraphModule, node: fx.Node) -> bool:
     source = node.args[0]
     while isinstance(source, fx.Node) and pointwise(model, source) is not None:
         source = source.args[0]
-    if not isinstance(source, fx.Node) or averages(model, source) is None or _positions(source) != 1:
+    if not isinstance(source, fx.Node) or averages(model, source) is None or positions(source) != 1:
         return False
-    module = _module(model, source)
+    module = module_of(model, source)
     size = getattr(module, "output_size", None) or argument(source, 1, "output_size", None)
     return _is_global(source) if name_of(source) == "mean" else size == 1 or (bool(size) and set(size) == {1})
 
 
-def _without_positions(module: Any) -> nn.Module | None:
+def _withoutpositions(module: Any) -> nn.Module | None:
     """The pointwise layer for (batch, channels)."""
     if isinstance(module, NORMALISATIONS):
         layer: Any = nn.BatchNorm1d(module.num_features, module.eps, affine=module.affine, device="meta")
@@ -319,4 +276,14 @@ def _without_positions(module: Any) -> nn.Module | None:
     return layer.eval()
 
 
-RULES: tuple[Callable[[fx.GraphModule, fx.Node], Note | None], ...] = (_later, _earlier, _flattened)
+RULES: tuple[Callable[[fx.GraphModule, fx.Node], Note | None], ...] = (
+    select,
+    permute,
+    crop,
+    pad_apart,
+    pad_earlier,
+    _later,
+    _earlier,
+    _flattened,
+    _unshuffled,
+)

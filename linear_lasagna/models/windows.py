@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 from torch import fx, nn
 
+from linear_lasagna.merging.plain import hooked
 from linear_lasagna.models.operators import POOLS, argument, name_of
 from linear_lasagna.problems import ExpandedLayer, Layer
 
 ARGUMENTS = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 DEFAULTS = (None, None, 0, False, True, None)
+UNEVEN = "it pads more at one end than at the other"
 MOST_TIMES = 8  # torch finds a position's source by dividing in float32, which is exact for small factors
 
 
@@ -91,6 +93,14 @@ def shuffle_of(node: fx.Node, module: nn.Module | None) -> int | None:
     return factor if name_of(node) == "pixel_shuffle" and isinstance(factor, int) else None
 
 
+def unshuffle_of(node: fx.Node, module: nn.Module | None) -> int | None:
+    """The factor of a pixel unshuffle; None for anything else."""
+    if module is not None:
+        return module.downscale_factor if type(module) is nn.PixelUnshuffle and not hooked(module) else None
+    factor = argument(node, 1, "downscale_factor", None)
+    return factor if name_of(node) == "pixel_unshuffle" and isinstance(factor, int) else None
+
+
 def zeros_of(node: fx.Node, module: nn.Module | None, rank: int) -> tuple[int, ...] | str:
     """How many zeros a padding puts at either end of each spatial axis, or why a convolution cannot."""
     if module is not None:
@@ -111,5 +121,5 @@ def zeros_of(node: fx.Node, module: nn.Module | None, rank: int) -> tuple[int, .
     before, after = (tuple(pads[end : 2 * rank : 2])[::-1] for end in (0, 1))
     none = (0,) * (rank - len(before))
     if min(pads, default=0) < 0:
-        return "it cuts positions off; with less padding in front it is not needed"
-    return (*none, *before) if before == after else "it pads more at one end than at the other"
+        return "it cuts positions off"
+    return (*none, *before) if before == after else UNEVEN
