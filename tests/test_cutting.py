@@ -188,6 +188,7 @@ def test_gradients_of_what_was_cut():
     assert torch.equal(ours.grad, theirs.grad)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_same_padding_of_even_kernels(rank):
     """One zero more behind: padded apart, the convolution is merged with what follows it, and with a 1 x 1 in front."""
@@ -201,6 +202,7 @@ def test_same_padding_of_even_kernels(rank):
     assert "pads more behind than in front" in report.notes[0].reason
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_even_kernels_alone_keep_their_padding():
     model = whole_numbers(nn.Sequential(nn.ReLU(), nn.Conv2d(2, 3, 2, padding="same"), nn.ReLU()))
     merged, _ = assert_exact(model, integers((2, 2, 5, 5), 3, 1))

@@ -236,7 +236,6 @@ def old_weight_norm(module):
 
 UNFIT = {
     "circular": (lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "padding_mode 'circular'"),
-    "same of an even kernel": (lambda: nn.Conv2d(2, 2, 2, padding="same"), "one more on one side"),
     "hook": (lambda: hooked(nn.Conv2d(2, 2, 1)), "hooks run around it"),
     "hooked BatchNorm": (lambda: hooked(nn.BatchNorm2d(2)), "hooks run around it"),
     "forward replaced": (lambda: replaced(nn.Conv2d(2, 2, 1)), "it has a forward of its own"),

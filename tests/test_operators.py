@@ -293,6 +293,75 @@ def test_padding_with_the_norms_own_value(rank):
     merged, report = assert_exact(model, integers((2, 2, *(4,) * rank), 3, 1), integers((1, 2, *(1,) * rank), 3, 2))
     assert [(c.kernel_size, c.padding) for c in computed(merged)] == [((3,) * rank, (1,) * rank)]
     assert len([n for n in merged.graph.nodes if n.op.startswith("call") or n.op == "get_attr"]) == 1
+    assert sum("makes of zero" in note.reason for note in report.notes) == 2
+
+
+class WrittenIn(nn.Module):
+    """The same as it was published: the value is written into the border. change: of it; side: what is left out."""
+
+    def __init__(self, change=0.0, sides=4, factor=1.0):
+        super().__init__()
+        self.bn, self.change, self.sides, self.factor = nn.BatchNorm2d(2, eps=0.0), change, sides, factor
+
+    def forward(self, x):
+        bn, y = self.bn, self.bn(x) if self.factor == 1 else self.bn(x) * self.factor
+        value = bn.bias.detach() - bn.running_mean * bn.weight.detach() / torch.sqrt(bn.running_var + bn.eps)
+        value, y = value.view(1, -1, 1, 1) + self.change, functional.pad(y, [1] * 4)
+        every, ends = slice(None), (slice(0, 1), slice(-1, None))
+        indices = [(every, every, ends[0], every), (every, every, ends[1], every)]
+        indices += [(every, every, every, ends[0]), (every, every, every, ends[1])]
+        for index in indices[: self.sides]:
+            y[index] = value
+        return y
+
+
+def diverse_branch_block(border, dtype=torch.float64):
+    """arXiv 2103.13425, figure 3, without its norms behind the branches."""
+
+    def forward(m, x):
+        return torch.relu(m.padded(x) + m.one(x) + m.mixed(m.border(m.first(x))) + m.average(m.border(m.second(x))))
+
+    parts = {name: nn.Conv2d(2, 2, 1, bias=False) for name in ("first", "second", "one")}
+    parts |= {"mixed": nn.Conv2d(2, 2, 3, bias=False), "average": nn.AvgPool2d(3, 1, 0), "border": border}
+    model = whole_numbers(Written(forward, **parts))
+    border.bn.running_var.fill_(0.25)
+    return model.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_diverse_branch_block(dtype):
+    """One 3 x 3, whatever the value for zero is rounded to; with a third as variance it is no whole number."""
+    model, x = diverse_branch_block(WrittenIn(), dtype), integers((2, 2, 5, 4), 3, 1).to(dtype)
+    model.border.bn.running_var.fill_(1 / 3)
+    merged, report = merge_model(model, x)
+    assert [(c.kernel_size, c.padding) for c in computed(merged)] == [((3, 3), (1, 1))]
+    assert len([n for n in merged.graph.nodes if n.op.startswith("call")]) == 2
+    assert sum("makes of zero" in note.reason for note in report.notes) == 2
+    scale = 1e-14 if dtype is torch.float64 else 1e-6
+    with torch.no_grad():
+        for each in (x, integers((1, 2, 1, 1), 3, 2).to(dtype)):
+            torch.testing.assert_close(merged(each), model(each), rtol=100 * scale, atol=100 * scale)
+
+
+@pytest.mark.parametrize("border", [WrittenIn(change=1.0), WrittenIn(sides=3), WrittenIn(factor=2.0)])
+def test_border_of_another_value(border):
+    """Not what the norm makes of zero, or not everywhere: what is in the border stays there."""
+    _, report = assert_exact(diverse_branch_block(border), integers((2, 2, 5, 4), 4, 1))
+    assert not any("makes of zero" in note.reason for note in report.notes)
+
+
+def test_shifts_that_cancel_in_front_of_zeros():
+    """Twice a norm's output without its value for zero, padded: no shift is left that would need a border."""
+
+    def forward(m, x):
+        value = (m.norm.bias - m.norm.running_mean * m.norm.weight * 2).view(1, -1, 1, 1)
+        return m.padded(x) + m.mixed(functional.pad((m.norm(m.first(x)) - value) * 2, (1,) * 4) + 1)
+
+    parts = {"first": nn.Conv2d(2, 2, 1, bias=False), "mixed": nn.Conv2d(2, 2, 3), "norm": nn.BatchNorm2d(2, eps=0.0)}
+    model = whole_numbers(Written(forward, **parts))
+    model.norm.running_var.fill_(0.25)
+    merged, report = assert_exact(model, integers((2, 2, 4, 4), 3, 1), integers((1, 2, 1, 1), 3, 2))
+    assert [(c.kernel_size, c.padding) for c in computed(merged)] == [((3, 3), (1, 1))]
     assert report.notes == ()
 
 
@@ -352,7 +421,11 @@ NOTED = {
         ("flatten",),
         "another shape",
     ),
-    "half of the channels": (lambda m, x: m.wide(x).chunk(2, 1)[0], ("chunk",), "only a part"),
+    "both halves of the channels": (
+        lambda m, x: (halves := m.wide(x).chunk(2, 1))[0] * torch.relu(halves[1]),
+        ("chunk",),
+        "only a part",
+    ),
     "concatenation of other values": (
         lambda m, x: m.last(torch.cat([m.wide(x), torch.relu(x)], 1)),
         ("cat",),
@@ -376,7 +449,6 @@ MODULES = {
     "nn.Upsample": nn.Upsample(scale_factor=2),
     "nn.PixelShuffle": nn.PixelShuffle(2),
     "nn.PixelUnshuffle": nn.PixelUnshuffle(1),
-    "nn.ChannelShuffle": nn.ChannelShuffle(2),
     "nn.AdaptiveAvgPool2d": nn.AdaptiveAvgPool2d(1),
     "nn.Flatten": nn.Flatten(),
     "nn.Linear": nn.Linear(4, 4),

@@ -79,7 +79,7 @@ def affine(node: fx.Node, constants: Constants) -> Affine | str | None:
         return None
     if not isinstance(value, fx.Node):
         return None
-    scale = _per_channel(by, value, constants)
+    scale = per_channel(by, value, constants)
     if isinstance(scale, str):
         return scale
     return _finite(Affine(value, scale if name in PRODUCTS else 1 / scale))
@@ -97,7 +97,7 @@ def _of_sum(node: fx.Node, constants: Constants) -> Affine | str | None:
     value, constant = both if known[1] else both[::-1]
     if not isinstance(value.value, fx.Node):
         return None
-    shift = _per_channel(constant.value, value.value, constants)
+    shift = per_channel(constant.value, value.value, constants)
     if isinstance(shift, str):
         return shift
     shift = shift * constant.factor
@@ -109,7 +109,7 @@ def _finite(found: Affine) -> Affine | str:
     return found if all(bool(each.isfinite().all()) for each in numbers) else "it has numbers that are not finite"
 
 
-def _per_channel(constant: Any, value: fx.Node, constants: Constants) -> torch.Tensor | str:
+def per_channel(constant: Any, value: fx.Node, constants: Constants) -> torch.Tensor | str:
     """A constant that is combined with an image as one number, () or (channels,), or why it is none."""
     if not isinstance(constant, fx.Node):
         return number(constant)

@@ -19,6 +19,7 @@ from linear_lasagna.models.finding import name_in_report
 from linear_lasagna.models.joining import Note
 from linear_lasagna.models.layers import layer_of
 from linear_lasagna.models.operators import CONVOLUTIONS, NORMALISATIONS, argument, kind, name_of, operation
+from linear_lasagna.models.own_values import pad_before_norm
 from linear_lasagna.models.pointwise import before, biased, module_of, pointwise, positions
 from linear_lasagna.models.rewriting import added
 from linear_lasagna.models.table import count_text
@@ -282,6 +283,7 @@ RULES: tuple[Callable[[fx.GraphModule, fx.Node], Note | None], ...] = (
     crop,
     pad_apart,
     pad_earlier,
+    pad_before_norm,
     _later,
     _earlier,
     _flattened,
