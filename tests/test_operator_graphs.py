@@ -1,6 +1,7 @@
 """Whole small graphs drawn from the operator table, merged, against the given model."""
 
 import copy
+import math
 import operator
 
 import torch
@@ -27,6 +28,18 @@ ARITHMETIC = {
     "double": lambda y, g, b: y + y,
     "relu": lambda y, g, b: torch.relu(y),
     "drop": lambda y, g, b: functional.dropout(y, 0.5, training=False),
+}
+SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
+LARGEST = 200  # positions of an image that is made larger
+# What cuts, reorders or moves: of an image with the channels that are given first.
+MOVED = {
+    "front": (CHANNELS, lambda y: y[..., 1:]),
+    "ends": (CHANNELS, lambda y: functional.pad(y, (-1, -1))),
+    "swapped": (CHANNELS, lambda y: y[:, [1, 0]]),
+    "first": (CHANNELS, lambda y: y[:, :1]),
+    "inner": (2 * CHANNELS, lambda y: y[:, 1:3]),
+    "mixed": (2 * CHANNELS, lambda y: functional.channel_shuffle(y, 2)),
+    "last": (2 * CHANNELS, lambda y: y.chunk(2, 1)[1]),
 }
 TOGETHER = {"add": operator.add, "sub": operator.sub, "half": lambda a, b: torch.sub(a, b, alpha=0.5)}
 
@@ -55,6 +68,8 @@ class Graph(nn.Module):
             return self.parts[what](*taken)
         if what == "cat":
             return torch.cat(taken, 1)
+        if what in MOVED:
+            return MOVED[what][1](*taken)
         if what.startswith("pad"):
             return functional.pad(taken[0], tuple(map(int, what[3:])))
         return TOGETHER[what](*taken) if what in TOGETHER else ARITHMETIC[what](taken[0], self.gamma, self.beta)
@@ -87,9 +102,9 @@ def graphs(draw):
     for _ in range(draw(st.integers(2, 6))):
         place = draw(st.sampled_from([len(shapes) - 1] * 3 + list(range(len(shapes)))))
         channels, size = shapes[place]
-        kinds = (
-            ["conv"] if channels > CHANNELS else ["conv"] * 3 + ["norm", "pool", "pad", "arithmetic", "together"] * 2
-        )
+        kinds = ["conv", "conv", "moved"]
+        if channels == CHANNELS:
+            kinds += ["conv"] + ["norm", "pool", "pad", "arithmetic", "together", "up", "shuffle"] * 2
         kind = draw(st.sampled_from(kinds))
         if kind == "conv":
             made = draw(convolutions(rank, channels, size))
@@ -100,6 +115,12 @@ def graphs(draw):
             made = POOLS[rank](
                 2, draw(st.integers(1, 2)), padding, count_include_pad=padding == 0 or draw(st.booleans())
             )
+        elif kind == "up" and 2**rank * math.prod(size) <= LARGEST:
+            made = nn.Upsample(scale_factor=2, mode=draw(st.sampled_from(("nearest", "nearest", SMOOTH[rank]))))
+        elif kind == "shuffle" and rank == 2 and math.prod(size) <= LARGEST // 4:
+            made = nn.Sequential(nn.Conv2d(CHANNELS, 4 * CHANNELS, 1), nn.PixelShuffle(2))
+            if not any(n % 2 for n in size) and draw(st.booleans()):
+                made = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * CHANNELS, CHANNELS, 1))
         else:
             made = None
         if made is not None:
@@ -108,6 +129,13 @@ def graphs(draw):
         elif kind == "pad":
             pads = draw(st.sampled_from(["11", "22", "01"])) + draw(st.sampled_from(["", "11"] if rank > 1 else [""]))
             what, places = f"pad{pads}", [place]
+        elif kind == "moved":
+            fitting = [name for name, (taken, _) in MOVED.items() if taken == channels]
+            cut = size[-1] > 2
+            fitting = [name for name in fitting if cut or name not in ("front", "ends")]
+            if not fitting:
+                continue
+            what, places = draw(st.sampled_from(fitting)), [place]
         elif kind == "together":
             others = [other for other, shape in enumerate(shapes) if shape == shapes[place]]
             what = draw(st.sampled_from([*TOGETHER, "cat"]))

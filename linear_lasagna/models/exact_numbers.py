@@ -21,6 +21,12 @@ def exact_kernel(module: Any) -> Kernel:
     return EXACT.get(module) or kernel_of(module).map(wide)
 
 
+def forget(model: nn.Module) -> None:
+    """Keep the numbers of the model's layers no longer than merging needs them."""
+    for module in model.modules():
+        EXACT.pop(module, None)
+
+
 def with_numbers(module: Any, kernel: Kernel) -> Any | None:
     """A copy of the layer with these numbers, rounded; None where its dtype cannot hold them.
 

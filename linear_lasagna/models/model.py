@@ -16,6 +16,7 @@ from linear_lasagna.models.casting import in_dtype
 from linear_lasagna.models.certainty import Certainty, certainties
 from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_runs
 from linear_lasagna.models.distributing import distribute
+from linear_lasagna.models.exact_numbers import forget
 from linear_lasagna.models.exchanging import exchange
 from linear_lasagna.models.finding import find
 from linear_lasagna.models.folding import fold
@@ -47,8 +48,10 @@ def merge_model(
     divided, added or subtracted, which are folded also where nothing else is merged; zero padding in front, if it is
     the same at both ends; sums and differences of branches that start from one value, and convolutions without groups
     of their concatenation, if each branch is one convolution or merges into one that is right at the border too.
-    Identities and dropout are skipped. BatchNorm behind a transposed convolution and beside a linear layer is folded
-    into it, which is a note, not a run. Linear operations beside a run that are not merged are noted, with the reason.
+    Identities and dropout are skipped. A convolution behind nearest-neighbour up-sampling by a whole number is computed
+    on the small image. What commutes is put in the order that takes less (`exchanging`), and BatchNorm beside a linear
+    layer, behind a transposed convolution, and linear layers in turn or added up become one layer (`folding`): each a
+    note, not a run. Linear operations beside a run that are not merged are noted, with the reason.
     So the blocks of RepVGG (arXiv 2101.03697), MobileOne (2206.04040), ExpandNets (1811.10495), SESR (2103.09404) and
     FastViT's RepMixer (2303.14189) become one convolution each. What is merged takes no more operations than before,
     for inputs of the example's size, and, where zeros are padded between its layers, less time: such stacks are timed,
@@ -110,6 +113,7 @@ def _merged(
     )
     restore(merged, model)
     self_contained(merged)
+    forget(merged)
     notes += [*findings.notes, *_coarse(certain)]
     report = Report(rows, tuple(Note(*note) for note in notes), linear)
     if measure:

@@ -1,7 +1,8 @@
 """The operator table: every linear operation, what spells it in a traced model, and what it is to merging.
 
 Each is an affine map y = A x + b of images (batch, channels, *size). What is merged becomes a convolution in float64,
-or folds into one beside it; the rest is named in the report, with the reason.
+or folds into one beside it; what only moves numbers changes places with what stands beside it where that takes less
+(`exchanging.RULES`); the rest is named in the report, with the reason.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ OPERATIONS = (
     Operation(
         "linear layer",
         None,
-        "it takes the last axis for channels; as a 1 x 1 convolution on (batch, channels, *size) it would be merged",
+        "it takes the last axis for channels; only linear layers and BatchNorm are folded into it",
         (nn.Linear,),
         (functional.linear,),
     ),
@@ -165,28 +166,28 @@ OPERATIONS = (
     Operation(
         "mean or sum",
         None,
-        "its window is the whole image, whose size may change",
+        "its window is the whole image, whose size may change; a 1 x 1 in front of a mean is computed behind it",
         functions=(torch.mean, torch.sum),
         methods=("mean", "sum"),
     ),
     Operation(
         "resampling",
         None,
-        "no convolution of its input; a 1 x 1 behind it can be written in front, where it takes less",
+        "no convolution of its input; only a 1 x 1 behind it, or any convolution of nearest neighbours, takes less",
         (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
         (functional.interpolate, functional.upsample),
     ),
     Operation(
         "pixel shuffle",
         None,
-        "it moves channels to positions",
+        "it moves channels to positions; only BatchNorm, scales and a 1 x 1 to fewer channels pass it",
         (nn.PixelShuffle, nn.PixelUnshuffle),
         (functional.pixel_shuffle, functional.pixel_unshuffle),
     ),
     Operation(
         "channel shuffle",
         None,
-        "it permutes channels; permute the weights beside it instead",
+        "it permutes channels, which only the weights of a convolution without groups beside it can do instead",
         (nn.ChannelShuffle,),
         (functional.channel_shuffle,),
     ),
@@ -194,7 +195,7 @@ OPERATIONS = (
     Operation(
         "a part of a value",
         None,
-        "only a part of it is read; a convolution of that part's channels or positions alone would be merged",
+        "only a part of it is read; a convolution in front, without groups, would compute that alone if it were all",
         functions=(operator.getitem, torch.chunk, torch.split, torch.tensor_split, torch.unbind, torch.narrow),
         methods=("chunk", "split", "tensor_split", "unbind", "narrow", "select"),
     ),
