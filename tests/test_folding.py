@@ -1,7 +1,5 @@
 """BatchNorm beside transposed convolutions and linear layers, folded: exact on whole numbers."""
 
-import gc
-
 import pytest
 import torch
 from equal_models import batchnorms
@@ -91,8 +89,7 @@ def test_linear_layers_are_rounded_once():
     torch.manual_seed(0)
     model = Layers(LINEAR["in turn"]).half().eval()
     merged, _ = merge_model(model, torch.randn(2, 3).half())
-    gc.collect()
-    assert not EXACT
+    assert not any(module in EXACT for module in merged.modules())
     weights = [layer.weight.double() for layer in (model.c, model.b, model.a)]
     (found,) = [module.weight for module in merged.modules() if isinstance(module, nn.Linear)]
     assert torch.equal(found, (weights[0] @ (weights[1] @ weights[2])).half())
