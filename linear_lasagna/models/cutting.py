@@ -7,6 +7,7 @@ sizes. Numbers are only moved here, which rounds nothing.
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from linear_lasagna.modules import link_of
 from linear_lasagna.problems import ExpandedLayer
 
 MOVING = VIEWS | {"index_select", "channel_shuffle", "reshape", "flip", "roll"}
+MOST = 2**22  # numbers of an image that are moved to see which channels are taken
+UNKNOWN = (-1,)
 
 
 class Selection(NamedTuple):
@@ -57,12 +60,20 @@ def selection_of(model: fx.GraphModule, node: fx.Node) -> Selection | None:
             break
     if not nodes or "tensor" not in node.meta or not 3 <= node.meta["tensor"].ndim <= 5:
         return None
-    shape = node.meta["tensor"].shape
-    taken = _taken(model, nodes[0], node, shape)
-    others = (shape[0] + 1, shape[1], *(n + 1 for n in shape[2:]))
-    if taken is None or _taken(model, nodes[0], node, others, otherwise=taken) != taken:
+    shape, given = (nodes[0].meta["tensor"].shape if "tensor" in nodes[0].meta else ()), node.meta["tensor"].shape
+    if (*shape[:1], *shape[2:]) != (*given[:1], *given[2:]):
         return None
-    return Selection(node, taken, tuple(nodes))
+    found = {_taken(model, nodes[0], node, each) for each in _probes(given)}
+    if UNKNOWN in found:  # for sizes that the model does not take
+        found = {_taken(model, nodes[0], node, given)} if math.prod(given) <= MOST else set()
+    taken = found.pop() if len(found) == 1 else None
+    return None if taken is None or taken == UNKNOWN else Selection(node, taken, tuple(nodes))
+
+
+def _probes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Small images' shapes, among them longer ones than the given along each axis but the channels'."""
+    small = (1, shape[1], *(2 for _ in shape[2:]))
+    return [(*small[:axis], n + 1, *small[axis + 1 :]) for axis, n in enumerate(shape) if axis != 1]
 
 
 def _moves(model: fx.GraphModule, node: fx.Node) -> bool:
@@ -82,15 +93,13 @@ def _readers(node: fx.Node) -> list[fx.Node]:
     return [user for user in node.users if name_of(user) not in sizes]
 
 
-def _taken(
-    model: fx.GraphModule, last: fx.Node, source: fx.Node, shape: tuple[int, ...], otherwise: Any = None
-) -> tuple[int, ...] | None:
-    """The channels that are taken of an image of this shape; otherwise: where that cannot be computed."""
+def _taken(model: fx.GraphModule, last: fx.Node, source: fx.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The channels that are taken of an image of this shape; `UNKNOWN` where that cannot be computed."""
     places = torch.arange(torch.Size(shape).numel()).view(shape)
     try:
         found = _value(model, last, {source: places})
     except (RuntimeError, IndexError, ValueError, TypeError):
-        return otherwise
+        return UNKNOWN
     if not isinstance(found, torch.Tensor) or found.ndim != len(shape) or found.dtype is not torch.int64:
         return None
     if found.shape[0] != shape[0] or found.shape[2:] != shape[2:]:
@@ -105,7 +114,7 @@ def _value(model: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Any]) -> A
     if node in known:
         return known[node]
     if node.op == "get_attr":
-        return operator.attrgetter(str(node.target))(model)
+        return operator.attrgetter(str(node.target))(model).cpu()
     if node.op == "placeholder" or ("tensor" in node.meta and not _moves(model, node)):
         raise ValueError("it depends on another value")
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda each: _value(model, each, known))  # type: ignore[misc]

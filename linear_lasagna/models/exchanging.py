@@ -33,8 +33,12 @@ CUBIC, LINEAR = ("bicubic",), ("linear", "bilinear", "trilinear")
 def exchange(model: fx.GraphModule) -> list[Note]:
     """Exchange what takes fewer operations in the other order, in place. Returns what was, as notes."""
     notes: list[Note] = []
-    while (note := next(filter(None, (_exchanged(model, node) for node in model.graph.nodes)), None)) is not None:
-        notes.append(note)
+    known = -1
+    while len(notes) > known:
+        known = len(notes)
+        for node in list(model.graph.nodes):
+            note = None if node._erased else _exchanged(model, node)
+            notes += [] if note is None else [note]
     if notes:
         model.graph.lint()
         model.recompile()
