@@ -187,3 +187,37 @@ def test_pixel_unshuffle_that_stays():
     for last in (nn.Conv2d(8, 4, 3, groups=2), nn.Conv2d(8, 4, 2, dilation=2)):
         merged, _ = assert_exact(whole_numbers(nn.Sequential(nn.PixelUnshuffle(2), last)), integers((2, 2, 8, 8), 3, 1))
         assert [c.kernel_size for c in computed(merged)] == [last.kernel_size]
+
+
+def segformer(m, x):
+    """The head: what the stages give, made as large as the first, side by side, and a 1 x 1 with BatchNorm and ReLU."""
+    first = torch.relu(m.wide(x))
+    second = torch.relu(m.smaller(first))
+    third = torch.relu(m.smaller(second))
+    up = [functional.interpolate(y, size=(8, 8), mode="bilinear") for y in (third, second)]
+    return torch.relu(m.norm(m.fuse(torch.cat([*up, *([first] * m.rest)], 1))) - 1)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rest", [0, 1, 2])
+def test_convolution_of_parts_that_were_up_sampled(rest, bias):
+    """Each on its own, small, BatchNorm in them; 1/4 and 3/4, by which it is up-sampled, are exact."""
+    parts = {"smaller": nn.Conv2d(8, 8, 2, 2), "fuse": nn.Conv2d(8 * (2 + rest), 4, 1, bias=bias)}
+    model = filled(Written(segformer, norm=nn.BatchNorm2d(4, eps=0.0), rest=rest, **parts))
+    merged, report = assert_exact(model, integers((2, 2, 8, 8), 3, 1), integers((1, 2, 8, 8), 3, 2))
+    assert any("before it is up-sampled, and added up" in note.reason for note in report.notes)
+    assert sorted(c.in_channels for c in computed(merged))[1:] == [8] * (4 + bool(rest))
+    assert not [module for module in merged.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def few(m, x):
+    first = torch.relu(m.wide(x))
+    up = functional.interpolate(torch.relu(m.smaller(first)), size=(8, 8), mode="bicubic")
+    return m.fuse(torch.cat([up, first], 1))
+
+
+def test_parts_that_stay_together():
+    """Few numbers are up-sampled to many: adding up takes more than it saves."""
+    parts = {"smaller": nn.Conv2d(8, 8, 2, 2), "fuse": nn.Conv2d(16, 64, 1)}
+    _, report = assert_exact(filled(Written(few, **parts)), integers((2, 2, 8, 8), 3, 1))
+    assert "added up" not in str(report)

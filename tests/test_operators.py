@@ -505,7 +505,8 @@ def test_parametrised_weights_in_training_are_left():
 def test_merging_of_scales_is_for_one_number_of_channels_only():
     """Without anything that fixes their number, tokens are no channels: what any number fits stays."""
     model = Written(lambda m, x: (x * 0.5 + x) * 2 + functional.avg_pool2d(x, 1, 1) / 4)
-    merged, _ = merge_model(model.double().eval(), drawn(2, 3, 4, 4))
+    merged, report = merge_model(model.double().eval(), drawn(2, 3, 4, 4))
+    assert [run.layers for run in report.runs] == [("avg_pool2d", "truediv")]
     assert not computed(merged)
     assert torch.equal(merged(drawn(2, 7, 4, 4)), model(drawn(2, 7, 4, 4)))
 
@@ -520,11 +521,13 @@ OVERWRITING = {
 @pytest.mark.parametrize("name", OVERWRITING)
 def test_what_the_caller_sees_changed_is_still_changed(name):
     model = whole_numbers(Written(OVERWRITING[name]))
-    merged, _ = merge_model(model, integers((2, 2, 5, 5), 3, 1))
+    merged, report = merge_model(model, integers((2, 2, 5, 5), 3, 1))
     ours, theirs = (integers((2, 2, 5, 5), 3, 1) for _ in range(2))
     with torch.no_grad():
         assert torch.equal(merged(ours), model(theirs))
     assert torch.equal(ours, theirs)
+    reason = "it overwrites what a run would read" if "run" in name else "it overwrites a value that is used elsewhere"
+    assert reason in str([note.reason for note in report.notes])
 
 
 def test_other_dtypes_are_not_mixed():

@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from linear_lasagna.models.adding_up import add_up
+from linear_lasagna.models.averaging import averages, averaging_operations, is_global
 from linear_lasagna.models.cutting import crop, pad_apart, pad_earlier, permute, select
 from linear_lasagna.models.exact_numbers import exact_kernel, moved
 from linear_lasagna.models.finding import name_in_report
@@ -23,11 +25,10 @@ from linear_lasagna.models.own_values import pad_before_norm
 from linear_lasagna.models.pointwise import before, biased, module_of, pointwise, positions
 from linear_lasagna.models.rewriting import added
 from linear_lasagna.models.table import count_text
-from linear_lasagna.models.windows import averages_truly, unshuffle_of
+from linear_lasagna.models.windows import unshuffle_of
 from linear_lasagna.problems import Kernel
 
 LAST = (nn.Linear, nn.BatchNorm1d)  # what may read an image that was flattened, and then is one with the layer before
-CUBIC, LINEAR = ("bicubic",), ("linear", "bilinear", "trilinear")
 
 
 def exchange(model: fx.GraphModule) -> list[Note]:
@@ -49,39 +50,9 @@ def _exchanged(model: fx.GraphModule, node: fx.Node) -> Note | None:
     return next(filter(None, (rule(model, node) for rule in RULES)), None)
 
 
-def averages(model: fx.GraphModule, node: fx.Node) -> bool | None:
-    """Whether the node's averages have weights that add up to 1 everywhere; None where it is no averaging."""
-    module = module_of(model, node)
-    row = operation(node, module)
-    if row is None or node.meta.get("tensor") is None or len(node.all_input_nodes) == 0:
-        return None
-    if row.name == "average pooling":
-        return averages_truly(node, module)
-    if row.name == "mean or sum":
-        return True if _is_global(node) else None
-    return True if row.name in ("adaptive average pooling", "resampling") else None
-
-
-def _is_global(node: fx.Node) -> bool:
-    """Whether the node is the mean over all positions of an image."""
-    axes = argument(node, 1, "dim", ())
-    axes = axes if isinstance(axes, (tuple, list)) else (axes,)
-    ndim = node.all_input_nodes[0].meta["tensor"].ndim
-    known = ndim > 2 and all(isinstance(axis, int) for axis in axes) and "dtype" not in node.kwargs
-    return name_of(node) == "mean" and known and sorted(axis % ndim for axis in axes) == list(range(2, ndim))
-
-
-def _averaging_operations(model: fx.GraphModule, node: fx.Node) -> int:
-    """What the averaging takes per channel, about: one for every number that it adds."""
-    module, read = module_of(model, node), node.all_input_nodes[0]
-    mode = getattr(module, "mode", None) or argument(node, 3, "mode", "nearest")
-    taps = 4 if mode in CUBIC else 2 if mode in LINEAR else 1
-    return max(positions(read), positions(node) * taps ** (read.meta["tensor"].ndim - 2))
-
-
 def _operations(model: fx.GraphModule, averaging: fx.Node, module: Any) -> tuple[int, int]:
     """Of both, per image, with the pointwise layer in front of the averaging, and behind it."""
-    each, read = _averaging_operations(model, averaging), averaging.all_input_nodes[0]
+    each, read = averaging_operations(model, averaging), averaging.all_input_nodes[0]
     norm = not isinstance(module, CONVOLUTIONS)
     inputs, outputs = (module.num_features,) * 2 if norm else (module.in_channels, module.out_channels)
     per = inputs if norm else module.weight.numel()
@@ -262,7 +233,7 @@ def _reads_point(model: fx.GraphModule, node: fx.Node) -> bool:
         return False
     module = module_of(model, source)
     size = getattr(module, "output_size", None) or argument(source, 1, "output_size", None)
-    return _is_global(source) if name_of(source) == "mean" else size == 1 or (bool(size) and set(size) == {1})
+    return is_global(source) if name_of(source) == "mean" else size == 1 or (bool(size) and set(size) == {1})
 
 
 def _withoutpositions(module: Any) -> nn.Module | None:
@@ -292,4 +263,5 @@ RULES: tuple[Callable[[fx.GraphModule, fx.Node], Note | None], ...] = (
     _earlier,
     _flattened,
     _unshuffled,
+    add_up,
 )
