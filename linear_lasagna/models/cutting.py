@@ -232,7 +232,7 @@ def cut_of(node: fx.Node, module: nn.Module | None) -> tuple[tuple[int, ...], tu
         return None
     rank = read[0].meta["tensor"].ndim - 2
     if row.name == "zero padding" and rank > 0:
-        pads = module.padding if module is not None else argument(node, 1, "pad", ())
+        pads: Any = module.padding if module is not None else argument(node, 1, "pad", ())
         known = isinstance(pads, (tuple, list)) and all(isinstance(each, int) and each <= 0 for each in pads)
         if not known or len(pads) > 2 * rank:
             return None
@@ -242,7 +242,8 @@ def cut_of(node: fx.Node, module: nn.Module | None) -> tuple[tuple[int, ...], tu
 
 
 def _cut_by_slices(node: fx.Node, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+    given: Any = node.args[1]
+    index: tuple[Any, ...] = given if isinstance(given, tuple) else (given,)
     if index.count(...) > 1 or len(index) - index.count(...) > rank + 2:
         return None
     rest = slice(None)
