@@ -1,4 +1,4 @@
-"""`python -m analysis VERB`: study, precision, report, compare, noise, decisions. Each imports what it needs."""
+"""`python -m analysis VERB`: study, precision, report, compare, noise, decisions, zoo. Each imports what it needs."""
 
 from __future__ import annotations
 
@@ -273,6 +273,41 @@ def decisions(*, processes: Whole = 4, out: Path | None = None) -> None:
     if out is not None:
         frame.to_csv(out, index=False)
     print("\n".join(summary(frame)))
+
+
+@app.command
+def zoo(
+    *packages: str,
+    out: Path = Path("study/zoo.csv"),
+    time_limit: str = "3m",
+    memory_gib: float = 16.0,
+    retry_failed: bool = False,
+) -> None:
+    """Merge the smallest architecture of every family of several packages, without weights, against what its authors
+    and torch.fx make of it; what is in the file already is not tried again.
+
+    Parameters
+    ----------
+    packages
+        designs (this suite's own), timm, torchvision, segmentation-models-pytorch, spandrel; all that are installed,
+        where none is given.
+    out
+        The CSV file for the rows, one per architecture and way.
+    time_limit
+        Of one architecture, such as 90s or 3m.
+    memory_gib
+        Of one architecture.
+    retry_failed
+        Try architectures that were refused or failed once more.
+    """
+    from analysis.data.zoo import sentences
+    from analysis.measure.zoo.running import Limits, run
+
+    limits = Limits(arguments.seconds("time-limit", time_limit), memory_gib)
+    arguments.positive("memory-gib", (memory_gib,))
+    arguments.file(out.resolve())
+    frame = run(packages, out.resolve(), limits, retry_failed, lambda line: print(line, flush=True))
+    print("\n".join(sentences(frame)))
 
 
 def main() -> int:

@@ -11,18 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_runner.benchmarks.time import TimeBenchmark
 from asv_runner.discovery import disc_benchmarks
 
 import benchmarks._replay as replay_module
 import benchmarks._rounds as rounds_module
+import benchmarks.models as models_module
 import linear_lasagna.environment as environment_module
 from analysis.data.machines import DIGEST
 from benchmarks._replay import ReplayClock, share
 from benchmarks._rounds import Round
+from benchmarks.models import Models
 from benchmarks.trials import Sources
 from linear_lasagna.catalog import CATALOG, GROUPS
+from linear_lasagna.models.designs import DESIGNS, Branches, Design
+from linear_lasagna.models.ways import MODEL_WAYS
 from linear_lasagna.trial import Cell, Trial, files
 from linear_lasagna.trial.files import Key
 from linear_lasagna.trial.record import Repeat
@@ -87,12 +92,12 @@ def discovered() -> list:
 
 
 def test_every_group_is_discovered_once_and_none_shares_a_setup_cache() -> None:
-    """asv keys a setup_cache by file and line, so that heirs of one class would share it: there is none here."""
+    """asv keys a setup_cache by file and line, so that heirs of one class would share it: none does here."""
     names = [benchmark.name for benchmark in discovered()]
     assert len(names) == len(set(names))
     assert {f"trials.{group.capitalize()}.time_forward" for group in GROUPS} <= set(names)
-    shared = [b.setup_cache_key for b in discovered() if b.setup_cache_key is not None]
-    assert len(shared) == len(set(shared))
+    users = {(b.setup_cache_key, b.name.rpartition(".")[0]) for b in discovered() if b.setup_cache_key is not None}
+    assert len(users) == len({key for key, _ in users})
 
 
 def test_the_readme_names_every_group() -> None:
@@ -101,13 +106,56 @@ def test_the_readme_names_every_group() -> None:
 
 
 def test_parameters_are_static_strings() -> None:
-    groups = [b for b in discovered() if b.name.endswith("time_forward")]
+    groups = [b for b in discovered() if b.name.startswith("trials.") and b.name.endswith("time_forward")]
     for benchmark in groups:
         assert benchmark.param_names == ["problem", "dtype", "device", "way"]
         assert benchmark.params[1] == ["'float16'", "'bfloat16'", "'float32'", "'float64'"]
         large = benchmark.name.split(".")[1] in ("Batches", "Throughput")
         assert benchmark.params[2] == [*([] if large else ["'cpu'"]), "'cuda'", "'mps'"]
         assert "'control'" in benchmark.params[3]
+
+
+def test_models_are_those_of_the_registries() -> None:
+    """Written once more, because discovery must not import torch."""
+    assert list(DESIGNS) == models_module.DESIGNS
+    assert list(MODEL_WAYS) == models_module.WAYS
+
+
+def test_a_model_s_cell_is_replayed_skipped_or_fails() -> None:
+    numbers = {"status": "ok", "relative_l2": 1e-7, "peak_bytes": 8, "operations": 5, "convolutions": 2, "norms": 3}
+    cache = {
+        "m": {
+            "given": numbers | {"samples": SAMPLES[0], "ratio": 1.0},
+            "fused": numbers,
+            "authors": {"status": "absent", "reason": "has none"},
+            "frozen": {"status": "failed", "reason": "is broken"},
+        }
+    }
+    suite = Models()
+    benchmark = TimeBenchmark("models.Models.time_forward", suite.time_forward, [suite])
+    benchmark.set_param_idx(0)
+    benchmark._current_params = (cache, "m", "given")
+    assert not benchmark.do_setup()
+    assert benchmark.run(cache, "m", "given") == {"samples": SAMPLES[0], "number": 1}
+    assert suite.track_convolutions_and_norms(cache, "m", "given") == 5
+    assert (suite.track_ratio(cache, "m", "given"), suite.track_error(cache, "m", "given")) == (1.0, 1e-7)
+    with pytest.raises(SkipNotImplemented, match="has none"):
+        Models().setup(cache, "m", "authors")
+    with pytest.raises(RuntimeError, match="is broken"):
+        Models().setup(cache, "m", "frozen")
+    with pytest.raises(SkipNotImplemented, match="what the given model does"):
+        Models.time_forward.setup(cache, "m", "fused")
+
+
+def test_a_model_s_cells_have_samples_and_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Design("two", lambda: iter([Branches(2, 2), torch.nn.ReLU()]), (1, 2, 8, 8))
+    monkeypatch.setitem(DESIGNS, "small", small)
+    found = models_module.cells("small", ["given", "merged", "authors"], 0.01)
+    assert found["given"]["ratio"] == 1.0
+    for way in ("given", "merged", "authors"):
+        assert found[way]["status"] == "ok"
+        assert min(found[way]["samples"]) > 0
+    assert (found["given"]["convolutions"], found["merged"]["convolutions"]) == (2, 1)
 
 
 def test_discovery_does_not_import_torch() -> None:

@@ -55,6 +55,11 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
         (["noise", "--calls-s"], "calls-s must be positive and finite, not nothing"),
         (["noise", "--out", "{tmp}"], "it is a folder"),
         (["noise", "--out", "{tmp}/file/x.csv"], "cannot write in the folder"),
+        (["zoo", "resnets", "--out", "{tmp}/zoo.csv"], "unknown package 'resnets'; known: designs, timm, torchvision"),
+        (["zoo", "designs", "--time-limit", "soon", "--out", "{tmp}/zoo.csv"], "time-limit must be a time above zero"),
+        (["zoo", "designs", "--memory-gib", "0", "--out", "{tmp}/zoo.csv"], "memory-gib must be positive and finite"),
+        (["zoo", "designs", "--out", "{tmp}"], "it is a folder"),
+        (["zoo", "designs", "--out", "{tmp}/file"], "file is no table of the zoo"),
         (["cook"], 'Unknown command "cook"'),
     ],
 )

@@ -86,7 +86,7 @@ def test_the_page_says_so_first(tmp_path):
     assert page.index('class="banner bad"') < page.index("These results are of 2 machines") < page.index("The answer")
 
 
-SHARED = ("problems", "missing", "characteristics")  # of no machine: the catalogue's, not run by any, and simulated
+SHARED = ("problems", "missing", "characteristics", "models")  # the catalogue's, not run by any, and committed
 
 
 def test_what_is_said_of_a_machine_is_the_same_beside_another(tmp_path):

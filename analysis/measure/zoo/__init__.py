@@ -1,0 +1,1 @@
+"""`python -m analysis zoo`: every family of architectures of several packages, merged without weights."""

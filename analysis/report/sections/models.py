@@ -1,0 +1,177 @@
+"""Whole models, merged and by others: committed numbers of the zoo, the same in every report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from analysis.data import zoo
+from analysis.data.frames import Frame
+from analysis.data.study_data import StudyData
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.section import Content, Frames, Section
+from analysis.report.sections.speed import VERDICTS_READ
+from analysis.report.tables import Table, Text, table
+from linear_lasagna.plurals import plural
+
+OWN = "designs"
+
+
+def frames(data: StudyData) -> Frames:
+    """models: the committed rows; none for a study without trials."""
+    return {"models": zoo.committed()} if len(data.records) else {}
+
+
+def content(data: StudyData, frames: Frames) -> Content | None:
+    if "models" not in frames:
+        return None
+    rows = frames["models"]
+    tables = [_designs(rows), _packages(rows), _changed(rows), _refused(rows)]
+    return Content(tables=tuple(each for each in tables if each.rows), answer=answer(rows))
+
+
+def answer(rows: Frame) -> str:
+    """How many architectures are accepted, and what merging makes of those that it changes."""
+    found = zoo.summary(rows)
+    built, accepted = int(found["built"].sum()), int(found["accepted"].sum())
+    changed = zoo.changed(rows)
+    text = f"Of {plural(built, 'architecture')} that can be built without weights {accepted} "
+    text += f"({show.percent(accepted / built) if built else show.DASH}) are accepted; in {len(changed)} of these "
+    text += f"something is merged or folded. {_verdicts(changed, 'merged')}"
+    both = changed[changed["status_authors"] == "ok"] if "status_authors" in changed else changed[:0]
+    if len(both):
+        fewer = [int((both[f"{what}_merged"] <= both[f"{what}_authors"]).sum()) for what in ("convolutions", "norms")]
+        text += f" Of {len(both)} that their authors re-parametrise, the merged model has no more convolutions in "
+        text += f"{fewer[0]}, and no more norms in {fewer[1]}."
+    return text
+
+
+def _verdicts(changed: Frame, way: str) -> str:
+    counts = changed[f"verdict_{way}"].value_counts()
+    told = [f"{counts[verdict]} {verdict}" for verdict in ("faster", "slower", "tie", "undecided") if verdict in counts]
+    return f"Merged these are, within one process each: {wording.listed(told)}." if told else ""
+
+
+def _designs(rows: Frame) -> Table:
+    """This suite's own models, a row per way."""
+    own = rows[rows["package"] == OWN].reset_index(drop=True)
+    columns: dict[str, Callable[[Any], str | Text]] = {
+        "model": lambda row: row.architecture,
+        "way": lambda row: row.way,
+        "time": lambda row: show.seconds(row.seconds) if row.status == "ok" else Text(row.status, note=row.reason),
+        "time / given": _ratio,
+        "memory": lambda row: _count(row.peak_bytes, "B"),
+        "operations": lambda row: _count(row.operations),
+        "convolutions, norms": lambda row: _pair(row.convolutions, row.norms),
+        "error": lambda row: show.significant(row.relative_l2, 2),
+    }
+    caption = f"Models written by this suite, {_machine(own)}, float32: as they are given, merged by `merge_model`, by "
+    caption += "their authors' formulas, by torch.fx's `fuse`, and frozen by Inductor. In brackets: 95 % interval, "
+    caption += f"{wording.process_kind(own['processes'].dropna()) if len(own) else ''}. {VERDICTS_READ} Error: "
+    caption += "relative L2 of the outputs against the given model in float64."
+    return table("models-designs", caption, own, columns, "models", (0, 1))
+
+
+def _ratio(row: Any) -> Text:
+    if not row.verdict:
+        return Text("")
+    ends = (row.ratio_lower, row.ratio_upper)
+    return Text(show.number(row.ratio, *ends), show.interval(row.ratio, *ends), row.verdict, row.verdict)
+
+
+def _count(value: float, unit: str = "") -> str:
+    return f"{show.count(value)}{unit}" if value == value else show.DASH
+
+
+def _pair(first: float, second: float) -> str:
+    return f"{first:.0f}, {second:.0f}" if first == first else show.DASH
+
+
+def _packages(rows: Frame) -> Table:
+    """What is accepted of each package."""
+    columns: dict[str, Callable[[Any], str | Text]] = {
+        "package": lambda row: Text(row.package, row.version),
+        **{
+            name: (lambda row, name=name: f"{getattr(row, name)}")
+            for name in ("families", "built", "accepted", "refused", "failed", "changed")
+        },
+        "largest difference": lambda row: show.significant(row.difference, 2),
+        "faster, slower": lambda row: f"{row.faster}, {row.slower}",
+    }
+    caption = f"Of every family of architectures the smallest that can be built without weights, {_machine(rows)}. "
+    caption += "Changed: something is merged or folded. Difference: of the model merged in float64 from the given one, "
+    caption += "as a part of its largest output."
+    return table("models-packages", caption, zoo.summary(rows), columns, "models")
+
+
+def _changed(rows: Frame) -> Table:
+    """Architectures in which something is merged or folded, those with a re-parametrisation of their own first."""
+
+    def counts(what: str) -> Callable[[Any], Text]:
+        def shown(row: Any) -> Text:
+            given, merged, theirs = (getattr(row, f"{what}_{way}", None) for way in ("given", "merged", "authors"))
+            known = theirs is not None and theirs == theirs
+            return Text(f"{given:.0f} → {merged:.0f}", f"authors {theirs:.0f}" if known else "")
+
+        return shown
+
+    columns: dict[str, Callable[[Any], str | Text]] = {
+        "package": lambda row: row.package,
+        "architecture": lambda row: row.architecture,
+        "runs merged": lambda row: f"{row.merged_merged:.0f} of {row.runs_merged:.0f}",
+        "convolutions": counts("convolutions"),
+        "norms": counts("norms"),
+        "time given": lambda row: show.seconds(row.seconds_given),
+        "merged / given": lambda row: Text(show.significant(row.ratio_merged, 2), kind=row.verdict_merged),
+        "authors / given": lambda row: show.significant(getattr(row, "ratio_authors", float("nan")), 2),
+    }
+    caption = "Architectures in which something is merged or folded: how many convolutions and BatchNorms are called, "
+    caption += f"and times, {wording.process_kind([1])}. {VERDICTS_READ}"
+    changed = zoo.changed(rows[rows["package"] != OWN])
+    return table("models-changed", caption, changed, columns, "models", (0, 1))
+
+
+def _refused(rows: Frame) -> Table:
+    columns: dict[str, Callable[[Any], str | Text]] = {
+        "package": lambda row: row.package,
+        "architecture": lambda row: row.architecture,
+        "status": lambda row: row.status,
+        "reason": lambda row: show.shortened(row.reason, 120),
+    }
+    left = rows[(rows["way"] == "merged") & (rows["status"] != "ok")]
+    return table("models-refused", "Architectures that are not accepted.", left, columns, "models", (0, 1, 2, 3))
+
+
+def _machine(rows: Frame) -> str:
+    return " or ".join(dict.fromkeys(rows["processor"]))
+
+
+SECTION = Section(
+    "models",
+    "Real models",
+    content,
+    frames,
+    intro="Whole models with random numbers, in eval mode: `python -m analysis zoo` builds, merges and times them.",
+    files={"models": "One row per architecture of the zoo and way; the committed ones, of one machine."},
+    columns={
+        "package": "where the architecture comes from; designs: this suite",
+        "version": "the package's",
+        "torch": "the version of torch",
+        "processor": "on which it was timed, and with how many threads",
+        "family": "architectures of which the smallest was tried",
+        "architecture": "the one that was tried",
+        "others": "the names of the family's others",
+        "shape": "of the inputs",
+        "parameters": "how many numbers the given model has",
+        "runs": "linear runs that were found",
+        "merged": "runs that were merged",
+        "notes": "what the report notes",
+        "difference": "largest, of the outputs merged in float64 from those given, as a part of the largest output",
+        "convolutions": "how many are called",
+        "norms": "how many BatchNorms are called",
+        "additions": "how many additions and subtractions are called",
+        "operations": "multiply-accumulates",
+        "made_s": "seconds that it took to make it",
+    },
+)
