@@ -95,7 +95,9 @@ class ExpandedLayer(Layer):
     dilation: tuple[int, ...] = ()
 
     def expand(self, rank: int) -> ExpandedLayer:
-        return self if len(self.kernel_size) == rank else super().expand(rank)
+        extents: tuple[object, ...] = (self.kernel_size, self.stride, self.padding, self.dilation)
+        known = all(isinstance(extent, tuple) and len(extent) == rank for extent in extents)
+        return self if known else super().expand(rank)
 
     @property
     def effective_kernel_size(self) -> tuple[int, ...]:

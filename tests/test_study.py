@@ -63,7 +63,7 @@ def command(home: Path, *given: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def brought(copied: Path) -> tuple[Path, str]:
     file = copied / "results.tar.gz"
-    given = ("--devices", "cpu", "--commit", COMMIT, "--time-limit", "8s", "--archive", str(file), "--no-precision")
+    given = ("--devices", "cpu", "--commit", COMMIT, "--time-limit", "30s", "--archive", str(file), "--no-precision")
     done = command(copied, *given)
     assert done.returncode == 0, done.stderr
     return file, done.stderr + done.stdout
@@ -80,7 +80,7 @@ def test_trials_are_timed_without_git_and_asv_and_what_is_left_out_is_said(broug
         assert (data["commit"], statuses) == (COMMIT, {"ok"})
         told = found.conditions
     assert (told["state"], told["commit"], told["git"], told["dirty"]) == ("finished", COMMIT, False, None)
-    assert (told["devices"], told["limit_s"], told["preset"]) == (["cpu"], 8.0, "smoke")
+    assert (told["devices"], told["limit_s"], told["preset"]) == (["cpu"], 30.0, "smoke")
     assert told["environments"]["cpu"]["torch"]
 
 
