@@ -167,3 +167,14 @@ def test_report_of_a_merged_model_is_data():
     assert (data["operations_before"], run["operations_before"]) == (163840, 163840)
     assert data["linear"] == ["expand", "squeeze", "add"]
     assert data["whole"] is None
+
+
+def test_the_sentence_is_about_the_errors_in_the_row():
+    """Of the whole example where it was measured, not of the part that is always looked at."""
+    ratio = Comparison(0.5, 0.4, 0.6, "faster", 0.01, 12, 6)
+    run = RunReport(("a", "b"), (("a", "b"),), ("merged",), (3, 8, 8), (3, 8, 8), 200, 100)
+    run = dataclasses.replace(run, errors=Errors(1e-8, 1.2e-8, 2e-9, 1e-8))
+    assert "merging makes the error 1.2 times as large and the error after averaging" in str(Report((run,)))
+    run = dataclasses.replace(run, measured=Measured(2.0, 1.0, ratio, 1e-8, 3e-8))
+    assert "1.0e-08 -> 3.0e-08" in str(Report((run,)))
+    assert "merging makes the error 3 times as large and the error after averaging" in str(Report((run,)))

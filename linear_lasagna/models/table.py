@@ -6,6 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -141,10 +142,18 @@ def _errors(run: RunReport) -> tuple[float, float] | None:
     return None if run.errors is None else (run.errors.before, run.errors.after)
 
 
+def _larger(run: RunReport) -> str | None:
+    """Which of the errors in its row, and of their averages, merging makes larger."""
+    shown = _errors(run)
+    if run.errors is None or shown is None:
+        return None
+    return replace(run.errors, before=shown[0], after=shown[1]).larger
+
+
 def _sentences(row: Sequence[RunReport]) -> list[str]:
     """What is said of a run beside its numbers."""
     sentences = [] if row[0].left is None else [row[0].left]
-    grown = [run.errors.larger for run in row if run.errors is not None and run.errors.larger is not None]
+    grown = [larger for run in row if (larger := _larger(run)) is not None]
     if grown:
         sentences.append(grown[0] if len(row) == 1 else f"in {len(grown)} of these, as in the first: {grown[0]}")
     if any(run.certificate is not None and not run.certificate.finite for run in row):
