@@ -135,7 +135,9 @@ def test_lines_and_sentences() -> None:
 def test_the_section_tells_what_is_accepted_and_compares_with_the_authors() -> None:
     frame = zoo.with_rows(zoo.empty(), [*rows(package="designs"), *rows(), *refused("g"), *unbuilt("h")])
     text = answer(frame)
-    assert text.startswith("Of 3 architectures that can be built without weights 2 (67 %) are accepted; in 2 of these")
+    assert text.startswith(
+        "Of 3 architectures tried so far that can be built without weights 2 are accepted; in 2 of these"
+    )
     assert "Of 2 that their authors re-parametrise, the merged model has no more convolutions in 2" in text
     shown = content(None, {"models": frame})  # type: ignore[arg-type]
     assert shown is not None

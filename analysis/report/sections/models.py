@@ -36,8 +36,9 @@ def answer(rows: Frame) -> str:
     found = zoo.summary(rows)
     built, accepted = int(found["built"].sum()), int(found["accepted"].sum())
     changed = zoo.changed(rows)
-    text = f"Of {plural(built, 'architecture')} that can be built without weights {accepted} "
-    text += f"({show.percent(accepted / built) if built else show.DASH}) are accepted; in {len(changed)} of these "
+    # No rate: what was tried so far, or within some limits, is no sample of all.
+    text = f"Of {plural(built, 'architecture')} tried so far that can be built without weights {accepted} "
+    text += f"are accepted; in {len(changed)} of these "
     text += f"something is merged or folded. {_verdicts(changed, 'merged')}"
     both = changed[changed["status_authors"] == "ok"] if "status_authors" in changed else changed[:0]
     if len(both):
