@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+from analysis.measure import trial_run
+from linear_lasagna.trial import files, processes
 from linear_lasagna.trial.isolation import SLOWEST_RATE, rates
 
 ROOT = Path(__file__).parent.parent
@@ -38,3 +42,14 @@ def test_rates_are_found_in_another_process_and_one_that_cannot_be_is_slow() -> 
     found = rates({("float32", "cpu"), ("float64", "nowhere")})
     assert found["float32", "cpu"] not in (0.0, SLOWEST_RATE)
     assert found["float64", "nowhere"] == SLOWEST_RATE
+
+
+def test_processes_are_supposed_to_start_as_long_as_this_one_did(monkeypatch):
+    found = []
+    monkeypatch.setattr(processes, "run", lambda keys, limits: found.append(limits) or iter(()))
+    monkeypatch.setattr(files, "prepare", lambda: None)
+    clock = iter((100.0, 107.0))
+    monkeypatch.setattr(trial_run, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(sys, "argv", ["trial_run", json.dumps({"keys": [], "budget_s": 0.3, "limit_s": 60.0})])
+    assert trial_run.main() == 0
+    assert (found[0].starting_s, found[0].until) == (7.0, 160.0)

@@ -39,9 +39,9 @@ def certify(merged: nn.Module, convolutions: nn.Sequential | Iterable[nn.Module]
 
     merged: as `merge` gives it, or trained, cast or changed since: its numbers are compared with those of the layers as
     they are now, which are taken as exact. It holds for inputs of any size, whose numbers are of merged's dtype, on any
-    processor that adds up products (`rounding.certificate` has the formula). Of numbers of float64 what merging them in
-    float64 loses is in the bound, but for what falls below 2**-1022 at the border. Raises ValueError for a module that
-    `merge` does not return.
+    processor that adds up products (`rounding.certificate` has the formula), unless it may round float32 to TF32 first:
+    `switches.operands_rounded` tells. Of numbers of float64 what merging them in float64 loses is in the bound, but for
+    what falls below 2**-1022 at the border. Raises ValueError for a module that `merge` does not return.
     """
     modules: list[Any] = list(convolutions)
     chain = tuple(map(link_of, modules))
