@@ -36,6 +36,7 @@ NUMERICAL = (
     "test_exact",
     "test_fitting",
     "test_gate",
+    "test_gradients",
     "test_merge_modules",
     "test_merging",
     "test_methods",

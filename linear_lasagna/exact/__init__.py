@@ -8,9 +8,10 @@ gets.
 
 From input to result: `bits` and `scaling` (numbers as integers), `primes` and `plan` (how many primes),
 `residues`, `products` and `stack` (the stack modulo primes), `reconstruct` (rounding once), `reference` (what
-is public).
+is public). `gradients` has the derivatives of a stack, from the same arithmetic.
 """
 
+from linear_lasagna.exact.gradients import input_gradient, weight_gradients
 from linear_lasagna.exact.reference import Exact, convolve, convolve_tiles
 
-__all__ = ["Exact", "convolve", "convolve_tiles"]
+__all__ = ["Exact", "convolve", "convolve_tiles", "input_gradient", "weight_gradients"]

@@ -63,6 +63,13 @@ def exponents(values: torch.Tensor, exponent: int) -> torch.Tensor:
     return magnitude(*_leading(values, exponent))
 
 
+def paired(values: torch.Tensor) -> torch.Tensor:
+    """The numbers of `integers` as integers of 48 bits and less, float64: (rows / 2, n); row r counts 2**(48 r)."""
+    sweep(values)
+    limbs = torch.nn.functional.pad(values.round_(), (0, 0, 0, len(values) % 2)).unflatten(0, (-1, 2))
+    return limbs[:, 0] + limbs[:, 1] * 2.0**LIMB
+
+
 def _leading(values: torch.Tensor, exponent: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(high, low, power): the numbers are (high + low) * 2**power, up to what only tells on which side they lie."""
     leading = sweep(values)

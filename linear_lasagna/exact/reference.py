@@ -12,7 +12,7 @@ import torch
 
 from linear_lasagna.exact.bits import format_of
 from linear_lasagna.exact.plan import numbers_of, plan
-from linear_lasagna.exact.reconstruct import exponents, integers, rounded
+from linear_lasagna.exact.reconstruct import exponents, integers, paired, rounded
 from linear_lasagna.exact.scaling import LIMB
 from linear_lasagna.exact.stack import digits
 from linear_lasagna.exact.trusted import check_float64
@@ -96,6 +96,24 @@ class Exact:
             for column in values.T.tolist():
                 numbers.append(unit * sum(int(limb) << (LIMB * row) for row, limb in enumerate(column)))
         return numbers
+
+    def parts(self) -> tuple[torch.Tensor, int]:
+        """(parts, exponent): the numbers are sum(parts) * 2**exponent, without rounding; (count, *shape) float64.
+
+        A part has 48 bits; parts that are all zero are left out. Raises ValueError for numbers of over 1,900 bits.
+        """
+        pieces = []
+        for part in self._blocks():
+            values, lowest = integers(self._load(part), self.primes, self.exponent)
+            pieces.append(paired(values))
+        values = torch.cat(pieces, 1)
+        used = values.any(1).nonzero().flatten().tolist() or [0]
+        first, last = used[0], used[-1]
+        if last - first > 40:
+            raise ValueError("the exact numbers span over 1,900 bits, more than float64's exponents do")
+        middle = (first + last) // 2
+        scaled = [values[row] * 2.0 ** (2 * LIMB * (row - middle)) for row in used]
+        return torch.stack(scaled).view(-1, *self.shape), lowest + 2 * LIMB * middle
 
     def _blocks(self) -> Iterator[slice]:
         total = math.prod(self.shape)
