@@ -9,13 +9,17 @@ PRESET ?= default
 # Idle OpenMP threads sleep instead of spinning; see README, "A shared machine".
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Tests start some hundred processes, and each would compile all that it imports anew.
+test test-isa: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: study test test-isa lint clean
 
 study: $(VENV)/.study
 	$(VENV)/bin/python -m analysis study --preset $(PRESET)
 
+# One thread for each of the two processes, which have a core each.
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 # Read when torch is imported: what an older processor's libraries would choose, on any x86.
 SSE41 = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2

@@ -300,12 +300,14 @@ def zoo(
     retry_failed
         Try architectures that were refused or failed once more.
     """
+    limit_s = arguments.seconds("time-limit", time_limit)
+    arguments.positive("memory-gib", (memory_gib,))
+    arguments.file(out.resolve())
+
     from analysis.data.zoo import sentences
     from analysis.measure.zoo.running import Limits, run
 
-    limits = Limits(arguments.seconds("time-limit", time_limit), memory_gib)
-    arguments.positive("memory-gib", (memory_gib,))
-    arguments.file(out.resolve())
+    limits = Limits(limit_s, memory_gib)
     frame = run(packages, out.resolve(), limits, retry_failed, lambda line: print(line, flush=True))
     print("\n".join(sentences(frame)))
 
@@ -316,7 +318,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without "×" is no reason to end
     try:
-        app(exit_on_error=True)
+        app(sys.argv[1:], exit_on_error=True)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what reads has enough, as `head` does

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.__main__ import main
 from tests import synthetic
 
 ROOT = Path(__file__).parent.parent
@@ -63,16 +64,36 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
         (["cook"], 'Unknown command "cook"'),
     ],
 )
-def test_bad_input_is_one_clear_line_and_an_exit_code(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_clear_line_and_an_exit_code(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, which has all libraries already; `test_what_ends_a_command_is_its_exit_code` has its own."""
     (tmp_path / "file").touch()
     (tmp_path / "alien").mkdir()
     with contextlib.closing(sqlite3.connect(tmp_path / "alien" / "precision.sqlite")) as alien:
         alien.execute("CREATE TABLE theirs (x)")
-    done = command(*(argument.format(tmp=tmp_path) for argument in arguments))
-    output = done.stdout + done.stderr
-    assert done.returncode != 0
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["analysis", *(argument.format(tmp=tmp_path) for argument in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main())
+    output = "".join(capsys.readouterr())
+    assert ended.value.code
     assert said in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["cook"], 2), (["precision", "width", "--out", "{tmp}"], 2), (["noise", "--out", "{tmp}"], 2)],
+)
+def test_what_ends_a_command_is_its_exit_code(arguments: list[str], code: int, tmp_path: Path) -> None:
+    done = command(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert done.returncode == code
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def script(code: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -255,6 +255,12 @@ def test_parameters_receive_gradients_and_share_no_memory():
     assert given_memory.isdisjoint(p.data_ptr() for p in merged.parameters())
 
 
+def test_a_compiler_takes_the_decision_for_a_constant():
+    """Marked as torch marks it, without importing the compiler."""
+    marked = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(BorderExact._decide).items() >= vars(marked).items() > set()
+
+
 def test_compiles_whole(counting_machine):
     """Without a graph break, for one size after another, those included for which the layers run."""
     torch._dynamo.reset()

@@ -15,6 +15,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from children import START
 
 from linear_lasagna import METHODS, Layer, Problem
 from linear_lasagna.catalog import CATALOG, GROUPS
@@ -251,7 +252,7 @@ def first():
 
 
 def test_a_repeat_times_the_same_calls_by_the_same_plan(first):
-    repeats = list(isolation.repeat_isolated([("forward", first), ("forward", first)], seed=3))
+    repeats = list(isolation.repeat_isolated([("forward", first), ("forward", first)], seed=3, start_method=START))
     assert not multiprocessing.active_children()
     assert [repeat.reason for repeat in repeats] == ["", ""]
     for repeat in repeats:
@@ -272,7 +273,7 @@ def test_a_repeat_times_the_same_calls_by_the_same_plan(first):
 def test_a_process_that_dies_costs_the_visit_alone(first):
     values = {each.name: getattr(first, each.name) for each in fields(Trial)}
     works = [("forward", first), ("forward", Sabotaged(**values)), ("forward", first)]
-    repeats = list(isolation.repeat_isolated(works, seed=1))
+    repeats = list(isolation.repeat_isolated(works, seed=1, start_method=START))
     assert not multiprocessing.active_children()
     # All records are unpickled when a process starts: the first of them sabotages what comes before it, too.
     assert [bool(repeat.samples) for repeat in repeats] == [False, False, True]
@@ -281,7 +282,7 @@ def test_a_process_that_dies_costs_the_visit_alone(first):
 
 def test_a_process_that_does_not_start_is_nobody_s_fault(first):
     with pytest.raises(RuntimeError, match="did not start"):
-        list(isolation.repeat_isolated([("forward", first)], seed=1, timeout_s=0.0))
+        list(isolation.repeat_isolated([("forward", first)], seed=1, timeout_s=0.0, start_method=START))
 
 
 TWO_CUTS = {"stacked": separate(3), "time": ((0, 1), (1, 3))}
@@ -303,7 +304,7 @@ def test_the_parent_starts_the_fresh_process_in_which_a_plan_is_confirmed(monkey
         return answer(self, task) if len(answered) == 1 else "was killed"
 
     monkeypatch.setattr(isolation._Child, "_fresh", once)
-    child = isolation._Child(multiprocessing.get_context("spawn"), (), ask_for_cuts, ())
+    child = isolation._Child(multiprocessing.get_context(START), (), ask_for_cuts, ())
     end = child.result(30.0)
     child.end()
     assert not multiprocessing.active_children()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from children import START
 from hypothesis import given
 from strategies import SEEDS, integer_numbers, integers, mergeable_problems
 
@@ -110,5 +111,6 @@ def test_unknown_ways_are_named():
 
 
 def test_a_child_runs_training_steps():
-    trial = run_isolated(CATALOG["stacks/plain_x2"].reduced(), list(STEPS), budget_s=BUDGET_S, work="training_step")
+    settings = {"budget_s": BUDGET_S, "work": "training_step", "start_method": START}
+    trial = run_isolated(CATALOG["stacks/plain_x2"].reduced(), list(STEPS), **settings)
     assert trial.named("ok") == list(STEPS)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from children import START
 from exactly import error_limit
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -536,7 +537,7 @@ WAYS = ["direct", "control", "shifted_matmul"]
 
 
 def isolated(problem, ways=WAYS, **settings):
-    trial = run_isolated(problem, ways, **({"budget_s": BUDGET_S, "start_method": "spawn"} | settings))
+    trial = run_isolated(problem, ways, **({"budget_s": BUDGET_S, "start_method": START} | settings))
     assert not multiprocessing.active_children()
     return trial
 
@@ -554,7 +555,7 @@ def assert_alone_failed(trial, *reasons):
 
 def test_a_spawned_child_gives_a_trial():
     """The same as in this process; a way that raises in the child fails alone."""
-    trial = isolated(sabotaged("raises"), dtype="float64", seed=2)
+    trial = isolated(sabotaged("raises"), dtype="float64", seed=2, start_method="spawn")
     assert (trial.problem, trial.dtype, trial.seed) == (SMALL, "float64", 2)
     expected = run(SMALL, WAYS, dtype="float64", seed=2, budget_s=BUDGET_S)
     for name in ("direct", "control"):
@@ -576,8 +577,8 @@ def test_a_way_that_ends_its_process_fails_alone():
 
 
 def test_a_way_that_hangs_fails_alone():
-    trial = isolated(sabotaged("hangs"), timeout_s=10.0)
-    assert_alone_failed(trial, "stopped after 10 s while checking shifted_matmul on integers")
+    trial = isolated(sabotaged("hangs"), timeout_s=4.0)
+    assert_alone_failed(trial, "stopped after 4 s while checking shifted_matmul on integers")
 
 
 def test_a_child_that_cannot_start_in_time_is_stopped():

@@ -50,8 +50,8 @@ def run(names: Sequence[str], out: Path, limits: Limits, retry_failed: bool, say
     say is told a line for each. Raises ValueError for an unknown package, RuntimeError for one that is not installed.
     """
     chosen = _installed(names, say)
-    declare_torchvision()
     frame = zoo.read(out) if out.exists() else zoo.empty()
+    declare_torchvision()
     for name in chosen:
         families, here = PACKAGES[name].families(), _here(name)
         frame = zoo.current(frame, name, here, families, retry_failed)

@@ -24,6 +24,12 @@ from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import Kernel
 
 
+def _constant(method: Any) -> Any:
+    """What `torch.compiler.assume_constant_result` does; that imports the compiler, which takes as long as torch."""
+    method._dynamo_marked_constant = True
+    return method
+
+
 class BorderExact(nn.Module):
     """Equals the layers that it was merged from, up to rounding, for inputs ([batch,] in_channels, *size) of any size.
 
@@ -124,7 +130,7 @@ class BorderExact(nn.Module):
         self._plans.clear()
         return plan(self.chain, self.in_channels, size) is not None
 
-    @torch.compiler.assume_constant_result
+    @_constant
     def _decide(self, decided: str, size: tuple[int, ...], batch: int) -> BorderPlan | None:
         """`plan`, a constant for a compiler: it traces anew where `decided` is another, a string that tells all."""
         return self.plan(size, batch)
