@@ -18,6 +18,8 @@ from linear_lasagna.formats import SIGNIFICAND_BITS, power_of_two, ulp, unit_rou
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Layer
 
+SQUARED = 2.0**-400, 2.0**500  # norms of which no square that counts over- or underflows
+
 Metric: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.dtype], float]  # of error, exact result, dtype
 
 
@@ -27,6 +29,9 @@ def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
     0 where both are zero, inf where only the exact result is zero. Source: Higham, Accuracy and Stability of
     Numerical Algorithms, section 1.4 (normwise relative error).
     """
+    sizes = [torch.linalg.vector_norm(each) for each in (error, exact)]
+    if all(SQUARED[0] < size < SQUARED[1] for size in sizes):
+        return float(sizes[0] / sizes[1])
     (numerator, above), (denominator, below) = (_scaled(each) for each in (error, exact))
     size = torch.linalg.vector_norm(numerator)
     return _ldexp(size / torch.linalg.vector_norm(denominator), above - below) if bool(size) else 0.0

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from linear_lasagna.devices import wide
+from linear_lasagna.formats import accumulator
 from linear_lasagna.merging.border.kernels import block_kernels
 from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.border.plan import shapes
@@ -118,9 +119,10 @@ def _computed(numbers: Numbers, part: Part, before: Ends, scale: torch.Tensor | 
     powers = None if scale is None else wide(scale).flatten()
     if powers is not None:
         numbers = numbers._replace(exact=_divided(numbers.exact, powers), doubt=_divided(numbers.doubt, powers))
-    sums = ((before.narrow, False), (before.wide, True))
+    sums = ((before.narrow, False), (before.wide, True))[: 1 if accumulator(dtype) is dtype else 2]
     found = [reach(each, numbers, layer.groups, layer.out_channels, dtype, wider) for each, wider in sums]
-    return Ends(*(found if powers is None else [each.scaled(powers, dtype) for each in found]))
+    found = found if powers is None else [each.scaled(powers, dtype) for each in found]
+    return Ends(found[0], found[-1])
 
 
 def _divided(kernel: Kernel, powers: torch.Tensor) -> Kernel:

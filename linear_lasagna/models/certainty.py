@@ -20,13 +20,13 @@ from linear_lasagna.merging.chain import Link
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.deciding import Decision, Run
 from linear_lasagna.models.finding import size_of
-from linear_lasagna.models.measuring import original
+from linear_lasagna.models.measuring import computed
 from linear_lasagna.models.report import Errors
 from linear_lasagna.models.steps import Step
 from linear_lasagna.rounding.certificate import Certificate
 from linear_lasagna.switches import operands_rounded
 
-SIDE = 48  # positions per axis of the input that are looked at, or as many as half of them outputs need
+SIDE = 32  # positions per axis of the input that are looked at, or as many as half of them outputs need
 
 
 class Certainty(NamedTuple):
@@ -106,8 +106,8 @@ def _part(group: Sequence[Step], module: nn.Module) -> Part:
 
 def errors_of(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> Errors:
     """The errors of the run as it is in the model, in x's dtype, and as it was decided."""
-    exact = original(model, decision.run, torch.float64)(wide(x))
-    before, after = original(model, decision.run, x.dtype)(x), x
+    exact = computed(model, decision.run, wide(x))
+    before, after = computed(model, decision.run, x), x
     for module in decision.modules:
         after = _merging(module, after)(after)
     if decision.run.chain.spread is not None:

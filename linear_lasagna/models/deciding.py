@@ -167,12 +167,19 @@ def _built(decision: Decision, place: int, model: nn.Module, storage: Storage) -
         return model.get_submodule(own) if isinstance(own, str) else own
     modules = [convolution(step.kernel(), step.layer, step.in_channels) for step in group]
     merged = merged_module(modules, torch.float64) if len(modules) > 1 else modules[0]
-    named = dict(model.named_modules(remove_duplicate=False))
     value = decision.run.chain.base.meta["tensor"]
-    given = [named[name] for name in names_of(group) if name in named]
+    given = [module for name in names_of(group) if (module := _submodule(model, name)) is not None]
     merged = as_given(merged, given, value, storage)
     if isinstance(merged, BorderExact):
         merged.calibrate()
         if decision.timed_batch is not None:
             merged.settle(decision.sizes[place], decision.timed_batch)
     return merged
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module | None:
+    """The model's module of this name; None where no module has it."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        return None

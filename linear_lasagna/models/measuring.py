@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
+from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from linear_lasagna.devices import device_named, wide
@@ -102,6 +104,31 @@ class Placed(nn.Module):
 
 def original(model: fx.GraphModule, run: Run, dtype: torch.dtype | None = None) -> fx.GraphModule:
     """The run's part of the model as a module of its own, on copies of its modules; in `dtype`, or as it is."""
+    module = fx.GraphModule(model, part_of(run))
+    if dtype is None:
+        return module
+    return copy.deepcopy(module).to(device=home(run, dtype), dtype=dtype)
+
+
+def computed(model: fx.GraphModule, run: Run, x: torch.Tensor) -> torch.Tensor:
+    """What the run's part of the model makes of x, in x's dtype; nothing is copied, nor the whole model looked through,
+    as torch.fx's interpreter does.
+    """
+    values: dict[fx.Node, Any] = {}
+    call = _Casting(model, home(run, x.dtype), x.dtype)
+    for node in part_of(run).nodes:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)  # type: ignore[misc]
+        values[node] = x if node.op == "placeholder" else call(node, args, kwargs)
+    return values[node]
+
+
+def home(run: Run, dtype: torch.dtype) -> str:
+    """The device that computes the run in this dtype."""
+    return device_named(run.output.meta["tensor"].device).home(dtype)
+
+
+def part_of(run: Run) -> fx.Graph:
+    """The run's part of the graph, of which its base is the input."""
     part, base = fx.Graph(), run.chain.base
     copies = {base: part.placeholder("x")}
 
@@ -115,7 +142,31 @@ def original(model: fx.GraphModule, run: Run, dtype: torch.dtype | None = None) 
         term = copied(value) if factor == 1 else part.call_function(torch.mul, (copied(value), factor))
         total = term if total is None else part.call_function(torch.add, (total, term))
     part.output(total)
-    module = fx.GraphModule(model, part)
-    if dtype is None:
-        return module
-    return copy.deepcopy(module).to(device=device_named(run.output.meta["tensor"].device).home(dtype), dtype=dtype)
+    return part
+
+
+class _Casting(NamedTuple):
+    """Calls what nodes call, with the model's numbers in another dtype, on another device."""
+
+    model: fx.GraphModule
+    device: str
+    dtype: torch.dtype
+
+    def __call__(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "output":
+            return args[0]
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        if not isinstance(node.target, str):
+            return node.target(*args, **kwargs)
+        value = operator.attrgetter(node.target)(self.model)
+        if node.op == "get_attr":
+            return self.cast(value)
+        own = {**dict(value.named_parameters()), **dict(value.named_buffers())}
+        cast = {name: self.cast(each) for name, each in own.items()}
+        as_it_is = all(cast[name] is each for name, each in own.items())
+        return value(*args, **kwargs) if as_it_is else functional_call(value, cast, args, kwargs)
+
+    def cast(self, value: Any) -> Any:
+        is_number = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value.to(self.device, self.dtype) if is_number else value

@@ -15,7 +15,7 @@ from linear_lasagna.models.operators import CONVOLUTIONS, NORMALISATIONS, kind
 
 def module_of(model: fx.GraphModule, node: fx.Node) -> Any:
     """The module that the node calls, or None."""
-    return model.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return operator.attrgetter(str(node.target))(model) if node.op == "call_module" else None
 
 
 class Before(NamedTuple):

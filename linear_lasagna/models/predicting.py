@@ -9,9 +9,9 @@ in each of these orders.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy
@@ -27,12 +27,13 @@ from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.certainty import rounded_first
 from linear_lasagna.models.steps import Step
 from linear_lasagna.problems import ExpandedLayer, Kernel
+from linear_lasagna.rounding.batched_sums import Plan, plan, products, sum_errors
 from linear_lasagna.rounding.replay import Array, replay
-from linear_lasagna.rounding.single_sums import fits, sum_errors
-from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation, SummationTree
+from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation
 from linear_lasagna.rounding.variance import Error, product_terms, storage_error, stored
 
-POSITIONS, CHANNELS = 64, 16  # of the outputs that are looked at
+# Of the outputs that are looked at: positions at least and at most, channels at most; and about so many terms in all.
+POSITIONS, CHANNELS, TERMS = (16, 64), 16, 2**20
 
 
 class Range(NamedTuple):
@@ -111,19 +112,15 @@ def predicted(
     # A few numbers, and NumPy adds them up: on the CPU.
     weight = wide(kernel.weight[channels]).cpu().flatten(1)
     bias = None if kernel.bias is None else wide(kernel.bias[channels]).cpu()
-    seen = _seen(x, layer, channels).cpu()
-    y = (seen * weight).sum(-1) + (0.0 if bias is None else bias)
     own = _rounded(weight, x.dtype, [part.weight[channels].flatten(1) for part in used or ()])
+    n = own.weight.shape[1]
+    seen = _seen(x, layer, channels, max(POSITIONS[0], min(POSITIONS[1], TERMS // (n * len(channels))))).cpu()
+    y = _weighted(seen, weight) + (0.0 if bias is None else bias)
     numbers = carried(seen, own.error, None if bias is None else storage_error(bias, x.dtype))
     shift = None if bias is None else stored(bias, x.dtype)
-    terms = seen.tile(own.weight.shape[1] // seen.shape[-1])
-    n = own.weight.shape[1] + (bias is not None)
-    added = _adder(terms, own.weight, shift, x.dtype)
-    errors = [
-        summed(added(order(n, bias is not None).renumbered(places)), y, numbers, x.dtype)
-        for places in _loops(own.weight.shape[1], math.prod(layer.kernel_size))
-        for order in ORDERS.values()
-    ]
+    terms = seen.tile(n // seen.shape[-1])
+    loops = _loops(n, math.prod(layer.kernel_size))
+    errors = [summed(lost, y, numbers, x.dtype) for lost in _lost(terms, own.weight, shift, x.dtype, loops)]
     if scale is not None:
         errors = [rescaled(error, y, scale[channels].cpu(), x.dtype) for error in errors]
         y = y * scale[channels].cpu()
@@ -148,32 +145,43 @@ def _rounded(weight: torch.Tensor, dtype: torch.dtype, parts: Sequence[torch.Ten
 
 
 def _loops(terms: int, taps: int) -> list[list[int]]:
-    """An output's terms, and a bias behind them, in the orders in which they are looped over: all taps of a channel
-    before the next channel's, as they are stored, and all channels at a tap before the next tap, as libraries do with
-    blocks of channels.
+    """An output's terms in the orders in which they are looped over: all taps of a channel before the next channel's,
+    as they are stored, and all channels at a tap before the next tap, as libraries do with blocks of channels.
     """
     places = torch.arange(terms)
     by_tap = places.view(-1, taps).T.flatten()
-    return [[*each.tolist(), terms] for each in ([places] if torch.equal(places, by_tap) else [places, by_tap])]
+    return [each.tolist() for each in ([places] if torch.equal(places, by_tap) else [places, by_tap])]
 
 
-def _adder(
-    seen: torch.Tensor, weight: torch.Tensor, shift: torch.Tensor | None, dtype: torch.dtype
-) -> Callable[[SummationTree], Array]:
-    """What finds the errors of outputs whose terms, (outputs, channels, terms), are added in an order."""
-    running = accumulator(dtype)
-    if running is torch.float32:
-        products = (seen * weight).movedim(-1, 0)
-        products = products if shift is None else torch.cat([products, shift.expand_as(products[:1])])
-        if fits(summands := products.contiguous().numpy()):
-            return partial(sum_errors, summands)
-    terms = product_terms(seen, weight, shift)
-    return lambda order: replay(terms, Accumulation(order, SIGNIFICAND_BITS[running]), dtype).errors
+def _lost(
+    seen: torch.Tensor, weight: torch.Tensor, shift: torch.Tensor | None, dtype: torch.dtype, loops: list[list[int]]
+) -> list[Array]:
+    """What outputs, (positions, channels), lose whose terms are added in each order, and looped over in each way."""
+    running, n, biased = accumulator(dtype), weight.shape[1], shift is not None
+    factors = seen.movedim(-1, 0).numpy(), weight.T.unsqueeze(1).numpy()
+    terms = products(*factors, single=running is torch.float32).reordered(numpy.array(loops))
+    terms = terms if shift is None else terms.followed_by(shift.numpy())
+    if terms.fit:
+        return [lost for order in _plans(n, biased) for lost in sum_errors(terms, order)]
+    exact, bits = product_terms(seen, weight, shift), SIGNIFICAND_BITS[running]
+    orders = [order(n + biased, biased).renumbered([*loop, n]) for loop in loops for order in ORDERS.values()]
+    return [replay(exact, Accumulation(order, bits), dtype).errors for order in orders]
+
+
+@lru_cache(maxsize=16)
+def _plans(terms: int, biased: bool) -> list[Plan]:
+    """How so many terms, and a bias behind them, are added up in each of the orders."""
+    return [plan(order(terms + biased, biased)) for order in ORDERS.values()]
+
+
+def _weighted(seen: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Sums of what is seen, weighted: (positions, channels)."""
+    return seen[:, 0] @ weight.T if seen.shape[1] == 1 else (seen * weight).sum(-1)
 
 
 def carried(seen: torch.Tensor, weight: Error, bias: Error | None) -> Error:
-    """What errors of the weight and the bias make of what is seen: (outputs, channels)."""
-    mean, variance = (seen * weight.mean).sum(-1), (seen.square() * weight.variance).sum(-1)
+    """What errors of the weight and the bias make of what is seen: (positions, channels)."""
+    mean, variance = _weighted(seen, weight.mean), _weighted(seen.square(), weight.variance)
     return Error(mean, variance) if bias is None else Error(mean + bias.mean, variance + bias.variance)
 
 
@@ -187,7 +195,7 @@ def summed(errors: Array, y: torch.Tensor, numbers: Error, dtype: torch.dtype) -
 
 
 def rescaled(error: Error, y: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> Error:
-    """The errors of y, (outputs, channels), after it was multiplied by powers of two: only what underflows is lost."""
+    """The errors of y, (positions, channels), multiplied by powers of two afterwards: only what underflows is lost."""
     mean, variance = error.mean * scale, error.variance * scale.square()
     last = storage_error(y * scale + mean, dtype, variance)
     small = (y * scale).abs() < 2.0 ** LEAST_EXPONENT[dtype]
@@ -199,12 +207,14 @@ def _spread(number: int, most: int) -> list[int]:
     return torch.linspace(0, number - 1, min(most, number), dtype=torch.float64).round().long().tolist()
 
 
-def _seen(x: torch.Tensor, layer: ExpandedLayer, channels: Sequence[int]) -> torch.Tensor:
-    """The inputs of some outputs: float64, (outputs, channels, fan-in)."""
+def _seen(x: torch.Tensor, layer: ExpandedLayer, channels: Sequence[int], positions: int) -> torch.Tensor:
+    """The inputs of some outputs: float64, (positions, channels, fan-in), or, if all channels see the same, one."""
     view, rank = windows(x, layer), len(layer.kernel_size)
     sizes = tuple(view.shape[2 : 2 + rank])
-    places = [numpy.unravel_index(place, sizes) for place in _spread(math.prod(sizes), POSITIONS)]
+    places = [numpy.unravel_index(place, sizes) for place in _spread(math.prod(sizes), positions)]
     patches = wide(torch.stack([view[(0, slice(None), *map(int, place))] for place in places]))
+    if layer.groups == 1:
+        return patches.flatten(1).unsqueeze(1)
     per_group = x.shape[1] // layer.groups
     starts = [channel * layer.groups // layer.out_channels * per_group for channel in channels]
     return torch.stack([patches[:, start : start + per_group].flatten(1) for start in starts], 1)

@@ -237,10 +237,15 @@ def _as_modules(model: fx.GraphModule) -> list[Note]:
     found = {node: call for node in model.graph.nodes if (call := _call(model, node)) is not None}
     notes = [((node.name,), reason) for node, reason in found.items() if isinstance(reason, str)]
     calls = {node: call for node, call in found.items() if isinstance(call, Call)}
+    alike: dict[str, set[fx.Node]] = {}
+    for node, call in calls.items():
+        alike.setdefault(call.key, set()).add(node)
     names: dict[str, str] = {}
+    owned = _Owned.of(model.graph)
     for node, call in calls.items():
         if call.key not in names:
-            names[call.key] = _add(model, call, [n for n, other in calls.items() if other.key == call.key])
+            names[call.key] = _add(model, call, alike[call.key], owned)
+            owned.called.add(names[call.key])
         if node.op == "call_module":
             continue
         source = node.args[0] if node.args else node.kwargs["input"]
@@ -319,12 +324,27 @@ def _parameter(tensor: torch.Tensor) -> nn.Parameter:
     return tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor.detach(), tensor.requires_grad)
 
 
-def _add(model: fx.GraphModule, call: Call, nodes: list[fx.Node]) -> str:
+class _Owned(NamedTuple):
+    """called: the modules that the graph calls; numbers: what reads a module's own numbers, by the module's name."""
+
+    called: set[str]
+    numbers: dict[str, list[fx.Node]]
+
+    @classmethod
+    def of(cls, graph: fx.Graph) -> _Owned:
+        owned = cls({str(node.target) for node in graph.nodes if node.op == "call_module"}, {})
+        for node in graph.nodes:
+            if node.op == "get_attr":
+                owned.numbers.setdefault(str(node.target).rpartition(".")[0], []).append(node)
+        return owned
+
+
+def _add(model: fx.GraphModule, call: Call, nodes: set[fx.Node], owned: _Owned) -> str:
     """Add the module: in its owner's place, with what is in there, where it uses the owner's numbers alone."""
     if not call.label:
         model.add_submodule(call.owner, call.module)
         return call.owner
-    if call.owner and _replaces(model, call.owner, nodes):
+    if call.owner and _replaces(model, call.owner, nodes, owned):
         for name, child in model.get_submodule(call.owner).named_children():
             call.module.add_module(name, child)
         model.add_submodule(call.owner, call.module)
@@ -356,15 +376,12 @@ def _exists(model: nn.Module, name: str) -> bool:
     return True
 
 
-def _replaces(model: fx.GraphModule, owner: str, nodes: list[fx.Node]) -> bool:
+def _replaces(model: fx.GraphModule, owner: str, nodes: set[fx.Node], owned: _Owned) -> bool:
     """Whether nothing but these nodes calls the owner or uses its numbers, and no hook would be lost with it."""
-    if hooked(model.get_submodule(owner)) or any(
-        n.op == "call_module" and n.target == owner for n in model.graph.nodes
-    ):
+    if hooked(model.get_submodule(owner)) or owner in owned.called:
         return False
 
     def ours(user: fx.Node) -> bool:
         return user in nodes or (user.meta.get("constant") is not None and all(map(ours, user.users)))
 
-    own = [n for n in model.graph.nodes if n.op == "get_attr" and str(n.target).rpartition(".")[0] == owner]
-    return all(ours(user) for node in own for user in node.users)
+    return all(ours(user) for node in owned.numbers.get(owner, ()) for user in node.users)

@@ -10,6 +10,7 @@ import operator
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -116,6 +117,7 @@ class ExampleTracer(fx.Tracer):
         self.decided: dict[str, str] = {}  # module -> what of its forward sizes decide
         self.computing = False
         self.cache: dict[str, fx.Proxy] = {}
+        self.names: dict[int, tuple[str, torch.Tensor]] = {}
 
     @property
     def notes(self) -> list[tuple[tuple[str, ...], str]]:
@@ -195,7 +197,25 @@ class ExampleTracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
         self.cache = parameter_proxy_cache
-        return attr_val if self.computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+        name = None if self.computing or not isinstance(attr_val, nn.Parameter) else self._name_of(attr_val)
+        if name is None:
+            return attr_val
+        if name not in self.cache:
+            parameter = partial(ParameterProxy, self, name=name, param=attr_val)
+            self.cache[name] = self.create_proxy("get_attr", name, (), {}, proxy_factory_fn=parameter)
+        return self.cache[name]
+
+    def create_arg(self, a: Any) -> Any:
+        name = self._name_of(a) if isinstance(a, torch.Tensor) else None
+        return super().create_arg(a) if name is None else self.create_node("get_attr", name, (), {})
+
+    def _name_of(self, tensor: torch.Tensor) -> str | None:
+        """The parameter's or buffer's name in the model, looked up: torch.fx walks through all modules each time."""
+        found = self.names.get(id(tensor))
+        if found is None or found[1] is not tensor:
+            self.names = {id(each): (name, each) for name, each in _tensors(self.root)}
+            found = self.names.get(id(tensor))
+        return None if found is None else found[0]
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.computing:
@@ -271,6 +291,11 @@ def _of_einops() -> tuple[Callable[..., Any], ...]:
     """The functions of einops, where it is in use: they ask for the type of what they get, so each call is one node."""
     einops = sys.modules.get("einops")
     return tuple(getattr(einops, name) for name in EINOPS if hasattr(einops, name))
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_buffers()
+    yield from model.named_parameters()
 
 
 def _last(graph: fx.Graph) -> fx.Node | None:

@@ -123,19 +123,20 @@ def reach(before: Reach, numbers: Numbers, groups: int, channels: int, dtype: to
     size, off = (_per_row(part, groups, channels, len(numbers.exact.weight)) for part in before[:2])
     off = off + lost.read
     parts = [part.weight for part in numbers.used]
-    terms = sum((part != 0).flatten(1).sum(1) for part in parts) + _shift(sum_of(numbers.used), parts[0]).ne(0)
+    terms = sum(part.flatten(1).count_nonzero(1) for part in parts) + _shift(sum_of(numbers.used), parts[0]).ne(0)
     known, doubt = sum_of(numbers.used), numbers.doubt
-    change = (known.weight - numbers.exact.weight).abs() + doubt.weight + lost.read * (known.weight != 0)
+    change = (known.weight - numbers.exact.weight).abs_().add_(doubt.weight).add_(known.weight != 0, alpha=lost.read)
     shift = (_shift(known, parts[0]) - _shift(numbers.exact, parts[0])).abs() + _shift(doubt, parts[0])
     exact = numbers.exact.map(torch.abs)
-    added = _seen(torch.stack([part.abs() for part in parts]).sum(0), size + off) + _shift(known, parts[0]).abs()
+    most_weight = exact.weight + doubt.weight
+    added = sum(_seen(part.abs(), size + off) for part in parts) + _shift(known, parts[0]).abs()
     relative = torch.tensor([_relative(int(n), dtype, wide) for n in terms.tolist()], dtype=torch.float64)
     relative = relative.to(added.device)
     underflow = terms * lost.term + (2 if wide else terms) * lost.stored
     partial = (1 + relative) * (added + underflow) * SLACK
-    error = _seen(exact.weight + doubt.weight, off) + _seen(change, size + off) + shift
+    error = _seen(most_weight, off) + _seen(change, size + off) + shift
     error = (error + torch.where(added > 0, relative * added, 0.0) + (1 + relative) * underflow) * SLACK
-    most = (_seen(exact.weight + doubt.weight, size) + _shift(exact, parts[0]) + _shift(doubt, parts[0])) * SLACK
+    most = (_seen(most_weight, size) + _shift(exact, parts[0]) + _shift(doubt, parts[0])) * SLACK
     finite = before.finite and bool((partial <= torch.finfo(dtype).max).all())
     return Reach(most.view(channels, -1).amax(1), error.view(channels, -1).amax(1), finite)
 
@@ -183,7 +184,7 @@ def _per_row(values: torch.Tensor, groups: int, channels: int, rows: int) -> tor
 
 def _seen(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Each row's sum over its taps and channels: (rows, in / groups, taps), (rows, in / groups) -> (rows,)."""
-    return (weight.sum(-1) * values).sum(-1)
+    return torch.bmm(values.unsqueeze(1), weight).sum((1, 2))
 
 
 def _shift(kernel: Kernel, like: torch.Tensor) -> torch.Tensor:

@@ -163,7 +163,7 @@ class _Wide(_Narrow):
         if term.second is None:
             return term.first, 0.0
         high = term.first * term.second
-        (a, b), (c, d) = _halves(term.first), _halves(term.second)
+        (a, b), (c, d) = halves(term.first), halves(term.second)
         return high, ((a * c - high) + a * d + b * c) + b * d
 
     def plus(self, total: Array, high: Array, low: Small) -> tuple[Array, Small]:
@@ -184,7 +184,7 @@ def _exponent(a: Array) -> Any:
     return numpy.frexp(a)[1] - 1
 
 
-def _halves(a: Array) -> tuple[Array, Array]:
+def halves(a: Array) -> tuple[Array, Array]:
     """Numbers of 26 bits that add up to a: Dekker's and Veltkamp's splitting."""
     shifted = a * (2.0**27 + 1)
     first = shifted - (shifted - a)
