@@ -21,7 +21,7 @@ from analysis.report import page as report
 from analysis.report.sections import SECTIONS, gain, wins
 from tests import synthetic
 from tests.broken import broken
-from tests.reporting import study
+from tests.reporting import study, undrawn
 
 CONTEXT = report.Context(version="0.0")
 STAMP = Stamp("m", "code", "version", "torch")
@@ -72,7 +72,8 @@ def test_an_account_that_fails_leaves_a_named_gap(tmp_path, monkeypatch, capsys)
     rows = lost_rows("gain", tmp_path / "store.sqlite")
     everything = pandas.concat([rows, lost_rows("order", tmp_path / "store.sqlite")])
     monkeypatch.setattr("analysis.report.sections.gain.ranges", raising)
-    text = page(Records(), everything, tmp_path)
+    with undrawn():
+        text = page(Records(), everything, tmp_path)
     line = f"The section “{gain.SECTION.title}” could not be made: KeyError: &#39;not_finite&#39;"
     assert line in text
     assert text.index(line) < text.index("The answer")
@@ -96,7 +97,8 @@ def test_a_part_that_fails_leaves_a_named_gap(function, said, tmp_path, monkeypa
     trials = Records((Record(synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0}), "networks", "m"),))
     nothing = speedups.costs(Records())
     monkeypatch.setattr(function, lambda *of: raising(*of) or nothing)
-    text = page(trials, None, tmp_path)
+    with undrawn():
+        text = page(trials, None, tmp_path)
     assert f"{said} could not be made: KeyError: &#39;not_finite&#39;" in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import math
@@ -22,7 +23,7 @@ from linear_lasagna.catalog import GROUPS
 from linear_lasagna.intervals import autocorrelation
 from linear_lasagna.trial import Cell, Trial
 from tests import synthetic
-from tests.reporting import study
+from tests.reporting import study, undrawn
 
 CONTEXT = report.Context(
     version="0.0",
@@ -338,10 +339,10 @@ def few(trials: Records) -> Records:
 
 
 def rendered(trials: Records, precision: object, folder: Path, **changes: object) -> str:
-    import dataclasses
-
-    context = dataclasses.replace(CONTEXT, **changes)
-    return Page(report.render(trials, precision, folder, context).page.read_text(encoding="utf-8")).text
+    """The page's text, without its figures; those of `page` are drawn."""
+    with undrawn():
+        made = report.render(trials, precision, folder, dataclasses.replace(CONTEXT, **changes)).page
+    return Page(made.read_text(encoding="utf-8")).text
 
 
 def test_nothing_at_all_renders_and_says_so(tmp_path):

@@ -18,11 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas
-import pytest
 
 from analysis.data import records
 from analysis.report import page as report
-from analysis.report import svg
+from tests.reporting import undrawn
 
 STUDY = Path(__file__).parent / "fixed_study"
 DIGESTS = STUDY / "digests.json"
@@ -63,8 +62,7 @@ def _shown(value: str) -> str:
 
 def digests(folder: Path) -> dict[str, str]:
     """The first 16 hex digits of every file's digest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(svg, "raw", lambda figure, name: '<svg viewBox="0 0 1 1"></svg>')
+    with undrawn():
         report.render(*study(), folder, CONTEXT)
     kinds = {".csv": rounded, ".html": lambda text: SVG.sub("", text), ".tex": str}
     files = sorted(path for path in folder.rglob("*") if path.suffix in kinds)

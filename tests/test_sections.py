@@ -212,8 +212,14 @@ def sections_of(found: Study) -> dict[str, Shown]:
 
 
 @pytest.fixture(scope="module")
-def sections(rows: pandas.DataFrame) -> dict[str, Shown]:
-    return sections_of(study(rows=rows))
+def whole(rows: pandas.DataFrame) -> Study:
+    """Of all rows, as they are."""
+    return study(rows=rows)
+
+
+@pytest.fixture(scope="module")
+def sections(whole: Study) -> dict[str, Shown]:
+    return sections_of(whole)
 
 
 def one(frame: Any, **where: Any) -> Any:
@@ -357,7 +363,7 @@ def test_almost_equal_is_not_all():
     assert bitwise.share(found) == "> 99.9 %"
 
 
-def test_a_bitwise_violation_is_found(rows):
+def test_a_bitwise_violation_is_found(whole):
     found = linearity.identities(linearity_rows())
     here = found[(found["dtype"] == "float32") & (found["identity"] == "f(4x) = 4f(x)")]
     assert (one(here, way="direct").held, one(here, way="direct").cells) == (12, 12)
@@ -365,7 +371,7 @@ def test_a_bitwise_violation_is_found(rows):
     assert "`f(-x) = -f(x)` holds in all 48 cells" in linearity.answer(found)
     assert "`f(4x) = 4f(x)` holds in 47 of 48 cells" in linearity.answer(found)
     assert "`f(3x) = 3f(x)` holds in none of 48 cells" in linearity.answer(found)
-    notes = shown("linearity", rows).notes
+    notes = whole.section(SECTIONS["linearity"]).notes
     assert any("f(4x) = 4f(x) in 1 of 12 cells of unfold_matmul, float32" in note for note in notes)
 
 
@@ -466,8 +472,8 @@ def test_leads_on_rows_with_known_exponents():
     assert hypotheses.verdicts(found).set_index("lead")["outcome"].to_dict() == {1: "narrowed", 2: "confirmed"}
 
 
-def test_leads_about_the_fan_in(rows):
-    found = study(rows=rows).frames["leads"]
+def test_leads_about_the_fan_in(rows, whole):
+    found = whole.frames["leads"]
     here = found[(found["lead"] == 3) & (found["signs"] == "random")].set_index(["claim", "dtype"])
     assert here["median"][hypotheses.LARGEST, "float16"] == pytest.approx(0.42, rel=1e-4)
     assert here["outcome"][hypotheses.WHOLE, "float16"] == "confirmed"
@@ -477,16 +483,16 @@ def test_leads_about_the_fan_in(rows):
     assert not (elsewhere["lead"] == 3).any()
 
 
-def test_leads_about_the_prediction(rows):
-    found = study(rows=rows).frames["leads"]
+def test_leads_about_the_prediction(whole):
+    found = whole.frames["leads"]
     here = found[(found["lead"] == 4) & (found["dtype"] == "float16")].set_index("claim")
     assert here.loc[hypotheses.LOW, "outcome"] == "confirmed"
     assert here.loc[hypotheses.HIGH, "median"] == pytest.approx(1.2)
     assert here.loc[hypotheses.HIGH, "outcome"] == "refuted"
 
 
-def test_the_page_says_how_the_rule_was_chosen(rows):
-    section = study(rows=rows).section(hypotheses.SECTION)
+def test_the_page_says_how_the_rule_was_chosen(whole):
+    section = whole.section(hypotheses.SECTION)
     assert section is not None
     assert any(note.startswith("How the rule was chosen: after a first measurement") for note in section.notes)
     assert "fixed rule" not in section.intro
@@ -499,9 +505,9 @@ def test_merge_ratio_comes_from_merging_where_depth_was_not_run(rows):
 
 def test_few_seeds_leave_leads_undecided():
     rows = synthetic.precision()
-    found = study(rows=rows[rows["seed"] < 4]).frames["leads"]
-    assert set(found["outcome"]) == {"undecided"}
-    section = study(rows=rows[rows["seed"] < 4]).section(hypotheses.SECTION)
+    found = study(rows=rows[rows["seed"] < 4])
+    assert set(found.frames["leads"]["outcome"]) == {"undecided"}
+    section = found.section(hypotheses.SECTION)
     assert section is not None
     assert any(note.startswith("Few seeds: 4 seeds") for note in section.notes)
 
@@ -536,27 +542,28 @@ def own_files(found: Study) -> dict[str, pandas.DataFrame]:
     return {name: frame for name, frame in found.files.items() if name in names}
 
 
-def test_the_same_rows_in_another_order_give_the_same_bytes(rows, sections):
-    shuffled = rows.sample(frac=1, random_state=1)
-    before, after = (own_files(study(rows=each)) for each in (rows, shuffled))
+def test_the_same_rows_in_another_order_give_the_same_bytes(rows, whole, sections):
+    mixed = study(rows=rows.sample(frac=1, random_state=1))
+    before, after = own_files(whole), own_files(mixed)
     assert {name: frame.to_csv() for name, frame in after.items()} == {n: frame.to_csv() for n, frame in before.items()}
     for name in ("methods", "merging"):
-        section = shown(name, shuffled)
+        section = mixed.section(SECTIONS[name])
+        assert section is not None
         assert section == sections[section.anchor]
 
 
-def test_every_csv_and_column_is_in_the_dictionary(rows):
-    found = own_files(study(rows=rows))
+def test_every_csv_and_column_is_in_the_dictionary(whole):
+    found = own_files(whole)
     named = {file for name in ROWS for file in SECTIONS[name].files}
     assert set(found) == {*named, "leads"}
     assert named <= set(FILES)
     assert {column for frame in found.values() for column in frame.columns} <= set(COLUMNS)
-    section = shown("order", rows)
+    section = whole.section(SECTIONS["order"])
     assert {table.data for table in section.tables} | {plot.data for plot in section.plots} <= set(found)
 
 
-def test_headlines_are_four_with_numbers(rows):
-    found = study(rows=rows).headlines
+def test_headlines_are_four_with_numbers(whole):
+    found = whole.headlines
     assert [headline.anchor for headline in found] == ["fan-in", "merge-parts", "bitwise", "bounds"]
     assert all("6 seeds" in headline.text for headline in found)
     assert "exponent 0.000 [−0.005, 0.005] in float16" in found[0].text
