@@ -95,8 +95,7 @@ def test_predicted_error(monkeypatch, block, channels, dtype):
     In half precision the range is a point, because the order of summation does not matter, and a kernel's few numbers
     are rounded but once: so some slack.
     """
-    monkeypatch.setattr(linear_lasagna.models.predicting, "POSITIONS", (64, 64))
-    monkeypatch.setattr(linear_lasagna.models.predicting, "CHANNELS", 64)
+    monkeypatch.setattr(linear_lasagna.models.predicting, "OUTPUTS", (4096, 4096))
     model = trained(nn.Sequential(block(channels)), dtype=dtype)
     if hasattr(model[0], "activation"):
         model[0].activation = nn.Identity()

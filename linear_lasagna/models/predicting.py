@@ -32,8 +32,7 @@ from linear_lasagna.rounding.replay import Array, replay
 from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation
 from linear_lasagna.rounding.variance import Error, product_terms, storage_error, stored
 
-# Of the outputs that are looked at: positions at least and at most, channels at most; and about so many terms in all.
-POSITIONS, CHANNELS, TERMS = (16, 64), 16, 2**20
+OUTPUTS, TERMS = (256, 1024), 2**20  # that are looked at: of the first at least and at most so many
 
 
 class Range(NamedTuple):
@@ -108,13 +107,15 @@ def predicted(
     scale: (out,), by what powers of two the outputs are multiplied afterwards. used: the kernels whose sum the kernel
     became; None where it was rounded to nearest.
     """
-    channels = _spread(layer.out_channels, CHANNELS)
+    outputs = min(max(OUTPUTS[0], TERMS // kernel.weight[0].numel()), OUTPUTS[1])
+    # More channels than positions, as a channel's errors are much alike where inputs have one sign.
+    channels = _spread(layer.out_channels, 2 * math.isqrt(outputs))
     # A few numbers, and NumPy adds them up: on the CPU.
     weight = wide(kernel.weight[channels]).cpu().flatten(1)
     bias = None if kernel.bias is None else wide(kernel.bias[channels]).cpu()
     own = _rounded(weight, x.dtype, [part.weight[channels].flatten(1) for part in used or ()])
     n = own.weight.shape[1]
-    seen = _seen(x, layer, channels, max(POSITIONS[0], min(POSITIONS[1], TERMS // (n * len(channels))))).cpu()
+    seen = _seen(x, layer, channels, outputs // len(channels)).cpu()
     y = _weighted(seen, weight) + (0.0 if bias is None else bias)
     numbers = carried(seen, own.error, None if bias is None else storage_error(bias, x.dtype))
     shift = None if bias is None else stored(bias, x.dtype)
