@@ -32,6 +32,7 @@ settings.load_profile("bounded")
 NUMERICAL = (
     "test_border",
     "test_bounds_experiment",
+    "test_casting",
     "test_certificate",
     "test_cutting",
     "test_designs",
@@ -60,6 +61,7 @@ NUMERICAL = (
     "test_rounding_model",
     "test_rows",
     "test_schedules",
+    "test_simulated_sums",
     "test_single_sums",
     "test_stored",
     "test_training",
