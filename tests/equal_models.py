@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import operator
 
 import torch
 from torch import nn
 
 from linear_lasagna.models import merge_model
+from linear_lasagna.models.operators import OPERATIONS
 from linear_lasagna.rounding import unit_roundoff
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -62,8 +64,24 @@ def assert_same(merged, model, x):
     assert float(excess.max()) <= 1, f"{float(excess.max()):.3g} times the bound of {bound:.3g}"
 
 
+def assert_told(merged, report):
+    """Whatever the merged model computes that is linear in itself is in a run, or in a note."""
+    noted = {name for each in (*report.runs, *report.notes) for name in each.layers}
+    made = {name for run in report.runs for name in run.modules}
+    modules = dict(merged.named_modules(remove_duplicate=False))
+    rows = [row for row in OPERATIONS if row.kind not in ("identity", "arithmetic")]
+    for node in merged.graph.nodes:
+        module = modules.get(node.target) if node.op == "call_module" else None
+        linear = any(isinstance(module, row.modules) or node.target in (*row.functions, *row.methods) for row in rows)
+        name = node.target if module is not None else node.name
+        images = [each for each in node.all_input_nodes if "tensor" in each.meta]
+        added = node.target in (operator.add, operator.sub, torch.add, torch.sub) and len(images) == 2
+        assert not (linear or added) or not images or name in noted | made, (name, str(report))
+
+
 def merged_of(model, x, **keywords):
     """merge_model's result, checked on x."""
     merged, report = merge_model(model, x, **keywords)
     assert_same(merged, model, x)
+    assert_told(merged, report)
     return merged, report

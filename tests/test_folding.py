@@ -30,7 +30,7 @@ def assert_folded(model, x):
     assert not batchnorms(merged)
     assert len([node for node in merged.graph.nodes if node.op == "call_module"]) == 1
     assert report.runs == ()
-    (note,) = report.notes
+    (note,) = [note for note in report.notes if note.done]
     assert note.layers == ("0", "1")
     assert "became one layer, 'merged'" in note.reason
     return merged, model
@@ -82,7 +82,7 @@ def test_linear_layers(name, shape):
     merged, report = merge_model(model, x)
     assert torch.equal(merged(x), model(x))
     assert [n.op for n in merged.graph.nodes] == ["placeholder", "call_module", "output"]
-    assert "became one layer" in report.notes[-1].reason
+    assert "became one layer" in [note.reason for note in report.notes if note.done][-1]
 
 
 def test_linear_layers_are_rounded_once():
@@ -99,7 +99,7 @@ def test_linear_layers_stay_where_one_would_take_more():
     model, x = whole_numbers(nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 8)).double()), integers((5, 8), 2, 99)
     merged, report = merge_model(model, x)
     assert torch.equal(merged(x), model(x))
-    assert report.notes == ()
+    assert not [note for note in report.notes if note.done]
     assert len([n for n in merged.graph.nodes if n.op == "call_module"]) == 2
 
 

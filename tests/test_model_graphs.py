@@ -3,7 +3,7 @@
 import pytest
 import torch
 from blocks import drawn, trained
-from equal_models import batchnorms, computed, merged_of
+from equal_models import assert_told, batchnorms, computed, merged_of
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import register_parametrization
@@ -70,11 +70,16 @@ def test_branches_are_joined(name):
 
 KEPT = {
     "ReLU between": (lambda m, x: m.b(torch.relu(m.a(x))), 2, ""),
-    "residual over ReLU": (lambda m, x: x + m.b(torch.relu(m.a(x))), 2, ""),
-    "used elsewhere": (lambda m, x: (lambda y: m.c(y) * torch.relu(y))(m.a(x)), 2, ""),
+    "residual over ReLU": (lambda m, x: x + m.b(torch.relu(m.a(x))), 2, "addition ends a run: its terms do not start"),
+    "used elsewhere": (lambda m, x: (lambda y: m.c(y) * torch.relu(y))(m.a(x)), 2, "where a value is used twice"),
     "broadcast": (lambda m, x: m.c(x) + m.c(x.mean((2, 3), keepdim=True)), 2, "mean or sum ends|differ in shape"),
     "broadcast of one value": (lambda m, x: m.c(x) + m.whole(x), 2, "addition ends a run: its values differ in shape"),
-    "dropout on": (lambda m, x: m.c(functional.dropout(m.a(x), 0.0, training=True)), 2, ""),
+    "dropout on": (
+        lambda m, x: m.c(functional.dropout(m.a(x), 0.0, training=True)),
+        2,
+        "dropout ends a run: it is random",
+    ),
+    "by name": (lambda m, x: m.c(m.a(input=x)), 2, "convolution ends a run: it is called with other arguments"),
     "row and column": (lambda m, x: m.row(x) + m.column(x), 2, "would take 9,216 operations instead of 6,144"),
     "near and far": (lambda m, x: m.a(x) + m.far(x), 2, "not joined: one convolution would take"),
     "depthwise and dense": (lambda m, x: m.depthwise(x) + m.c(x), 2, "not joined: one convolution would take"),
@@ -91,7 +96,9 @@ def test_what_is_kept(name):
     assert torch.equal(merged(x), model(x))
     assert len(computed(merged)) == left
     expected = note.split("|") if note else []
-    assert [text in each.reason for text, each in zip(expected, report.notes, strict=True)] == [True] * len(expected)
+    ends = [each.reason for each in report.notes if "is in no run" not in each.reason]
+    assert [text in reason for text, reason in zip(expected, ends, strict=True)] == [True] * len(expected)
+    assert_told(merged, report)
 
 
 def changed_under(change):

@@ -5,6 +5,7 @@ import math
 import operator
 
 import torch
+from equal_models import assert_told
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import integers
@@ -167,7 +168,8 @@ def test_graph_of_whole_numbers_is_merged_exactly(drawn):
     x, other = integers((2, CHANNELS, *size), 2, 7), integers((1, CHANNELS, *(n + 1 for n in size)), 2, 8)
     with torch.no_grad():
         assume(model.fits(x))
-        merged, _ = merge_model(model, x)
+        merged, report = merge_model(model, x)
+        assert_told(merged, report)
         for each in (x, other) if model.fits(other) else (x,):
             assert torch.equal(merged(each), model(each)), (model.lines, model.parts, merged.code)
 

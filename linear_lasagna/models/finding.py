@@ -47,6 +47,10 @@ from linear_lasagna.models.steps import (
 from linear_lasagna.models.windows import factors_of, pool_of, shuffle_of, zeros_of
 from linear_lasagna.problems import ExpandedLayer
 
+TRAINING = "it is random; in eval mode it would be skipped"
+CALLED = "it is called with other arguments than its input"
+NO_IMAGE = "its value is no image (batch, channels, positions)"
+
 
 class Partial(NamedTuple):
     """An addition of which only some terms were joined: these, and the terms that are added to them still."""
@@ -59,7 +63,9 @@ class Partial(NamedTuple):
 class Findings:
     """chains: node -> the chain that leads to it; without steps for what is not linear. linear: the nodes that are.
 
-    constants: nodes that are the same for every input. notes: what could not be merged, and why.
+    constants: nodes that are the same for every input. notes: what could not be merged, and why. kinds: of all nodes,
+    None for what cannot be merged. reasons: why linear nodes are not. affines: what scales and shifts do. told: nodes
+    that a note or a partial addition tells of.
     """
 
     chains: dict[fx.Node, Chain] = field(default_factory=dict)
@@ -67,6 +73,10 @@ class Findings:
     partials: dict[fx.Node, Partial] = field(default_factory=dict)
     constants: set[fx.Node] = field(default_factory=set)
     notes: list[Note] = field(default_factory=list)
+    kinds: dict[fx.Node, Kind | None] = field(default_factory=dict)
+    reasons: dict[fx.Node, str] = field(default_factory=dict)
+    affines: dict[fx.Node, Affine] = field(default_factory=dict)
+    told: set[fx.Node] = field(default_factory=set)
 
 
 def find(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Findings:
@@ -82,13 +92,12 @@ class _Finder:
         self.findings = Findings()
         self.order = {node: place for place, node in enumerate(graph.nodes)}
         self.modules = {n: modules[str(n.target)] for n in self.order if n.op == "call_module"}
-        self.noted: set[fx.Node] = set()
-        self.reasons: dict[fx.Node, str] = {}  # why a linear node is not merged
         overwritten = self._overwritten()
         self.frozen = {node for node in overwritten if forks(node)}
         self.constants = Constants(graph, modules, overwritten)
-        self.affines: dict[fx.Node, Affine] = {}
-        self.kinds: dict[fx.Node, Kind | None] = {node: self._kind(node) for node in self.order}
+        self.reasons, self.affines = self.findings.reasons, self.findings.affines
+        self.kinds = self.findings.kinds
+        self.kinds |= {node: self._kind(node) for node in self.order}
 
     def find(self) -> Findings:
         ways = {
@@ -105,13 +114,16 @@ class _Finder:
             if name:
                 self.findings.linear.add(node)
         self.findings.constants = self.constants.nodes
-        self._note_ends()
         return self.findings
 
     def _kind(self, node: fx.Node) -> Kind | None:
         """The node's kind; None where what it reads or gives is not fit to be merged."""
-        of_node = kind(node, self.modules.get(node))
-        inputs = node.all_input_nodes
+        module, inputs = self.modules.get(node), node.all_input_nodes
+        of_node, row = kind(node, module), operation(node, module)
+        if of_node is None and row is not None and row.kind is not None:
+            self.reasons[node] = TRAINING if row.kind == "identity" else CALLED
+        if of_node == "normalisation" and module.running_mean is None:  # type: ignore[union-attr]
+            return None
         if of_node is None or not inputs or not all("tensor" in n.meta for n in (node, *inputs)):
             return None
         if of_node == "arithmetic":
@@ -128,25 +140,22 @@ class _Finder:
         if isinstance(found, str):
             self.reasons[node] = found
         elif found is not None and found.is_identity:
-            return "identity" if _same(node, [found.value]) else None
-        elif found is not None and self._may_scale(node, found):
+            return None if _unlike(node, [found.value]) else "identity"
+        elif found is not None and (reason := self._not_scaled(node, found)):
+            self.reasons[node] = reason
+        elif found is not None:
             self.affines[node] = found
             return "scaling"
         elif found is None and _adds_images(node) and self.constants.nodes.isdisjoint(node.all_input_nodes):
-            if _alike(node):
+            if (reason := _unlike(node, node.all_input_nodes)) is None:
                 return "addition"
-            self.reasons[node] = "its values differ in shape or dtype"
+            self.reasons[node] = reason
         return None
 
-    def _may_scale(self, node: fx.Node, found: Affine) -> bool:
-        if not _same(node, [found.value]):
-            self.reasons[node] = "its values differ in shape or dtype"
-            return False
+    def _not_scaled(self, node: fx.Node, found: Affine) -> str | None:
         changed = self._memory(changed_in_place(node, None))
-        if any(each.op in ("placeholder", "get_attr") or each in self.frozen for each in changed):
-            self.reasons[node] = "it overwrites a value that is used elsewhere"
-            return False
-        return True
+        elsewhere = any(each.op in ("placeholder", "get_attr") or each in self.frozen for each in changed)
+        return _unlike(node, [found.value]) or ("it overwrites a value that is used elsewhere" if elsewhere else None)
 
     def _overwritten(self) -> set[fx.Node]:
         """Values that are changed in place."""
@@ -163,44 +172,8 @@ class _Finder:
         return nodes
 
     def _note(self, nodes: Iterable[fx.Node], reason: str) -> None:
-        self.noted.update(nodes)
+        self.findings.told.update(nodes)
         self.findings.notes.append((tuple(map(name_in_report, nodes)), reason))
-
-    def _note_ends(self) -> None:
-        """Notes on the linear nodes beside a run that are not merged; those with one reason together."""
-        inside = self.constants.nodes.union(*(chain.nodes for chain in self.findings.chains.values()))
-        together: dict[str, list[fx.Node]] = {}
-        for node in self.order:
-            row = operation(node, self.modules.get(node))
-            if row is None or node in self.noted or node in inside or not self._beside(node):
-                continue
-            reason = self.reasons.get(node, row.says if row.kind in (None, "padding", "concatenation") else None)
-            if reason is not None:
-                together.setdefault(f"{row.name} ends a run: {reason}", []).append(node)
-        for reason, nodes in together.items():
-            self._note(nodes, reason)
-
-    def _beside(self, node: fx.Node) -> bool:
-        """Whether the node reads, or is read by, what is merged; identities between do not count."""
-        before, after = list(node.all_input_nodes), list(node.users)
-        while any(self.kinds[each] == "identity" for each in before):
-            before = [
-                n for each in before for n in (each.all_input_nodes if self.kinds[each] == "identity" else [each])
-            ]
-        while any(self.kinds[each] == "identity" for each in after):
-            after = [n for each in after for n in (each.users if self.kinds[each] == "identity" else [each])]
-        return any(map(self._leads, before)) or any(map(self._goes_on, after))
-
-    def _leads(self, node: fx.Node) -> bool:
-        """Whether something merged, but for a lone number, leads to the node."""
-        return any(step.fixed for step in self.findings.chains[node].steps) or node in self.findings.partials
-
-    def _goes_on(self, node: fx.Node) -> bool:
-        """Whether the node could be merged with what it reads."""
-        if self.kinds[node] == "addition":
-            return any(map(self._leads, node.all_input_nodes))
-        scales = node in self.affines and self.affines[node].fixed
-        return scales or self.kinds[node] in ("convolution", "normalisation", "pooling")
 
     def _read(self, node: fx.Node, *through: fx.Node, spread: bool = False) -> Chain:
         """The chain up to a value that is used, and what leads from it; it starts there if that is used elsewhere.
@@ -234,6 +207,7 @@ class _Finder:
             return chain
         reason = "its shift in front of zero padding would need a border of its own; shift behind it instead"
         self.findings.notes.append((last.names, reason))
+        self.findings.told.update(chain.nodes)
         return Chain(source, nodes=frozenset(through))
 
     def _around(self, node: fx.Node, value: fx.Node) -> Chain:
@@ -335,7 +309,8 @@ class _Finder:
     def _normalisation(self, node: fx.Node) -> Chain | None:
         module: Any = self.modules[node]
         target, size = str(node.target), size_of(node)
-        if module.running_mean is None or not 1 <= len(size) <= 3:
+        if not 1 <= len(size) <= 3:
+            self.reasons[node] = NO_IMAGE
             return None
         reason = not_plain(module, NORMALISATIONS)
         if reason is not None:
@@ -377,6 +352,8 @@ class _Finder:
         joined = tuple(term for term in after if len(term.terms) > 1)
         if len(after) == 1:
             return replace(after[0].chain, nodes=after[0].chain.nodes | additions)
+        if joined or notes:
+            self.findings.told.update(additions)
         if joined:
             self.findings.partials[node] = Partial(joined, tuple(t.terms[0] for t in after if len(t.terms) == 1))
         return None
@@ -436,15 +413,14 @@ def _adds_images(node: fx.Node) -> bool:
     return all(isinstance(term.value, fx.Node) for term in summands(node) or [Summand(None)])
 
 
-def _alike(node: fx.Node) -> bool:
-    """Whether all that the node reads are images of its shape and dtype, so that nothing is broadcast or converted."""
-    return _same(node, node.all_input_nodes)
-
-
-def _same(node: fx.Node, inputs: Iterable[fx.Node]) -> bool:
+def _unlike(node: fx.Node, inputs: Iterable[fx.Node]) -> str | None:
+    """Why not all that the node reads are images of its shape and dtype, so that something is broadcast or converted;
+    None where they are.
+    """
     value = node.meta["tensor"]
-    alike = all((n.meta["tensor"].shape, n.meta["tensor"].dtype) == (value.shape, value.dtype) for n in inputs)
-    return alike and 3 <= value.ndim <= 5 and value.dtype in SIGNIFICAND_BITS
+    if not all((n.meta["tensor"].shape, n.meta["tensor"].dtype) == (value.shape, value.dtype) for n in inputs):
+        return "its values differ in shape or dtype"
+    return None if 3 <= value.ndim <= 5 and value.dtype in SIGNIFICAND_BITS else NO_IMAGE
 
 
 def size_of(node: fx.Node) -> tuple[int, ...]:

@@ -18,10 +18,11 @@ from linear_lasagna.models.deciding import Decision, Run, built, decide, needed_
 from linear_lasagna.models.distributing import distribute
 from linear_lasagna.models.exact_numbers import forget
 from linear_lasagna.models.exchanging import exchange
-from linear_lasagna.models.finding import find
+from linear_lasagna.models.finding import find, name_in_report
 from linear_lasagna.models.folding import fold
 from linear_lasagna.models.measuring import ALL_S, BUDGET_S, inputs_of, measured
 from linear_lasagna.models.predicting import Range, in_turn, predicted_errors
+from linear_lasagna.models.remaining import remaining
 from linear_lasagna.models.report import Measured, Note, Report, RunReport
 from linear_lasagna.models.rewriting import rewrite, self_contained
 from linear_lasagna.models.rows import fold_rows
@@ -94,14 +95,16 @@ def _merged(
     merged, untraced = traced(model, inputs)
     notes = [*untraced, *unseen_hooks(model, merged.graph)]
     distribute(merged)
-    notes += [*fold_rows(merged), *exchange(merged), *fold(merged)]
-    findings = find(merged.graph, dict(merged.named_modules(remove_duplicate=False)))
+    done = [*fold_rows(merged), *exchange(merged), *fold(merged)]
+    modules = dict(merged.named_modules(remove_duplicate=False))
+    findings = find(merged.graph, modules)
     runs, dtype = needed_runs(merged.graph, findings), storage.dtype
+    linear, left = remaining(merged.graph, modules, findings, runs)
     decisions = _fitting(merged, [decide(run, measure, dtype) for run in runs], storage)
     timed = _measured(merged, decisions, inputs, dtype) if measure else {}
     decisions = _reconsidered(decisions, timed)
     certain = certainties(merged, decisions, inputs, dtype)
-    linear = tuple(_name(node) for node in merged.graph.nodes if node in findings.linear)
+    names = tuple(map(name_in_report, linear))
     calls = rewrite(merged, decisions, findings)
     steps = {node: group for d, nodes in calls.items() for node, group in zip(nodes, d.groups, strict=True)}
     changed = in_dtype(merged, inputs, dtype)
@@ -114,8 +117,9 @@ def _merged(
     restore(merged, model)
     self_contained(merged)
     forget(merged)
-    notes += [*findings.notes, *_coarse(certain)]
-    report = Report(rows, tuple(Note(*note) for note in notes), linear)
+    notes += [*findings.notes, *left, *_coarse(certain)]
+    told = (*(Note(*note, done=True) for note in done), *(Note(*note) for note in notes))
+    report = Report(rows, told, names)
     if measure:
         spent = [run.measured for run in report.merged if run.measured is not None]
         report = replace(report, whole=whole(model, merged, inputs, changed, spent))
@@ -126,10 +130,6 @@ def _coarse(certain: Mapping[Run, Certainty]) -> list[tuple[tuple[str, ...], str
     """Runs whose errors are only measured, and why."""
     found = {run: each.coarse for run, each in certain.items() if each.coarse is not None}
     return [(run.names, f"no error is predicted or guaranteed, as {coarse}") for run, coarse in found.items()]
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target if node.op == "call_module" else node.name)
 
 
 def unseen_hooks(model: nn.Module, graph: fx.Graph) -> list[tuple[tuple[str, ...], str]]:

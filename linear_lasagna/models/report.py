@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from linear_lasagna.models.plain_data import plain
-from linear_lasagna.models.table import text
+from linear_lasagna.models.table import outcome, text
 from linear_lasagna.rounding.certificate import Certificate
 from linear_lasagna.timing import Comparison
 
@@ -86,17 +86,21 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Note:
-    """Layers that could not be merged with what is around them, and why."""
+    """Linear operations that could not be merged with what is around them, and why; or, if `done`, what was done to
+    them beside the runs: folded into others, or computed in another order.
+    """
 
     layers: tuple[str, ...]
     reason: str
+    done: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
     """All runs of a model, in order, and what stood in the way of longer ones. print(report) shows it as a table.
 
-    linear: all linear operations that were found, by module or node, whether they are in a run or not. calibrated:
+    notes: on every linear operation that is in no run. linear: all linear operations that were found, by module or
+    node, whether they are in a run or not; identities, which are skipped, are none. calibrated:
     padded stacks that were timed for the first time on this machine, for calibration_s seconds. whole: the model given
     and merged, timed against each other; None without measure=True.
     """
@@ -127,10 +131,10 @@ class Report:
         """All of it as plain data for strict JSON: this class's fields, and those of what they hold, by their names;
         and what its properties tell of them. None stands for what is not known or not finite.
 
-        outcome: the first lines of print(report). operations_before, operations_after: of all runs. whole: None without
-        measure=True, else as in `Whole`, and "between": whether its comparison is between processes.
+        outcome: the first sentence of print(report). operations_before, operations_after: of all runs. whole: None
+        without measure=True, else as in `Whole`, and "between": whether its comparison is between processes.
         """
-        data = plain(self) | {"outcome": str(self).splitlines()[0]}
+        data = plain(self) | {"outcome": outcome(self)}
         data |= {"operations_before": self.operations_before, "operations_after": self.operations_after}
         if self.whole is not None:
             data["whole"]["between"] = self.whole.alone is None

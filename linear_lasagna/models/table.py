@@ -26,7 +26,7 @@ LOOKED_FOR = "at least two linear operations that become one convolution, with n
 
 def text(report: Report) -> str:
     """The outcome, what the whole model takes, a row per run or per runs alike, and the notes."""
-    lines = [*_outcome(report), *([] if report.whole is None else whole_lines(report.whole))]
+    lines = [*_wrapped(outcome(report)), *([] if report.whole is None else whole_lines(report.whole))]
     lines += _rows(report.runs)
     lines += [line for reason, notes in _by_reason(report.notes).items() for line in _note(reason, notes)]
     if report.calibrated:
@@ -35,12 +35,15 @@ def text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _outcome(report: Report) -> list[str]:
+def outcome(report: Report) -> str:
+    """What was done, in one sentence."""
+    done = sum(note.done for note in report.notes)
+    beside = f"; {plural(done, 'change')} beside runs, which the notes name" if done else ""
     counted = f"{len(report.merged)} of {plural(len(report.runs), 'run')} merged"
     if report.runs:
         total = f"{count_text(report.operations_before)} -> {count_text(report.operations_after)}"
-        return [f"{counted}, {total} operations per image"]
-    return _wrapped(f"{counted}: a run is {LOOKED_FOR}; {_linear(report.linear)}")
+        return f"{counted}, {total} operations per image{beside}"
+    return f"{counted}{beside}: a run is {LOOKED_FOR}; {_linear(report.linear)}"
 
 
 def _linear(names: Sequence[str]) -> str:
@@ -195,6 +198,8 @@ def _by_reason(notes: Sequence[Note]) -> dict[str, list[Note]]:
 def _note(reason: str, notes: Sequence[Note]) -> list[str]:
     places = [_printable(", ".join(note.layers)) for note in notes]
     count = f" ({len(places)} places)" if len(places) > ALIKE else ""
+    if len(notes) == 1 and len(notes[0].layers) > ALIKE:
+        count = f" ({len(notes[0].layers)} operations)"
     return _wrapped(f"note: {shortened('; '.join(places), SHOWN)}{count}: {reason}")
 
 
