@@ -52,7 +52,7 @@ def merge_model(
     Identities and dropout are skipped. A convolution behind nearest-neighbour up-sampling by a whole number is computed
     on the small image. What commutes is put in the order that takes less (`exchanging`), and BatchNorm beside a linear
     layer, behind a transposed convolution, and linear layers in turn or added up become one layer (`folding`): each a
-    note, not a run. Linear operations beside a run that are not merged are noted, with the reason.
+    note, not a run. Linear operations that are in no run are noted, with the reason (`remaining`).
     So the blocks of RepVGG (arXiv 2101.03697), MobileOne (2206.04040), ExpandNets (1811.10495), SESR (2103.09404) and
     FastViT's RepMixer (2303.14189) become one convolution each. What is merged takes no more operations than before,
     for inputs of the example's size, and, where zeros are padded between its layers, less time: such stacks are timed,

@@ -2,7 +2,7 @@
 
 Each is an affine map y = A x + b of images (batch, channels, *size). What is merged becomes a convolution in float64,
 or folds into one beside it; what only moves numbers changes places with what stands beside it where that takes less
-(`exchanging.RULES`); the rest is named in the report, with the reason.
+(`exchanging.RULES`); the rest is named in the report, with the reason (`remaining`).
 """
 
 from __future__ import annotations
