@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from analysis.data import machines, speedups
 from analysis.data.frames import Frame, framed, in_fixed_order, ordered, whole
@@ -122,8 +122,9 @@ def study_data(
     divided = lambda: parted(machines.adopted(rows, records))  # noqa: E731
     probes, usable, messages = gaps.attempt("The data of the precision rows", divided, nothing)
 
-    def made(name: str, make: Callable[..., Frame], *of: Any) -> Frame:
-        return gaps.attempt(f"The data of {name}", partial(make, *of), make(*(Records() for _ in of)))
+    def made(name: str, make: Callable[[Records], Frame], of: Records) -> Frame:
+        frame = gaps.attempt(f"The data of {name}", partial(make, of), None)
+        return make(Records()) if frame is None else frame
 
     judged = Records(tuple(record for record in records if record.group not in APART))
     return StudyData(
