@@ -109,6 +109,18 @@ def test_predicted_error(monkeypatch, block, channels, dtype):
     assert least / 1.2 < error < most * 1.08
 
 
+def test_without_promises_the_same_is_merged():
+    """certify=False: the same numbers, and nothing is said of their errors."""
+    model = trained(nn.Sequential(RepVGG(8)))
+    x = drawn(1, 8, 16, 16)
+    (merged, report), (again, bare) = (merge_model(model, x, certify=certify) for certify in (True, False))
+    assert torch.equal(merged(x), again(x))
+    (row,) = bare.runs
+    assert (row.predicted_error, row.errors, row.certificate) == (None, None, None)
+    assert None not in (report.runs[0].predicted_error, report.runs[0].errors, report.runs[0].certificate)
+    assert bare.to_dict()["runs"][0]["layers"] == report.to_dict()["runs"][0]["layers"]
+
+
 def test_predicted_error_of_weights_that_underflow():
     """What merged weights below the least normal number lose is known, and no variance (float16)."""
     small = [

@@ -40,6 +40,7 @@ def merge_model(
     dtype: torch.dtype | None = None,
     split: bool = False,
     rounding: Literal["nearest", "taps"] = "nearest",
+    certify: bool = True,
 ) -> tuple[fx.GraphModule, Report]:
     """The model with its linear runs merged, and what was done to each.
 
@@ -73,7 +74,8 @@ def merge_model(
     arguments; its shapes decide what pays, and arguments of forward that it leaves out are fixed at their defaults.
     dtype: what the merged model computes in, None for what the model does. A float32 model that is to run in 16 bits is
     so merged first and rounded once; merging what was cast already rounds twice. split, rounding: as in
-    `merging.merge`. measure: plan by measured time, which is remembered on this machine, time every run before and
+    `merging.merge`. certify: give each run's predicted and measured errors and its certificate, which takes about half
+    of the time. measure: plan by measured time, which is remembered on this machine, time every run before and
     after, together, for up to a second each and 15 s in all, and measure their errors against float64; a run that is
     slower merged is left. Last, time the whole model, given and merged, here and in six fresh processes, for up to
     25 s (`whole`). Returns a torch.fx.GraphModule, with the dtypes and on the devices of the given model, and a
@@ -85,12 +87,12 @@ def merge_model(
     storage = Storage(dtype, split, rounding)
     storage.check()
     with budget() as spent:
-        merged, report = _merged(model, inputs, measure, storage)
+        merged, report = _merged(model, inputs, measure, storage, certify)
     return merged, replace(report, calibrated=len(spent.stacks), calibration_s=spent.spent_s)
 
 
 def _merged(
-    model: nn.Module, inputs: tuple[Any, ...], measure: bool, storage: Storage
+    model: nn.Module, inputs: tuple[Any, ...], measure: bool, storage: Storage, certify: bool
 ) -> tuple[fx.GraphModule, Report]:
     merged, untraced = traced(model, inputs)
     notes = [*untraced, *unseen_hooks(model, merged.graph)]
@@ -103,12 +105,12 @@ def _merged(
     decisions = _fitting(merged, [decide(run, measure, dtype) for run in runs], storage)
     timed = _measured(merged, decisions, inputs, dtype) if measure else {}
     decisions = _reconsidered(decisions, timed)
-    certain = certainties(merged, decisions, inputs, dtype)
+    certain = certainties(merged, decisions, inputs, dtype) if certify else {}
     names = tuple(map(name_in_report, linear))
     calls = rewrite(merged, decisions, findings)
     steps = {node: group for d, nodes in calls.items() for node, group in zip(nodes, d.groups, strict=True)}
     changed = in_dtype(merged, inputs, dtype)
-    errors = predicted_errors(merged, steps, changed)
+    errors = predicted_errors(merged, steps, changed) if certify else {}
     rows = tuple(
         _row(each, timed.get(each.run), certain.get(each.run), calls.get(each, ()), errors)
         for each in decisions
