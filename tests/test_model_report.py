@@ -111,8 +111,8 @@ def test_predicted_error(monkeypatch, block, channels, dtype):
 
 def test_without_promises_the_same_is_merged():
     """certify=False: the same numbers, and nothing is said of their errors."""
-    model = trained(nn.Sequential(RepVGG(8)))
-    x = drawn(1, 8, 16, 16)
+    model = trained(nn.Sequential(RepVGG(8, 8)), dtype=torch.float32)
+    x = drawn(1, 8, 16, 16, dtype=torch.float32)
     (merged, report), (again, bare) = (merge_model(model, x, certify=certify) for certify in (True, False))
     assert torch.equal(merged(x), again(x))
     (row,) = bare.runs
