@@ -248,10 +248,13 @@ UNFIT = {
     "forward replaced": (lambda: replaced(nn.Conv2d(2, 2, 1)), "it has a forward of its own"),
     "parametrization in training": (
         lambda: in_training(nn.Conv2d(2, 2, 1)),
-        "its numbers are computed anew for every call",
+        "its parametrised numbers are computed anew for every call in training mode; call .eval() on it",
     ),
-    "old weight norm": (lambda: old_weight_norm(nn.Conv2d(2, 2, 1)), "hooks run around it"),
-    "old spectral norm": (lambda: nn.utils.spectral_norm(nn.Conv2d(2, 2, 1)), "hooks run around it"),
+    "old weight norm": (lambda: old_weight_norm(nn.Conv2d(2, 2, 1)), "it; torch.nn.utils.remove_weight_norm makes"),
+    "old spectral norm": (
+        lambda: nn.utils.spectral_norm(nn.Conv2d(2, 2, 1)),
+        "it; torch.nn.utils.remove_spectral_norm makes",
+    ),
 }
 
 

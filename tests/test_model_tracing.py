@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -182,6 +183,61 @@ def test_an_argument_that_is_missing_is_named():
 class Branching(nn.Module):
     def forward(self, x):
         return x if x.sum() > 0 else -x
+
+
+class Within(nn.Module):
+    """f(a convolution, x), in a submodule of its own with a pair behind it, or not."""
+
+    def __init__(self, written):
+        super().__init__()
+        self.one, self.written = nn.Conv2d(2, 4, 1), written
+
+    def forward(self, x):
+        return self.written(self.one, x)
+
+
+def casting(one, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return one(x)
+
+
+def casting_off(one, x):
+    with torch.autocast("cpu", enabled=False):
+        return one(x)
+
+
+UNTRACED = {"autocast": (casting, "it computes under torch.autocast", "def casting(")}
+UNTRACED["vmap"] = (lambda one, x: torch.vmap(one)(x), r"it calls torch\.vmap or torch\.func", 'UNTRACED["vmap"] =')
+
+
+@pytest.mark.parametrize("name", UNTRACED)
+def test_autocast_and_vmap_are_found_and_kept_in_a_submodule(name):
+    written, reason, where = UNTRACED[name]
+    line = 1 + next(n for n, each in enumerate(Path(__file__).read_text().splitlines()) if each.startswith(where))
+    line += 2 * (name == "autocast")
+    x = drawn(2, 2, 4, 4, dtype=torch.float32)
+    with pytest.raises(
+        ValueError, match=rf"\(test_model_tracing\.py, line {line}\): {reason}.*own it would be kept"
+    ) as no:
+        merge_model(Within(written).eval(), x)
+    assert "\n" not in str(no.value)
+    torch.randn(2)  # inside of what vmap began, it would fail
+    behind = nn.Sequential(nn.Conv2d(4, 32, 1), nn.Conv2d(32, 4, 1))
+    model = nn.Sequential(Within(written), Wide(), behind).eval()
+    merged, report = merge_model(model, x)
+    assert len(report.merged) == 1
+    assert any(note.layers == ("0",) and "kept as it is" in note.reason for note in report.notes)
+    torch.testing.assert_close(merged(x), model(x))
+
+
+class Wide(nn.Module):
+    def forward(self, x):
+        return torch.relu(x.float())
+
+
+def test_autocast_that_is_off_is_none():
+    _, report = merge_model(Within(casting_off).eval(), drawn(2, 2, 4, 4, dtype=torch.float32))
+    assert report.linear == ("one",)
 
 
 def test_control_flow_is_found():

@@ -366,6 +366,11 @@ def test_shifts_that_cancel_in_front_of_zeros():
     assert report.notes == ()
 
 
+def test_shifts_that_do_not_cancel_are_kept():
+    merged, _ = assert_exact(whole_numbers(Written(lambda m, x: m.wide(x) * 0.5 + 4)), integers((2, 2, 4, 4), 3, 1))
+    assert len(computed(merged)) == 1
+
+
 def test_padding_with_another_value_keeps_its_border():
     """What is padded is not what a convolution of the padded image would give there: still exact, in parts."""
 
@@ -506,7 +511,7 @@ def test_hooks_on_an_identity_still_run():
 
 def test_parametrised_weights_in_training_are_left():
     model = nn.Sequential(parametrizations.spectral_norm(nn.Conv1d(2, 32, 3)), nn.Conv1d(32, 2, 1)).double().train()
-    with pytest.raises(ValueError, match="computed anew for every call"):
+    with pytest.raises(ValueError, match=r"computed anew for every call in training mode; call \.eval\(\) on it$"):
         merge(model)
 
 

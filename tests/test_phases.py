@@ -129,6 +129,7 @@ def test_what_is_not_computed_in_phases(name):
     model = whole_numbers(Written(LARGE[name], every_other=nn.Conv2d(2, 2, 3, 2)))
     merged, _ = assert_exact(model, integers((2, 2, 4, 4), 3, 1))
     assert [node for node in merged.graph.nodes if node.name.startswith("interpolate")]
+    assert [layer.kernel_size for layer in computed(merged)] == [(3, 3)]
 
 
 def test_two_convolutions_behind_up_sampling():
@@ -157,6 +158,16 @@ def test_pixel_shuffle(name, shuffle):
     assert len(computed(merged)) == 1
     assert report.notes == ()
     assert not [node for node in merged.graph.nodes if node.name.startswith(("shuffle", "pixel_shuffle"))]
+
+
+def test_branches_behind_a_pixel_shuffle():
+    """They are one convolution of what was put in place, not of what is in front of it."""
+    parts = {"many": nn.Conv2d(2, 32, 1), "shuffle": nn.PixelShuffle(2), "norm": nn.BatchNorm2d(8, eps=0.0)}
+    parts["last"] = nn.Conv2d(8, 2, 3, padding=1)
+    model = whole_numbers(Written(lambda m, x: m.last(y := m.norm(m.shuffle(m.many(x)))) + m.narrow(y), **parts))
+    model.norm.running_var.fill_(0.25)
+    merged, _ = assert_exact(model, integers((2, 2, 3, 3), 3, 1))
+    assert [layer.kernel_size for layer in computed(merged)] == [(1, 1), (3, 3)]
 
 
 @pytest.mark.parametrize("last", [nn.Conv2d(8, 2, 3, padding=1), nn.Conv2d(8, 9, 1)])

@@ -12,6 +12,10 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 # What a call runs through, and what gives it its numbers.
 CALLED = {"__call__", "_wrapped_call_impl", "_call_impl", "forward", "_conv_forward", "__getattr__", "__getattribute__"}
 NUMBERS = {"weight", "bias", "running_mean", "running_var"}
+HOOKED_NUMBERS = {
+    ("torch.nn.utils.weight_norm", "WeightNorm"): "remove_weight_norm",
+    ("torch.nn.utils.spectral_norm", "SpectralNorm"): "remove_spectral_norm",
+}
 PLAIN = (torch.Tensor, nn.Parameter)
 
 
@@ -25,6 +29,8 @@ def not_plain(module: nn.Module, bases: Iterable[type[nn.Module]]) -> str | None
     anew = _own(module, bases) & NUMBERS and not _parametrised(module, bases)
     changed = anew or any(type(each) not in PLAIN for each in numbers if each is not None)
     computed = "its numbers are computed anew for every call, or are no plain tensors" if changed else None
+    if computed and parametrize.is_parametrized(module) and any(each.training for each in module.modules()):
+        computed = "its parametrised numbers are computed anew for every call in training mode; call .eval() on it"
     return not_its_class(module, bases) or computed
 
 
@@ -43,13 +49,20 @@ def not_its_class(module: nn.Module, bases: Iterable[type[nn.Module]]) -> str | 
     Hooks that only look count too: merged, they would see nothing. Hooks on all modules at once are not looked at.
     """
     if hooked(module):
-        return "hooks run around it"
+        return "hooks run around it" + next(filter(None, map(_remedy, module._forward_pre_hooks.values())), "")
     return "it has a forward of its own" if _own(module, bases) & CALLED else None
 
 
 def hooked(module: nn.Module) -> bool:
     """Whether a call of the module, forward or backward, runs hooks of its own."""
     return any(getattr(module, hooks) for hooks in HOOKS)
+
+
+def _remedy(hook: object) -> str:
+    """What turns the weight that a hook of PyTorch's computes into a number, in words; "" for other hooks."""
+    found = HOOKED_NUMBERS.get((type(hook).__module__, type(hook).__name__))
+    found = "prune.remove" if type(hook).__module__ == "torch.nn.utils.prune" else found
+    return f"; torch.nn.utils.{found} makes its weight a number" if found else ""
 
 
 def _own(module: nn.Module, bases: Iterable[type[nn.Module]]) -> set[str]:

@@ -248,7 +248,7 @@ class _Finder:
         if row is None or row.name != "pixel shuffle" or (factor := shuffle_of(node, module)) is None or forks(node):
             return None
         chain = self._read(node.all_input_nodes[0], node)
-        if not chain.steps or chain.steps[-1].layer.groups > 1 or node in self.frozen:
+        if not chain.steps or chain.steps[-1].layer.groups > 1:
             return None
         last, spread = shuffled_step(chain.steps[-1], factor)
         self.findings.linear.add(node)
@@ -258,7 +258,7 @@ class _Finder:
         """What leads to up-sampling, and the convolution behind it as one of the image before, if that takes less."""
         module = self.modules.get(source)
         row = operation(source, module)
-        if row is None or row.name != "resampling" or source in self.frozen or any(map(forks, (source, *through))):
+        if row is None or row.name != "resampling" or any(map(forks, (source, *through))):
             return None
         factors = factors_of(source, module, len(size_of(source)))
         if factors is None or set(step.layer.stride) != {1}:

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 LIBRARIES = {Path(torch.__file__).parent, Path(__file__).parents[1]}
+FUNCTORCH = Path(torch.__file__).parent / "_functorch"
+VMAP = "it calls torch.vmap or torch.func, which take tensors alone; in a submodule of its own it would be kept"
 STANDARD = Path(copy.__file__).parent
 
 
@@ -33,5 +35,7 @@ def place_of(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What the error says, in one line."""
+    """What the error says, in one line; of torch.vmap and torch.func, which take tensors alone, a remedy."""
+    if FUNCTORCH in {Path(frame.filename).parent for frame in traceback.extract_tb(error.__traceback__)}:
+        return VMAP
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

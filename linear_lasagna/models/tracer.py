@@ -28,6 +28,8 @@ ATTRIBUTES = frozenset({"shape", "dtype", "device", "layout", "is_cuda", "requir
 METHODS = frozenset({"size", "numel", "nelement", "stride", "is_contiguous", "is_floating_point", "is_complex"})
 RANKS = frozenset({"dim", "ndimension"})
 PLAIN = (bool, int, float, str)
+AUTOCAST = "it computes under torch.autocast, which no graph holds; without it, dtype= of merge_model gives 16 bits"
+AUTOCAST += ", and in a submodule of its own it would be kept"
 EINOPS = ("rearrange", "reduce", "repeat", "einsum", "pack", "unpack")
 
 
@@ -116,6 +118,7 @@ class ExampleTracer(fx.Tracer):
         self.kept: dict[str, str] = {}  # module -> why it could not be traced
         self.decided: dict[str, str] = {}  # module -> what of its forward sizes decide
         self.computing = False
+        self.casts = _casts(given)
         self.cache: dict[str, fx.Proxy] = {}
         self.names: dict[int, tuple[str, torch.Tensor]] = {}
 
@@ -157,6 +160,8 @@ class ExampleTracer(fx.Tracer):
         proxy_factory_fn: Any = None,
     ) -> Any:
         """The node's proxy, with its example; the rank of a tensor is a number, and so is every size if `numbers`."""
+        if not self.computing and _casts(self.given) != self.casts:
+            raise TraceError(AUTOCAST)
         if kind == "call_method" and target in RANKS:
             return example_of(args[0]).dim()
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
@@ -285,6 +290,12 @@ class ExampleTracer(fx.Tracer):
             message = f"merged for sizes for which forward does the same as for the example{where}"
             self.create_proxy("call_function", torch._assert, (same, message), {}).node.meta["guard"] = True
         return value
+
+
+def _casts(given: Mapping[str, Any]) -> list[tuple[bool, torch.dtype]]:
+    """Whether torch.autocast is on, and to what it casts, on the devices of the example."""
+    devices = sorted({each.device.type for each in leaves(given) if isinstance(each, torch.Tensor)})
+    return [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in devices]
 
 
 def _of_einops() -> tuple[Callable[..., Any], ...]:

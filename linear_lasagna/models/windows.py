@@ -73,12 +73,12 @@ def factors_of(node: fx.Node, module: nn.Module | None, rank: int) -> tuple[int,
     """By how many times nearest-neighbour up-sampling repeats every position, per axis; None for anything else."""
     names = ("size", "scale_factor", "mode")
     defaults = (None, None, "nearest")
-    size, scale, mode = (
+    _, scale, mode = (
         getattr(module, name, default) if module is not None else argument(node, 1 + place, name, default)
         for place, (name, default) in enumerate(zip(names, defaults, strict=True))
     )
     scales: list[Any] = list(scale) if isinstance(scale, (tuple, list)) else [scale] * rank
-    if size is not None or mode not in ("nearest", "nearest-exact") or len(scales) != rank:
+    if mode not in ("nearest", "nearest-exact") or len(scales) != rank:
         return None
     if not all(isinstance(each, (int, float)) and each in range(1, MOST_TIMES + 1) for each in scales):
         return None
