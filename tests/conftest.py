@@ -62,6 +62,7 @@ NUMERICAL = (
     "test_rounding_model",
     "test_rows",
     "test_schedules",
+    "test_simulated_convolution",
     "test_simulated_sums",
     "test_stored",
     "test_training",

@@ -122,26 +122,41 @@ def formats(draw):
     return Format(exponent_bits, significand_bits, special, draw(st.booleans()), draw(st.booleans()))
 
 
-@st.composite
-def numbers(draw, form):
-    """Anywhere in float64, or close to the format's numbers, ties and ends."""
-    if draw(st.booleans()):
-        return number(draw(st.integers(0, 2**64 - 1)))
-    ends = (form.least - form.significand_bits, form.least, form.most)
-    power = draw(st.sampled_from(ends)) + draw(st.integers(-2, 2))
-    power = min(max(power, -1074), 1023)
-    integer = draw(st.one_of(st.integers(1, 15), st.integers(2**52 - 4, 2**52 + 4), st.integers(1, 2**53)))
-    tie = integer + draw(st.sampled_from([0, 0.5]))
-    near = math.ldexp(tie / 2.0 ** integer.bit_length(), power)
-    return draw(st.sampled_from([-1, 1])) * math.nextafter(near, draw(st.sampled_from([0, near, math.inf])))
+# Those whose numbers are float64's subnormal ones, too, or that have hardly any.
+ENDS = [Format(11, 53), Format(11, 2), Format(11, 52, subnormals=False), Format(11, 9, saturating=True)]
+ENDS += [Format(2, 2, "none"), Format(2, 2, "NaN", subnormals=False), Format(10, 53, "NaN"), Format(5, 11)]
 
 
-@given(st.data(), formats(), st.sampled_from(sorted(CHOICES)))
-def test_rounds_once_and_rightly(data, form, rounding):
-    values = data.draw(st.lists(numbers(form), min_size=1, max_size=30))
-    x = torch.tensor(values, dtype=torch.float64)
+def values_for(form, seed, count):
+    """Anywhere in float64, and close to the format's numbers, ties and ends."""
+    draw = numpy.random.default_rng(seed)
+    anywhere = draw.integers(0, 2**64, count // 4, numpy.uint64).view(numpy.float64)
+    ends = [form.least - form.significand_bits, form.least, form.most]
+    power = draw.choice(ends, count) + draw.integers(-2, 3, count)
+    length = draw.choice([1, 2, 4, form.significand_bits, form.significand_bits + 1, 53], count).clip(max=53)
+    integer = numpy.floor((1 + draw.random(count)) * 2.0 ** (length - 1))
+    integer = numpy.where(draw.random(count) < 0.3, 2.0**length - 1, integer)
+    near = numpy.ldexp(integer * draw.choice([-1, 1], count), (power - length).clip(-1080, 971))
+    toward = numpy.where(draw.random(count) < 0.5, near, numpy.inf * draw.choice([-1, 1], count))
+    with numpy.errstate(over="ignore"):
+        return [*numpy.nextafter(near, toward).tolist(), *anywhere.tolist()]
+
+
+def assert_rounds_rightly(form, rounding, values):
     expected = [by_hand(value, form, CHOICES[rounding]) for value in values]
-    assert_same(cast(x, form, rounding), torch.tensor(expected, dtype=torch.float64))
+    found = cast(torch.tensor(values, dtype=torch.float64), form, rounding)
+    assert_same(found, torch.tensor(expected, dtype=torch.float64))
+
+
+@given(formats(), st.sampled_from(sorted(CHOICES)), st.integers(0, 2**32 - 1))
+def test_rounds_once_and_rightly(form, rounding, seed):
+    assert_rounds_rightly(form, rounding, values_for(form, seed, 50))
+
+
+@pytest.mark.parametrize("form", ENDS, ids=str)
+@pytest.mark.parametrize("rounding", sorted(CHOICES))
+def test_ends_are_rounded_rightly(form, rounding):
+    assert_rounds_rightly(form, rounding, values_for(form, 0, 300))
 
 
 class Chosen:
@@ -161,20 +176,20 @@ class Chosen:
         return self.high is None or self.high == 2**RANDOM_BITS or (self.share * self.high).denominator == 1
 
 
-@given(st.data(), formats())
-def test_stochastic_rounding_has_the_exact_probabilities(data, form):
+@given(formats(), st.integers(0, 2**32 - 1))
+def test_stochastic_rounding_has_the_exact_probabilities(form, seed):
     """It goes up for exactly so many of the generator's numbers, which are the largest of them."""
-    value = data.draw(numbers(form).filter(lambda value: math.isfinite(value) and value))
-    units = abs(Fraction(value)) / unit_at(Fraction(value), form)
-    share = units - math.floor(units)
-    x = torch.tensor([value], dtype=torch.float64)
-    for up in (0, 1):
-        if up and int(share * 2**RANDOM_BITS) == 0:
+    for value in values_for(form, seed, 12):
+        if not math.isfinite(value) or not value:
             continue
-        expected = by_hand(value, form, lambda units, up=up: math.floor(units) + up)
-        chosen = Chosen(share, up)
-        assert_same(cast(x, form, "stochastic", chosen), torch.tensor([expected], dtype=torch.float64))  # type: ignore[arg-type]
-        assert chosen.exact
+        units = abs(Fraction(value)) / unit_at(Fraction(value), form)
+        share = units - math.floor(units)
+        for up in (0, 1)[: 1 + (int(share * 2**RANDOM_BITS) > 0)]:
+            expected = by_hand(value, form, lambda units, up=up: math.floor(units) + up)
+            chosen = Chosen(share, up)
+            found = cast(torch.tensor([value], dtype=torch.float64), form, "stochastic", chosen)  # type: ignore[arg-type]
+            assert_same(found, torch.tensor([expected], dtype=torch.float64))
+            assert chosen.exact
 
 
 def test_stochastic_rounding_is_right_in_the_mean():

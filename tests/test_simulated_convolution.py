@@ -10,15 +10,17 @@ from exactly import CONVOLUTIONS, assert_equals, stack
 from hypothesis import given
 from hypothesis import strategies as st
 from rounded_by_hand import Adder, by_hand
-from strategies import SEEDS, problems
+from strategies import DTYPES, SEEDS, problems
 
-from linear_lasagna import SCHEDULES, Kernel, Layer, Problem
+from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.exact import convolve as exactly
 from linear_lasagna.merging import merge_stack
 from linear_lasagna.merging.split import doubled, two_parts
 from linear_lasagna.methods.views import pad
 from linear_lasagna.metrics import relative_l2
+from linear_lasagna.rounding import accumulation
 from linear_lasagna.simulated import FORMATS, MACHINES, Machine, cast, convolution, convolve, method
+from linear_lasagna.simulated.machine import machine_like
 
 FLOAT32, BFLOAT16 = FORMATS["float32"], FORMATS["bfloat16"]
 STACK = Problem("stack", 2, 4, (5, 6), (Layer(8, 3, padding=1, bias=True), Layer(4, 3, bias=True), Layer(3, 1)))
@@ -190,3 +192,19 @@ def test_stochastic_rounding_keeps_the_mean():
     unit = 2.0 ** (numpy.frexp(exact)[1] - 8)
     assert abs(errors["bfloat16 stochastic"]) < 4 * unit / 2 / 28 < abs(errors["bfloat16"])
     assert errors["bfloat16 toward zero"] < 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", ["direct", "unfold_matmul", "strided_matmul", "shifted_matmul"])
+def test_a_method_s_bits_are_those_of_the_machine_that_adds_likewise(name, dtype):
+    """Of most outputs: libraries add the last few in other orders. Where no order is found nothing is simulated."""
+    problem = Problem("likewise", 1, 16, (14, 14), (Layer(16, 3, bias=True),))
+    x, (kernel,) = problem.draw(dtype, seed=10)
+    (layer,) = problem.expanded
+    how = accumulation(name, layer, tuple(x.shape), dtype)
+    if how.order is None:
+        with pytest.raises(ValueError, match="known order"):
+            machine_like(how, dtype)
+        return
+    y = method(machine_like(how, dtype))(x, kernel, layer)
+    assert float((METHODS[name](x, kernel, layer).double() == y).double().mean()) > 0.5

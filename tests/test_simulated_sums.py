@@ -33,8 +33,9 @@ def trees(n):
 
 @st.composite
 def machines(draw):
-    storage = Format(draw(st.integers(3, 8)), draw(st.integers(2, 24)))
-    running = Format(draw(st.integers(3, 8)), draw(st.integers(2, 51)), subnormals=draw(st.booleans()))
+    storage = Format(draw(st.sampled_from([4, 8])), draw(st.integers(2, 24)))
+    bits = draw(st.sampled_from([2, 3, 8, 11, 24, 51]))
+    running = Format(draw(st.sampled_from([4, 8])), bits, subnormals=draw(st.booleans()))
     return Machine(
         storage,
         running,
@@ -44,11 +45,18 @@ def machines(draw):
     )
 
 
-def drawn(seed, n, form, powers, count=12):
-    """Factors (n, 2, count) of the format, some of them zero, whose exponents differ by up to so much."""
+def drawn(seed, n, form, powers, count=16):
+    """Factors (n, 2, count) of the format whose exponents differ by up to so much.
+
+    Some are zero, and in one half they have hardly any bits, so that sums are ties, or almost.
+    """
     draw = numpy.random.default_rng(seed)
-    values = draw.standard_normal((n, 2, count)) * 2.0 ** draw.integers(-powers, powers + 1, (n, 2, count))
-    return rounded(values * (draw.random((n, 2, count)) < 0.9), form)
+    shape = (n, 2, count)
+    values = draw.standard_normal(shape)
+    few = draw.choice([-1, 1], shape) + draw.choice([-1, 0, 1], shape) * 2.0 ** -draw.integers(1, 60, shape)
+    values[..., ::2] = few[..., ::2]
+    values = values * 2.0 ** draw.integers(-powers, powers + 1, shape)
+    return rounded(values * (draw.random(shape) < 0.9), form)
 
 
 def assert_formed_rightly(factors, order, machine, stored=()):
@@ -67,7 +75,7 @@ def assert_formed_rightly(factors, order, machine, stored=()):
 @given(st.data(), st.integers(1, 20), st.integers(0, 2**32 - 1), machines())
 def test_every_rounding_is_right(data, n, seed, machine):
     order = data.draw(trees(n))
-    powers = data.draw(st.sampled_from([0, 2, 12]))
+    powers = data.draw(st.sampled_from([0, 2, 12, 40]))
     stored = tuple(data.draw(st.sets(st.integers(0, len(order.terms) - 1), max_size=2))) if not order.fused else ()
     assert_formed_rightly(drawn(seed, n, machine.storage, powers), order, machine, stored)
 
@@ -78,13 +86,13 @@ def test_float64_is_right(data, n, seed, fused, compensated):
     name = data.draw(st.sampled_from(sorted(ORDERS)))
     machine = Machine(FLOAT64, FLOAT64, fused=fused, compensated=compensated)
     order = ORDERS[name](n, False).renumbered(data.draw(st.permutations(range(n))))
-    assert_formed_rightly(drawn(seed, n, FLOAT64, data.draw(st.sampled_from([0, 3, 40]))), order, machine)
+    assert_formed_rightly(drawn(seed, n, FLOAT64, data.draw(st.sampled_from([0, 3, 30, 60]))), order, machine)
 
 
 @given(st.data(), st.integers(1, 12), st.integers(0, 2**32 - 1), st.integers(2, 51))
 def test_wide_factors_are_right(data, n, seed, bits):
     machine = Machine(Format(9, data.draw(st.integers(25, 53))), Format(9, bits))
-    assert_formed_rightly(drawn(seed, n, machine.storage, 9), data.draw(trees(n)), machine)
+    assert_formed_rightly(drawn(seed, n, machine.storage, 30), data.draw(trees(n)), machine)
 
 
 def test_ties_that_rounding_twice_gets_wrong():
@@ -100,6 +108,15 @@ def test_ties_that_rounding_twice_gets_wrong():
         found = add(lambda i, values=values: Factors(values[i]), how, one)
         assert float(found) == float(Adder([[value] for value in values], how, one).add(tree))
     assert float(found) == 1 + 2.0**-9
+
+
+def test_a_tie_that_only_the_product_s_last_bits_decide():
+    """1 + 2**-53 + 2**-131, of which float64 loses all but 1 in two steps."""
+    factors = numpy.array([[1.0, 1.0], [1 + 2.0**-26, (1 - 2.0**-26 + 2.0**-52) * 2.0**-53]])
+    assert Fraction(factors[1, 0]) * Fraction(factors[1, 1]) == Fraction(2) ** -53 + Fraction(2) ** -131
+    machine = MACHINES["float64"]
+    found = add(lambda i: Factors(factors[i, :1], factors[i, 1:]), machine.accumulation(2, False), machine)
+    assert found.tolist() == [1 + 2.0**-52]
 
 
 def test_kahan_s_sum_keeps_what_is_lost():

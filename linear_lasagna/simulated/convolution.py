@@ -45,8 +45,8 @@ def convolve(
 def method(machine: Machine, seed: int = 0, name: str = "simulated") -> Method:
     """The machine as a method, which schedules and whoever else computes with methods can use.
 
-    Its calls take and return float64 numbers; kernels may be of any dtype. Calls of one method go on with the numbers
-    drawn from the seed.
+    Its calls take and return float64 numbers. Kernels may be of any dtype, but schedules round merged ones to it first:
+    give them in float64. Calls of one method go on with the numbers drawn from the seed.
     """
     generator = numpy.random.default_rng(seed)
     return Method(name, lambda kernel, layer: prepare(kernel, layer, machine, generator))
