@@ -161,12 +161,9 @@ def _to_odd(high: Array, low: Array) -> Array:
     """high + low as one number, which is odd where it is not exact. low: what rounding to high lost."""
     if not numpy.any(low):
         return high
-    bits, high_bits = (
-        numpy.broadcast_arrays(high, low)[0].copy().view(numpy.int64),
-        numpy.asarray(low).view(numpy.int64),
-    )
-    toward = (bits ^ high_bits) < 0
-    return numpy.where((low != 0) & numpy.isfinite(low), (bits - toward) | 1, bits).view(numpy.float64)
+    bits = high.view(numpy.int64)
+    toward = (bits ^ low.view(numpy.int64)) >> 63  # -1 where the exact sum is smaller than high
+    return numpy.where(numpy.abs(low) > 0, (bits + toward) | 1, bits).view(numpy.float64)  # low is NaN at infinities
 
 
 def _lost(a: Array, b: Array, product: Array) -> Array:
