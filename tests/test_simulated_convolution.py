@@ -23,7 +23,7 @@ from linear_lasagna.simulated import FORMATS, MACHINES, Machine, cast, convoluti
 from linear_lasagna.simulated.machine import machine_like
 
 FLOAT32, BFLOAT16 = FORMATS["float32"], FORMATS["bfloat16"]
-STACK = Problem("stack", 2, 4, (5, 6), (Layer(8, 3, padding=1, bias=True), Layer(4, 3, bias=True), Layer(3, 1)))
+STACK = Problem("stack", 2, 4, (5, 5), (Layer(8, 3, padding=1, bias=True), Layer(4, 3, bias=True), Layer(3, 1)))
 
 
 def integers(problem, seed):
@@ -53,7 +53,7 @@ def test_blocks_change_nothing_and_seeds_decide(name, monkeypatch):
     assert first.equal(convolve(x, kernels, STACK.layers, machine, seed=3))
     random = "stochastic" in (machine.rounding, machine.storing)
     assert first.equal(convolve(x, kernels, STACK.layers, machine, seed=4)) != random
-    for block in (1, 50, 150):
+    for block in (1, 150):
         monkeypatch.setattr(convolution, "BLOCK", block)
         assert random or first.equal(convolve(x, kernels, STACK.layers, machine))
 
