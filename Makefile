@@ -1,6 +1,7 @@
 # make study [PRESET=smoke|default|full]   time, measure error, render the report
 # make test                                all tests
 # make test-isa                            the numerical tests under SSE4.1 on one thread, and under AVX2 on all
+# make test-timm                           models of timm, which it installs, against timm's own re-parametrisation
 # make lint                                ruff and pyright
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,9 +11,9 @@ PRESET ?= default
 export OMP_WAIT_POLICY ?= PASSIVE
 
 # Tests start some hundred processes, and each would compile all that it imports anew.
-test test-isa: export PYTHONDONTWRITEBYTECODE =
+test test-isa test-timm: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: study test test-isa lint clean
+.PHONY: study test test-isa test-timm lint clean
 
 study: $(VENV)/.study
 	$(VENV)/bin/python -m analysis study --preset $(PRESET)
@@ -30,6 +31,9 @@ test-isa: $(VENV)/.test
 	$(SSE41) OMP_NUM_THREADS=1 $(NUMERICAL)
 	$(AVX2) $(NUMERICAL)
 
+test-timm: $(VENV)/.timm
+	$(VENV)/bin/python -m pytest --quiet tests/test_timm.py
+
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -44,6 +48,11 @@ $(VENV)/.study: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+# Without what they depend on, which would be another torch.
+$(VENV)/.timm: $(VENV)/.test
+	$(VENV)/bin/python -m pip install --quiet --no-deps -c constraints.txt timm torchvision huggingface_hub safetensors
 	touch $@
 
 clean:
