@@ -170,6 +170,14 @@ def test_a_float64_s_products_may_not_underflow():
     assert convolve(x * 0, [kernel], [Layer(1, 2)], MACHINES["float64"]).tolist() == [[[0.0]]]
 
 
+def test_a_kernel_without_bias_is_computed_without():
+    x, (kernel, *_) = STACK.draw(torch.float32, seed=11)
+    layer = STACK.layers[0]
+    zero = Kernel(kernel.weight, torch.zeros(layer.out_channels))
+    y = method(MACHINES["bfloat16"])(x, Kernel(kernel.weight), layer)
+    assert y.equal(method(MACHINES["bfloat16"])(x, zero, layer))
+
+
 def test_kernels_that_do_not_fit_are_told():
     x, kernels = STACK.draw(torch.float32)
     with pytest.raises(ValueError, match="2 kernels do not fit 3 layers"):

@@ -30,13 +30,13 @@ def convolve(
 
     x and the kernels share a dtype and device; those of their numbers that the machine's factors lack are rounded to
     them, to nearest, and none is rounded to its storage before. seed: of stochastic rounding. Returns float64, of
-    numbers of the storage format. It takes a second for some 4e7 products.
+    numbers of the storage format, on the CPU. It takes a second for some 5e7 products.
     Raises ValueError for shapes that do not fit, and numbers of which float64 cannot hold the products.
     """
     batch, channels, *size = x.shape
     check_kernels(Problem("simulated", batch, channels, tuple(size), tuple(layers)), kernels, x)
     one = method(machine, seed)
-    y = wide(x)
+    y = x
     for kernel, layer in zip(kernels, layers, strict=True):
         y = one(y, kernel, layer)
     return y
@@ -45,8 +45,8 @@ def convolve(
 def method(machine: Machine, seed: int = 0, name: str = "simulated") -> Method:
     """The machine as a method, which schedules and whoever else computes with methods can use.
 
-    Its calls take and return float64 numbers. Kernels may be of any dtype, but schedules round merged ones to it first:
-    give them in float64. Calls of one method go on with the numbers drawn from the seed.
+    Its calls return float64 numbers on the CPU. Kernels may be of any dtype, but schedules round merged ones to it
+    first: give them in float64. Calls of one method go on with the numbers drawn from the seed.
     """
     generator = numpy.random.default_rng(seed)
     return Method(name, lambda kernel, layer: prepare(kernel, layer, machine, generator))
@@ -56,16 +56,16 @@ def prepare(
     kernel: Kernel, layer: ExpandedLayer, machine: Machine, generator: numpy.random.Generator | None = None
 ) -> Call:
     """The call for one kernel, which is rounded here."""
-    weight = _beside(_parts(wide(kernel.weight), machine.factors, machine.parts[1]), [j for _, j in machine.pairs], 1)
+    weight = _beside(_parts(_held(kernel.weight), machine.factors, machine.parts[1]), [j for _, j in machine.pairs], 1)
     rows = weight.unflatten(0, (layer.groups, -1)).flatten(2).permute(2, 0, 1)[..., *[None] * len(layer.kernel_size)]
     bias = None
     if kernel.bias is not None:
-        stored = cast(wide(kernel.bias), machine.storage, machine.storing, generator)
+        stored = cast(_held(kernel.bias), machine.storage, machine.storing, generator)
         bias = stored.unflatten(0, (layer.groups, -1))[..., *[None] * len(layer.kernel_size)].numpy()
     simulated = _Convolution(rows.numpy(), bias, layer, machine, generator)
 
     def call(x: torch.Tensor) -> torch.Tensor:
-        parts = [part.unflatten(1, (layer.groups, -1)) for part in _parts(wide(x), machine.factors, machine.parts[0])]
+        parts = [part.unflatten(1, (layer.groups, -1)) for part in _parts(_held(x), machine.factors, machine.parts[0])]
         return simulated(_beside(parts, [i for i, _ in machine.pairs], 2).flatten(1, 2))
 
     return call
@@ -83,7 +83,8 @@ class _Convolution:
         generator: numpy.random.Generator | None,
     ) -> None:
         self.weights, self.bias, self.layer, self.machine, self.generator = weights, bias, layer, machine, generator
-        self.how = machine.accumulation(len(weights) + layer.bias, layer.bias)
+        biased = bias is not None
+        self.how = machine.accumulation(len(weights) + biased, biased)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         layer, groups = self.layer, self.layer.groups
@@ -121,6 +122,11 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     for image in range(0, batch, images):
         for start in range(0, first, rows):
             yield slice(image, image + images), slice(None), slice(None), slice(start, start + rows)
+
+
+def _held(numbers: torch.Tensor) -> torch.Tensor:
+    """As they are held here: float64, on the CPU."""
+    return wide(numbers).cpu()
 
 
 def _parts(numbers: torch.Tensor, form: Format, count: int) -> list[torch.Tensor]:

@@ -23,8 +23,8 @@ class Format:
     special: the codes that are no finite numbers. "infinity and NaN": those of the largest exponent, as in IEEE 754;
     "NaN": the one code with all bits set, and its negative, as in OCP's E4M3; "none", as in OCP's formats of 6 bits.
     saturating: what is too large becomes the largest number, infinity too (OFP8's saturating mode), instead of
-    infinity, or NaN where the format has none. Always so where nothing is special, and when rounding toward zero, but
-    there infinity stays. (torch 2.13 saturates when it casts to E4M3, and not to E5M2.)
+    infinity, or NaN where the format has none. Always so where nothing is special; finite numbers rounded toward zero
+    become the largest one in any case. (torch 2.13 saturates when it casts to E4M3, and not to E5M2.)
     subnormals: whether numbers below the least normal one exist; else they are zero, if they are below it still when
     rounded as if exponents had no end, as x86 processors flush. (Higham and Pranesh's chop rounds them to the nearer of
     zero and the least normal number.)
