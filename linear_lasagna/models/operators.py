@@ -195,8 +195,8 @@ OPERATIONS = (
     Operation(
         "a part of a value",
         None,
-        "only a part of it is read: a convolution in front, without groups, computes some channels alone if no others are "
-        "read; for some positions give it a stride, or less padding",
+        "only a part of it is read: a convolution in front, without groups, computes some channels alone if no others "
+        "are read; for some positions give it a stride, or less padding",
         functions=(operator.getitem, torch.chunk, torch.split, torch.tensor_split, torch.unbind, torch.narrow),
         methods=("chunk", "split", "tensor_split", "unbind", "narrow", "select"),
     ),
