@@ -166,10 +166,13 @@ def _followed(model: nn.Module, reference: nn.Module, inputs: tuple[Any, ...]) -
 def _graph_of(
     model: nn.Module, reference: nn.Module, inputs: tuple[Any, ...], numbers: bool
 ) -> tuple[fx.GraphModule, list[Note]]:
-    """The graph, on another copy than the one that was traced, and the tracer's notes."""
+    """The graph, on another copy than the one that was traced if that changed it, and the tracer's notes."""
     fixed, given = _arguments(model, _copied(inputs))
     tracer, root = ExampleTracer(reference, fixed, given, numbers), copy.deepcopy(model)
-    graph = tracer.trace(copy.deepcopy(model))
+    before = state_of(root)
+    graph = tracer.trace(root)
+    if changed(before, state_of(root)):
+        root = copy.deepcopy(model)
     for node in graph.nodes:
         # Tensors that forward makes: the tracer keeps them in the copy that it traced.
         if node.op == "get_attr" and not hasattr(root, node.target) and hasattr(tracer.root, node.target):
