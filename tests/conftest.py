@@ -34,6 +34,7 @@ NUMERICAL = (
     "test_border",
     "test_bounds_experiment",
     "test_casting",
+    "test_casts",
     "test_certificate",
     "test_cutting",
     "test_designs",

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -198,6 +199,38 @@ def test_draws_are_the_problem_s_own():
     assert all(isinstance(kernel, Kernel) for kernel in own_kernels)
 
 
+def test_rows_say_which_families_and_which_truth():
+    unit = Unit(SMALL, "bfloat16", "random", 1, inputs="relu", weights="rank_one:0.5", truth="float32")
+    assert {(row["inputs"], row["weights"], row["truth"]) for row in one_unit("depth", unit)} == {
+        ("relu", "rank_one:0.5", "float32")
+    }
+    for row in one_unit("depth", Unit(plain(1, 33), "float32", "random", 1, weights="trained_digits")):
+        assert row["status"] == "failed"
+        assert "trained layers are 3 x 3 with up to 32 channels" in row["reason"]
+
+
+@pytest.mark.parametrize("truth", ["float32", "float64"])
+def test_the_truth_may_be_of_weights_that_were_not_rounded(truth):
+    """In fractions: the input is the dtype's, the weights the truth's; what is computed with is these, rounded."""
+    unit = Unit(plain(2, channels=2, output=2), "float16", "random", 3, truth=truth)
+    case, wide = Case.of(unit), dtype_named(truth)
+    x, kernels = unit.problem.draw(torch.float64, seed=3)
+    given = [Kernel(kernel.weight.to(wide)) for kernel in kernels]
+    assert all(torch.equal(a.weight, b.weight.half()) for a, b in zip(case.kernels, given, strict=True))
+    exact = convolve(x.half().double(), [k.map(torch.Tensor.double) for k in given], unit.problem.layers).fractions()
+    assert case.exact.fractions() == exact
+    (row,) = case.rows(["direct"])
+    errors = [a - b for a, b in zip(fractions(case.compute("direct")), exact, strict=True)]
+    assert row["relative_l2"] == pytest.approx(norm(errors) / norm(exact), rel=1e-9)
+    assert row["relative_l2"] > Case.of(replace(unit, truth="rounded")).rows(["direct"])[0]["relative_l2"]
+
+
+def test_identities_are_those_of_rounded_uniform_numbers():
+    for changed in ({"inputs": "relu"}, {"truth": "float64"}):
+        rows = one_unit("linearity", replace(Unit(SMALL, "float32", "random", 1), **changed))
+        assert all("identities are those of uniform inputs and rounded weights" in row["reason"] for row in rows)
+
+
 # --- what the experiments measure -----------------------------------------------------------------------------------
 
 
@@ -370,6 +403,31 @@ def test_unit_keys_differ_where_units_do():
     assert Unit(TINY, "float32", "random", 0).key == Unit(TINY, "float32", "random", 0).key
 
 
+def test_keys_of_units_without_families_are_those_of_before():
+    """Version 0.1.0 gave these: the same unit in an old store."""
+    assert Unit(plain(2), "float32", "random", 3).key == "fe9ecc82523d2465"
+    assert Unit(plain(4, 8), "bfloat16", "positive", 1, "cuda", 0.5).key == "ea224ab948793103"
+    others = [{"inputs": "relu"}, {"weights": "normal"}, {"weights": "rank_one:2"}, {"truth": "float32"}]
+    assert len({Unit(TINY, "float32", "random", 0, **each).key for each in [{}, *others]}) == 5
+
+
+def test_a_grid_has_families_and_truths():
+    grid = Grid(
+        (TINY,),
+        2,
+        ("float16",),
+        ("random",),
+        inputs=("relu", "pink"),
+        weights=("normal",),
+        truths=("rounded", "float64"),
+    )
+    units = grid.units("cpu")
+    assert len(units) == 8
+    assert {(unit.inputs, unit.weights, unit.truth) for unit in units} == {
+        (inputs, "normal", truth) for inputs in ("relu", "pink") for truth in ("rounded", "float64")
+    }
+
+
 @pytest.mark.parametrize("name", precision.EXPERIMENTS)
 def test_experiments_are_well_formed(name):
     experiment = precision.EXPERIMENTS[name]
@@ -396,7 +454,9 @@ def test_the_version_covers_every_module_that_an_experiment_computes_with(name, 
     own = Path(str(importlib.import_module(precision.EXPERIMENTS[name].rows.__module__).__file__))
     assert sources(own)[0] == own
     names = {path.name for path in sources(own)[1:]}
-    assert names == {"case.py", "compute.py", "conditions.py", "experiment.py", "unit.py"} | more
+    everywhere = {"case.py", "casts.py", "compute.py", "conditions.py", "experiment.py", "unit.py"}
+    families = {"__init__.py", "drawing.py", "family.py", "inputs.py", "photographs.py", "trained.npz", "trained.py"}
+    assert names == everywhere | families | {"weights.py"} | more
 
 
 def test_the_version_changes_with_the_experiment_and_with_torch(monkeypatch):

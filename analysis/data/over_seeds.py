@@ -14,6 +14,7 @@ from linear_lasagna.intervals import median_interval
 
 PLACE = ["machine", "device"]
 SERIES = [*PLACE, "dtype", "signs"]
+DRAWN = ["inputs", "weights", "truth"]  # columns that rows of earlier versions lack
 LEAST = 3  # values of x; fewer give no slope worth its name
 
 
@@ -37,10 +38,10 @@ def over_seeds(frame: Frame, by: Sequence[str], value: str) -> Frame:
 def paired(frame: Frame, column: str, baseline: str, value: str = "error_u") -> Frame:
     """The rows of which `column` is not the baseline, with ratio: value / the baseline's.
 
-    The partner has the same machine, device, dtype, signs, problem and seed; a row without one is left out, as is one
-    whose partner is zero.
+    The partner has the same machine, device, dtype, signs, families, truth, problem and seed; a row without one is left
+    out, as is one whose partner is zero.
     """
-    keys = [*SERIES, "problem", "seed"]
+    keys = [*SERIES, *(name for name in DRAWN if name in frame), "problem", "seed"]
     partners = frame[(frame[column] == baseline) & (frame[value] > 0)]
     partners = partners.drop_duplicates(keys)[[*keys, value]].rename(columns={value: "partner"})
     others = frame[frame[column] != baseline].merge(partners, on=keys)

@@ -10,6 +10,8 @@ from typing import TypeAlias
 import torch
 
 from analysis.gaps import reason
+from analysis.precision import families
+from analysis.precision.casts import last_cast
 from analysis.precision.compute import lost_row
 from analysis.precision.experiment import Row
 from analysis.precision.unit import Unit
@@ -30,7 +32,7 @@ def _nothing(y: torch.Tensor) -> Row:
 class Case:
     """A unit's input and kernels on its device, and the exact result of its first image, computed on the CPU.
 
-    values: the exact result rounded once to float64, (1, channels, *size).
+    values: the exact result rounded once to float64, (1, channels, *size). truth: the kernels that it is the result of.
     """
 
     unit: Unit
@@ -38,14 +40,15 @@ class Case:
     kernels: tuple[Kernel, ...]
     exact: Exact
     values: torch.Tensor
+    truth: tuple[Kernel, ...]
 
     @classmethod
     def of(cls, unit: Unit) -> Case:
         """Draw the unit and compute its reference."""
-        x, kernels = draw(unit)
-        exact = convolve(x[:1], kernels, unit.problem.layers)
+        x, kernels, truth = drawn(unit)
+        exact = convolve(x[:1].to(truth[0].weight.dtype), truth, unit.problem.layers)
         moved = tuple(kernel.map(lambda numbers: numbers.to(unit.device)) for kernel in kernels)
-        return cls(unit, x.to(unit.device), moved, exact, exact.to(torch.float64))
+        return cls(unit, x.to(unit.device), moved, exact, exact.to(torch.float64), truth)
 
     @property
     def problem(self) -> Problem:
@@ -53,10 +56,15 @@ class Case:
 
     def supports(self, way: str) -> bool:
         """Whether the way can compute the unit's problem in its dtype on its device."""
-        return way_named(way).unsupported(self.problem, dtype_named(self.unit.dtype), self.unit.device) is None
+        last = last_cast(way)
+        parsed = way_named(way) if last is None else last.way
+        return parsed.unsupported(self.problem, dtype_named(self.unit.dtype), self.unit.device) is None
 
     def compute(self, way: str) -> torch.Tensor:
-        """The way's result, on the unit's device."""
+        """The way's result, on the unit's device; ways of `casts`, too."""
+        last = last_cast(way)
+        if last is not None:
+            return last.prepare(self.problem, self.truth, (dtype_named(self.unit.dtype), self.unit.device))(self.x)
         return way_named(way).prepare(self.problem, self.kernels)(self.x)
 
     def rows(self, ways: Sequence[str], more: Measure = _nothing) -> list[Row]:
@@ -80,10 +88,19 @@ class Case:
 
 def draw(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...]]:
     """The unit's input and kernels, on the CPU and in its dtype; the same numbers for every device."""
+    return drawn(unit)[:2]
+
+
+def drawn(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...], tuple[Kernel, ...]]:
+    """Input, kernels, and the kernels whose result is the exact one: the same, or in float64 the truth's numbers."""
     dtype = dtype_named(unit.dtype)
-    x, kernels = unit.problem.draw(torch.float64, seed=unit.seed, signs=unit.signs)
-    scaled = (Kernel(kernel.weight * unit.gain, kernel.bias) for kernel in kernels)
-    return x.to(dtype), tuple(kernel.map(lambda numbers: numbers.to(dtype)) for kernel in scaled)
+    x, kernels = families.draw(unit.problem, unit.seed, unit.signs, unit.inputs, unit.weights)
+    scaled = tuple(Kernel(kernel.weight * unit.gain, kernel.bias) for kernel in kernels)
+    if unit.truth == "rounded":
+        rounded = tuple(kernel.map(lambda numbers: numbers.to(dtype)) for kernel in scaled)
+        return x.to(dtype), rounded, rounded
+    truth = tuple(kernel.map(lambda numbers: numbers.to(dtype_named(unit.truth)).double()) for kernel in scaled)
+    return x.to(dtype), tuple(kernel.map(lambda numbers: numbers.to(dtype)) for kernel in truth), truth
 
 
 def judged(error: torch.Tensor, values: torch.Tensor, dtype: torch.dtype) -> Row:

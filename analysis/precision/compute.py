@@ -77,6 +77,9 @@ def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None)
         "depth": unit.depth,
         "fan_in": unit.fan_in,
         "gain": unit.gain,
+        "inputs": unit.inputs,
+        "weights": unit.weights,
+        "truth": unit.truth,
         "seed": unit.seed,
     }
     last = {

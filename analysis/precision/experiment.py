@@ -17,7 +17,8 @@ from linear_lasagna.environment import code_digest
 Row: TypeAlias = dict[str, Any]
 
 PRESETS = ("smoke", "default", "full")
-COMPUTES = Path(__file__).with_name("compute.py")  # every experiment's units
+PACKAGE = Path(__file__).parent
+COMPUTES = PACKAGE / "compute.py"  # every experiment's units
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,22 @@ class Experiment:
 
 
 def sources(file: Path) -> list[Path]:
-    """An experiment's file, what computes its units, and all of this package that either imports, in functions too."""
+    """An experiment's file, what computes its units, and all of this package that either imports, in functions too;
+    and the numbers (.npz) that lie beside a module under its name.
+    """
     files, pending = [file], [file, COMPUTES]
     while pending:
         path = pending.pop()
         files += [path] if path not in files else []
-        tree = ast.walk(ast.parse(path.read_bytes()))
-        modules = [node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module]
-        names = [module.rpartition(".")[2] for module in modules if module.startswith(f"{__package__}.")]
-        pending += [used for name in names if (used := COMPUTES.with_name(f"{name}.py")) not in files]
+        if path.suffix == ".py":
+            pending += [used for used in used_by(path) if used not in files]
     return [file, *sorted(files[1:])]
+
+
+def used_by(path: Path) -> list[Path]:
+    """The files of this package that a module needs: what it imports, and its numbers."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ImportFrom)]
+    modules = [node.module for node in nodes if node.module and node.module.startswith(f"{__package__}.")]
+    bases = [PACKAGE.joinpath(*module.split(".")[len(str(__package__).split(".")) :]) for module in modules]
+    files = [base / "__init__.py" if base.is_dir() else base.with_suffix(".py") for base in bases]
+    return files + [numbers for numbers in (path.with_suffix(".npz"),) if numbers.exists()]

@@ -13,6 +13,7 @@ import torch
 
 from analysis.precision.case import draw, judged
 from analysis.precision.experiment import Row
+from analysis.precision.families import UNIFORM
 from analysis.precision.unit import Unit
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.exact import Exact, convolve
@@ -26,7 +27,12 @@ BELOW = 8  # |x|, |z| <= sqrt(3), so that |4x| < 8: multiples of 8 u below 8 are
 
 
 def inputs(unit: Unit) -> tuple[dict[str, torch.Tensor], tuple[Kernel, ...]]:
-    """Exact multiples and sums of two images, (1, channels, *size) each, by name; and the kernels. On the CPU."""
+    """Exact multiples and sums of two images, (1, channels, *size) each, by name; and the kernels. On the CPU.
+
+    Raises ValueError for inputs that are not uniform, whose size is any, and for a truth that is not rounded.
+    """
+    if (unit.inputs, unit.truth) != (UNIFORM, "rounded"):
+        raise ValueError(f"identities are those of uniform inputs and rounded weights, not {unit.inputs}, {unit.truth}")
     both, kernels = draw(replace(unit, problem=replace(unit.problem, batch=2)))
     step = BELOW * 2.0 ** -SIGNIFICAND_BITS[both.dtype]
     x, z = ((both / step).round() * step).split(1)

@@ -98,6 +98,10 @@ COLUMNS: dict[str, str] = {
     "fan_in": "products summed for one output of one layer; for merged ways too that of the unmerged stack",
     "trend": "grows, falls: the interval lies above, below 0; none: it holds 0; undecided: there is no interval",
     "gain": "what each layer's weights are multiplied by",
+    "inputs": "the family of inputs, with its strength where it is not the usual one; empty: uniform",
+    "weights": "the family of weights, likewise",
+    "truth": "whose result is the exact one: that of the weights as the dtype holds them (rounded, or empty), or of "
+    "those before they were rounded to it, in float32 or float64; the input is the dtype's in any case",
     "quantity": "`gain`: error (in u), lost (share of outputs not finite, or zero though the exact ones are not), "
     "subnormal (share of outputs); `merging_parts`: share (of the kernel's rounding in the squared error), ratio "
     "(error merged / stacked on the same seed); `bounds`: relative L2 errors, measured, predicted, and bounded by "
