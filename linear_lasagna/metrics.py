@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -17,10 +18,47 @@ from linear_lasagna.exact.bits import INTEGERS, decode
 from linear_lasagna.formats import SIGNIFICAND_BITS, power_of_two, ulp, unit_roundoff
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Layer
+from linear_lasagna.vocabulary import COMMON_METRICS
 
 SQUARED = 2.0**-400, 2.0**500  # norms of which no square that counts over- or underflows
 
-Metric: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.dtype], float]  # of error, exact result, dtype
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a metric judges: error and exact result, and the dtype of what was computed.
+
+    Some need more: y, what was computed; reference, the exact result itself; magnitude, what `magnitudes` gives. All
+    of one shape, (samples, channels, *size).
+    """
+
+    error: torch.Tensor
+    exact: torch.Tensor
+    dtype: torch.dtype
+    y: torch.Tensor | None = None
+    reference: Exact | None = None
+    magnitude: torch.Tensor | None = None
+
+    @property
+    def u(self) -> float:
+        """The dtype's unit roundoff."""
+        return unit_roundoff(self.dtype)
+
+    @property
+    def magnitudes(self) -> torch.Tensor:
+        """Raises ValueError where they were not given."""
+        if self.magnitude is None:
+            raise ValueError("backward errors and condition numbers need the magnitudes of the products")
+        return self.magnitude
+
+    @property
+    def exactly(self) -> Exact:
+        """Raises ValueError where the reference was not given."""
+        if self.reference is None:
+            raise ValueError("ulps and what is correctly rounded need the exact reference")
+        return self.reference
+
+
+Metric: TypeAlias = Callable[[Outcome], float]
 
 
 def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
@@ -37,20 +75,63 @@ def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
     return _ldexp(size / torch.linalg.vector_norm(denominator), above - below) if bool(size) else 0.0
 
 
-def _relative_l2(error: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> float:
-    return relative_l2(error, exact)
+def relative_max(error: torch.Tensor, exact: torch.Tensor) -> float:
+    """max |error| / max |exact|, dimensionless; 0 where both are zero, inf where only the exact result is."""
+    return float(_ratio(error.abs().max(), exact.abs().max(), 0.0))
 
 
-def _error_u(error: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> float:
-    return relative_l2(error, exact) / unit_roundoff(dtype)
+def quantile(values: torch.Tensor, share: float) -> float:
+    """The least of the values that at least this share of them do not exceed; may be inf.
+
+    Relative errors of single outputs have a tail of exponent 1: they have quantiles, but no mean.
+    """
+    place = max(1, math.ceil(share * values.numel()))
+    return float(values.flatten().kthvalue(place).values)
 
 
-METRICS: dict[str, Metric] = {"relative_l2": _relative_l2, "error_u": _error_u}
+def pooled_error(error: torch.Tensor, exact: torch.Tensor) -> float:
+    """`relative_l2` of the means over positions, (samples, channels, *size): what is left of the error in an average.
+
+    Independent errors of N positions leave 1 / sqrt(N) of themselves, equal ones all.
+    """
+    return relative_l2(error.flatten(2).mean(2), exact.flatten(2).mean(2))
 
 
-def measures(error: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> dict[str, float]:
-    """Every metric of an error, by name; dtype: of what was computed. `vocabulary.METRICS` says what each is."""
-    return {name: metric(error, exact, dtype) for name, metric in METRICS.items()}
+def correctly_rounded(y: torch.Tensor, exact: Exact) -> float:
+    """The share of outputs that are the exact result rounded once, bit by bit."""
+    return counts(y, exact.to(y.dtype)).exact / y.numel()
+
+
+def _relative_quantile(share: float) -> Metric:
+    return lambda of: quantile(relative_error(of.error, of.exact), share) / of.u
+
+
+def _correctly_rounded(of: Outcome) -> float:
+    if of.y is None:
+        raise ValueError("what is correctly rounded is told from what was computed")
+    return correctly_rounded(of.y, of.exactly)
+
+
+METRICS: dict[str, Metric] = {
+    "relative_l2": lambda of: relative_l2(of.error, of.exact),
+    "error_u": lambda of: relative_l2(of.error, of.exact) / of.u,
+    "relative_max": lambda of: relative_max(of.error, of.exact),
+    "relative_q50_u": _relative_quantile(0.5),
+    "relative_q90_u": _relative_quantile(0.9),
+    "relative_q99_u": _relative_quantile(0.99),
+    "backward_u": lambda of: float(backward_error(of.error, of.magnitudes).max()) / of.u,
+    "ulps_q50": lambda of: quantile(ulps(of.error, of.exactly, of.dtype), 0.5),
+    "ulps_max": lambda of: float(ulps(of.error, of.exactly, of.dtype).max()),
+    "condition_q50": lambda of: quantile(condition_number(of.exact, of.magnitudes), 0.5),
+    "mean_u": lambda of: mean_error(of.error, of.exact) / of.u,
+    "pooled_u": lambda of: pooled_error(of.error, of.exact) / of.u,
+    "correctly_rounded": _correctly_rounded,
+}
+
+
+def measures(outcome: Outcome, names: Sequence[str] = COMMON_METRICS) -> dict[str, float]:
+    """Metrics by name; `vocabulary.METRICS` says what each is. Raises ValueError where one needs more than is given."""
+    return {name: METRICS[name](outcome) for name in names}
 
 
 def _scaled(values: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -47,7 +47,19 @@ SCHEDULES: dict[str, str] = {
 METRICS: dict[str, str] = {
     "relative_l2": "‖computed − exact‖₂ / ‖exact‖₂",
     "error_u": "relative L2 error against the exact result, in units of u",
+    "relative_max": "largest |computed − exact| / largest |exact|",
+    "relative_q50_u": "median over outputs of |computed − exact| / |exact|, in units of u",
+    "relative_q90_u": "90 % quantile over outputs of |computed − exact| / |exact|, in units of u",
+    "relative_q99_u": "99 % quantile over outputs of |computed − exact| / |exact|, in units of u",
+    "backward_u": "largest |computed − exact| / sum of the magnitudes of all products, in units of u",
+    "ulps_q50": "median over outputs of |computed − exact| in units in the last place of the exact result",
+    "ulps_max": "largest |computed − exact| in units in the last place of the exact result",
+    "condition_q50": "median over outputs of the sum of the magnitudes of all products / |exact|",
+    "mean_u": "mean of computed − exact, with its sign, / root mean square of the exact result, in units of u",
+    "pooled_u": "relative L2 error of the means over positions, in units of u",
+    "correctly_rounded": "share of outputs that are the exact result rounded once",
 }
+COMMON_METRICS = ("relative_l2", "error_u")  # of all trials and experiments; of the others those that ask for them
 
 LAYER_WAYS = (BASELINE, CONTROL, *(method for method in METHODS if method != BASELINE))
 PLANNED_WAYS = ("planned/direct", "planned_operations/direct")

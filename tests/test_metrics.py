@@ -17,6 +17,7 @@ from linear_lasagna import Kernel, Layer, metrics
 from linear_lasagna.exact import convolve
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, power_of_two, smallest_subnormal, ulp
 from linear_lasagna.rounding.propagation import ErrorMoments
+from linear_lasagna.vocabulary import COMMON_METRICS
 
 NUMPY = {torch.float16: numpy.float16, torch.float32: numpy.float32, torch.float64: numpy.float64}
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -167,6 +168,81 @@ class TestRelative:
         exact, error = torch.randn(2, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         first, second = (metrics.ulps(error * by, exact * by, torch.float32) for by in (1.0, 2.0**power))
         assert first.equal(second)
+
+
+class TestRegistry:
+    """Every metric against its sentence in `vocabulary.METRICS`, in fractions, of a convolution by hand."""
+
+    x = torch.tensor([[[3.0, 1, 2, 5, 1, 7], [1, 4, 1, 2, 8, 3]]])
+    weight = torch.tensor([[[1.0, -1], [0.5, 0]], [[0, 2], [1, 1]]])
+
+    @pytest.fixture
+    def judged(self):
+        """The outcome, with errors of 0, 1, -2, … units of 2**-7, and errors, results and magnitudes as fractions."""
+        kernels, layers = [Kernel(self.weight)], [Layer(2, 2)]
+        reference = convolve(self.x, kernels, layers)
+        values = reference.to(torch.float64)
+        signs = torch.tensor([[[0, 1, -2, 1, 3], [1, 1, -1, 0, 0]]])
+        y = values + signs * 2.0**-7
+        magnitude = metrics.magnitudes(self.x, kernels, layers)
+        y = y.to(torch.float32)
+        outcome = metrics.Outcome(reference.error(y), values, y.dtype, y, reference, magnitude)
+        errors = [Fraction(int(sign), 128) for sign in signs.flatten()]
+        sizes = stack(self.x.abs(), [Kernel(self.weight.abs())], layers).values
+        return outcome, errors, stack(self.x, kernels, layers).values, sizes
+
+    def test_every_one(self, judged):
+        outcome, errors, exact, sizes = judged
+        u, one = Fraction(1, 2**24), Fraction(1)
+        relative = sorted(abs(e) / abs(v) if e or v else 0 * one for e, v in zip(errors, exact, strict=True))
+        ulps = sorted(abs(e) / ulp_by_definition(v, torch.float32) for e, v in zip(errors, exact, strict=True))
+        conditions = sorted(s / abs(v) for s, v in zip(sizes, exact, strict=True))
+        pools = [[sum(part[i : i + 5]) / 5 for i in (0, 5)] for part in (errors, exact)]
+        squares = [sum(v * v for v in part) for part in (errors, exact, *pools)]
+        expected = {
+            "relative_l2": math.sqrt(squares[0] / squares[1]),
+            "error_u": math.sqrt(squares[0] / squares[1]) / u,
+            "relative_max": max(map(abs, errors)) / max(map(abs, exact)),
+            "relative_q50_u": relative[4] / u,
+            "relative_q90_u": relative[8] / u,
+            "relative_q99_u": relative[9] / u,
+            "backward_u": max(abs(e) / s for e, s in zip(errors, sizes, strict=True)) / u,
+            "ulps_q50": ulps[4],
+            "ulps_max": ulps[9],
+            "condition_q50": conditions[4],
+            "mean_u": sum(errors) / 10 / math.sqrt(squares[1] / 10) / u,
+            "pooled_u": math.sqrt(squares[2] / squares[3]) / u,
+            "correctly_rounded": Fraction(3, 10),
+        }
+        found = metrics.measures(outcome, tuple(metrics.METRICS))
+        assert list(found) == list(metrics.METRICS) == list(expected)
+        assert found == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-12)
+
+    def test_the_common_ones_need_nothing_more(self, judged):
+        outcome, *_ = judged
+        bare = metrics.Outcome(outcome.error, outcome.exact, outcome.dtype)
+        assert list(metrics.measures(bare)) == list(COMMON_METRICS)
+        for name, needed in {
+            "backward_u": "need the magnitudes",
+            "ulps_max": "need the exact reference",
+            "correctly_rounded": "what was computed",
+        }.items():
+            with pytest.raises(ValueError, match=needed):
+                metrics.measures(bare, [name])
+
+    def test_quantiles_bear_infinity(self):
+        assert [metrics.quantile(doubles(3, math.inf, 1, 2), share) for share in (0.25, 0.5, 0.75, 0.76)] == [
+            *(1, 2, 3),
+            math.inf,
+        ]
+        assert metrics.quantile(doubles(5), 0.01) == 5
+
+    def test_pooled_errors_of_one_sign_stay(self):
+        """The same relative error everywhere is left whole by a mean; errors that cancel leave nothing."""
+        exact = torch.ones(2, 3, 4, 4, dtype=torch.float64)
+        signs = torch.tensor([1.0, -1]).repeat(8).view(4, 4)
+        assert metrics.pooled_error(exact * 1e-3, exact) == pytest.approx(1e-3, rel=1e-12)
+        assert metrics.pooled_error(exact * 1e-3 * signs, exact) < 1e-18
 
 
 class TestMagnitudes:

@@ -43,7 +43,7 @@ from linear_lasagna.devices import dtype_named
 from linear_lasagna.exact import convolve
 from linear_lasagna.merging import merge_stack
 from linear_lasagna.problems import Layer, Problem
-from linear_lasagna.vocabulary import DTYPES
+from linear_lasagna.vocabulary import COMMON_METRICS, DTYPES, METRICS
 from linear_lasagna.ways import way_named
 
 ROOT = Path(__file__).parent.parent
@@ -173,6 +173,24 @@ def test_overflow_is_a_row():
     assert all(row["outputs"] == 36 for row in rows)
 
 
+def test_an_experiment_asks_for_further_metrics():
+    """They are columns of its rows, by the names of the registry; what is infinite of one output is no failed row."""
+    more = tuple(name for name in METRICS if name not in COMMON_METRICS)
+    case = Case.of(Unit(SMALL, "bfloat16", "random", 0, inputs="relu"), more)
+    row, merged = case.rows(["direct", "merged/direct"])
+    assert set(row) == {"way", "status", "reason", *METRICS, "outputs"}
+    assert 0 < row["relative_q50_u"] < row["relative_q90_u"] < row["relative_q99_u"]
+    assert 0 < row["backward_u"] < row["condition_q50"] * row["relative_q99_u"]
+    assert 0 < row["ulps_q50"] <= row["ulps_max"]
+    assert 0 < row["correctly_rounded"] < 1
+    assert merged["status"] == "ok"
+    zero = replace(case.exact, digits=case.exact.digits.clone().index_fill_(-1, torch.tensor([0]), 0))
+    part = replace(case, exact=zero, values=zero.to(torch.float64)).rows(["direct"])[0]
+    assert (part["status"], part["relative_q99_u"]) == ("ok", math.inf)
+    lost = case.row("direct", lambda: torch.full((1, 4, 3, 3), math.nan))
+    assert (lost["status"], lost["pooled_u"]) == ("overflow", None)
+
+
 def test_a_way_that_raises_is_a_row():
     case = Case.of(Unit(TINY, "float32", "random", seed=0))
     row = case.row("direct", lambda: torch.ones(2) @ torch.ones(3))
@@ -222,7 +240,9 @@ def test_the_truth_may_be_of_weights_that_were_not_rounded(truth):
     (row,) = case.rows(["direct"])
     errors = [a - b for a, b in zip(fractions(case.compute("direct")), exact, strict=True)]
     assert row["relative_l2"] == pytest.approx(norm(errors) / norm(exact), rel=1e-9)
-    assert row["relative_l2"] > Case.of(replace(unit, truth="rounded")).rows(["direct"])[0]["relative_l2"]
+    rounded = Case.of(replace(unit, truth="rounded"))
+    assert torch.equal(rounded.compute("direct"), case.compute("direct"))
+    assert rounded.exact.fractions() != exact
 
 
 def test_identities_are_those_of_rounded_uniform_numbers():

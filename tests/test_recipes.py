@@ -102,10 +102,9 @@ NEW_LINES = {  # file -> (the line after which, the lines)
     "linear_lasagna/vocabulary.py": [
         ("METHODS: dict[str, str] = {", '    "toy": "twice negated, for fun.",'),
         ("METRICS: dict[str, str] = {", '    "largest_error": "largest |computed − exact|",'),
+        ("COMMON_METRICS = ", 'COMMON_METRICS += ("largest_error",)'),
     ],
-    "linear_lasagna/metrics.py": [
-        ("METRICS: dict", 'METRICS["largest_error"] = lambda error, exact, dtype: float(error.abs().max())')
-    ],
+    "linear_lasagna/metrics.py": [("METRICS: dict", '    "largest_error": lambda of: float(of.error.abs().max()),')],
     "linear_lasagna/catalog.py": [
         (
             "GROUPS: dict[str, Group] = {",

@@ -15,7 +15,7 @@ from analysis.data import machines
 from analysis.data.frames import Frame, framed
 from analysis.gaps import MOST
 from linear_lasagna.trial import Trial, fields
-from linear_lasagna.vocabulary import METRICS
+from linear_lasagna.vocabulary import COMMON_METRICS
 
 PLACE = ["machine", "commit", "group", "problem", "dtype", "device"]
 CELLS = [
@@ -26,7 +26,7 @@ CELLS = [
     "status",
     "reason",
     "finding",
-    *METRICS,
+    *COMMON_METRICS,
     "peak_bytes",
     "first_call_s",
     "faults",
@@ -123,7 +123,7 @@ def _one_line(error: Exception) -> str:
 
 
 def cells(records: Records) -> Frame:
-    """One row per cell, with all `METRICS` of its error. peak_bytes: allocated at once during a call; processes,
+    """One row per cell, with all `COMMON_METRICS` of its error. peak_bytes: allocated at once during a call; processes,
     blocks, samples: all that timed it; the rest is of the first process.
     """
     rows = []
@@ -134,12 +134,12 @@ def cells(records: Records) -> Frame:
             blocks = [block for process in processes for block in process]
             counts = (len(processes), len(blocks), sum(map(len, blocks)))
             flags = (way == trial.baseline, way == trial.control)
-            measured = (*map(cell.measures.get, METRICS), cell.peak_bytes, cell.first_call_s, cell.faults)
+            measured = (*map(cell.measures.get, COMMON_METRICS), cell.peak_bytes, cell.first_call_s, cell.faults)
             rows.append(
                 (*record.place.values(), way, *flags, cell.status, cell.reason, cell.finding, *measured, *counts)
             )
     frame = framed(rows, CELLS)
-    floats = [*METRICS, "peak_bytes", "first_call_s", "faults"]
+    floats = [*COMMON_METRICS, "peak_bytes", "first_call_s", "faults"]
     return frame.astype(dict.fromkeys(floats, float) | dict.fromkeys(["baseline", "control"], bool))
 
 

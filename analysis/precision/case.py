@@ -17,8 +17,9 @@ from analysis.precision.experiment import Row
 from analysis.precision.unit import Unit
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.exact import Exact, convolve
-from linear_lasagna.metrics import METRICS, measures
+from linear_lasagna.metrics import Outcome, magnitudes, measures
 from linear_lasagna.problems import Kernel, Problem
+from linear_lasagna.vocabulary import COMMON_METRICS
 from linear_lasagna.ways import way_named
 
 Measure: TypeAlias = Callable[[torch.Tensor], Row]
@@ -33,6 +34,7 @@ class Case:
     """A unit's input and kernels on its device, and the exact result of its first image, computed on the CPU.
 
     values: the exact result rounded once to float64, (1, channels, *size). truth: the kernels that it is the result of.
+    measures: the metrics of a row. magnitude: what some of them need (`metrics.magnitudes`), None where none does.
     """
 
     unit: Unit
@@ -41,14 +43,18 @@ class Case:
     exact: Exact
     values: torch.Tensor
     truth: tuple[Kernel, ...]
+    measures: tuple[str, ...] = COMMON_METRICS
+    magnitude: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, unit: Unit) -> Case:
-        """Draw the unit and compute its reference."""
+    def of(cls, unit: Unit, more: Sequence[str] = ()) -> Case:
+        """Draw the unit and compute its reference. more: metrics beside the common ones, columns of the experiment."""
         x, kernels, truth = drawn(unit)
         exact = convolve(x[:1].to(truth[0].weight.dtype), truth, unit.problem.layers)
         moved = tuple(kernel.map(lambda numbers: numbers.to(unit.device)) for kernel in kernels)
-        return cls(unit, x.to(unit.device), moved, exact, exact.to(torch.float64), truth)
+        magnitude = magnitudes(x[:1], truth, unit.problem.layers) if more else None
+        names = (*COMMON_METRICS, *more)
+        return cls(unit, x.to(unit.device), moved, exact, exact.to(torch.float64), truth, names, magnitude)
 
     @property
     def problem(self) -> Problem:
@@ -83,7 +89,8 @@ class Case:
             refused = {"reason": reason(error)}
         except Exception as error:
             return lost_row(way, reason(error))
-        return {"way": way, **judged(self.exact.error(y[:1]), self.values, y.dtype), **refused, **more(y)}
+        outcome = Outcome(self.exact.error(y[:1]), self.values, y.dtype, y[:1], self.exact, self.magnitude)
+        return {"way": way, **judged(outcome, self.measures), **refused, **more(y)}
 
 
 def draw(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...]]:
@@ -103,16 +110,17 @@ def drawn(unit: Unit) -> tuple[torch.Tensor, tuple[Kernel, ...], tuple[Kernel, .
     return x.to(dtype), tuple(kernel.map(lambda numbers: numbers.to(dtype)) for kernel in truth), truth
 
 
-def judged(error: torch.Tensor, values: torch.Tensor, dtype: torch.dtype) -> Row:
-    """Status of an error, and all its `METRICS`; None where one is not finite.
+def judged(outcome: Outcome, names: Sequence[str] = COMMON_METRICS) -> Row:
+    """Status of an error, and its metrics by name; None where one is not finite.
 
-    error: float64, infinite or NaN where the result was; values: what it is relative to, float64.
+    The error is infinite or NaN where the result was.
     """
+    error = outcome.error
     wrong = error.numel() - int(error.isfinite().sum())
-    sizes: Row = dict.fromkeys(METRICS) if wrong else dict(measures(error, values, dtype))
+    sizes: Row = dict.fromkeys(names) if wrong else dict(measures(outcome, names))
     status, reason = "ok", ""
     if wrong:
         status, reason = "overflow", f"{wrong} of {error.numel()} outputs are not finite"
-    elif any(map(math.isinf, sizes.values())):
-        status, reason, sizes = "failed", "the exact result is zero, the computed one is not", dict.fromkeys(METRICS)
+    elif any(math.isinf(sizes[name]) for name in COMMON_METRICS if name in sizes):
+        status, reason, sizes = "failed", "the exact result is zero, the computed one is not", dict.fromkeys(names)
     return {"status": status, "reason": reason, **sizes, "outputs": error.numel()}

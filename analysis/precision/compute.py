@@ -12,7 +12,7 @@ from analysis.gaps import reason
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Unit
 from linear_lasagna.environment import code_digest
-from linear_lasagna.vocabulary import METRICS
+from linear_lasagna.vocabulary import COMMON_METRICS
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def lost(task: Task, reason: str) -> list[Row]:
 
 def lost_row(way: str, reason: str) -> Row:
     """The row of a way that gave no result."""
-    return {"way": way, "status": "failed", "reason": reason, **dict.fromkeys(METRICS), "outputs": 0}
+    return {"way": way, "status": "failed", "reason": reason, **dict.fromkeys(COMMON_METRICS), "outputs": 0}
 
 
 def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None) -> Row:

@@ -17,7 +17,7 @@ from analysis.precision.families import UNIFORM
 from analysis.precision.unit import Unit
 from linear_lasagna.devices import dtype_named
 from linear_lasagna.exact import Exact, convolve
-from linear_lasagna.metrics import ulp_distance
+from linear_lasagna.metrics import Outcome, ulp_distance
 from linear_lasagna.problems import Kernel
 from linear_lasagna.rounding import SIGNIFICAND_BITS
 from linear_lasagna.ways import way_named
@@ -70,7 +70,7 @@ def _rows(way: str, f: dict[str, torch.Tensor], exact: Exact) -> list[Row]:
         "f(3x) = 3f(x)": (f["3x"], 3 * x, error["3x"] - 3 * error["x"], value["3x"]),
     }
     return [
-        {"way": way, "property": name, **judged(defect, values, dtype), "equal": _equal(left, right)}
+        {"way": way, "property": name, **judged(Outcome(defect, values, dtype)), "equal": _equal(left, right)}
         for name, (left, right, defect, values) in identities.items()
     ]
 

@@ -17,6 +17,7 @@ def rows(unit: Unit) -> list[Row]:
     from linear_lasagna.exact import convolve
     from linear_lasagna.merging import merge_stack
     from linear_lasagna.methods import METHODS
+    from linear_lasagna.metrics import Outcome
     from linear_lasagna.problems import Kernel
 
     case = Case.of(unit)
@@ -28,7 +29,7 @@ def rows(unit: Unit) -> list[Row]:
         reference = convolve(case.x.cpu(), [Kernel(kernel.weight.cpu())], [layer])
         total, of_sum = case.exact.error(y), reference.error(y)
         parts = {"total": total, "kernel": total - of_sum, "sum": of_sum}
-        results += [{"way": way, "part": part, **judged(e, case.values, dtype)} for part, e in parts.items()]
+        results += [{"way": way, "part": part, **judged(Outcome(e, case.values, dtype))} for part, e in parts.items()]
     return results
 
 

@@ -6,7 +6,7 @@ from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit, plain
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.problems import Problem
-from linear_lasagna.vocabulary import METRICS
+from linear_lasagna.vocabulary import COMMON_METRICS
 
 WAY = "merged_working/direct"
 CHANNELS = 8
@@ -24,6 +24,7 @@ def rows(unit: Unit) -> list[Row]:
     from analysis.precision.merge_orders import ORDERS, exact_weight
     from linear_lasagna.merging import merged_layer
     from linear_lasagna.methods import METHODS
+    from linear_lasagna.metrics import Outcome
     from linear_lasagna.problems import Kernel
 
     case = Case.of(unit)
@@ -34,8 +35,8 @@ def rows(unit: Unit) -> list[Row]:
     for order, merge in ORDERS.items():
         weight, macs = merge(weights)
         row = case.row(WAY, lambda kernel=Kernel(weight): METHODS["direct"](case.x, kernel, layer))  # noqa: B008
-        of_kernel = judged(exact.error(weight.cpu().transpose(0, 1)), values, weight.dtype)
-        kernel_columns = {f"kernel_{name}": of_kernel[name] for name in METRICS}
+        of_kernel = judged(Outcome(exact.error(weight.cpu().transpose(0, 1)), values, weight.dtype))
+        kernel_columns = {f"kernel_{name}": of_kernel[name] for name in COMMON_METRICS}
         results.append(row | {"order": order, "merge_macs": macs} | kernel_columns)
     return results
 
@@ -55,5 +56,5 @@ ORDER = Experiment(
         "full": grid(20, *(plain(depth, CHANNELS, output=4) for depth in (3, 4, 8, 16)), SESR, EXPANDNET),
     },
     rows=rows,
-    columns=("order", "merge_macs", *(f"kernel_{name}" for name in METRICS)),
+    columns=("order", "merge_macs", *(f"kernel_{name}" for name in COMMON_METRICS)),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit, plain
 from linear_lasagna.switches import SWITCHES, switched
-from linear_lasagna.vocabulary import METRICS
+from linear_lasagna.vocabulary import COMMON_METRICS
 
 WAYS = ("direct", "unfold_matmul", "merged/direct")
 ABSENT = "TF32 and 16-bit reductions are switches of CUDA devices"
@@ -26,7 +26,14 @@ def rows(unit: Unit) -> list[Row]:
 
 def skipped(way: str) -> Row:
     """The row of a cell that cannot be computed here."""
-    return {"way": way, "status": "skipped", "reason": ABSENT, **dict.fromkeys(METRICS), "outputs": 0, "switches": ""}
+    return {
+        "way": way,
+        "status": "skipped",
+        "reason": ABSENT,
+        **dict.fromkeys(COMMON_METRICS),
+        "outputs": 0,
+        "switches": "",
+    }
 
 
 def grid(seeds: int, *channels: int) -> tuple[Grid]:

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from linear_lasagna.metrics import measures
+from linear_lasagna.metrics import Outcome, measures
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
 from linear_lasagna.timing import BLOCKS
@@ -151,14 +151,14 @@ class ForwardGate:
         sitting.settle()
 
     def _measure(self, cell: Cell, way: Way, sitting: Sitting) -> None:
-        """All measures of the error on the tile, random signs, and the memory that it took to compute."""
+        """The common measures of the error on the tile, random signs, and the memory that it took to compute."""
         bench = self.bench
         (y,) = sitting.ask([bench.form], sitting.profiled)
         cell.peak_bytes = sitting.peak_bytes
         tile = self.tile.claimed(bench.trial.problem, way)
         errors = tile.errors(y)
         bench.bound(dense_bound, cell, way).check(errors, tile.magnitudes, "the timed numbers, after timing,")
-        sizes = measures(errors, tile.values, bench.dtype)
+        sizes = measures(Outcome(errors, tile.values, bench.dtype))
         if not all(map(math.isfinite, sizes.values())):
             raise ArithmeticError("the exact result is zero: there is no relative error")
         cell.measures = sizes

@@ -30,9 +30,10 @@ class Cell:
     samples: seconds per call, per block and round, in the process that validated it; calls_per_sample calls are
     averaged in each, and the way joined every `every`-th round. first_call_s: seconds. faults: pages per timed call
     that the system had to provide anew, None where it does not tell. measures: of the error on the tile, random signs,
-    by the names of `METRICS`. peak_bytes: memory allocated at once during a call, its result included. runs: what a way
-    that plans chose, half-open [start, stop] pairs of layers. finding: what is odd about a way that passed, in one
-    line. graphed_s: seconds per call where the device alone repeats it, None where it cannot; ungraphed: why not.
+    by the names of `COMMON_METRICS`. peak_bytes: memory allocated at once during a call, its result included. runs:
+    what a way that plans chose, half-open [start, stop] pairs of layers. finding: what is odd about a way that passed,
+    in one line. graphed_s: seconds per call where the device alone repeats it, None where it cannot; ungraphed: why
+    not.
     """
 
     status: Status = "ok"
