@@ -31,6 +31,10 @@ class Breakeven(_Replay):
     group = "breakeven"
 
 
+class Transforms(_Trials):
+    group = "transforms"
+
+
 class Batches(_Trials):
     group = "batches"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from linear_lasagna.problems import Layer, Problem
-from linear_lasagna.vocabulary import BASELINE, CONTROL, DEVICES, LAYER_WAYS, PLANNED_WAYS
+from linear_lasagna.vocabulary import BASELINE, CONTROL, DEVICES, LAYER_WAYS, PLANNED_WAYS, TRANSFORMS
 
 MERGING_ARTICLE = "“How to merge 2D convolutions in PyTorch?”"
 UNFOLD_ARTICLE = "“The unfold function”"
@@ -232,6 +232,13 @@ def _throughput() -> list[Problem]:
     ]
 
 
+def _transforms() -> list[Problem]:
+    """Layers of the networks that every transform can compute, few channels and many: transforms/<network>_<layer>."""
+    layers = {problem.name: problem for problem in (*_resnet50(), *_vgg16())}
+    names = ("resnet50/conv2_3x3", "resnet50/conv4_3x3", "vgg16/conv3_1")
+    return [replace(layers[name], name=f"transforms/{name.replace('/', '_')}", occurrences=1) for name in names]
+
+
 @dataclass(frozen=True)
 class Group:
     """Problems that are timed with the same ways.
@@ -297,6 +304,12 @@ GROUPS: dict[str, Group] = {
         (BASELINE, CONTROL, "merged/direct"),
         share=0.3,
         own_section=True,
+    ),
+    "transforms": Group(
+        "3×3 layers, by transforms and by compensated sums",
+        tuple(_transforms()),
+        (BASELINE, CONTROL, *TRANSFORMS),
+        share=0.5,
     ),
     "batches": Group(
         "layers of published networks, in batches that keep an accelerator busy",

@@ -28,14 +28,18 @@ Answer: TypeAlias = tuple[str, bool | None, str]  # result, ok, note
 Probe: TypeAlias = Callable[[str, torch.dtype, str], Answer]
 
 CHANNELS, QUESTIONS, OUTPUTS = 64, 48, 10  # of the 3x3 layer whose sums are examined: fan-in 576
+SUMMED = {name: method for name, method in METHODS.items() if method.summed}
+NO_ORDER = "it does not add up the products of an output in some order"
 UNKNOWN = "no order of plain roundings, to nearest or toward zero, gives its bits"
 WIDE = 64  # positions per axis of an image that is large enough for every thread to get a part
 
 
 def run_probes(
-    device: str = "cpu", dtypes: Iterable[str | torch.dtype] = DTYPES, methods: Iterable[str] = tuple(METHODS)
+    device: str = "cpu", dtypes: Iterable[str | torch.dtype] = DTYPES, methods: Iterable[str] = tuple(SUMMED)
 ) -> list[Row]:
     """One row per probe, method and dtype that can be computed here: probe, method, dtype, device, result, ok, note.
+
+    methods: by default those that add up products in some order; `probes_of` says what others are asked.
 
     ok is True, False or None, all else a string. A probe that raises has failed, and its note is the reason. Raises
     ValueError for an unknown device, dtype or method.
@@ -47,7 +51,7 @@ def run_probes(
             raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
         for dtype in usable:
             if METHODS[method].unsupported(layer_for(method, 1, 1), dtype, device) is None:
-                rows += [_row(name, probe, method, dtype, device) for name, probe in PROBES.items()]
+                rows += [_row(name, probe, method, dtype, device) for name, probe in probes_of(method).items()]
     return rows
 
 
@@ -198,3 +202,15 @@ PROBES: dict[str, Probe] = {
     "subnormal inputs": subnormal_inputs,
     "subnormal results": subnormal_results,
 }
+CANARIES, OF_SUMS = ("ones", "powers", "operands"), ("accumulator", "order", "products")
+
+
+def no_order(method: str, dtype: torch.dtype, device: str) -> Answer:
+    """The answer of what is no sum to all that is asked of sums."""
+    return "none", None, NO_ORDER
+
+
+def probes_of(method: str) -> dict[str, Probe]:
+    """What the method is asked: no canaries where it need not be exact on integers, no order where it is no sum."""
+    asked = PROBES if METHODS[method].summed else PROBES | dict.fromkeys(OF_SUMS, no_order)
+    return {name: each for name, each in asked.items() if METHODS[method].exact_on_integers or name not in CANARIES}

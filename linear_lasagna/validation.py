@@ -25,6 +25,7 @@ from linear_lasagna.metrics import magnitudes
 from linear_lasagna.problems import Kernel, Problem
 from linear_lasagna.rounding import SIGNIFICAND_BITS, accumulator, layer_bound, smallest_subnormal, unit_roundoff
 from linear_lasagna.rounding.bounds import chained
+from linear_lasagna.rounding.own_bounds import OWN_BOUNDS, own_bound
 from linear_lasagna.rounding.underflow import losses
 from linear_lasagna.rounding.way_bounds import wide_accumulator_bound
 from linear_lasagna.ways import Computed, Way, way_named
@@ -219,6 +220,18 @@ class Bound(NamedTuple):
             raise ArithmeticError(
                 f"its error on {where} is {worst:.3g} times the bound, which is {size:.2g} of the result"
             )
+
+
+def check_own_bound(problem: Problem, way: Way, draw: Draw, tile: TileReference, y: torch.Tensor, where: str) -> None:
+    """Raise ArithmeticError where a method with a bound of its own misses that; layer after layer, not merged."""
+    if way.method not in OWN_BOUNDS or way.schedule.name != "stacked":
+        return
+    x, kernels = at_home(draw)
+    limit = own_bound(way.method, x[:1], kernels, problem.layers)
+    allowed = torch.cat([limit[(slice(None), slice(None), *part)].flatten() for part in tile.tiles])
+    worst = float((tile.errors(y).abs() / allowed).max())
+    if not worst <= 1:
+        raise ArithmeticError(f"its error on {where} is {worst:.3g} times {way.method}'s own bound")
 
 
 def dense_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu", transform: bool = False) -> Bound:

@@ -1,7 +1,7 @@
 """The suite's names, their order, and a sentence about each that readers see. Needs no torch.
 
 A registry of code and its sentences have equal keys: `methods.METHODS`, `schedules.SCHEDULES`, `metrics.METRICS`, and
-their namesakes here. A method that has a sentence is timed wherever all methods are.
+their namesakes here. A method that has a sentence is timed wherever all methods are, unless it is one of TRANSFORMS.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ METHODS: dict[str, str] = {
     "shifted_matmul": "one matrix product for each position of the kernel, summed.",
     "im2col_numpy": "the same as unfold and product, in NumPy.",
     "patch_matmul": "reshape instead of unfold, where kernel size equals stride.",
+    "fft": "a product of Fourier transforms.",
+    "winograd_f2": "Winograd’s F(2×2, 3×3), for 3×3 kernels: 16 products for 4 outputs.",
+    "winograd_f4": "Winograd’s F(4×4, 3×3), for 3×3 kernels: 36 products for 16 outputs.",
+    "compensated": "sums as if in twice the working precision, then rounded.",
 }
 SCHEDULES: dict[str, str] = {
     "stacked": "layer after layer; a bare method is computed so.",
@@ -61,7 +65,9 @@ METRICS: dict[str, str] = {
 }
 COMMON_METRICS = ("relative_l2", "error_u")  # of all trials and experiments; of the others those that ask for them
 
-LAYER_WAYS = (BASELINE, CONTROL, *(method for method in METHODS if method != BASELINE))
+# What is no plain sum in the working precision: timed in a group of its own.
+TRANSFORMS = ("fft", "winograd_f2", "winograd_f4", "compensated")
+LAYER_WAYS = (BASELINE, CONTROL, *(method for method in METHODS if method not in (BASELINE, *TRANSFORMS)))
 PLANNED_WAYS = ("planned/direct", "planned_operations/direct")
 
 

@@ -67,6 +67,7 @@ NUMERICAL = (
     "test_simulated_sums",
     "test_stored",
     "test_training",
+    "test_transforms",
     "test_underflow",
     "test_validation",
 )

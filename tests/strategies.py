@@ -7,14 +7,18 @@ from dataclasses import replace
 import torch
 from hypothesis import strategies as st
 
-from linear_lasagna import Kernel, Layer, Problem
+from linear_lasagna import METHODS, Kernel, Layer, Problem
 from linear_lasagna.catalog import CATALOG
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Of the many pairs of the break-even map two stand for all.
+# Of the many pairs of the break-even map two stand for all; layers for transforms are those of networks.
 REDUCED = {
-    name: CATALOG[name].reduced() for name in CATALOG if not name.startswith("breakeven/") or name.endswith("_8_8")
+    name: CATALOG[name].reduced()
+    for name in CATALOG
+    if not name.startswith(("breakeven/", "transforms/")) or name.endswith("_8_8")
 }
+# The others have bounds, and tests, of their own: `test_transforms`.
+SUMMED = {name: method for name, method in METHODS.items() if method.summed}
 SEEDS = st.integers(0, 2**20)
 KERNEL_SIZES = {1: (1, 4), 2: (1, 3), 3: (1, 2)}
 OUTPUTS = {1: 5, 2: 3, 3: 2}

@@ -8,7 +8,7 @@ import torch
 from exactly import assert_equals, assert_within, error_limit, moved, stack
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, REDUCED, SEEDS, integer_numbers, patch_problems, problems
+from strategies import DTYPES, REDUCED, SEEDS, SUMMED, integer_numbers, patch_problems, problems
 
 from linear_lasagna import METHODS, Kernel, Layer, Problem
 from linear_lasagna.exact import convolve
@@ -73,7 +73,7 @@ def some_outputs(problem, kernels):
 @pytest.mark.parametrize(("problem", "dtype"), CASES)
 def test_catalogue_within_the_bound(problem, dtype, device):
     """Reduced to a few outputs with the full fan-in; against the exact result."""
-    names = [name for name in METHODS if is_supported(name, problem, dtype, device)]
+    names = [name for name in SUMMED if is_supported(name, problem, dtype, device)]
     assert "direct" in names
     x, kernels = problem.draw(dtype, seed=1)
     some, layers, index = some_outputs(problem, kernels)
@@ -103,14 +103,14 @@ def check_integers(problem, seed, names, device):
 
 @given(problems(depths=(1, 1)), SEEDS)
 def test_exact_on_integers(device, problem, seed):
-    check_integers(problem, seed, METHODS, device)
+    check_integers(problem, seed, SUMMED, device)
 
 
 @given(patch_problems(), SEEDS)
 def test_patches_exact_on_integers(device, problem, seed):
     """Windows that tile the input, the only ones that patch_matmul takes."""
     assert is_supported("patch_matmul", problem, torch.float64)
-    check_integers(problem, seed, METHODS, device)
+    check_integers(problem, seed, SUMMED, device)
 
 
 USUAL = [
@@ -133,7 +133,7 @@ def test_usual_layers_exact_on_integers(layer, device):
     expected = stack(x, kernels, [layer])
     for dtype in DTYPES:
         rounded = [Kernel(k.weight.to(dtype), None if k.bias is None else k.bias.to(dtype)) for k in kernels]
-        for name in METHODS:
+        for name in SUMMED:
             y = apply(name, x.to(dtype), rounded, [layer], device)
             if y is not None:
                 assert_equals(y, expected, reproducer(name, problem, dtype, "integer_numbers, seed 5, largest 1"))
@@ -144,7 +144,7 @@ def test_stacks_exact_on_integers(device, problem, seed):
     """One method's output is the next one's input, in whatever memory format it comes."""
     x, kernels = integer_numbers(problem, seed)
     expected = stack(x, kernels, problem.layers)
-    for name in METHODS:
+    for name in SUMMED:
         y = apply(name, x, kernels, problem.layers, device)
         if y is not None:
             assert_equals(y, expected, reproducer(name, problem, torch.float64, f"integer_numbers, seed {seed}"))
@@ -154,7 +154,7 @@ def test_stacks_exact_on_integers(device, problem, seed):
 def test_within_the_bound(device, problem, seed, dtype, signs):
     x, kernels = problem.draw(dtype, seed=seed, signs=signs)
     exact = convolve(x, kernels, problem.layers)
-    for name in METHODS:
+    for name in SUMMED:
         y = apply(name, x, kernels, problem.layers, device) if is_trusted(name, dtype) else None
         if y is not None:
             limit, _ = error_limit(x, kernels, problem.expanded, roundings(name, problem), dtype)
@@ -170,7 +170,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SUMMED)
 def test_layout_of_the_input_is_free(name, layout):
     """Whatever its strides, an input is not changed, and gives what a contiguous copy gives."""
     layer = Layer(4, 2, stride=2, groups=2, bias=True)
@@ -183,7 +183,7 @@ def test_layout_of_the_input_is_free(name, layout):
     assert all(torch.equal(a, b) for a, b in zip(kept, (view, *kernels[0]), strict=True)), "the input was changed"
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SUMMED)
 def test_a_prepared_call_serves_any_batch_and_size(name):
     layer = Layer(4, 2, stride=2, groups=2, bias=True)
     x, kernels = integer_numbers(Problem("sizes", 3, 4, (7, 6), (layer,)), seed=4)
@@ -192,7 +192,7 @@ def test_a_prepared_call_serves_any_batch_and_size(name):
         assert_equals(call(part), stack(part, kernels, [layer]), f"METHODS[{name!r}], x of {tuple(part.shape)}")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SUMMED)
 def test_gradients_are_not_needed(name):
     """A module's weight works as it is; NumPy alone would refuse a tensor that asks for a gradient."""
     module = torch.nn.Conv2d(2, 2, 2, stride=2)

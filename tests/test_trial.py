@@ -23,7 +23,7 @@ from linear_lasagna.methods import Method
 from linear_lasagna.rounding import unit_roundoff
 from linear_lasagna.timing import compare
 from linear_lasagna.trial import Cell, Trial, run, run_isolated
-from linear_lasagna.vocabulary import COMMON_METRICS
+from linear_lasagna.vocabulary import COMMON_METRICS, LAYER_WAYS
 from linear_lasagna.ways import way_named
 
 SMALL = Problem("small", 2, 4, (8, 8), (Layer(4, 3, padding=1, bias=True),))
@@ -216,7 +216,7 @@ def test_unknown_ways(name):
 
 # Running
 
-ALL = ["direct", "control", *(name for name in METHODS if name != "direct")]
+ALL = list(LAYER_WAYS)
 
 
 def small_trial(problem=SMALL, ways=("direct", "control", "unfold_matmul"), **settings):

@@ -84,7 +84,18 @@ DEFAULT = Preset(
     ),
 )
 FULL = Preset(
-    "full", 1.0, math.inf, _complete((Selection("training", _all("stacks"), ("bfloat16", "float32")),), DTYPES), "full"
+    "full",
+    1.0,
+    math.inf,
+    _complete(
+        (
+            Selection("training", _all("stacks"), ("bfloat16", "float32")),
+            # Compensated sums of float64 take seconds.
+            Selection("transforms", _all("transforms"), ("float16", "bfloat16", "float32")),
+        ),
+        DTYPES,
+    ),
+    "full",
 )
 
 LATENCY = ("stacks/sesr_x1", "stacks/expandnet", "stacks/plain_x4")  # of one image: how long launches take

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit, plain
 from linear_lasagna.catalog import CATALOG
-from linear_lasagna.vocabulary import BASELINE
+from linear_lasagna.vocabulary import BASELINE, CONTROL, LAYER_WAYS
 
 if TYPE_CHECKING:
     import torch
 
+METHODS = tuple(way for way in LAYER_WAYS if way != CONTROL)  # transforms are never equal: they are compared elsewhere
 LISTED = (BASELINE, "unfold_matmul")
 UNFOLD = CATALOG["sources/unfold"]
 RESNET_FIRST = CATALOG["resnet50/conv1"].reduced()
@@ -24,11 +25,10 @@ RESNET_3X3 = CATALOG["resnet50/conv2_3x3"].reduced()
 def rows(unit: Unit) -> list[Row]:
     """One row per method that can compute the unit: all images compared with `direct`, the first with the reference."""
     from analysis.precision.case import Case
-    from linear_lasagna.methods import METHODS
 
     case = Case.of(unit)
     baseline = case.compute(BASELINE).cpu()
-    return case.rows(tuple(METHODS), lambda y: compared(y, baseline))
+    return case.rows(METHODS, lambda y: compared(y, baseline))
 
 
 def compared(y: torch.Tensor, baseline: torch.Tensor) -> Row:

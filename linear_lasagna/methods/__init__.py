@@ -1,13 +1,16 @@
 """The ways to compute one convolution, one file each. `METHODS["direct"](x, kernel, layer) -> y`."""
 
+from linear_lasagna.methods.compensated import compensated
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.methods.direct_channels_last import direct_channels_last
+from linear_lasagna.methods.fft import fft
 from linear_lasagna.methods.im2col_numpy import im2col_numpy
 from linear_lasagna.methods.method import Call, Method
 from linear_lasagna.methods.patch_matmul import patch_matmul
 from linear_lasagna.methods.shifted_matmul import shifted_matmul
 from linear_lasagna.methods.strided_matmul import strided_matmul
 from linear_lasagna.methods.unfold_matmul import unfold_matmul
+from linear_lasagna.methods.winograd import winograd_f2, winograd_f4
 
 METHODS: dict[str, Method] = {
     "direct": direct,
@@ -17,6 +20,10 @@ METHODS: dict[str, Method] = {
     "shifted_matmul": shifted_matmul,
     "im2col_numpy": im2col_numpy,
     "patch_matmul": patch_matmul,
+    "fft": fft,
+    "winograd_f2": winograd_f2,
+    "winograd_f4": winograd_f4,
+    "compensated": compensated,
 }
 
 __all__ = ["METHODS", "Call", "Method"]

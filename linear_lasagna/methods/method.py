@@ -30,6 +30,8 @@ class Method:
     (batch, in, *size) and y (batch, out, *output_size). `unsupported(layer, dtype, device)` is a reason, or None.
     `roundings(layer)` counts how often one output is rounded to the storage dtype while it is summed.
     `exact_on_integers`: it only adds and multiplies, so small integers must come out exactly.
+    `summed`: an output is the sum of its products, in some order, in the usual accumulator. Else no order is looked for
+    and no error predicted; what it may be is in `rounding.own_bounds`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Method:
     unsupported: Callable[[Layer, torch.dtype, str], str | None] = _anything
     roundings: Callable[[ExpandedLayer], int] = _sum_then_bias
     exact_on_integers: bool = True
+    summed: bool = True
 
     def prepare(self, kernel: Kernel, layer: Layer) -> Call:
         """The call for one kernel; it checks what it is given.

@@ -35,7 +35,8 @@ def accumulation(
     A small part of the image is asked in detail, and the whole whether it does the same. Libraries choose by size: if
     it does not, a larger part is asked; the last answer stands where all that can be asked in seconds differs from the
     whole. Answers are kept. What would take thousands of calls, or cannot be asked because every output sees padding,
-    is left open: its order is None. Raises NotImplementedError where the method cannot compute the layer.
+    is left open, and what is no sum of products: its order is None. Raises NotImplementedError where the method cannot
+    compute the layer.
     """
     return _accumulation(method, layer, tuple(shape), dtype, device, _conditions(device))
 
@@ -55,6 +56,8 @@ def _accumulation(
     process: tuple[object, ...],
 ) -> Accumulation:
     how = None
+    if not METHODS[method].summed:
+        return Accumulation(None, SIGNIFICAND_BITS[accumulator(dtype)])
     for part in asked_shapes(layer, shape, dtype):
         how = _asked(method, layer, part, dtype, device, process) or how
         if how is not None and (part == shape or _holds(how, method, layer, shape, dtype, device)):

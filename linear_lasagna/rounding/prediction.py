@@ -53,9 +53,9 @@ def predict_error(
     and where errors have few independent parts, as in deep narrow stacks, however many outputs there are. Where the way
     of adding up cannot be found, sums are taken to run one after another from the bias on, rounded to nearest:
     `predict_error_range` tells whether that is so, and what other orders would make of it.
-    Raises ValueError for an unknown schedule, method or dtype, kernels that do not fit, a stack that cannot be merged,
-    and float32 where a switch of torch lets it be rounded first (TF32), NotImplementedError where the method cannot
-    compute a layer.
+    Raises ValueError for an unknown schedule, method or dtype, a method that is no sum in some order, kernels that do
+    not fit, a stack that cannot be merged, and float32 where a switch of torch lets it be rounded first (TF32),
+    NotImplementedError where the method cannot compute a layer.
     """
     setting = Setting(x.dtype, str(x.device), method)
     return _spread(x, kernels, layers, setting, schedule).relative_l2()
@@ -87,6 +87,8 @@ def _spread(
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
     if setting.method not in METHODS:
         raise ValueError(f"unknown method {setting.method!r}; known: {', '.join(METHODS)}")
+    if not METHODS[setting.method].summed:
+        raise ValueError(f"no error is predicted for {setting.method}: it does not add up products in some order")
     if x.dtype not in SIGNIFICAND_BITS:
         raise ValueError(f"no error is predicted in {x.dtype}; known: {', '.join(map(str, SIGNIFICAND_BITS))}")
     operation = "conv" if setting.method in CONVOLVING else "matmul"

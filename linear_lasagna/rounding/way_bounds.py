@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from linear_lasagna.formats import accumulator, unit_roundoff
+from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import magnitudes
 from linear_lasagna.problems import Kernel, Problem
 from linear_lasagna.rounding.bounds import chained, gamma, layer_bound, merging_bound, probabilistic_sum_bound
@@ -81,8 +82,11 @@ def error_bound(
     name: one of BOUNDS. x: (batch, channels, *size) of the problem's size, any batch; of x's dtype the kernels too.
     flushed: subnormal numbers may be taken for zero, as processors do when told so (`torch.set_flush_denormal`) and
     some matrix units always (Intel's for bfloat16); those of float16 never are. False: they are known to be kept,
-    `probes` tells. Infinite where the relative bound is. Raises KeyError for another name.
+    `probes` tells. Infinite where the relative bound is. Raises KeyError for another
+    name, ValueError for a transform, which has a bound of its own (`own_bounds`).
     """
+    if not METHODS[way.method].exact_on_integers:
+        raise ValueError(f"{way.method} is no sum of an output's own products: `own_bounds.own_bound` has its bound")
     sums, device = SUMS[name](problem, way, x.dtype), str(x.device)
     relative = _bound(problem, way, x.dtype, SUMS[name], device)
     size = magnitudes(x, kernels, problem.expanded)

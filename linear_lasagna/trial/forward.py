@@ -22,6 +22,7 @@ from linear_lasagna.validation import (
     Known,
     TileReference,
     check_integers,
+    check_own_bound,
     dense_bound,
     draw_single_taps,
     integer_case,
@@ -119,6 +120,7 @@ def _check_bounds(bench: Bench, draw: Draw, bound: Callable[..., Bound], where: 
             (y,) = sitting.ask([bench.form])
             tile = reference.claimed(problem, way)
             bench.bound(bound, cells[0], way).check(tile.errors(y), tile.magnitudes, where)
+            check_own_bound(problem, way, draw, tile, y, where)
             sitting.settle()
 
 

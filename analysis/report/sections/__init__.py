@@ -39,6 +39,7 @@ SPEED = (
     networks.SECTION,
     speed_section("stacks", headlines={"Merging": merging_headline}),
     speed_section("borders"),
+    speed_section("transforms"),
 )
 SECTIONS: tuple[Section, ...] = (
     *SPEED,

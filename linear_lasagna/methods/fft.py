@@ -1,0 +1,61 @@
+"""The convolution as a product of Fourier transforms.
+
+    y[n, o] = irfft(sum_c rfft(x[n, c]) * conj(rfft(weight[o, c])))        cut to the outputs, every stride-th of them
+
+Both are filled up with zeros to powers of two, so that no output is reached from the other end. 16 bits are computed in
+float32 and rounded once. Not exact on integers; small outputs beside large ones are lost (`rounding.own_bounds`).
+
+Source: Mathieu, Henaff, LeCun, "Fast Training of Convolutional Networks through FFTs", arXiv 1312.5851.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from linear_lasagna.formats import accumulator
+from linear_lasagna.methods.method import Call, Method
+from linear_lasagna.methods.views import add_bias, pad
+from linear_lasagna.problems import ExpandedLayer, Kernel
+
+
+def transform_size(size: tuple[int, ...], layer: ExpandedLayer) -> list[int]:
+    """Per axis the least power of two that holds the padded image."""
+    return [1 << (n + 2 * p - 1).bit_length() for n, p in zip(size, layer.padding, strict=True)]
+
+
+def dilated(weight: torch.Tensor, layer: ExpandedLayer) -> torch.Tensor:
+    """The weight with its taps as far apart as they are applied, and zeros between."""
+    wide = weight.new_zeros(*weight.shape[:2], *layer.effective_kernel_size)
+    wide[(..., *(slice(None, None, d) for d in layer.dilation))] = weight
+    return wide
+
+
+def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
+    dtype, groups = accumulator(kernel.weight.dtype), layer.groups
+    axes = tuple(range(-len(layer.kernel_size), 0))
+    weight = dilated(kernel.weight.to(dtype), layer).unflatten(0, (groups, -1))
+    bias = None if kernel.bias is None else kernel.bias.to(dtype)
+    last: dict[tuple[int, ...], torch.Tensor] = {}  # of the last size alone
+
+    def spectrum(size: list[int]) -> torch.Tensor:
+        known = last.get(tuple(size))
+        if known is not None:
+            return known
+        last.clear()
+        found = torch.fft.rfftn(weight, s=size, dim=axes).conj().resolve_conj()
+        if not found.requires_grad:
+            last[tuple(size)] = found
+        return found
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        size, outputs = transform_size(tuple(x.shape[2:]), layer), layer.output_size(tuple(x.shape[2:]))
+        image = torch.fft.rfftn(pad(x, layer.padding).to(dtype), s=size, dim=axes).unflatten(1, (groups, -1))
+        product = torch.einsum("ngc...,goc...->ngo...", image, spectrum(size))
+        y = torch.fft.irfftn(product, s=size, dim=axes).flatten(1, 2)
+        cut = (slice(None, n * s, s) for n, s in zip(outputs, layer.stride, strict=True))
+        return add_bias(y[(..., *cut)].contiguous(), bias).to(x.dtype)
+
+    return call
+
+
+fft = Method("fft", prepare, exact_on_integers=False, summed=False)
