@@ -233,9 +233,9 @@ def _throughput() -> list[Problem]:
 
 
 def _transforms() -> list[Problem]:
-    """Layers of the networks that every transform can compute, few channels and many: transforms/<network>_<layer>."""
-    layers = {problem.name: problem for problem in (*_resnet50(), *_vgg16())}
-    names = ("resnet50/conv2_3x3", "resnet50/conv4_3x3", "vgg16/conv3_1")
+    """Layers that every transform can compute, few channels and many: transforms/<network>_<layer>."""
+    layers = {problem.name: problem for problem in _resnet50()}
+    names = ("resnet50/conv2_3x3", "resnet50/conv3_3x3", "resnet50/conv4_3x3")
     return [replace(layers[name], name=f"transforms/{name.replace('/', '_')}", occurrences=1) for name in names]
 
 

@@ -30,6 +30,11 @@ def dilated(weight: torch.Tensor, layer: ExpandedLayer) -> torch.Tensor:
     return wide
 
 
+def by_frequency(spectrum: torch.Tensor) -> torch.Tensor:
+    """(groups, rows, channels, *frequencies) as matrices (frequency, groups, rows, channels)."""
+    return spectrum.flatten(3).permute(3, 0, 1, 2).contiguous()
+
+
 def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     dtype, groups = accumulator(kernel.weight.dtype), layer.groups
     axes = tuple(range(-len(layer.kernel_size), 0))
@@ -42,16 +47,17 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
         if known is not None:
             return known
         last.clear()
-        found = torch.fft.rfftn(weight, s=size, dim=axes).conj().resolve_conj()
+        found = by_frequency(torch.fft.rfftn(weight, s=size, dim=axes).conj()).mT.contiguous()
         if not found.requires_grad:
             last[tuple(size)] = found
         return found
 
     def call(x: torch.Tensor) -> torch.Tensor:
         size, outputs = transform_size(tuple(x.shape[2:]), layer), layer.output_size(tuple(x.shape[2:]))
-        image = torch.fft.rfftn(pad(x, layer.padding).to(dtype), s=size, dim=axes).unflatten(1, (groups, -1))
-        product = torch.einsum("ngc...,goc...->ngo...", image, spectrum(size))
-        y = torch.fft.irfftn(product, s=size, dim=axes).flatten(1, 2)
+        image = torch.fft.rfftn(pad(x, layer.padding).to(dtype), s=size, dim=axes)
+        product = by_frequency(image.unflatten(1, (groups, -1)).transpose(0, 1)) @ spectrum(size)
+        product = product.permute(2, 1, 3, 0).flatten(1, 2).unflatten(2, image.shape[2:])
+        y = torch.fft.irfftn(product, s=size, dim=axes)
         cut = (slice(None, n * s, s) for n, s in zip(outputs, layer.stride, strict=True))
         return add_bias(y[(..., *cut)].contiguous(), bias).to(x.dtype)
 
