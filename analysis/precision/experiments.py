@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from analysis.precision.averaging import AVERAGING
 from analysis.precision.bounds import BOUNDS
+from analysis.precision.casting import CASTING
 from analysis.precision.depth import DEPTH
 from analysis.precision.experiment import Experiment
 from analysis.precision.fan_in import FAN_IN
@@ -25,4 +27,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "linearity": LINEARITY,
     "bounds": BOUNDS,
     "switches": SWITCHED,
+    "averaging": AVERAGING,
+    "casting": CASTING,
 }
