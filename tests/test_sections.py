@@ -13,6 +13,8 @@ import pytest
 
 from analysis.data.over_seeds import exponents, halves, over_seeds, paired, trend
 from analysis.precision import EXPERIMENTS
+from analysis.precision.averaging import averaged
+from analysis.precision.unit import plain
 from analysis.report import formatting
 from analysis.report.page import COLUMNS, FILES, Shown
 from analysis.report.sections import (
@@ -20,6 +22,7 @@ from analysis.report.sections import (
     bounds,
     depth,
     fan_in,
+    findings,
     gain,
     hypotheses,
     linearity,
@@ -162,6 +165,29 @@ def switches_rows() -> pandas.DataFrame:
     return observed("switches", {"dtype": DTYPES, "way": ("direct",), "switches": ("off", "on")}, measure)
 
 
+def averaging_rows() -> pandas.DataFrame:
+    """Averages of a stack's errors are 1/20 of single ones, of merged ones a half; too few seeds for an interval."""
+
+    def measure(way: str, inputs: str, seed: int, **_: Any) -> dict[str, Any]:
+        size, share = 1 + seed / 1e4, 0.05 if way == "direct" else 0.5
+        problem = averaged(3).name
+        return {"problem": problem, "weights": "normal", "truth": "rounded", "error_u": size, "pooled_u": share * size}
+
+    axes = {"dtype": ("float16", "bfloat16"), "way": ("direct", "merged/direct"), "inputs": ("normal", "relu")}
+    return observed("averaging", axes, measure)
+
+
+def casting_rows() -> pandas.DataFrame:
+    """Merged first and cast once, a stack of two layers loses 1 / √2 of what it does cast and then merged."""
+
+    def measure(way: str, seed: int, **_: Any) -> dict[str, Any]:
+        of_way = {"inputs": "relu", "weights": "normal", "truth": "float32", "problem": plain(2).name}
+        return of_way | {"error_u": (1 + seed / 1e4) * (1.0 if way == "direct" else 0.5**0.5)}
+
+    axes = {"dtype": ("float16", "bfloat16"), "way": ("direct", "merged+nearest/direct")}
+    return observed("casting", axes, measure)
+
+
 ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "fan_in": fan_in_rows,
     "kernel_size": lambda: fan_in_rows("kernel_size"),
@@ -172,6 +198,8 @@ ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "linearity": linearity_rows,
     "bounds": bounds_rows,
     "switches": switches_rows,
+    "averaging": averaging_rows,
+    "casting": casting_rows,
 }
 
 
@@ -190,6 +218,8 @@ SECTIONS = {
     "kernel_size": fan_in.KERNEL_SIZE,
     "gain": gain.SECTION,
     "merging": merged_error.SECTION,
+    "averaging": findings.AVERAGING,
+    "casting": findings.CASTING,
     "order": merge_order.SECTION,
     "methods": bitwise.SECTION,
     "linearity": linearity.SECTION,
@@ -236,6 +266,15 @@ def interval(row: Any) -> tuple[float, float, float]:
 def test_every_experiment_has_a_section():
     assert set(SECTIONS) == set(EXPERIMENTS)
     assert all(section.intro == EXPERIMENTS[name].question for name, section in SECTIONS.items())
+
+
+def test_findings_are_what_was_measured(sections):
+    text = sections["averaging"].intro
+    assert "1. Averaged over positions" in text
+    assert "Undecided: 0 of" in text  # six seeds are too few for an interval
+    cells = [cell.main for cell in sections["averaging"].tables[0].rows[0]]
+    assert cells[:5] == ["1", "stacked: averaged / single, relu", "float16", "at most 0.1", "0.0500"]
+    assert "2. Against float32 weights" in sections["casting"].intro
 
 
 def test_over_seeds_gives_median_order_statistics_and_counts():

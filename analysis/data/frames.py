@@ -81,5 +81,5 @@ def raw(rows: Frame) -> Frame:
     kept = kept.rename(columns={"property": "identity"})
     first = [name for name in FIRST if name in kept]
     others = [name for name in kept.columns if name not in first]
-    by = [name for name in ("problem", "signs", "gain", "seed") if name in kept]
+    by = [name for name in ("problem", "signs", "gain", "inputs", "weights", "truth", "seed") if name in kept]
     return ordered(kept[[*first, *others]].sort_values(by, kind="stable")).reset_index(drop=True)

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame, framed, usable
-from analysis.data.study_data import Scope, StudyData
+from analysis.data.over_seeds import PLACE
+from analysis.data.study_data import Scope
 from analysis.precision.averaging import DTYPES, averaged
 from analysis.precision.unit import plain
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import facets, log_ticks, styled
-from analysis.report.section import Content, Frames, Section, per_scope, plot
+from analysis.report.experiment import experiment_section
+from analysis.report.section import Content, Section, plot
 from analysis.report.style import INK
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.intervals import CONFIDENCE, median_interval
@@ -50,12 +52,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """title: a few words; hypothesis: as it was fixed; claims: its numbers, of one experiment, in every dtype."""
+    """title: a few words; hypothesis: as it was fixed; claims: its numbers, of one experiment, in every dtype.
+
+    told: the places of the claims whose numbers the sentence on it gives.
+    """
 
     title: str
     hypothesis: str
     experiment: str
     claims: tuple[Claim, ...]
+    told: tuple[int, ...]
 
 
 def _averaged(about: str, over: tuple[str, str], under: tuple[str, str], low: float, high: float, inputs: str) -> Claim:
@@ -84,6 +90,7 @@ FINDINGS = (
             ),
             _averaged("averaged: merged / stacked", (MERGED, POOLED), (STACKED, POOLED), 0.5, 1.0, "normal"),
         ),
+        (2, 4, 5),
     ),
     Finding(
         "Merge first, cast once",
@@ -112,6 +119,7 @@ FINDINGS = (
                 ),
             )
         ),
+        (0, 4, 5),
     ),
     Finding(
         "Tap sums can be kept for nothing",
@@ -126,6 +134,7 @@ FINDINGS = (
                 _averaged("single: sums kept / to nearest", (TAPS, PIXEL), (MERGED, PIXEL), 0.95, 1.05, inputs),
             )
         ),
+        (4, 5),
     ),
 )
 JOINT = 1 - (1 - CONFIDENCE) / (len(DTYPES) * sum(len(finding.claims) for finding in FINDINGS))
@@ -139,17 +148,15 @@ RULE = (
 )
 
 
-def outcomes(data: StudyData) -> Frame:
-    """Per scope, claim and dtype the median ratio over seeds, its interval, and the outcome."""
+def outcomes(rows: Frame, experiment: str) -> Frame:
+    """Per place, claim and dtype the median ratio over seeds, its interval, and the outcome."""
     found = []
-    for scope in data.scopes:
+    for place, own in usable(rows).groupby(PLACE, sort=True):
         for number, finding in enumerate(FINDINGS, 1):
-            rows = data.within(scope).experiment(finding.experiment)
-            for claim in () if rows is None else finding.claims:
+            for claim in finding.claims if finding.experiment == experiment else ():
                 for dtype in DTYPES:
-                    ratios = paired(usable(rows), claim, dtype)
-                    if ratios:
-                        named = (scope.machine, scope.device, number, claim.about, dtype, claim.low, claim.high)
+                    if ratios := paired(own, claim, dtype):
+                        named = (*place, number, claim.about, dtype, claim.low, claim.high)
                         found.append((*named, *_summary(ratios), len(ratios), _outcome(ratios, claim)))
     return framed(found, [*COLUMNS, *MEASURED])
 
@@ -205,7 +212,7 @@ def figure(claims: Frame) -> Figure:
     return drawing
 
 
-def claim_table(name: str, claims: Frame) -> Table:
+def claim_table(name: str, data: str, claims: Frame) -> Table:
     """All claims of one place."""
     columns: dict[str, Any] = {
         "finding": lambda row: f"{row.finding}",
@@ -222,7 +229,7 @@ def claim_table(name: str, claims: Frame) -> Table:
     caption += (
         "averages over all positions. Median over seeds with its interval; all intervals together hold with 95 %."
     )
-    return table(name, caption, claims, columns, "findings", (0, 1, 2, 6))
+    return table(name, caption, claims, columns, data, (0, 1, 2, 6))
 
 
 def _claimed(row: Any) -> str:
@@ -231,16 +238,17 @@ def _claimed(row: Any) -> str:
     return f"at most {row.high:g}" if row.low == 0 else f"{show.significant(row.low)} to {show.significant(row.high)}"
 
 
-def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
-    claims = frames["findings"]
+def part(scope: Scope, claims: Frame, data: str) -> Content | None:
+    """What is shown of one place's claims. data: the name of their CSV."""
     if not len(claims):
         return None
-    name = slug("findings", scope.machine, scope.device)
-    caption = f"Claimed ranges (bands) and what was measured, median over seeds with its interval ({scope.label})."
+    name = slug(data, scope.machine, scope.device)
+    caption = "Claimed ranges (bands) and what was measured: mark, median over seeds; line, its interval "
+    caption += f"({scope.label}); n = {wording.span(claims['seeds'], 'seed')}."
     counts = claims["outcome"].value_counts()
     alt = f"Marks on bands: {wording.listed([f'{counts.get(each, 0)} {each}' for each in OUTCOMES])} of {len(claims)}."
-    figures = (plot(f"fig-{name}", caption, alt, "findings", figure(claims)),)
-    return Content(figures, (claim_table(name, claims),), " ".join(sentences(claims)), (RULE,))
+    figures = (plot(f"fig-{name}", caption, alt, data, figure(claims)),)
+    return Content(figures, (claim_table(name, data, claims),), " ".join(sentences(claims)), (RULE,))
 
 
 def sentences(claims: Frame) -> Iterator[str]:
@@ -249,22 +257,31 @@ def sentences(claims: Frame) -> Iterator[str]:
         own = claims[claims["finding"] == number]
         agreed = int((own["outcome"] == "confirmed").sum())
         finding, outcome = FINDINGS[number - 1], overall(own).capitalize()
-        yield f"{number}. {finding.hypothesis} {outcome}: {agreed} of {show.plural(len(own), 'claim')} confirmed."
+        text = f"{number}. {finding.hypothesis} {outcome}: {agreed} of {show.plural(len(own), 'claim')} confirmed"
+        told = [(name, own[own["claim"] == name]) for name in (finding.claims[place].about for place in finding.told)]
+        ratios = [f"{name}: {wording.by_dtype(rows, wording.median)}" for name, rows in told if len(rows)]
+        yield f"{text}. Ratios, {'; '.join(ratios)}." if ratios else f"{text}."
 
 
-SECTION = Section(
-    "findings",
-    "Merging in 16 bits: hypotheses and outcomes",
-    per_scope(part),
-    lambda data: {"findings": outcomes(data)},
-    intro="What rounding does to merged kernels on inputs that networks have.",
-    empty="The experiments averaging and casting were not run.",
-    files={"findings": "Every claim about merging in 16 bits, what was measured, and the outcome."},
-    columns={
-        "finding": "the hypothesis’s number",
-        "claim": "which errors are divided, of which inputs or at which depth",
-        "low": "lower end of the claimed range",
-        "high": "upper end of the claimed range; inf: none",
-        "outcome": "confirmed, refuted or undecided, by the rule in the section",
-    },
-)
+def section(experiment: str, title: str) -> Section:
+    """The section about an experiment's hypotheses."""
+    data = f"{experiment}_claims"
+    return experiment_section(
+        experiment,
+        experiment,
+        title,
+        lambda rows: {data: outcomes(rows, experiment)},
+        lambda scope, rows, frames: part(scope, frames[data], data),
+        files={data: "Every claim of its hypotheses, what was measured, and the outcome."},
+        columns={
+            "finding": "the hypothesis’s number",
+            "claim": "which errors are divided, of which inputs or at which depth",
+            "low": "lower end of the claimed range",
+            "high": "upper end of the claimed range; inf: none",
+            "outcome": "confirmed, refuted or undecided, by the rule in the section",
+        },
+    )
+
+
+AVERAGING = section("averaging", "What an average over positions leaves of merging’s error")
+CASTING = section("casting", "Merging before and after weights are cast to 16 bits")
