@@ -44,6 +44,13 @@ def test_intervals_hold_together():
     assert median_interval(list(map(float, range(20))), JOINT) is not None
 
 
+def test_one_claim_s_interval_alone_is_not_enough():
+    """Of 20 seeds the four least lie below the range: the 95 % interval, from the sixth on, would confirm it."""
+    ratios = [0.1] * 4 + [0.5**0.5] * 16
+    assert min(median_interval(ratios)) == 0.5**0.5
+    assert _outcome(ratios, CLAIM) == "undecided"
+
+
 def test_a_hypothesis_is_what_its_claims_are():
     frame = pandas.DataFrame({"finding": [2, 2, 2], "outcome": ["confirmed", "undecided", "confirmed"]})
     frame = frame.assign(claim=CLAIM.about, dtype=["float16", "float32", "float64"], median=0.71, lower=0.7, upper=0.72)
