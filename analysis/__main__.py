@@ -96,6 +96,7 @@ def precision(
     device: str = "cpu",
     out: Path = Path("study"),
     workers: Whole = 0,
+    scheduler: str | None = None,
     retry_failed: bool = False,
 ) -> None:
     """Measure rounding errors against the exact reference; what is stored already is not computed again.
@@ -111,13 +112,16 @@ def precision(
     out
         The folder of the precision store.
     workers
-        Processes to use; 0 computes in this process.
+        Processes of this machine; 0 computes in this process.
+    scheduler
+        The address of a Dask scheduler such as tcp://host:8786, whose workers compute instead.
     retry_failed
         Compute units with failed rows once more.
     """
     from analysis.study import measure_precision
 
-    measure_precision(experiments, preset, device, out.resolve(), workers, retry_failed)
+    settings = {} if scheduler is None else {"scheduler": arguments.scheduler(scheduler)}
+    measure_precision(experiments, preset, device, out.resolve(), workers, retry_failed, **settings)
 
 
 @app.command

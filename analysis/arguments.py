@@ -33,6 +33,14 @@ def workers(number: int) -> None:
         raise ValueError(f"workers must be 0 or more, not {number}")
 
 
+def scheduler(address: str) -> str:
+    """Where a Dask scheduler listens: host and port, perhaps after a protocol."""
+    if not ADDRESS.fullmatch(address):
+        raise ValueError(f"scheduler must be an address such as tcp://host:8786, not {address!r}")
+    return address
+
+
+ADDRESS = re.compile(r"([a-z]+://)?\S+:\d{1,5}")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 COMMIT = re.compile(r"[0-9a-f]{7,40}")

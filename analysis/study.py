@@ -149,22 +149,24 @@ def measure_precision(
     workers: int,
     retry_failed: bool = False,
     until: float = math.inf,
+    scheduler: str = "",
 ) -> None:
     """Probe the machine, run experiments (none named: all) into the store of `out`, and say what was done.
 
-    until: when to begin nothing more, by the monotonic clock.
+    until: when to begin nothing more, by the monotonic clock. scheduler: of Dask, whose workers are probed and compute.
     """
     from analysis.precision import run_study
+    from analysis.precision.place import place_of
     from analysis.precision.probing import probe_machine
     from analysis.precision.study import checked
-    from linear_lasagna.environment import machine_name
 
     names = experiments or None
-    checked(names, preset, device, workers)  # before anything is made
+    checked(names, preset, device, workers, scheduler)  # before anything is made
+    machine = place_of(workers, scheduler, device).machine
     arguments.folder(out)
-    machine = machine_name(device)
-    probe_machine(out / STORE, device, machine, retry_failed)
-    settings = {"workers": workers, "device": device, "machine": machine, "retry_failed": retry_failed, "until": until}
+    probe_machine(out / STORE, device, machine, retry_failed, scheduler)
+    settings = {"workers": workers, "scheduler": scheduler, "device": device, "machine": machine}
+    settings |= {"retry_failed": retry_failed, "until": until}
     print(run_study(names, preset, out / STORE, **settings), file=sys.stderr)
 
 

@@ -56,8 +56,9 @@ SMALL = plain(3, channels=4, output=3)
 
 
 def same_rows(first, second):
-    """Equal in every column but the one that measures time."""
-    pandas.testing.assert_frame_equal(first.drop(columns="elapsed_s"), second.drop(columns="elapsed_s"))
+    """Equal in every column but those that tell who computed, and how long it took."""
+    own = ["worker", "elapsed_s"]
+    pandas.testing.assert_frame_equal(first.drop(columns=own), second.drop(columns=own))
 
 
 def fake(name, rows, seeds=6):
@@ -156,11 +157,12 @@ def test_a_single_layer_has_no_merged_rows(undisturbed):
 
 def test_rows_carry_what_the_report_needs(undisturbed):
     columns = "experiment machine device dtype signs depth seed way status reason relative_l2 error_u fan_in outputs"
-    assert set(f"{columns} threads code version torch elapsed_s".split()) <= set(undisturbed.columns)
+    assert set(f"{columns} threads worker code version torch elapsed_s".split()) <= set(undisturbed.columns)
     assert not undisturbed.duplicated(["dtype", "signs", "depth", "seed", "way"]).any()
     assert (undisturbed["status"] == "ok").all()
     assert (undisturbed["relative_l2"] > 0).all()
     assert set(undisturbed["threads"]) == {1}
+    assert set(undisturbed["worker"]) == {f"local/{os.getpid()}"}
     assert set(undisturbed["outputs"]) == {16 * 8 * 8}
     assert set(undisturbed["fan_in"]) == {144}
 
@@ -619,6 +621,7 @@ def test_two_workers_give_the_same_rows_as_none(path, undisturbed):
     summary = precision.run_study(["depth"], "smoke", path, workers=2)
     assert sum(summary.statuses.values()) == len(undisturbed)
     same_rows(read(path), undisturbed)
+    assert len(set(read(path)["worker"]) - {f"local/{os.getpid()}"}) in (1, 2)
 
 
 def test_a_unit_whose_worker_dies_is_tried_once_more_then_recorded(path, monkeypatch):

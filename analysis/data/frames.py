@@ -18,7 +18,7 @@ Series: TypeAlias = Any  # pandas.Series
 ORDER = ["experiment", "machine", "device", "dtype", "signs", "problem", "depth", "fan_in", "gain", "way"]
 ORDER += ["part", "order", "property", "switches", "seed"]
 FIRST = ["experiment", "problem", "machine", "device", "dtype", "signs", "depth", "fan_in", "gain", "seed", "way"]
-SAME_EVERYWHERE = ["code", "version", "torch", "elapsed_s"]  # of the computation, not of the observation
+SAME_EVERYWHERE = ["code", "version", "torch", "worker", "elapsed_s"]  # of the computation, not of the observation
 
 
 def framed(rows: Iterable[Any], columns: list[str]) -> Frame:

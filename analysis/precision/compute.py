@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import os
+import socket
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,6 +32,10 @@ class Stamp:
         return cls(machine, code_digest(), experiment.version(), importlib.metadata.version("torch"))
 
 
+class UnfitError(RuntimeError):
+    """A worker whose rows would not be this study's: the fault of no unit."""
+
+
 class Task(NamedTuple):
     """A unit, the experiment that it belongs to, and its stamp: all that a worker needs."""
 
@@ -51,12 +58,21 @@ def compute(task: Task) -> list[Row]:
         except Exception as error:
             rows = [lost_row(way, reason(error)) for way in task.experiment.ways]
     elapsed_s = round(time.perf_counter() - start, 6)
-    return [full_row(task, row, threads, elapsed_s) for row in rows]
+    return [full_row(task, row, threads, elapsed_s, worker_name()) for row in rows]
+
+
+def worker_name() -> str:
+    """Who computes: host/process in a worker of Dask, local/process elsewhere, where the machine's name tells where."""
+    try:
+        sys.modules["distributed.worker"].get_worker()
+    except (KeyError, ValueError):
+        return f"local/{os.getpid()}"
+    return f"{socket.gethostname()}/{os.getpid()}"
 
 
 def lost(task: Task, reason: str) -> list[Row]:
     """The rows of a unit that left none, because its worker died."""
-    return [full_row(task, lost_row(way, reason), None, None) for way in task.experiment.ways]
+    return [full_row(task, lost_row(way, reason), None, None, None) for way in task.experiment.ways]
 
 
 def lost_row(way: str, reason: str) -> Row:
@@ -64,7 +80,7 @@ def lost_row(way: str, reason: str) -> Row:
     return {"way": way, "status": "failed", "reason": reason, **dict.fromkeys(COMMON_METRICS), "outputs": 0}
 
 
-def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None) -> Row:
+def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None, worker: str | None) -> Row:
     """The row between the columns that say what it is about and those that say where it comes from."""
     unit, stamp = task.unit, task.stamp
     first = {
@@ -84,6 +100,7 @@ def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None)
     }
     last = {
         "threads": threads,
+        "worker": worker,
         "code": stamp.code,
         "version": stamp.version,
         "torch": stamp.torch,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from typing import TypeAlias
 
 from analysis.gaps import reason
-from analysis.precision.compute import Task, compute, lost
+from analysis.precision.compute import Task, UnfitError, compute, lost
 from analysis.precision.experiment import Row
 
 Result: TypeAlias = tuple[Task, list[Row]]
@@ -16,12 +16,15 @@ Lost: TypeAlias = list[tuple[Task, BaseException]]
 Running: TypeAlias = dict[Future[list[Row]], Task]
 Opener: TypeAlias = Callable[[int], Executor]
 
+OTHER_CODE = (ImportError, AttributeError)  # what loading a task raises, in a worker without this code
+
 
 def dispatch(tasks: Iterable[Task], workers: int, open_executor: Opener) -> Iterator[Result]:
     """Every task with its rows, in the order in which they are finished.
 
     workers: 0 for this process. When a worker dies, every task that was handed out may be the cause. Each is tried
-    once more, alone; one whose worker dies again is recorded as failed.
+    once more, alone; one whose worker dies again is recorded as failed. Raises what open_executor does, and
+    RuntimeError for a worker that cannot compute any task.
     """
     waiting = deque(tasks)
     while waiting:
@@ -43,7 +46,7 @@ def _until_broken(waiting: deque[Task], executor: Executor, most: int) -> Genera
             while waiting and not broken and len(running) < most:
                 broken = not _submit(executor, waiting, running)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task, error = running.pop(future), future.exception()
+                task, error = running.pop(future), _error(future)
                 if error is None:
                     yield task, future.result()
                 else:
@@ -62,6 +65,18 @@ def _submit(executor: Executor, waiting: deque[Task], running: Running) -> bool:
         return False
     waiting.popleft()
     return True
+
+
+def _error(future: Future[list[Row]]) -> BaseException | None:
+    """Why there are no rows: `compute` raises nothing, so it is the worker's death, or what keeps it from computing."""
+    if future.cancelled():
+        return CancelledError("the connection to the worker was lost")
+    error = future.exception()
+    if isinstance(error, UnfitError):
+        raise error
+    if isinstance(error, OTHER_CODE):
+        raise RuntimeError(f"a worker cannot compute: {reason(error)}") from error
+    return error
 
 
 def _reason(error: BaseException) -> str:

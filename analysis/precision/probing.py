@@ -13,8 +13,9 @@ from pathlib import Path
 from analysis import stopping
 from analysis.data.store import Store
 from analysis.measure.progress import progress_bar
-from analysis.precision.compute import Task, full_row, lost_row
+from analysis.precision.compute import Task, full_row, lost_row, worker_name
 from analysis.precision.experiment import Experiment, Row
+from analysis.precision.place import place_of
 from analysis.precision.study import tasks_of
 from analysis.precision.unit import Grid, Unit
 from linear_lasagna.problems import Layer, Problem
@@ -47,13 +48,17 @@ PROBES = Experiment(
 )
 
 
-def probe_machine(store_path: str | Path, device: str, machine: str, retry_failed: bool = False) -> list[Row]:
+def probe_machine(
+    store_path: str | Path, device: str, machine: str, retry_failed: bool = False, scheduler: str = ""
+) -> list[Row]:
     """Ask, and store, what the store does not hold yet; returns the rows of failed canaries and tells them on stderr.
 
-    retry_failed: ask again where a probe failed. Raises StoreError where rows cannot be stored.
+    retry_failed: ask again where a probe failed. scheduler: an address, whose workers are asked. Raises StoreError
+    where rows cannot be stored, and what `place_of` does.
     """
     failed: list[Row] = []
-    tasks = tasks_of(PROBES, PRESET, device, machine)
+    place = place_of(0, scheduler, device)
+    tasks = tasks_of(PROBES, PRESET, device, machine, place.dtypes)
     with Store(store_path) as store:
         if store.notice:
             print(store.notice, file=sys.stderr)
@@ -61,9 +66,9 @@ def probe_machine(store_path: str | Path, device: str, machine: str, retry_faile
         tasks = [task for task in tasks if task.unit.key not in done]
         if not tasks:
             return failed
-        with progress_bar("probes", len(tasks)) as advance_to:
+        with place.open_executor(0) as executor, progress_bar("probes", len(tasks)) as advance_to:
             for count, task in enumerate(tasks, 1):
-                answers = asked(task)
+                answers = executor.submit(asked, task).result()
                 stopping.check()  # before rows are kept that an interruption may have spoilt
                 store.put(PROBES.name, task.unit.key, task.stamp.version, machine, answers)
                 failed += [row for row in answers if row["ok"] is False]
@@ -85,5 +90,5 @@ def asked(task: Task) -> list[Row]:
         with pinned(threads) as effective:
             answers = task.experiment.rows(task.unit)
         elapsed_s = round(time.perf_counter() - start, 6)
-        results += [full_row(task, row, effective, elapsed_s) for row in answers]
+        results += [full_row(task, row, effective, elapsed_s, worker_name()) for row in answers]
     return results

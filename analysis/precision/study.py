@@ -18,8 +18,8 @@ from analysis.precision.compute import Stamp, Task
 from analysis.precision.dispatch import dispatch
 from analysis.precision.experiment import PRESETS, Experiment
 from analysis.precision.experiments import EXPERIMENTS
-from analysis.precision.workers import open_executor
-from linear_lasagna.environment import machine_name, set_wait_policy
+from analysis.precision.place import Place, place_of
+from linear_lasagna.environment import set_wait_policy
 from linear_lasagna.plurals import plural
 
 
@@ -48,6 +48,7 @@ def run_study(
     store_path: str | Path = "precision.sqlite",
     *,
     workers: int = 0,
+    scheduler: str = "",
     device: str = "cpu",
     machine: str | None = None,
     retry_failed: bool = False,
@@ -55,23 +56,25 @@ def run_study(
 ) -> Summary:
     """Compute and store the rows of all units of the experiments (None: of all experiments) that are not stored yet.
 
-    workers: processes beside this one, 0 for none; the rows are the same. machine: its name in the rows, None for what
-    `linear_lasagna.environment.machine_name` tells. retry_failed: compute units with failed rows again. until:
-    when to begin no further unit, by the monotonic clock. Raises
+    workers: processes beside this one, 0 for none; the rows are the same. scheduler: the address of a Dask scheduler,
+    whose workers compute instead. machine: its name in the rows, None for what
+    `linear_lasagna.environment.machine_name` tells, on the workers. retry_failed: compute units with failed rows again.
+    until: when to begin no further unit, by the monotonic clock. Raises
     ValueError for unknown names and for a device that is not there, StoreError where rows cannot be stored,
-    RuntimeError where workers cannot start.
+    RuntimeError where workers cannot start, or cannot be reached.
     """
     set_wait_policy()
     start = time.perf_counter()
-    chosen = checked(experiments, preset, device, workers)
-    name = machine or machine_name(device)
+    chosen = checked(experiments, preset, device, workers, scheduler)
+    place = place_of(workers, scheduler, device)
+    name = machine or place.machine
     with Store(store_path) as store:
         if store.notice:
             print(store.notice, file=sys.stderr)
         _tell_of_others(store, chosen, name)
-        tasks = [task for each in chosen for task in tasks_of(each, preset, device, name)]
+        tasks = [task for each in chosen for task in tasks_of(each, preset, device, name, place.dtypes)]
         missing = _missing(store, tasks, retry_failed)
-        statuses, left = _compute(store, missing, workers, until)
+        statuses, left = _compute(store, missing, place, until)
         if left:
             print(f"{plural(left, 'unit')} left: there was no time for more", file=sys.stderr)
         elapsed_s = time.perf_counter() - start
@@ -95,12 +98,20 @@ def named(experiments: Sequence[str] | None) -> list[Experiment]:
     return [EXPERIMENTS[name] for name in names]
 
 
-def checked(experiments: Sequence[str] | None, preset: str, device: str, workers: int) -> list[Experiment]:
-    """The experiments, None for all. Raises ValueError for unknown names and for a device that is not there."""
+def checked(
+    experiments: Sequence[str] | None, preset: str, device: str, workers: int, scheduler: str = ""
+) -> list[Experiment]:
+    """The experiments, None for all. Raises ValueError for unknown names and for a device that is not there; whether it
+    is there with a scheduler, its workers must be asked.
+    """
     chosen = named(experiments)
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     arguments.workers(workers)
+    if scheduler:
+        if workers:
+            raise ValueError("workers are processes of this machine; with a scheduler its own workers compute")
+        return chosen
     from linear_lasagna.devices import unavailable
 
     reason = unavailable(device)
@@ -109,13 +120,10 @@ def checked(experiments: Sequence[str] | None, preset: str, device: str, workers
     return chosen
 
 
-def tasks_of(experiment: Experiment, preset: str, device: str, machine: str) -> list[Task]:
-    """The preset's units as tasks, without those whose dtype the device does not have."""
-    from linear_lasagna.devices import unavailable
-
+def tasks_of(experiment: Experiment, preset: str, device: str, machine: str, dtypes: Sequence[str]) -> list[Task]:
+    """The preset's units as tasks, of the dtypes that the device has."""
     stamp = Stamp.of(experiment, machine)
-    units = experiment.units(preset, device)
-    return [Task(experiment, unit, stamp) for unit in units if unavailable(device, unit.dtype) is None]
+    return [Task(experiment, unit, stamp) for unit in experiment.units(preset, device) if unit.dtype in dtypes]
 
 
 def _missing(store: Store, tasks: Iterable[Task], retry_failed: bool) -> list[Task]:
@@ -131,14 +139,14 @@ def _missing(store: Store, tasks: Iterable[Task], retry_failed: bool) -> list[Ta
     return missing
 
 
-def _compute(store: Store, tasks: Sequence[Task], workers: int, until: float) -> tuple[dict[str, int], int]:
+def _compute(store: Store, tasks: Sequence[Task], place: Place, until: float) -> tuple[dict[str, int], int]:
     """Compute and store the tasks until then; how many rows had which status, and how many tasks are left."""
     statuses: Counter[str] = Counter()
     count = 0
     if not tasks:
         return statuses, 0
     with progress_bar("precision", len(tasks)) as advance_to:
-        for count, (task, rows) in enumerate(dispatch(tasks, workers, open_executor), 1):
+        for count, (task, rows) in enumerate(dispatch(tasks, place.most, place.open_executor), 1):
             stopping.check()  # before rows are kept that an interruption may have spoilt
             store.put(task.experiment.name, task.unit.key, task.stamp.version, task.stamp.machine, rows)
             statuses.update(row["status"] for row in rows)
