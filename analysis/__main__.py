@@ -120,8 +120,8 @@ def precision(
     """
     from analysis.study import measure_precision
 
-    settings = {} if scheduler is None else {"scheduler": arguments.scheduler(scheduler)}
-    measure_precision(experiments, preset, device, out.resolve(), workers, retry_failed, **settings)
+    address = "" if scheduler is None else arguments.scheduler(scheduler)
+    measure_precision(experiments, preset, device, out.resolve(), workers, retry_failed, scheduler=address)
 
 
 @app.command
