@@ -104,7 +104,7 @@ def precision(
     Parameters
     ----------
     experiments
-        Names of experiments; all, where none is given.
+        Names of experiments; all but reproducibility, which is run by its name alone, where none is given.
     preset
         How many seeds and sizes.
     device

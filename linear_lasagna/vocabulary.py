@@ -1,7 +1,8 @@
 """The suite's names, their order, and a sentence about each that readers see. Needs no torch.
 
-A registry of code and its sentences have equal keys: `methods.METHODS`, `schedules.SCHEDULES`, `metrics.METRICS`, and
-their namesakes here. A method that has a sentence is timed wherever all methods are, unless it is one of TRANSFORMS.
+A registry of code and its sentences have equal keys: `methods.METHODS`, `schedules.SCHEDULES`, `metrics.METRICS`,
+`reproducibility.PERTURBATIONS` and `REMEDIES`, and their namesakes here. A method that has a sentence is timed wherever
+all methods are, unless it is one of TRANSFORMS.
 """
 
 from __future__ import annotations
@@ -64,6 +65,26 @@ METRICS: dict[str, str] = {
     "correctly_rounded": "share of outputs that are the exact result rounded once",
 }
 COMMON_METRICS = ("relative_l2", "error_u")  # of all trials and experiments; of the others those that ask for them
+
+# What is changed about a convolution that should give an image the same bits, and what may force that it does.
+PERTURBATIONS: dict[str, str] = {
+    "repeat": "nothing: the same call again",
+    "batch": "the number of images in the batch, and the image's place among them",
+    "threads": "the number of threads",
+    "layout": "the order of the image's or the kernel's numbers in memory",
+    "offset": "the address at which the image or the kernel begins",
+    "crop": "how much of the image there is around what the outputs see",
+    "stride": "how many of the outputs between these are computed",
+    "channels": "how many of the other output channels are computed",
+    "instructions": "the instruction set, emulated in a process of its own",
+    "method": f"the method: {BASELINE} instead",
+}
+REMEDIES: dict[str, str] = {
+    "one image": "the images of a batch one after another",
+    "one thread": "one thread, whatever there are",
+    "copy": "input and kernel copied first, in torch's own order",
+    "float64": "computed in float64 and rounded once",
+}
 
 # What is no plain sum in the working precision: timed in a group of its own.
 TRANSFORMS = ("fft", "winograd_f2", "winograd_f4", "compensated")

@@ -59,6 +59,7 @@ NUMERICAL = (
     "test_phases",
     "test_probes",
     "test_probing",
+    "test_reproducibility",
     "test_rounding",
     "test_rounding_model",
     "test_rows",

@@ -458,8 +458,15 @@ def test_experiments_are_well_formed(name):
     assert set(experiment.presets) == set(precision.PRESETS)
     sizes = [len(experiment.units(preset, "cpu")) for preset in precision.PRESETS]
     assert 0 < sizes[0] < sizes[1] < sizes[2]
-    for preset in ("default", "full"):
+    for preset in ("full",) if experiment.apart else ("default", "full"):
         assert len({unit.seed for unit in experiment.units(preset, "cpu")}) >= 10
+
+
+def test_an_experiment_that_stands_apart_is_run_by_its_name_alone():
+    apart = [name for name, experiment in precision.EXPERIMENTS.items() if experiment.apart]
+    assert apart == ["reproducibility"]
+    assert [each.name for each in study.named(None)] == [name for name in precision.EXPERIMENTS if name not in apart]
+    assert [each.name for each in study.named(apart)] == apart
 
 
 def test_the_default_study_has_a_thousand_cells():

@@ -16,7 +16,7 @@ Frame: TypeAlias = Any  # pandas.DataFrame
 Series: TypeAlias = Any  # pandas.Series
 
 ORDER = ["experiment", "machine", "device", "dtype", "signs", "problem", "depth", "fan_in", "gain", "way"]
-ORDER += ["part", "order", "property", "switches", "seed"]
+ORDER += ["part", "order", "property", "switches", "remedy", "perturbation", "setting", "seed"]
 FIRST = ["experiment", "problem", "machine", "device", "dtype", "signs", "depth", "fan_in", "gain", "seed", "way"]
 SAME_EVERYWHERE = ["code", "version", "torch", "worker", "elapsed_s"]  # of the computation, not of the observation
 

@@ -28,7 +28,7 @@ class Experiment:
     ways: those that a unit's rows are about, for the record of a unit that was lost whole. presets: PRESETS to grids.
     rows(unit): one row per way (and whatever else the experiment tells apart), without the columns that all rows
     share; a way that cannot compute the unit has no row. columns: those it adds, which a failed row has too, empty. It
-    raises for what makes all of the unit's rows impossible.
+    raises for what makes all of the unit's rows impossible. apart: run only where it is asked for by its name.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Experiment:
     presets: Mapping[str, tuple[Grid, ...]]
     rows: Callable[[Unit], list[Row]]
     columns: tuple[str, ...] = ()
+    apart: bool = False
 
     def units(self, preset: str, device: str) -> list[Unit]:
         """The preset's units, each once. Raises ValueError for an unknown preset."""

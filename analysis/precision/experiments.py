@@ -14,6 +14,7 @@ from analysis.precision.linearity import LINEARITY
 from analysis.precision.merging import MERGING
 from analysis.precision.methods import METHODS_APART
 from analysis.precision.order import ORDER
+from analysis.precision.reproducibility import REPRODUCIBILITY
 from analysis.precision.switches import SWITCHED
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -29,4 +30,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "switches": SWITCHED,
     "averaging": AVERAGING,
     "casting": CASTING,
+    "reproducibility": REPRODUCIBILITY,
 }

@@ -54,7 +54,8 @@ def run_study(
     retry_failed: bool = False,
     until: float = math.inf,
 ) -> Summary:
-    """Compute and store the rows of all units of the experiments (None: of all experiments) that are not stored yet.
+    """Compute and store the rows of all units of the experiments that are not stored yet; None: of all but those that
+    stand apart.
 
     workers: processes beside this one, 0 for none; the rows are the same. scheduler: the address of a Dask scheduler,
     whose workers compute instead. machine: its name in the rows, None for what
@@ -90,8 +91,9 @@ def _tell_of_others(store: Store, chosen: Sequence[Experiment], machine: str) ->
 
 
 def named(experiments: Sequence[str] | None) -> list[Experiment]:
-    """The experiments by their names, all for None. Raises ValueError for an unknown one."""
-    names = list(EXPERIMENTS) if experiments is None else experiments
+    """The experiments by their names, for None all but those that stand apart. Raises ValueError for an unknown one."""
+    all_but = [name for name, experiment in EXPERIMENTS.items() if not experiment.apart]
+    names = all_but if experiments is None else experiments
     for name in names:
         if name not in EXPERIMENTS:
             raise ValueError(f"unknown experiment {name!r}; known: {', '.join(EXPERIMENTS)}")
@@ -101,7 +103,7 @@ def named(experiments: Sequence[str] | None) -> list[Experiment]:
 def checked(
     experiments: Sequence[str] | None, preset: str, device: str, workers: int, scheduler: str = ""
 ) -> list[Experiment]:
-    """The experiments, None for all. Raises ValueError for unknown names and for a device that is not there; whether it
+    """The experiments by `named`. Raises ValueError for unknown names and for a device that is not there; whether it
     is there with a scheduler, its workers must be asked.
     """
     chosen = named(experiments)

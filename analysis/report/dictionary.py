@@ -107,7 +107,8 @@ COLUMNS: dict[str, str] = {
     "(error merged / stacked on the same seed); `bounds`: relative L2 errors, measured, predicted, and bounded by "
     "certain, chain, likely (see these columns); `order_ratios`: error (of the result), kernel (of the merged "
     "kernel)",
-    "outputs": "outputs that were compared with the exact result",
+    "outputs": "outputs that were compared with the exact result; in `reproducibility`, with the image's own as it is",
     "equal": "share of outputs that are equal bit for bit: to direct's in `methods_rows`, both sides of the identity, "
-    "a zero's sign aside, in `identities` (median over cells) and `linearity_rows`",
+    "a zero's sign aside, in `identities` (median over cells) and `linearity_rows`; to the same outputs of the image "
+    "as it is in `reproducibility` (the least over settings and seeds) and `reproducibility_rows`",
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, ways_in_order
 from analysis.report import formatting as show
+from linear_lasagna.vocabulary import PERTURBATIONS
 
 MOST_COLUMNS = 7  # with details beside the numbers
 MOST_OF_A_NAME, MOST_OF_A_SLUG = 80, 200  # characters; a file's name may have 255 bytes
@@ -90,9 +91,16 @@ ORDERS: dict[str, Callable[[Any], list[Any]]] = {
     "problem": problems_in_order,
     "signs": lambda signs: sorted(set(signs), reverse=True),
     "identity": lambda kinds: sorted(set(kinds), key=lambda kind: (kind not in EXACT, kind)),
+    "perturbation": lambda names: sorted(set(names), key=lambda name: (place_in(PERTURBATIONS, name), name)),
     "inputs": lambda inputs: list(dict.fromkeys(inputs)),
     "order": lambda orders: sorted(set(orders), key=lambda order: (order != "left_to_right", order)),
 }
+
+
+def place_in(names: Sequence[str] | Mapping[str, Any], name: str) -> int:
+    """Its place, after all of them where it is none."""
+    known = list(names)
+    return known.index(name) if name in known else len(known)
 
 
 def in_order(column: str, values: Any) -> list[Any]:
