@@ -67,7 +67,7 @@ def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
     0 where both are zero, inf where only the exact result is zero. Source: Higham, Accuracy and Stability of
     Numerical Algorithms, section 1.4 (normwise relative error).
     """
-    sizes = [torch.linalg.vector_norm(each) for each in (error, exact)]
+    sizes = [torch.linalg.vector_norm(each.detach()) for each in (error, exact)]
     if all(SQUARED[0] < size < SQUARED[1] for size in sizes):
         return float(sizes[0] / sizes[1])
     (numerator, above), (denominator, below) = (_scaled(each) for each in (error, exact))

@@ -131,7 +131,7 @@ STUB = "import os, signal, sys; from analysis import stopping, study; from analy
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
-    code = f"{STUB}study.measure_precision = lambda *a: print('x' * 10**6); sys.exit(main())"
+    code = f"{STUB}study.measure_precision = lambda *a, **k: print('x' * 10**6); sys.exit(main())"
     line = [sys.executable, "-c", code, "precision"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -143,7 +143,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
 
 
 def test_a_missing_package_is_named_with_what_installs_it() -> None:
-    done = script(f"{STUB}study.measure_precision = lambda *a: __import__('no_such_package'); sys.exit(main())")
+    done = script(f"{STUB}study.measure_precision = lambda *a, **k: __import__('no_such_package'); sys.exit(main())")
     assert done.returncode == 1
     assert done.stderr.startswith("error: no_such_package is not installed; `make study` installs all that is needed")
 
@@ -166,7 +166,7 @@ def test_an_interrupt_that_a_library_swallows_ends_the_command_all_the_same(wher
 {STUB}
 from analysis.measure.progress import progress_bar
 sys.path.append({str(tmp_path)!r})
-def work(*arguments):
+def work(*arguments, **named):
     exec({action!r})
     print("imported")
     with progress_bar("x", 1) as advance_to:
