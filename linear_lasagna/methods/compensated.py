@@ -18,30 +18,15 @@ import itertools
 import torch
 
 from linear_lasagna.devices import device_named
+from linear_lasagna.error_free import halves, product_error, two_sum
 from linear_lasagna.methods.direct import CONVOLUTIONS
 from linear_lasagna.methods.method import Call, Method
 from linear_lasagna.methods.views import windows
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 
-SPLITTER = 2.0**27 + 1
-
 
 def unsupported(layer: Layer, dtype: torch.dtype, device: str) -> str | None:
     return device_named(device).lacks(torch.float64)
-
-
-def two_sum(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rounded sum, and its error. Source: Knuth, The Art of Computer Programming 2, 4.2.2, theorem B."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
-
-
-def split(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """a as a sum of two numbers of 26 bits: float64."""
-    scaled = SPLITTER * a
-    high = scaled - (scaled - a)
-    return high, a - high
 
 
 def in_float64(kernel: Kernel, layer: ExpandedLayer) -> Call:
@@ -60,11 +45,11 @@ def dot2(kernel: Kernel, layer: ExpandedLayer) -> Call:
     rank, groups = len(layer.kernel_size), layer.groups
     # (in / groups, tap) -> (groups, out / groups, 1, ...), beside (batch, groups, 1, *size)
     weight = kernel.weight.unflatten(0, (groups, -1)).flatten(3)[(..., *(None,) * rank)]
-    high, low = split(weight)
+    high, low = halves(weight)
     offsets = list(itertools.product(*map(range, layer.kernel_size)))
 
     def call(x: torch.Tensor) -> torch.Tensor:
-        views = [windows(part, layer).unflatten(1, (groups, 1, -1)) for part in (x, *split(x))]
+        views = [windows(part, layer).unflatten(1, (groups, 1, -1)) for part in (x, *halves(x))]
         total = x.new_zeros(x.shape[0], *weight.shape[:2], *views[0].shape[4 : 4 + rank])
         if kernel.bias is not None:
             total = total + kernel.bias.view(groups, -1, *(1,) * rank)
@@ -73,7 +58,7 @@ def dot2(kernel: Kernel, layer: ExpandedLayer) -> Call:
             a, a_high, a_low = (view[(slice(None), slice(None), slice(None), channel, ..., *offset)] for view in views)
             b, b_high, b_low = (part[:, :, channel, tap] for part in (weight, high, low))
             product = a * b
-            error = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+            error = product_error(product, (a_high, a_low), (b_high, b_low))
             total, rounding = two_sum(total, product)
             lost = lost + (rounding + error)
         return (total + lost).flatten(1, 2)

@@ -35,9 +35,8 @@ class Cost:
 def costs(subject: Subject, methods: Sequence[Method] = (), budget_s: float = 0.5, seed: int = 0) -> list[Cost]:
     """Of every remedy for the subject's method, and of other methods as they are, all timed together, with all cores.
 
-    One thread is left out where there is one core. The control,
-    the method as it is a second time, is told as the remedy "control". Raises ValueError for a budget that is not
-    positive.
+    One thread is left out where there is one core. The method as it is, a second time, is told as the remedy "control".
+    Raises ValueError for a budget that is not positive.
     """
     number = cores()
     ways = {(subject.method.name, name): remedy.apply(subject.method) for name, remedy in REMEDIES.items()}

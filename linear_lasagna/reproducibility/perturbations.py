@@ -92,8 +92,8 @@ def _moved(numbers: torch.Tensor, count: int) -> torch.Tensor:
     return memory[count:].view(numbers.shape).copy_(numbers)
 
 
-def _copied(numbers: torch.Tensor) -> torch.Tensor:
-    """A part in memory of its own, so that neither order nor address is what changes the bits."""
+def copied(numbers: torch.Tensor) -> torch.Tensor:
+    """A copy even where none is needed, in torch's own order, that begins where memory is handed out."""
     return numbers.clone(memory_format=torch.contiguous_format)
 
 
@@ -110,7 +110,7 @@ def crop(subject: Subject, plain: torch.Tensor) -> Pairs:
         ranges, begins = cut(subject.layer, tuple(subject.image.shape[2:]), box)
         if all(part == slice(0, n) for part, n in zip(ranges, subject.image.shape[2:], strict=True)):
             continue
-        y = subject.compute(_copied(subject.image[(..., *ranges)]))
+        y = subject.compute(copied(subject.image[(..., *ranges)]))
         inside = tuple(slice(low - first, high - first) for (low, high), first in zip(box, begins, strict=True))
         yield Pair(name, y[(..., *inside)], plain[(..., *(slice(*ends) for ends in box))])
 
@@ -148,7 +148,7 @@ def channels(subject: Subject, plain: torch.Tensor) -> Pairs:
     if layer.groups > 1 or not halves:
         return
     for name, part in {"first half": slice(halves), "last half": slice(-halves, None), "one": slice(1)}.items():
-        some = kernel.map(lambda numbers, part=part: _copied(numbers[part]))
+        some = kernel.map(lambda numbers, part=part: copied(numbers[part]))
         y = subject.compute(subject.image, replace(layer, out_channels=len(some.weight)), some)
         yield Pair(name, y, plain[:, part])
 

@@ -16,6 +16,7 @@ from linear_lasagna.devices import device_named
 from linear_lasagna.methods import Method
 from linear_lasagna.methods.method import Call
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
+from linear_lasagna.reproducibility.perturbations import copied
 from linear_lasagna.reproducibility.subject import Subject
 from linear_lasagna.reproducibility.threads import threads
 from linear_lasagna.vocabulary import PERTURBATIONS
@@ -64,13 +65,8 @@ def _copy(method: Method) -> Method:
 
 
 def _of_copies(method: Method, kernel: Kernel, layer: ExpandedLayer) -> Call:
-    call = method.prepare_expanded(kernel.map(_copied), layer)
-    return lambda x: call(_copied(x))
-
-
-def _copied(numbers: torch.Tensor) -> torch.Tensor:
-    """A copy even where none is needed: so that it begins where memory is handed out."""
-    return numbers.clone(memory_format=torch.contiguous_format)
+    call = method.prepare_expanded(kernel.map(copied), layer)
+    return lambda x: call(copied(x))
 
 
 def _float64(method: Method) -> Method:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from linear_lasagna.rounding.replay import Array, halves
+from linear_lasagna.error_free import halves, product_error, two_sum
+from linear_lasagna.rounding.replay import Array
 from linear_lasagna.rounding.summation_tree import SummationTree
 
 LARGEST = 2.0**127, 2.0**970  # no partial sum of terms that are smaller in all overflows, in float32 and in float64
@@ -38,10 +39,7 @@ class Products:
         high, low = self.high, self.low
         while len(high) > 1:
             even = len(high) // 2 * 2
-            a, b = high[:even:2], high[1:even:2]
-            total = a + b
-            part = total - a
-            lost = (a - (total - part)) + (b - part)
+            total, lost = two_sum(high[:even:2], high[1:even:2])
             low = numpy.concatenate([low[:even:2] + low[1:even:2] + lost, low[even:]])
             high = numpy.concatenate([total, high[even:]])
         return high[0], low[0]
@@ -63,8 +61,7 @@ def products(first: Array, second: Array, single: bool) -> Products:
     high = numpy.multiply(first, second, order="C")
     if single:
         return Products(high)
-    (a, b), (c, d) = halves(first), halves(second)
-    return Products(high, ((a * c - high) + a * d + b * c) + b * d)
+    return Products(high, product_error(high, halves(first), halves(second)))
 
 
 class Plan(NamedTuple):
@@ -139,6 +136,5 @@ def _add_single(total: Any, high: Any, low: Any) -> None:
 
 def _add_double(total: Any, high: Any, low: Any) -> None:
     """All three rounded once."""
-    rounded = total + high
-    part = rounded - total
-    numpy.add(rounded, (total - (rounded - part)) + (high - part) + low, out=total)
+    rounded, lost = two_sum(total, high)
+    numpy.add(rounded, lost + low, out=total)

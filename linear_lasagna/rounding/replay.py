@@ -1,7 +1,7 @@
 """Replay of sums, rounding by rounding, in a given accumulation: their values and their errors.
 
 Numbers are held in float64. Where a running sum is so wide that a step in float64 is not exact enough, what the step
-loses is kept beside it: TwoSum and TwoProduct, Ogita, Rump, Oishi, SIAM J. Sci. Comput. 26 (2005), 1955.
+loses is kept beside it (`error_free`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy
 import torch
 
+from linear_lasagna.error_free import halves, product_error, two_sum
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator, spacing
 from linear_lasagna.rounding.summation_tree import Accumulation, SummationTree
 
@@ -163,13 +164,11 @@ class _Wide(_Narrow):
         if term.second is None:
             return term.first, 0.0
         high = term.first * term.second
-        (a, b), (c, d) = halves(term.first), halves(term.second)
-        return high, ((a * c - high) + a * d + b * c) + b * d
+        return high, product_error(high, halves(term.first), halves(term.second))
 
     def plus(self, total: Array, high: Array, low: Small) -> tuple[Array, Small]:
-        rounded = total + high
-        part = rounded - total
-        return rounded, ((total - (rounded - part)) + (high - part)) + low
+        rounded, lost = two_sum(total, high)
+        return rounded, lost + low
 
     def rounded(self, to: Format, high: Array, low: Small, errors: Small) -> tuple[Array, Small, Small]:
         values = to.round(high + low)
@@ -182,10 +181,3 @@ _LEAST = -600  # below every exponent that matters here, and 2.0 to it is a numb
 def _exponent(a: Array) -> Any:
     """Of the leading bit."""
     return numpy.frexp(a)[1] - 1
-
-
-def halves(a: Array) -> tuple[Array, Array]:
-    """Numbers of 26 bits that add up to a: Dekker's and Veltkamp's splitting."""
-    shifted = a * (2.0**27 + 1)
-    first = shifted - (shifted - a)
-    return first, a - first

@@ -1,9 +1,9 @@
 """Sums as a machine forms them, every rounding once and rightly.
 
-Numbers are held in float64. A step's exact result is its rounding there and what that loses (TwoSum and TwoProduct:
-Ogita, Rump, Oishi, SIAM J. Sci. Comput. 26 (2005), 1955). Both become one number that is rounded to odd, and that,
-rounded again to fewer bits, gives what rounding the exact result does: Boldo and Melquiond, Emulation of FMA and
-correctly rounded sums: proved algorithms using rounding to odd, IEEE Trans. Comput. 57 (2008), 462.
+Numbers are held in float64. A step's exact result is its rounding there and what that loses (`error_free`). Both become
+one number that is rounded to odd, and that, rounded again to fewer bits, gives what rounding the exact result does:
+Boldo and Melquiond, Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd, IEEE Trans.
+Comput. 57 (2008), 462.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy
 
+from linear_lasagna.error_free import halves, product_error, two_sum
 from linear_lasagna.rounding.replay import Array, Factors, Terms
 from linear_lasagna.rounding.summation_tree import Accumulation, SummationTree
 from linear_lasagna.simulated.casting import check_rounding, rounded
@@ -72,7 +73,7 @@ class _Adder:
         if term.second is None:
             return term.first, None
         high = term.first * term.second
-        return high, None if self.narrow else _lost(term.first, term.second, high)
+        return high, None if self.narrow else product_error(high, halves(term.first), halves(term.second))
 
     def in_turn(self, tree: SummationTree, head: Array | None, stored: tuple[int, ...]) -> Array:
         """One after another."""
@@ -98,11 +99,11 @@ class _Adder:
         if total is None:
             total, high, low = (high, numpy.zeros(()), None) if low is None else (high, low, None)
         if low is None:
-            high, low = _two_sum(total, high)
+            high, low = two_sum(total, high)
         else:
-            rest, least = _two_sum(total, low)
-            high, more = _two_sum(high, rest)
-            high, low = _two_sum(high, _to_odd(*_two_sum(more, least)))
+            rest, least = two_sum(total, low)
+            high, more = two_sum(high, rest)
+            high, low = two_sum(high, _to_odd(*two_sum(more, least)))
         return high if self.native else self.round(_to_odd(high, low))
 
     def round(self, y: Array) -> Array:
@@ -122,7 +123,7 @@ class _Adder:
                     sums = _grown(sums, number)
         total = sums[0]
         for number in sums[1:]:
-            total = _to_odd(*_two_sum(number, total))
+            total = _to_odd(*two_sum(number, total))
         return self.round(total)
 
     def aligned(self, tree: SummationTree, head: Array | None, stored: tuple[int, ...]) -> Array:
@@ -145,16 +146,9 @@ def _grown(sums: Sequence[Array], number: Array) -> list[Array]:
     """Numbers that do not overlap, ascending, with one more added to their sum."""
     grown = []
     for each in sums:
-        number, rest = _two_sum(number, each)
+        number, rest = two_sum(number, each)
         grown.append(rest)
     return [*grown, number]
-
-
-def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """a + b in float64, and what that loses."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
 
 
 def _to_odd(high: Array, low: Array) -> Array:
@@ -164,19 +158,6 @@ def _to_odd(high: Array, low: Array) -> Array:
     bits = high.view(numpy.int64)
     toward = (bits ^ low.view(numpy.int64)) >> 63  # -1 where the exact sum is smaller than high
     return numpy.where(numpy.abs(low) > 0, (bits + toward) | 1, bits).view(numpy.float64)  # low is NaN at infinities
-
-
-def _lost(a: Array, b: Array, product: Array) -> Array:
-    """a b - product."""
-    (c, d), (e, f) = _halves(a), _halves(b)
-    return ((c * e - product) + c * f + d * e) + d * f
-
-
-def _halves(a: Array) -> tuple[Array, Array]:
-    """Numbers of 26 bits that add up to a."""
-    shifted = a * (2.0**27 + 1)
-    first = shifted - (shifted - a)
-    return first, a - first
 
 
 def _exponent(a: Array) -> Any:
