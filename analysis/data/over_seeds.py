@@ -48,14 +48,14 @@ def paired(frame: Frame, column: str, baseline: str, value: str = "error_u") -> 
     return others.assign(ratio=others[value] / others["partner"]).drop(columns="partner")
 
 
-def slopes(frame: Frame, x: str, by: Sequence[str]) -> Frame:
-    """Per combination of `by` and seed the least-squares slope of log error_u against log x; least_, most_: the range
-    of x; points: the cells that it rests on. Only positive errors, and at least 3 values of x.
+def slopes(frame: Frame, x: str, by: Sequence[str], value: str = "error_u") -> Frame:
+    """Per combination of `by` and seed the least-squares slope of log value against log x; least_, most_: the range
+    of x; points: the cells that it rests on. Only positive values, and at least 3 values of x.
     """
     import numpy
 
-    positive = frame[frame["error_u"] > 0]
-    log_x, log_y = (numpy.log(positive[name].astype(float)) for name in (x, "error_u"))
+    positive = frame[frame[value] > 0]
+    log_x, log_y = (numpy.log(positive[name].astype(float)) for name in (x, value))
     terms = positive.assign(_x=log_x, _y=log_y, _xy=log_x * log_y, _xx=log_x**2, _value=positive[x])
     grouped = terms.groupby([*by, "seed"], sort=True)
     fits = grouped["_value"].agg(**{f"least_{x}": "min", f"most_{x}": "max", "points": "size"})

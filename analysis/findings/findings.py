@@ -1,0 +1,9 @@
+"""All findings, by their number."""
+
+from __future__ import annotations
+
+from analysis.findings.casting import CAST_ONCE
+from analysis.findings.claim import Finding
+from analysis.findings.coherence import COHERENT, TAP_SUMS
+
+FINDINGS: dict[int, Finding] = {1: COHERENT, 2: CAST_ONCE, 3: TAP_SUMS}
