@@ -14,6 +14,7 @@ import pytest
 from analysis.data.over_seeds import exponents, halves, over_seeds, paired, trend
 from analysis.precision import EXPERIMENTS
 from analysis.precision.averaging import averaged
+from analysis.precision.outlier import families as outlier_families
 from analysis.precision.unit import plain
 from analysis.report import formatting
 from analysis.report.page import COLUMNS, FILES, Shown
@@ -225,6 +226,29 @@ def casting_rows() -> pandas.DataFrame:
     return observed("casting", axes, measure)
 
 
+def outlier_rows() -> pandas.DataFrame:
+    """At strength 2 the error grows as depth^0.1, with 16 channels."""
+
+    def measure(depth: int, seed: int, **_: Any) -> dict[str, Any]:
+        inputs, weights = outlier_families(2)
+        drawn = {"inputs": inputs, "weights": weights, "truth": "rounded", "fan_in": 144}
+        return drawn | {"error_u": (1 + seed) * depth**0.1}
+
+    axes = {"dtype": ("float16", "bfloat16"), "way": ("direct",), "depth": (1, 4, 16)}
+    return observed("outlier", axes, measure)
+
+
+def summation_rows() -> pandas.DataFrame:
+    """Channels first loses twice what taps first does on 1/f images, and a sum per channel 0.7 of it."""
+    sizes = {"taps_first": 1.0, "channels_first": 2.0, "sum_per_channel": 0.7}
+
+    def measure(way: str, seed: int, **_: Any) -> dict[str, Any]:
+        drawn = {"inputs": "pink", "weights": "zero_mean", "truth": "rounded"}
+        return drawn | {"error_u": (1 + seed) * sizes[way]}
+
+    return observed("summation", {"dtype": ("float32",), "way": tuple(sizes)}, measure)
+
+
 ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "fan_in": fan_in_rows,
     "kernel_size": lambda: fan_in_rows("kernel_size"),
@@ -238,6 +262,8 @@ ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "switches": switches_rows,
     "averaging": averaging_rows,
     "casting": casting_rows,
+    "outlier": outlier_rows,
+    "summation": summation_rows,
 }
 
 
@@ -258,6 +284,8 @@ SECTIONS = {
     "merging": merged_error.SECTION,
     "averaging": findings.AVERAGING,
     "casting": findings.CASTING,
+    "outlier": findings.OUTLIER,
+    "summation": findings.SUMMATION,
     "order": merge_order.SECTION,
     "methods": bitwise.SECTION,
     "reproducibility": reproducibility.SECTION,
@@ -314,6 +342,11 @@ def test_findings_are_what_was_measured(sections):
     cells = [cell.main for cell in sections["averaging"].tables[0].rows[0]]
     assert cells[:5] == ["1", "stacked: averaged / single, relu", "float16", "at most 0.1", "0.0500"]
     assert "2. Against float32 weights" in sections["casting"].intro
+    slope = [cell.main for cell in sections["outlier"].tables[0].rows[0]]
+    assert slope[1:5] == ["strength 2, 16 channels", "float16", "at most 0.2", "0.1000"]
+    assert sections["outlier"].tables[0].head[1] == "slope"
+    assert "Exponents, strength 2, 16 channels: 0.1000 in float16" in sections["outlier"].intro
+    assert "1/f images, kernels of mean zero: 2.00 in float32" in sections["summation"].intro
 
 
 def test_over_seeds_gives_median_order_statistics_and_counts():

@@ -5,5 +5,7 @@ from __future__ import annotations
 from analysis.findings.casting import CAST_ONCE
 from analysis.findings.claim import Finding
 from analysis.findings.coherence import COHERENT, TAP_SUMS
+from analysis.findings.outlier import OUTLIER
+from analysis.findings.summation import SUMMATION
 
-FINDINGS: dict[int, Finding] = {1: COHERENT, 2: CAST_ONCE, 3: TAP_SUMS}
+FINDINGS: dict[int, Finding] = {1: COHERENT, 2: CAST_ONCE, 3: TAP_SUMS, 4: OUTLIER, 5: SUMMATION}

@@ -14,7 +14,9 @@ from analysis.precision.linearity import LINEARITY
 from analysis.precision.merging import MERGING
 from analysis.precision.methods import METHODS_APART
 from analysis.precision.order import ORDER
+from analysis.precision.outlier import OUTLIER
 from analysis.precision.reproducibility import REPRODUCIBILITY
+from analysis.precision.summation import SUMMATION
 from analysis.precision.switches import SWITCHED
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -30,5 +32,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "switches": SWITCHED,
     "averaging": AVERAGING,
     "casting": CASTING,
+    "outlier": OUTLIER,
+    "summation": SUMMATION,
     "reproducibility": REPRODUCIBILITY,
 }

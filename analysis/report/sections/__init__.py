@@ -60,6 +60,8 @@ SECTIONS: tuple[Section, ...] = (
     merged_error.SECTION,
     findings.AVERAGING,
     findings.CASTING,
+    findings.OUTLIER,
+    findings.SUMMATION,
     merge_order.SECTION,
     bitwise.SECTION,
     reproducibility.SECTION,

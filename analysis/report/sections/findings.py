@@ -167,3 +167,5 @@ def section(experiment: str, title: str) -> Section:
 
 AVERAGING = section("averaging", "What an average over positions leaves of merging’s error")
 CASTING = section("casting", "Merging before and after weights are cast to 16 bits")
+OUTLIER = section("outlier", "Where errors stop growing with depth")
+SUMMATION = section("summation", "Which order of summation loses less")
