@@ -97,6 +97,7 @@ def precision(
     out: Path = Path("study"),
     workers: Whole = 0,
     scheduler: str | None = None,
+    instructions: str | None = None,
     retry_failed: bool = False,
 ) -> None:
     """Measure rounding errors against the exact reference; what is stored already is not computed again.
@@ -115,11 +116,18 @@ def precision(
         Processes of this machine; 0 computes in this process.
     scheduler
         The address of a Dask scheduler such as tcp://host:8786, whose workers compute instead.
+    instructions
+        Emulate a lesser processor, SSE4.1 or AVX2: its rows are those of another machine, beside the others.
     retry_failed
         Compute units with failed rows once more.
     """
+    from analysis.emulation import hold
     from analysis.study import measure_precision
 
+    if instructions is not None and scheduler is not None:
+        raise ValueError("instructions are this machine's; with a scheduler its own workers compute")
+    if instructions is not None:
+        hold(instructions)
     address = "" if scheduler is None else arguments.scheduler(scheduler)
     measure_precision(experiments, preset, device, out.resolve(), workers, retry_failed, scheduler=address)
 

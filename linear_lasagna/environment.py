@@ -109,18 +109,22 @@ def machine_label(facts: Mapping[str, Any]) -> str:
 
     What holds it back is named too: "AMD EPYC (2 cores, 1 thread, AVX2, oneDNN SSE41)".
     """
-    sets = facts.get("instruction_sets")
-    sets = sets if isinstance(sets, Mapping) else {}
-    limit, threads, cores = sets.get("onednn", "ALL"), facts.get("threads"), facts.get("cores")
+    sets, threads, cores = facts.get("instruction_sets"), facts.get("threads"), facts.get("cores")
     parts = (
         plural(cores, "core") if cores else "",
         plural(threads, "thread") if threads and threads != cores else "",
-        sets.get("aten"),
-        "" if limit == "ALL" else f"oneDNN {limit}",
+        instructions_label(sets) if isinstance(sets, Mapping) else "",
     )
     chips = [str(chip) for chip in (facts.get("accelerator"), facts.get("cpu")) if chip]
     detail = ", ".join(str(part) for part in parts if part)
     return " on ".join(chips or ["unknown processor"]) + (f" ({detail})" if detail else "")
+
+
+def instructions_label(sets: Mapping[str, Any]) -> str:
+    """Instruction sets for readers, as in "AVX2" or "DEFAULT, oneDNN SSE41": what ATen has, what oneDNN is held to."""
+    limit = sets.get("onednn", "ALL")
+    parts = sets.get("aten"), "" if limit == "ALL" else f"oneDNN {limit}"
+    return ", ".join(str(part) for part in parts if part)
 
 
 def machine_named(facts: Mapping[str, Any], name: str = "") -> str:

@@ -36,6 +36,11 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
         (["precision", "--scheduler", "", "--out", "{tmp}"], "must be an address such as tcp://host:8786, not ''"),
         (["precision", "--scheduler", "head:port", "--out", "{tmp}"], "tcp://host:8786, not 'head:port'"),
         (["precision", "--scheduler", "a:1", "--workers", "2"], "with a scheduler its own workers compute"),
+        (["precision", "--scheduler", "a:1", "--instructions", "AVX2"], "with a scheduler its own workers compute"),
+        (
+            ["precision", "--instructions", "MMX", "--out", "{tmp}"],
+            "unknown instruction set 'MMX'; known: AVX2, SSE4.1",
+        ),
         (["report", "--records", "{tmp}/none", "--out", "{tmp}"], "no results"),
         (["report", "--records", "{tmp}/file", "--out", "{tmp}"], "file is no archive of a study"),
         (["compare", "{tmp}/none", "{tmp}"], "no such folder, and no archive"),

@@ -8,10 +8,11 @@ import pytest
 
 from analysis.findings import FINDINGS, JOINT, outcomes, overall
 from analysis.findings.casting import CAST_ONCE
+from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.outcomes import outcome
 from analysis.findings.statistics import STATISTICS, Measured, Ratio, Slope
 from analysis.precision import EXPERIMENTS
-from analysis.report.sections.findings import sentences
+from analysis.report.sections.findings import dependence, sentences
 from linear_lasagna.intervals import median_interval
 
 CLAIM = CAST_ONCE.claims[0]  # merged and cast once against cast, depth 2
@@ -91,6 +92,36 @@ def test_a_hypothesis_is_what_its_claims_are():
     assert overall(frame.replace("undecided", "confirmed")) == "confirmed"
     text = " ".join(sentences(frame))
     assert text.startswith(f"2. {CAST_ONCE.hypothesis} Undecided: 2 of 3 claims confirmed. Ratios, {CLAIM.about}: 0.71")
+
+
+def under(label, ratio):
+    """Of a machine with these instructions."""
+    return rows(ratio, machine=label, instructions=label)
+
+
+def test_a_finding_that_depends_on_the_instruction_set_says_so():
+    together = pandas.concat([under("AVX2", 0.7), under("AVX512", 0.714)])
+    compared = by_instructions(together, outcomes(together, "casting"))
+    assert list(compared["agreement"]) == ["same", "same"]
+    assert shift(compared) == pytest.approx(0.02)
+    assert list(dependence(compared)) == [
+        "Finding 2 is the same under AVX2 and under AVX512: the outcome, and medians of ratios at most 2.0 % apart."
+    ]
+    other = pandas.concat([together, under("DEFAULT, oneDNN SSE41", 0.9)])
+    (text,) = dependence(by_instructions(other, outcomes(other, "casting")))
+    assert text == (
+        f"Finding 2 depends on the instruction set: {CLAIM.about} (float16) is confirmed under AVX2, confirmed under "
+        "AVX512 and refuted under DEFAULT, oneDNN SSE41."
+    )
+
+
+def test_one_instruction_set_alone_is_said_to_be_one():
+    for alone, label in ((under("AVX2", 0.7), "AVX2"), (rows(0.7), "unknown")):
+        compared = by_instructions(alone, outcomes(alone, "casting"))
+        assert list(compared["agreement"]) == ["one set"]
+        assert list(dependence(compared)) == [f"Finding 2 was run under {label} alone."]
+    card = rows(0.7, device="cuda")
+    assert list(dependence(by_instructions(card, outcomes(card, "casting")))) == []
 
 
 def test_a_definition_gives_the_statistic_again():

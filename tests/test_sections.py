@@ -749,7 +749,7 @@ def test_a_csv_says_of_a_machine_what_its_own_rows_say(name):
     both = own_files(study(rows=pandas.concat([first, second], ignore_index=True)))
     for machine, rows in (("synthetic", first), ("zeta", second)):
         alone = own_files(study(rows=rows))
-        for frame in alone:
+        for frame in (name for name in alone if not name.endswith("_instructions")):  # which are of all together
             found = both[frame][both[frame]["machine"] == machine].reset_index(drop=True)
             columns = list(alone[frame])
             pandas.testing.assert_frame_equal(found[columns], alone[frame].reset_index(drop=True), check_dtype=False)

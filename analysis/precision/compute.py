@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from analysis.gaps import reason
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Unit
-from linear_lasagna.environment import code_digest
+from linear_lasagna.environment import code_digest, instruction_sets, instructions_label
 from linear_lasagna.vocabulary import COMMON_METRICS
 
 
@@ -58,7 +58,18 @@ def compute(task: Task) -> list[Row]:
         except Exception as error:
             rows = [lost_row(way, reason(error)) for way in task.experiment.ways]
     elapsed_s = round(time.perf_counter() - start, 6)
-    return [full_row(task, row, threads, elapsed_s, worker_name()) for row in rows]
+    return [full_row(task, row, threads, elapsed_s, Computer.here()) for row in rows]
+
+
+class Computer(NamedTuple):
+    """What computed a row. instructions: in force there, as `instructions_label` names them."""
+
+    worker: str | None = None
+    instructions: str | None = None
+
+    @classmethod
+    def here(cls) -> Computer:
+        return cls(worker_name(), instructions_label(instruction_sets()))
 
 
 def worker_name() -> str:
@@ -72,7 +83,7 @@ def worker_name() -> str:
 
 def lost(task: Task, reason: str) -> list[Row]:
     """The rows of a unit that left none, because its worker died."""
-    return [full_row(task, lost_row(way, reason), None, None, None) for way in task.experiment.ways]
+    return [full_row(task, lost_row(way, reason), None, None, Computer()) for way in task.experiment.ways]
 
 
 def lost_row(way: str, reason: str) -> Row:
@@ -80,7 +91,7 @@ def lost_row(way: str, reason: str) -> Row:
     return {"way": way, "status": "failed", "reason": reason, **dict.fromkeys(COMMON_METRICS), "outputs": 0}
 
 
-def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None, worker: str | None) -> Row:
+def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None, computer: Computer) -> Row:
     """The row between the columns that say what it is about and those that say where it comes from."""
     unit, stamp = task.unit, task.stamp
     first = {
@@ -100,7 +111,7 @@ def full_row(task: Task, row: Row, threads: int | None, elapsed_s: float | None,
     }
     last = {
         "threads": threads,
-        "worker": worker,
+        **computer._asdict(),
         "code": stamp.code,
         "version": stamp.version,
         "torch": stamp.torch,

@@ -13,7 +13,7 @@ from pathlib import Path
 from analysis import stopping
 from analysis.data.store import Store
 from analysis.measure.progress import progress_bar
-from analysis.precision.compute import Task, full_row, lost_row, worker_name
+from analysis.precision.compute import Computer, Task, full_row, lost_row
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.place import place_of
 from analysis.precision.study import tasks_of
@@ -90,5 +90,5 @@ def asked(task: Task) -> list[Row]:
         with pinned(threads) as effective:
             answers = task.experiment.rows(task.unit)
         elapsed_s = round(time.perf_counter() - start, 6)
-        results += [full_row(task, row, effective, elapsed_s, worker_name()) for row in answers]
+        results += [full_row(task, row, effective, elapsed_s, Computer.here()) for row in answers]
     return results

@@ -90,6 +90,7 @@ COLUMNS: dict[str, str] = {
     "depth": "number of layers",
     "seed": "fixes the input and the kernels",
     "threads": "threads used",
+    "instructions": "the instructions in force: what ATen chose, and what oneDNN was held to, where it was",
     "lower": "lower end of the 95 % interval for the median, over seeds",
     "upper": "upper end of the 95 % interval for the median, over seeds",
     "seeds": "number of seeds",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame
-from analysis.data.study_data import Scope
+from analysis.data.study_data import Scope, StudyData
 from analysis.findings import ANY, FINDINGS, OUTCOMES, Finding, outcomes, overall
+from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.statistics import STATISTICS
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import facets, log_ticks, styled
 from analysis.report.experiment import experiment_section
-from analysis.report.section import Content, Section, plot
+from analysis.report.section import Content, Frames, Section, plot
 from analysis.report.style import INK
 from analysis.report.tables import Table, Text, slug, table
 
@@ -43,6 +45,8 @@ COLUMNS = {
     "low": "lower end of the claimed range",
     "high": "upper end of the claimed range; inf: none",
     "outcome": "confirmed, refuted or undecided, by the rule in the section",
+    "agreement": "of the outcomes under all instruction sets that the claim was run under: same, differs; one set: no "
+    "other was",
 }
 
 
@@ -151,18 +155,61 @@ def _told(finding: Finding, claims: Frame) -> Iterator[str]:
     yield from (f"{plural}, {'; '.join(texts)}." for plural, texts in told.items())
 
 
+def dependence(compared: Frame) -> Iterator[str]:
+    """Per finding, whether its outcomes are the same under all instruction sets. compared: `by_instructions`."""
+    for number, own in compared.groupby("finding", sort=True):
+        sets = wording.listed([f"under {name}" for name in sorted(set(own["instructions"]))])
+        claims = own.drop_duplicates(["claim", "dtype"])
+        if "differs" in set(claims["agreement"]):
+            yield f"Finding {number} depends on the instruction set: {'; '.join(_differences(own))}."
+        elif set(claims["agreement"]) == {"same"}:
+            apart = wording.listed([_apart(kind, of_kind) for kind, of_kind in own.groupby("statistic", sort=True)])
+            outcomes = f"all {len(claims)} outcomes" if len(claims) > 1 else "the outcome"
+            yield f"Finding {number} is the same {sets}: {outcomes}, and medians of {apart}."
+        else:
+            yield f"Finding {number} was run {sets}{' alone' if own['instructions'].nunique() == 1 else ', in part'}."
+
+
+def _differences(compared: Frame) -> Iterator[str]:
+    for (claim, dtype), own in compared[compared["agreement"] == "differs"].groupby(["claim", "dtype"], sort=True):
+        each = [f"{row.outcome} under {row.instructions}" for row in own.itertuples(index=False)]
+        yield f"{claim} ({dtype}) is {wording.listed(each)}"
+
+
+def _apart(kind: str, compared: Frame) -> str:
+    """How far the medians of one kind are apart."""
+    most = shift(compared)
+    size = show.percent(most) if STATISTICS[kind].logarithmic else show.significant(most, 2)
+    return f"{STATISTICS[kind].plural.lower()} " + (f"at most {size} apart" if most else "alike in every digit")
+
+
 def section(experiment: str, title: str) -> Section:
     """The section about an experiment's hypotheses."""
-    data = f"{experiment}_claims"
-    return experiment_section(
+    data, sets = f"{experiment}_claims", f"{experiment}_instructions"
+
+    def frames(rows: Frame) -> Frames:
+        claims = outcomes(rows, experiment)
+        return {data: claims, sets: by_instructions(rows, claims)}
+
+    of_places = experiment_section(
         experiment,
         experiment,
         title,
-        lambda rows: {data: outcomes(rows, experiment)},
+        frames,
         lambda scope, rows, frames: part(scope, frames[data], data),
-        files={data: "Every claim of its hypotheses, what was measured, and the outcome."},
+        files={
+            data: "Every claim of its hypotheses, what was measured, and the outcome.",
+            sets: "The same by instruction set, of the CPU: whether outcomes depend on it.",
+        },
         columns=COLUMNS,
     )
+
+    def content(study: StudyData, frames: Frames) -> Content | None:
+        shown = of_places.content(study, frames)
+        more = " ".join(dependence(frames[sets])) if shown else ""
+        return replace(shown, answer=f"{shown.answer} {more}".strip()) if shown else shown
+
+    return replace(of_places, content=content)
 
 
 AVERAGING = section("averaging", "What an average over positions leaves of merging’s error")
