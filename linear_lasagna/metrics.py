@@ -70,9 +70,10 @@ def relative_l2(error: torch.Tensor, exact: torch.Tensor) -> float:
     sizes = [torch.linalg.vector_norm(each.detach()) for each in (error, exact)]
     if all(SQUARED[0] < size < SQUARED[1] for size in sizes):
         return float(sizes[0] / sizes[1])
+    if not bool(error.any()):
+        return 0.0
     (numerator, above), (denominator, below) = (_scaled(each) for each in (error, exact))
-    size = torch.linalg.vector_norm(numerator)
-    return _ldexp(size / torch.linalg.vector_norm(denominator), above - below) if bool(size) else 0.0
+    return _ldexp(torch.linalg.vector_norm(numerator) / torch.linalg.vector_norm(denominator), above - below)
 
 
 def relative_max(error: torch.Tensor, exact: torch.Tensor) -> float:

@@ -21,8 +21,7 @@ def test_equals_replay(dtype, n, seed, bias):
     factors = [each.astype(numpy.float32).astype(numpy.float64) if single else each for each in factors]
     loops = [draw.permutation(n) for _ in range(2)]
     shift = draw.standard_normal(2).astype(numpy.float32).astype(numpy.float64)
-    terms = products(*factors, single).reordered(numpy.array(loops))
-    terms = terms.followed_by(shift) if bias else terms
+    terms = products(*factors, single).reordered(numpy.array(loops), shift if bias else None)
     numbers = [Factors(*pair) for pair in zip(*factors, strict=True)] + [Factors(numpy.broadcast_to(shift, (3, 2)))]
     most = n**2 * (2.0**-52 if single else 2.0**-100) * numpy.abs(terms.high).sum(0).max()
     for order in (order(n + bias, bias) for order in ORDERS.values()):

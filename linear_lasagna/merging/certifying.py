@@ -118,7 +118,8 @@ def _computed(numbers: Numbers, part: Part, before: Ends, scale: torch.Tensor | 
     layer = joined(part.chain).layer
     powers = None if scale is None else wide(scale).flatten()
     if powers is not None:
-        numbers = numbers._replace(exact=_divided(numbers.exact, powers), doubt=_divided(numbers.doubt, powers))
+        doubt = None if numbers.doubt is None else _divided(numbers.doubt, powers)
+        numbers = numbers._replace(exact=_divided(numbers.exact, powers), doubt=doubt)
     sums = ((before.narrow, False), (before.wide, True))[: 1 if accumulator(dtype) is dtype else 2]
     found = [reach(each, numbers, layer.groups, layer.out_channels, dtype, wider) for each, wider in sums]
     found = found if powers is None else [each.scaled(powers, dtype) for each in found]
@@ -136,8 +137,7 @@ def interior_numbers(part: Part, used: Sequence[Kernel]) -> Numbers:
     layers = [link.layer for link in part.chain]
     rows = tuple(_rows(kernel.map(wide), kernel.weight.shape[1]) for kernel in used)
     if len(layers) == 1:
-        exact = _rows(part.kernels[0], rows[0].weight.shape[1])
-        return Numbers(exact, exact.map(torch.zeros_like), rows)
+        return Numbers(_rows(part.kernels[0], rows[0].weight.shape[1]), None, rows)
     exact = summed_kernel(part.kernels, layers, EXACT)
     sizes = merged_kernel(part.kernels, layers, Losses(0.0, 0.0, 0.0), losses(EXACT, EXACT, True))
     in_channels = part.kernels[0].weight.shape[1] * layers[0].groups

@@ -96,15 +96,17 @@ def fitted(module: Any, dtype: torch.dtype, device: torch.device, storage: Stora
     parts: list[Any] = [module.merged, *module.border] if bordered else [module]
     layers: list[Any] = list(module.layers) if bordered else []
     for layer in layers:
-        rows = _rows(layer, len(layer.weight))
-        _check(rows, rows.bias.new_zeros(len(layer.weight), dtype=torch.int64), dtype)
+        own = _rows(layer, len(layer.weight))
+        _check(own, own.bias.new_zeros(len(layer.weight), dtype=torch.int64), dtype)
     weight = parts[0].weight
     rows = [_rows(part, len(weight)) for part in parts]
-    exponents = _exponents(rows, dtype, storage.split)
+    small = _small(rows, dtype, storage.split)
+    exponents = _exponents(rows, small, dtype)
     for each in rows:
-        _check(each, exponents, dtype)
-    for part in parts:
-        _multiply(part, power_of_two(exponents))
+        _check(each, exponents, dtype, digits=bool(small.any() or exponents.any()))
+    if bool(exponents.any()):
+        for part in parts:
+            _multiply(part, power_of_two(exponents))
     module = _stored(module, dtype, storage).to(device=device, dtype=dtype)
     if not bool(exponents.any()):
         return module
@@ -135,48 +137,67 @@ def _rows(part: Any, channels: int) -> Rows:
     return Rows(weight, bias if part.bias is None else wide(part.bias).view_as(bias))
 
 
-def _exponents(rows: Sequence[Rows], dtype: torch.dtype, split: bool = False) -> torch.Tensor:
-    """By which powers of two the channels' weights have to be multiplied: int64, (out,); 0 where they are fit as is.
+def _small(rows: Sequence[Rows], dtype: torch.dtype, split: bool = False) -> torch.Tensor:
+    """Which channels' weights lose more digits than normal numbers do: (out,).
 
-    Small ones, split ones also where a low part is left fewer than `LOW_BITS`: with the largest input that the dtype
-    holds, outputs reach sum |w| times it, plus the bias: half of it is allowed. Those that overflow are made as little
-    smaller as brings them to half of the largest number, and never by more than it.
+    Split ones also where a low part is left fewer than `LOW_BITS`.
     """
-    largest = torch.finfo(dtype).max
-    sizes = torch.stack([torch.maximum(w.abs().amax(-1), b.abs()).amax(1) for w, b in rows]).amax(0)
-    down = -(2 * sizes / largest).log2().ceil().clamp(0, math.floor(math.log2(largest)))
     small = torch.stack([_lost(each.weight, dtype) > _allowed(each.weight, dtype) for each in rows]).any(0)
     if split:
         rest = rows[0].weight - rows[0].weight.to(dtype).double()
         small |= _lost(rest, dtype) > 2.0**-LOW_BITS * _allowed(rows[0].weight, dtype)
+    return small
+
+
+def _exponents(rows: Sequence[Rows], small: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """By which powers of two the channels' weights have to be multiplied: int64, (out,); 0 where they are fit as is.
+
+    Small ones: with the largest input that the dtype holds, outputs reach sum |w| times it, plus the bias: half of it
+    is allowed. Those that overflow are made as little smaller as brings them to half of the largest number, and never
+    by more than it.
+    """
+    largest = torch.finfo(dtype).max
+    sizes = torch.stack([torch.maximum(_largest(w), _largest(b)) for w, b in rows]).amax(0)
+    over = sizes.isfinite() & ~sizes.to(dtype).isfinite()
+    if not bool((over | small).any()):
+        return torch.zeros_like(sizes, dtype=torch.int64)
+    down = -(2 * sizes / largest).log2().ceil().clamp(0, math.floor(math.log2(largest)))
     reached = torch.stack([(w.abs().sum(-1) + b.abs() / largest).amax(1) for w, b in rows]).amax(0)
     most = (-(2 * reached).log2()).floor().clamp(0, -LEAST_EXPONENT[dtype])
-    up = most.where(small & reached.isfinite(), 0.0)
-    return torch.where(sizes.isfinite() & ~sizes.to(dtype).isfinite(), down, up).long()
+    return torch.where(over, down, most.where(small & reached.isfinite(), 0.0)).long()
 
 
-def _check(rows: Rows, exponents: torch.Tensor, dtype: torch.dtype) -> None:
-    """Raises ValueError for weights, multiplied by the powers of two, and biases that the dtype cannot hold."""
-    name = str(dtype).removeprefix("torch.")
+def _check(rows: Rows, exponents: torch.Tensor, dtype: torch.dtype, digits: bool = True) -> None:
+    """Raises ValueError for weights, multiplied by the powers of two, and biases that the dtype cannot hold.
+
+    digits: ask, too, whether weights are so small that they lose some.
+    """
+    name, larger = str(dtype).removeprefix("torch."), power_of_two(exponents)
     for part, numbers in zip(("weight", "bias"), rows, strict=True):
-        if not bool(numbers.isfinite().all()):
+        sizes = _largest(numbers)
+        if not bool(sizes.isfinite().all()):
             raise ValueError(f"a merged {part} is not finite")
-        scaled = numbers * power_of_two(exponents).view(-1, *(1,) * (numbers.ndim - 1))
-        if not bool(scaled.to(dtype).isfinite().all()):
+        if not bool((sizes * larger).to(dtype).isfinite().all()):
             largest = torch.finfo(dtype).max
-            raise ValueError(
-                f"a merged {part} of {numbers.abs().max():.3g} overflows {name}, which ends at {largest:.3g}"
-            )
-    larger = power_of_two(exponents)
+            raise ValueError(f"a merged {part} of {sizes.max():.3g} overflows {name}, which ends at {largest:.3g}")
+    if not digits:
+        return
     lost = torch.linalg.vector_norm(_lost(rows.weight * larger[:, None, None], dtype) / larger)
     if bool(lost > _allowed(rows.weight.flatten(), dtype)):
         part = float(lost / torch.linalg.vector_norm(rows.weight))
         raise ValueError(f"the merged weights are so small that {name} would change them by {part:.1g} of their size")
 
 
+def _largest(numbers: torch.Tensor) -> torch.Tensor:
+    """max |numbers| per channel: (out, …) -> (out,)."""
+    return torch.linalg.vector_norm(numbers.flatten(1), math.inf, dim=1)
+
+
 def _lost(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The L2 norm of what rounding changes, per channel: (out, rows, n) -> (out,)."""
-    return torch.linalg.vector_norm((weight.to(dtype).double() - weight).flatten(1), dim=1)
+    if dtype is weight.dtype:
+        return weight.new_zeros(len(weight))
+    return torch.linalg.vector_norm(weight.to(dtype).double().sub_(weight).flatten(1), dim=1)
 
 
 def _allowed(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -160,8 +160,8 @@ def _lost(
     """What outputs, (positions, channels), lose whose terms are added in each order, and looped over in each way."""
     running, n, biased = accumulator(dtype), weight.shape[1], shift is not None
     factors = seen.movedim(-1, 0).numpy(), weight.T.unsqueeze(1).numpy()
-    terms = products(*factors, single=running is torch.float32).reordered(numpy.array(loops))
-    terms = terms if shift is None else terms.followed_by(shift.numpy())
+    found = products(*factors, single=running is torch.float32)
+    terms = found.reordered(numpy.array(loops), None if shift is None else shift.numpy())
     if terms.fit:
         return [lost for order in _plans(n, biased) for lost in sum_errors(terms, order)]
     exact, bits = product_terms(seen, weight, shift), SIGNIFICAND_BITS[running]

@@ -44,16 +44,20 @@ class Products:
             high = numpy.concatenate([total, high[even:]])
         return high[0], low[0]
 
-    def reordered(self, orders: Any) -> Products:
-        """(n, orders, …): the terms in several orders, (orders, n), side by side."""
-        places = orders.T
-        return Products(self.high[places], None if self.low is None else self.low[places])
+    def reordered(self, orders: Any, last: Array | None = None) -> Products:
+        """(n, orders, …): the terms in several orders, (orders, n), side by side. last: a number, which broadcasts with
+        the terms, that is one more at the end of each: (n + 1, orders, …).
+        """
+        high = _taken(self.high, orders.T, last)
+        return Products(high, None if self.low is None else _taken(self.low, orders.T, None if last is None else 0.0))
 
-    def followed_by(self, number: Array) -> Products:
-        """With one term more, which broadcasts with the others."""
-        last = numpy.broadcast_to(number, self.high[:1].shape)
-        low = None if self.low is None else numpy.concatenate([self.low, numpy.zeros_like(last)])
-        return Products(numpy.concatenate([self.high, last]), low)
+
+def _taken(terms: Array, places: Any, last: Array | float | None) -> Array:
+    n = len(places)
+    taken = numpy.empty((n + (last is not None), places.shape[1], *terms.shape[1:]))
+    numpy.take(terms, places, axis=0, out=taken[:n], mode="clip")  # the other modes copy once more
+    taken[n:] = 0.0 if last is None else last
+    return taken
 
 
 def products(first: Array, second: Array, single: bool) -> Products:

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -83,12 +84,12 @@ def _worst(bounds: Sequence[float], reached: Sequence[float]) -> float:
 class Numbers(NamedTuple):
     """A kernel, every row the numbers of some outputs: weight (rows, in / groups, taps), bias (rows,); float64.
 
-    exact: in float64. doubt: how far that may be from the exact numbers. used: what is in use, as one kernel or as
-    several whose sum it is. Rows lie channel by channel, as many for each, of all groups in turn.
+    exact: in float64. doubt: how far that may be from the exact numbers, None where it is these. used: what is in use,
+    as one kernel or as several whose sum it is. Rows lie channel by channel, as many for each, of all groups in turn.
     """
 
     exact: Kernel
-    doubt: Kernel
+    doubt: Kernel | None
     used: tuple[Kernel, ...]
 
 
@@ -122,23 +123,27 @@ def reach(before: Reach, numbers: Numbers, groups: int, channels: int, dtype: to
     lost = losses(dtype, accumulator(dtype) if wide else dtype, True)
     size, off = (_per_row(part, groups, channels, len(numbers.exact.weight)) for part in before[:2])
     off = off + lost.read
+    read = size + off
     parts = [part.weight for part in numbers.used]
-    terms = sum(part.flatten(1).count_nonzero(1) for part in parts) + _shift(sum_of(numbers.used), parts[0]).ne(0)
-    known, doubt = sum_of(numbers.used), numbers.doubt
-    change = (known.weight - numbers.exact.weight).abs_().add_(doubt.weight).add_(known.weight != 0, alpha=lost.read)
-    shift = (_shift(known, parts[0]) - _shift(numbers.exact, parts[0])).abs() + _shift(doubt, parts[0])
-    exact = numbers.exact.map(torch.abs)
-    most_weight = exact.weight + doubt.weight
-    added = sum(_seen(part.abs(), size + off) for part in parts) + _shift(known, parts[0]).abs()
+    known, exact, doubt = sum_of(numbers.used), numbers.exact, numbers.doubt
+    terms = sum(part.flatten(1).count_nonzero(1) for part in parts) + _shift(known, parts[0]).ne(0)
+    change = (known.weight - exact.weight).abs_()
+    shift = (_shift(known, parts[0]) - _shift(exact, parts[0])).abs_()
+    most, most_shift = exact.weight.abs(), _shift(exact, parts[0]).abs()
+    if doubt is not None:
+        change, most = change.add_(doubt.weight), most.add_(doubt.weight)
+        shift, most_shift = shift + _shift(doubt, parts[0]), most_shift + _shift(doubt, parts[0])
+    added = sum(_seen(part.abs(), read) for part in parts) + _shift(known, parts[0]).abs()
     relative = torch.tensor([_relative(int(n), dtype, wide) for n in terms.tolist()], dtype=torch.float64)
     relative = relative.to(added.device)
     underflow = terms * lost.term + (2 if wide else terms) * lost.stored
     partial = (1 + relative) * (added + underflow) * SLACK
-    error = _seen(most_weight, off) + _seen(change, size + off) + shift
+    error = _seen(most, off) + _seen(change, read) + shift
+    error += lost.read * parts[0].shape[2] * read.sum(1) * terms.ne(0)  # any number of the kernel may be read as zero
     error = (error + torch.where(added > 0, relative * added, 0.0) + (1 + relative) * underflow) * SLACK
-    most = (_seen(most_weight, size) + _shift(exact, parts[0]) + _shift(doubt, parts[0])) * SLACK
+    outputs = (_seen(most, size) + most_shift) * SLACK
     finite = before.finite and bool((partial <= torch.finfo(dtype).max).all())
-    return Reach(most.view(channels, -1).amax(1), error.view(channels, -1).amax(1), finite)
+    return Reach(outputs.view(channels, -1).amax(1), error.view(channels, -1).amax(1), finite)
 
 
 def certificate(largest: float, narrow: Reach, wide: Reach) -> Certificate:
@@ -162,6 +167,7 @@ def sum_of(parts: Sequence[Kernel]) -> Kernel:
     return total
 
 
+@lru_cache(maxsize=1024)
 def _relative(terms: int, dtype: torch.dtype, wide: bool) -> float:
     u = unit_roundoff(dtype)
     if accumulator(dtype) is dtype:
