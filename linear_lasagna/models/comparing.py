@@ -19,6 +19,8 @@ PLAIN = (bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.d
 
 def leaves(value: Any) -> list[Any]:
     """What is in it, in order, but for None. Dataclasses are opened whether PyTorch knows them or not."""
+    if isinstance(value, torch.Tensor):
+        return [value]
     actual: list[Any] = []
     for leaf in pytree.tree_leaves(value, is_leaf=_is_record):
         if _is_record(leaf):

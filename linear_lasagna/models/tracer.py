@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -118,7 +118,8 @@ class ExampleTracer(fx.Tracer):
         self.kept: dict[str, str] = {}  # module -> why it could not be traced
         self.decided: dict[str, str] = {}  # module -> what of its forward sizes decide
         self.computing = False
-        self.casts = _casts(given)
+        self.devices = sorted({each.device.type for each in leaves(given) if isinstance(each, torch.Tensor)})
+        self.casts = _casts(self.devices)
         self.cache: dict[str, fx.Proxy] = {}
         self.names: dict[int, tuple[str, torch.Tensor]] = {}
 
@@ -160,7 +161,7 @@ class ExampleTracer(fx.Tracer):
         proxy_factory_fn: Any = None,
     ) -> Any:
         """The node's proxy, with its example; the rank of a tensor is a number, and so is every size if `numbers`."""
-        if not self.computing and _casts(self.given) != self.casts:
+        if not self.computing and _casts(self.devices) != self.casts:
             raise TraceError(AUTOCAST)
         if kind == "call_method" and target in RANKS:
             return example_of(args[0]).dim()
@@ -292,9 +293,8 @@ class ExampleTracer(fx.Tracer):
         return value
 
 
-def _casts(given: Mapping[str, Any]) -> list[tuple[bool, torch.dtype]]:
-    """Whether torch.autocast is on, and to what it casts, on the devices of the example."""
-    devices = sorted({each.device.type for each in leaves(given) if isinstance(each, torch.Tensor)})
+def _casts(devices: Iterable[str]) -> list[tuple[bool, torch.dtype]]:
+    """Whether torch.autocast is on, and to what it casts."""
     return [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in devices]
 
 
