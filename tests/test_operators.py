@@ -416,6 +416,9 @@ NOTED = {
         ("mul",),
         "differ from position to position",
     ),
+    "divided by the width": (lambda m, x: m.wide(x) / x.shape[-1], ("truediv",), "computed from sizes"),
+    "scaled by the channels": (lambda m, x: (y := m.wide(x)) * y.size(1) ** -2, ("mul",), "computed from sizes"),
+    "shifted by the width": (lambda m, x: x.size(-1) - m.wide(x), ("sub",), "computed from sizes"),
     "resampling": (
         lambda m, x: m.whole(functional.interpolate(m.wide(x), scale_factor=2, mode="bilinear")),
         ("interpolate",),
@@ -448,6 +451,13 @@ def test_linear_operation_that_ends_a_run_is_noted(name):
     (note,) = [note for note in report.notes if set(names) <= set(note.layers)] or [None]
     assert note is not None, report
     assert reason in note.reason
+
+
+def test_channels_taken_in_their_order_are_one_note():
+    model = whole_numbers(Written(lambda m, x: m.last(m.wide(x)[:, :][:, :].detach()), last=nn.Conv2d(WIDE, 2, 1)))
+    _, report = assert_exact(model, integers((2, 2, 5, 5), 3, 1))
+    reasons = {note.reason for note in report.notes if set(note.layers) & {"getitem", "getitem_1", "detach"}}
+    assert len(reasons) == 1, report
 
 
 MODULES = {

@@ -85,6 +85,16 @@ def affine(node: fx.Node, constants: Constants) -> Affine | str | None:
     return _finite(Affine(value, scale if name in PRODUCTS else 1 / scale))
 
 
+def by_size(node: fx.Node) -> bool:
+    """Whether it scales or shifts one value by a number that sizes decide."""
+    name, values = name_of(node).rstrip("_"), terms(node)
+    sized = [isinstance(value, fx.Node) and bool(value.meta.get("sized")) for value in values]
+    images = [isinstance(value, fx.Node) and "tensor" in value.meta for value in values]
+    if name in QUOTIENTS:
+        return (sized, images) == ([False, True], [True, False])
+    return name in (*SUMS, *PRODUCTS) and len(values) == 2 and sum(sized) == sum(images) == 1 and sized != images
+
+
 def _of_sum(node: fx.Node, constants: Constants) -> Affine | str | None:
     both = summands(node)
     if both is None:

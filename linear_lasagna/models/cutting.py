@@ -135,7 +135,7 @@ def select(model: fx.GraphModule, node: fx.Node) -> Note | None:
     if found.channels == tuple(range(found.total)):
         node.replace_all_uses_with(found.source)
         _erase(model, found.nodes)
-        return (found.name,), f"{found.name} takes all channels in their order: it is left out"
+        return (found.name,), "it takes all channels in their order, and is left out"
     first, index = found.source, list(found.channels)
     while kind(first, module_of(model, first)) == "identity" and all(
         _is_for(user, found.nodes) for user in first.users

@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.merging.plain import not_plain
-from linear_lasagna.models.affine import Affine, Summand, affine, number, summands
+from linear_lasagna.models.affine import Affine, Summand, affine, by_size, number, summands
 from linear_lasagna.models.constants import Constants
 from linear_lasagna.models.joining import Note, Term, continued, join
 from linear_lasagna.models.layers import is_pointwise, layer_of
@@ -48,6 +48,7 @@ from linear_lasagna.models.windows import factors_of, pool_of, shuffle_of, zeros
 from linear_lasagna.problems import ExpandedLayer
 
 TRAINING = "it is random; in eval mode it would be skipped"
+SIZED = "it is by a number computed from sizes; one that is fixed would be merged"
 CALLED = "it is called with other arguments than its input"
 NO_IMAGE = "its value is no image (batch, channels, positions)"
 
@@ -124,6 +125,8 @@ class _Finder:
             self.reasons[node] = TRAINING if row.kind == "identity" else CALLED
         if of_node == "normalisation" and module.running_mean is None:  # type: ignore[union-attr]
             return None
+        if of_node == "arithmetic" and by_size(node):
+            self.reasons[node] = SIZED
         if of_node is None or not inputs or not all("tensor" in n.meta for n in (node, *inputs)):
             return None
         if of_node == "arithmetic":
