@@ -115,6 +115,17 @@ def test_a_finding_that_depends_on_the_instruction_set_says_so():
     )
 
 
+def test_a_finding_that_is_undecided_under_one_set_says_so():
+    together = pandas.concat([under("AVX2", 0.7), under("AVX512", CLAIM.high / 1.001)])
+    compared = by_instructions(together, outcomes(together, "casting"))
+    assert list(compared["agreement"]) == ["undecided", "undecided"]
+    (text,) = dependence(compared)
+    assert text == (
+        f"Whether finding 2 depends on the instruction set is undecided: {CLAIM.about} (float16) is confirmed under "
+        "AVX2 and undecided under AVX512."
+    )
+
+
 def test_one_instruction_set_alone_is_said_to_be_one():
     for alone, label in ((under("AVX2", 0.7), "AVX2"), (rows(0.7), "unknown")):
         compared = by_instructions(alone, outcomes(alone, "casting"))

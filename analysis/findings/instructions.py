@@ -14,16 +14,23 @@ UNKNOWN = "unknown"  # of rows of older versions
 def by_instructions(rows: Frame, claims: Frame) -> Frame:
     """One row per claim, dtype and instruction set of a processor, with whether the outcome is the same under all.
 
-    rows: the experiment's; claims: their `outcomes`. agreement: "same", "differs", or "one set".
+    rows: the experiment's; claims: their `outcomes`. agreement: "same"; "differs", where one is confirmed and another
+    refuted; "undecided", where one is undecided, and not all are; "one set", where there is no other.
     """
     labels = {place: _label(own) for place, own in rows.groupby(PLACE)}
     found = []
     for named, own in claims[claims["device"] == CPU].groupby(COLUMNS[:4], sort=True):
         each = [(labels[row.machine, row.device], row.median, row.outcome) for row in own.itertuples(index=False)]
-        outcomes, sets = {outcome for *_, outcome in each}, {label for label, *_ in each}
-        agreement = "differs" if len(outcomes) > 1 else "same" if len(sets) > 1 else "one set"
-        found += [(*named, *of_set, agreement) for of_set in each]
+        agreed = agreement({label for label, *_ in each}, {outcome for *_, outcome in each})
+        found += [(*named, *of_set, agreed) for of_set in each]
     return framed(found, COLUMNS)
+
+
+def agreement(sets: set[str], outcomes: set[str]) -> str:
+    """Of one claim's outcomes under these sets."""
+    if len(outcomes) == 1:
+        return "same" if len(sets) > 1 else "one set"
+    return "differs" if {"confirmed", "refuted"} <= outcomes else "undecided"
 
 
 def _label(rows: Frame) -> str:

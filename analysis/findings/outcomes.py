@@ -33,8 +33,8 @@ def outcomes(rows: Frame, experiment: str) -> Frame:
                     measured = claim.measured.measured(chosen(own, {"dtype": dtype}), JOINT)
                     if measured is not None:
                         named = (*place, number, claim.about, dtype, *defined(claim), claim.low, claim.high)
-                        found.append((*named, *measured, outcome(measured, claim)))
-    return framed(found, [*COLUMNS, *Measured._fields, "outcome"])
+                        found.append((*named, *measured, JOINT, outcome(measured, claim)))
+    return framed(found, [*COLUMNS, *Measured._fields, "confidence", "outcome"])
 
 
 def defined(claim: Claim) -> tuple[str, str]:

@@ -44,9 +44,10 @@ COLUMNS = {
     "of the experiment’s rows",
     "low": "lower end of the claimed range",
     "high": "upper end of the claimed range; inf: none",
+    "confidence": "of the one interval: those of all claims of one machine and device together hold with 95 %",
     "outcome": "confirmed, refuted or undecided, by the rule in the section",
-    "agreement": "of the outcomes under all instruction sets that the claim was run under: same, differs; one set: no "
-    "other was",
+    "agreement": "of the outcomes under all instruction sets that the claim was run under: same; differs, one is "
+    "confirmed and another refuted; undecided, one is undecided and not all are; one set, no other was run",
 }
 
 
@@ -159,10 +160,13 @@ def dependence(compared: Frame) -> Iterator[str]:
     """Per finding, whether its outcomes are the same under all instruction sets. compared: `by_instructions`."""
     for number, own in compared.groupby("finding", sort=True):
         sets = wording.listed([f"under {name}" for name in sorted(set(own["instructions"]))])
-        claims = own.drop_duplicates(["claim", "dtype"])
-        if "differs" in set(claims["agreement"]):
-            yield f"Finding {number} depends on the instruction set: {'; '.join(_differences(own))}."
-        elif set(claims["agreement"]) == {"same"}:
+        agreed, claims = set(own["agreement"]), own.drop_duplicates(["claim", "dtype"])
+        if "differs" in agreed:
+            yield f"Finding {number} depends on the instruction set: {'; '.join(_outcomes(own, 'differs'))}."
+        elif "undecided" in agreed:
+            text = "; ".join(_outcomes(own, "undecided"))
+            yield f"Whether finding {number} depends on the instruction set is undecided: {text}."
+        elif agreed == {"same"}:
             apart = wording.listed([_apart(kind, of_kind) for kind, of_kind in own.groupby("statistic", sort=True)])
             outcomes = f"all {len(claims)} outcomes" if len(claims) > 1 else "the outcome"
             yield f"Finding {number} is the same {sets}: {outcomes}, and medians of {apart}."
@@ -170,8 +174,9 @@ def dependence(compared: Frame) -> Iterator[str]:
             yield f"Finding {number} was run {sets}{' alone' if own['instructions'].nunique() == 1 else ', in part'}."
 
 
-def _differences(compared: Frame) -> Iterator[str]:
-    for (claim, dtype), own in compared[compared["agreement"] == "differs"].groupby(["claim", "dtype"], sort=True):
+def _outcomes(compared: Frame, agreement: str) -> Iterator[str]:
+    """Under each set, of the claims of this agreement."""
+    for (claim, dtype), own in compared[compared["agreement"] == agreement].groupby(["claim", "dtype"], sort=True):
         each = [f"{row.outcome} under {row.instructions}" for row in own.itertuples(index=False)]
         yield f"{claim} ({dtype}) is {wording.listed(each)}"
 
