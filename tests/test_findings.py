@@ -91,7 +91,7 @@ def test_a_hypothesis_is_what_its_claims_are():
     assert overall(frame.replace("undecided", "refuted")) == "refuted"
     assert overall(frame.replace("undecided", "confirmed")) == "confirmed"
     text = " ".join(sentences(frame))
-    assert text.startswith(f"2. {CAST_ONCE.hypothesis} Undecided: 2 of 3 claims confirmed. Ratios, {CLAIM.about}: 0.71")
+    assert text.startswith(f"Finding 2 is undecided: 2 of 3 claims confirmed. Ratios, {CLAIM.about}: 0.71")
 
 
 def under(label, ratio):

@@ -337,8 +337,7 @@ def test_every_experiment_has_a_section():
 
 def test_findings_are_what_was_measured(sections):
     text = sections["averaging"].intro
-    assert "1. Averaged over positions" in text
-    assert "Undecided: 0 of" in text  # six seeds are too few for an interval
+    assert text.index("1. Averaged over positions") < text.index("Finding 1 is undecided: 0 of")  # by six
     cells = [cell.main for cell in sections["averaging"].tables[0].rows[0]]
     assert cells[:5] == ["1", "stacked: averaged / single, relu", "float16", "at most 0.1", "0.0500"]
     assert "2. Against float32 weights" in sections["casting"].intro

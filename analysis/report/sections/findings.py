@@ -131,17 +131,16 @@ def part(scope: Scope, claims: Frame, data: str) -> Content | None:
     counts = claims["outcome"].value_counts()
     alt = f"Marks on bands: {wording.listed([f'{counts.get(each, 0)} {each}' for each in OUTCOMES])} of {len(claims)}."
     figures = (plot(f"fig-{name}", caption, alt, data, figure(claims)),)
-    return Content(figures, (claim_table(name, data, claims),), " ".join(sentences(claims)), (RULE,))
+    return Content(figures, (claim_table(name, data, claims),), " ".join(sentences(claims)))
 
 
 def sentences(claims: Frame) -> Iterator[str]:
-    """Every hypothesis with its outcome."""
+    """What became of every hypothesis, at one place."""
     for number in sorted(set(claims["finding"])):
         own = claims[claims["finding"] == number]
         agreed = int((own["outcome"] == "confirmed").sum())
         finding = FINDINGS[number]
-        outcome = f"{overall(own).capitalize()}: {agreed} of {show.plural(len(own), 'claim')} confirmed."
-        yield f"{number}. {finding.hypothesis} {outcome}"
+        yield f"Finding {number} is {overall(own)}: {agreed} of {show.plural(len(own), 'claim')} confirmed."
         yield from _told(finding, own)
 
 
@@ -211,8 +210,11 @@ def section(experiment: str, title: str) -> Section:
 
     def content(study: StudyData, frames: Frames) -> Content | None:
         shown = of_places.content(study, frames)
-        more = " ".join(dependence(frames[sets])) if shown else ""
-        return replace(shown, answer=f"{shown.answer} {more}".strip()) if shown else shown
+        if not shown:
+            return shown
+        hypotheses = [f"{number}. {FINDINGS[number].hypothesis}" for number in sorted(set(frames[data]["finding"]))]
+        answer = " ".join([*hypotheses, shown.answer, *dependence(frames[sets])])
+        return replace(shown, answer=answer, notes=(RULE, *shown.notes))
 
     return replace(of_places, content=content)
 
