@@ -121,7 +121,7 @@ def precision(
     retry_failed
         Compute units with failed rows once more.
     """
-    from analysis.emulation import hold
+    from analysis.instructions import hold
     from analysis.study import measure_precision
 
     if instructions is not None and scheduler is not None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis import emulation
+from analysis import instructions as held
 from linear_lasagna.reproducibility import instructions
 
-TELL = "import sys; from analysis.emulation import hold; hold('SSE4.1'); "
+TELL = "import sys; from analysis.instructions import hold; hold('SSE4.1'); "
 TELL += "from analysis.precision.compute import Computer; print(Computer.here().instructions, *sys.argv[1:])"
 
 
@@ -25,4 +25,4 @@ def test_a_program_is_started_anew_once_and_its_rows_tell():
 def test_a_set_that_the_processor_lacks_is_refused(monkeypatch):
     monkeypatch.setattr(instructions, "emulated", list)
     with pytest.raises(ValueError, match="this processor has no AVX2"):
-        emulation.hold("AVX2")
+        held.hold("AVX2")
