@@ -29,6 +29,7 @@ from analysis.report.sections import (
     linearity,
     merge_order,
     merged_error,
+    outlier,
     reproducibility,
     switches,
 )
@@ -284,7 +285,7 @@ SECTIONS = {
     "merging": merged_error.SECTION,
     "averaging": findings.AVERAGING,
     "casting": findings.CASTING,
-    "outlier": findings.OUTLIER,
+    "outlier": outlier.SECTION,
     "summation": findings.SUMMATION,
     "order": merge_order.SECTION,
     "methods": bitwise.SECTION,
@@ -344,6 +345,10 @@ def test_findings_are_what_was_measured(sections):
     slope = [cell.main for cell in sections["outlier"].tables[0].rows[0]]
     assert slope[1:5] == ["strength 2, 16 channels", "float16", "at most 0.2", "0.1000"]
     assert sections["outlier"].tables[0].head[1] == "slope"
+    assert [plot.name for plot in sections["outlier"].plots] == [
+        f"fig-outlier-{name}synthetic-cpu" for name in ("", "claims-")
+    ]
+    assert "At depth 16 the median errors lie between 4.62 u and 4.62 u" in sections["outlier"].plots[0].alt
     assert "Exponents, strength 2, 16 channels: 0.1000 in float16" in sections["outlier"].intro
     assert "1/f images, kernels of mean zero: 2.00 in float32" in sections["summation"].intro
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from analysis.report.tables import Table, Text, slug, table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Part = Callable[[Scope, Frame, Frames], Content | None]
 
 RULE = (
     "A claim is confirmed where the interval lies in the claimed range, refuted where it lies outside of it, else "
@@ -121,7 +123,7 @@ def _claimed(row: Any) -> str:
     )
 
 
-def part(scope: Scope, claims: Frame, data: str) -> Content | None:
+def of_claims(scope: Scope, claims: Frame, data: str) -> Content | None:
     """What is shown of one place's claims. data: the name of their CSV."""
     if not len(claims):
         return None
@@ -187,30 +189,44 @@ def _apart(kind: str, compared: Frame) -> str:
     return f"{STATISTICS[kind].plural.lower()} " + (f"at most {size} apart" if most else "alike in every digit")
 
 
-def section(experiment: str, title: str) -> Section:
-    """The section about an experiment's hypotheses."""
+def section(
+    experiment: str,
+    title: str,
+    *,
+    name: str = "",
+    frames: Callable[[Frame], Frames] = lambda rows: {},
+    part: Part = lambda scope, rows, frames: None,
+    files: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Section:
+    """The section about an experiment's hypotheses, claims and outcomes.
+
+    name: its anchor, the experiment's name if none is given. frames, part, files, columns: what else it shows, as
+    `experiment_section` has it; figures before the claims', tables and sentences after.
+    """
     data, sets = f"{experiment}_claims", f"{experiment}_instructions"
 
-    def frames(rows: Frame) -> Frames:
+    def all_frames(rows: Frame) -> Frames:
         claims = outcomes(rows, experiment)
-        return {data: claims, sets: by_instructions(rows, claims)}
+        return {data: claims, sets: by_instructions(rows, claims), **frames(rows)}
 
     of_places = experiment_section(
         experiment,
-        experiment,
+        name or experiment,
         title,
-        frames,
-        lambda scope, rows, frames: part(scope, frames[data], data),
+        all_frames,
+        lambda scope, rows, frames: beside(of_claims(scope, frames[data], data), part(scope, rows, frames)),
         files={
             data: "Every claim of its hypotheses, what was measured, and the outcome.",
             sets: "The same by instruction set, of the CPU: whether outcomes depend on it.",
+            **(files or {}),
         },
-        columns=COLUMNS,
+        columns={**COLUMNS, **(columns or {})},
     )
 
     def content(study: StudyData, frames: Frames) -> Content | None:
         shown = of_places.content(study, frames)
-        if not shown:
+        if not shown or not len(frames[data]):
             return shown
         hypotheses = [f"{number}. {FINDINGS[number].hypothesis}" for number in sorted(set(frames[data]["finding"]))]
         answer = " ".join([*hypotheses, shown.answer, *dependence(frames[sets])])
@@ -219,7 +235,14 @@ def section(experiment: str, title: str) -> Section:
     return replace(of_places, content=content)
 
 
+def beside(claims: Content | None, more: Content | None) -> Content | None:
+    """What is shown of one place: of its claims, and else."""
+    if claims is None or more is None:
+        return claims or more
+    answer = f"{claims.answer} {more.answer}".strip()
+    return Content((*more.plots, *claims.plots), (*claims.tables, *more.tables), answer, (*claims.notes, *more.notes))
+
+
 AVERAGING = section("averaging", "What an average over positions leaves of merging’s error")
 CASTING = section("casting", "Merging before and after weights are cast to 16 bits")
-OUTLIER = section("outlier", "Where errors stop growing with depth")
 SUMMATION = section("summation", "Which order of summation loses less")
