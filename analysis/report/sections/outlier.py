@@ -38,10 +38,10 @@ def figure(found: Frame) -> Figure:
     for panel, dtype in zip(panels, dtypes, strict=True):
         own = found[found["dtype"] == dtype]
         for place, weights in enumerate(sorted(set(found["weights"]))):
-            line = own[own["weights"] == weights].sort_values("depth")
-            look: dict[str, Any] = {"color": PALETTE[place], "linewidth": 1.2}
-            panel.plot(line["depth"], line["median"], marker=MARKERS[place], markersize=5, label=said(weights), **look)
-            panel.fill_between(line["depth"], line["lower"], line["upper"], alpha=0.15, **look | {"linewidth": 0})
+            line, colour = own[own["weights"] == weights].sort_values("depth"), PALETTE[place]
+            look: dict[str, Any] = {"marker": MARKERS[place], "markersize": 5, "linewidth": 1.2, "label": said(weights)}
+            panel.plot(line["depth"], line["median"], color=colour, **look)
+            panel.fill_between(line["depth"], line["lower"], line["upper"], color=colour, alpha=0.15, linewidth=0)
         measured_ticks(panel, own["depth"])
         panel.set_yscale("log")
         panel.set_ylim(limits)
