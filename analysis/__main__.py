@@ -105,7 +105,7 @@ def precision(
     Parameters
     ----------
     experiments
-        Names of experiments; all but reproducibility, which is run by its name alone, where none is given.
+        Names of experiments; where none is given all but reproducibility and emulation, which are run by name alone.
     preset
         How many seeds and sizes.
     device

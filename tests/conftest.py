@@ -39,6 +39,7 @@ NUMERICAL = (
     "test_cutting",
     "test_designs",
     "test_distributing",
+    "test_emulation",
     "test_error_free",
     "test_exact",
     "test_exchanging",

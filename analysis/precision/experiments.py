@@ -6,6 +6,7 @@ from analysis.precision.averaging import AVERAGING
 from analysis.precision.bounds import BOUNDS
 from analysis.precision.casting import CASTING
 from analysis.precision.depth import DEPTH
+from analysis.precision.emulation import EMULATION
 from analysis.precision.experiment import Experiment
 from analysis.precision.fan_in import FAN_IN
 from analysis.precision.gain import GAIN
@@ -35,4 +36,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "outlier": OUTLIER,
     "summation": SUMMATION,
     "reproducibility": REPRODUCIBILITY,
+    "emulation": EMULATION,
 }

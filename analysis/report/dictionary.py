@@ -111,5 +111,6 @@ COLUMNS: dict[str, str] = {
     "outputs": "outputs that were compared with the exact result; in `reproducibility`, with the image's own as it is",
     "equal": "share of outputs that are equal bit for bit: to direct's in `methods_rows`, both sides of the identity, "
     "a zero's sign aside, in `identities` (median over cells) and `linearity_rows`; to the same outputs of the image "
-    "as it is in `reproducibility` (the least over settings and seeds) and `reproducibility_rows`",
+    "as it is in `reproducibility` (the least over settings and seeds) and `reproducibility_rows`; to what was formed "
+    "again, each output in an order of its kind, in `emulation_rows`",
 }

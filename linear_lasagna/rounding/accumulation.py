@@ -7,9 +7,10 @@ one question. A bias is numbered as the last term; it may be added first, last o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 
@@ -23,6 +24,8 @@ from linear_lasagna.rounding.random_sums import factor, fits, random_rows
 from linear_lasagna.rounding.summation_probe import probe_summation
 from linear_lasagna.rounding.summation_tree import Accumulation, Order, SummationTree
 from linear_lasagna.switches import conditions
+
+Answers: TypeAlias = Callable[[torch.Tensor, float], torch.Tensor]
 
 ALIKE = 4  # random sums by which channels are compared
 
@@ -101,10 +104,14 @@ def assumed(method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torc
     )
 
 
-def probe_of(
+def answering(
     method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype, device: str
-) -> AdderProbe | None:
-    """The method as something that adds, or None where every output sees padding."""
+) -> Answers | None:
+    """The method on constant images; None where every output sees padding.
+
+    (table, value) -> (out, positions): the sums of each channel's row of the table, (out, n), of a constant image, at
+    all positions that see no padding.
+    """
     weight_shape = layer.weight_shape(shape[1])
     n = layer.fan_in(shape[1])
     inside = unpadded(layer, shape[2:]).flatten().repeat(shape[0])
@@ -112,12 +119,27 @@ def probe_of(
         return None
 
     def outputs(table: torch.Tensor, value: float) -> torch.Tensor:
-        """What most positions of each channel answer: (out,)."""
         table = table.to(device, dtype)
         kernel = Kernel(table[:, :n].reshape(weight_shape), table[:, n] if layer.bias else None)
         x = torch.full(shape, value, dtype=dtype, device=device)
         y = METHODS[method](x, kernel, layer).cpu().to(torch.float64)
-        return y.transpose(0, 1).flatten(1)[:, inside].median(1).values
+        return y.transpose(0, 1).flatten(1)[:, inside]
+
+    return outputs
+
+
+def probe_of(
+    method: str, layer: ExpandedLayer, shape: tuple[int, ...], dtype: torch.dtype, device: str
+) -> AdderProbe | None:
+    """The method as something that adds, or None where every output sees padding."""
+    n = layer.fan_in(shape[1])
+    answers = answering(method, layer, shape, dtype, device)
+    if answers is None:
+        return None
+
+    def outputs(table: torch.Tensor, value: float) -> torch.Tensor:
+        """What most positions of each channel answer: (out,)."""
+        return answers(table, value).median(1).values
 
     def adder(terms: torch.Tensor, value: float) -> torch.Tensor:
         table = torch.zeros(layer.out_channels, n + layer.bias, dtype=torch.float64)

@@ -9,6 +9,7 @@ import torch
 
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.problems import ExpandedLayer
+from linear_lasagna.rounding.adder_probe import AdderProbe
 
 FEW_OUTPUTS, FEWEST_OUTPUTS = 256, 16  # of the first part
 MORE = 4  # times as many outputs has the next one
@@ -53,3 +54,9 @@ def unpadded(layer: ExpandedLayer, size: tuple[int, ...]) -> torch.Tensor:
         start = torch.arange(outputs) * stride - padding
         inside = inside.unsqueeze(-1) & (start >= 0) & (start + span <= length)
     return inside
+
+
+def affordable(probe: AdderProbe, macs: int) -> bool:
+    """Whether all that is to be found out of an adder takes seconds, where a call multiplies and adds so often."""
+    calls = 2 * probe.n * math.ceil(probe.n / 2 ** SIGNIFICAND_BITS[probe.dtype]) / probe.rows
+    return calls <= MOST_CALLS and calls * macs <= MOST_WORK

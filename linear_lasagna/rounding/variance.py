@@ -106,13 +106,16 @@ def sampled_windows(x: torch.Tensor, layer: ExpandedLayer, most: int) -> torch.T
 
     The same draw every time. Evenly spread ones would all lie on the border of some shapes.
     """
+    total = x.shape[0] * math.prod(layer.output_size(tuple(x.shape[2:])))
+    drawn = torch.randint(total, (most,), generator=torch.Generator().manual_seed(0))
+    return windows_at(x, layer, torch.arange(total) if total <= most else drawn)
+
+
+def windows_at(x: torch.Tensor, layer: ExpandedLayer, places: torch.Tensor) -> torch.Tensor:
+    """What the outputs at some places see, numbered over batch and positions: (places, in, *kernel_size)."""
     view = windows(x, layer)
     rank = len(layer.kernel_size)
     view = view.permute(0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank))
-    outputs = view.shape[: 1 + rank]
-    total = math.prod(outputs)
-    drawn = torch.randint(total, (most,), generator=torch.Generator().manual_seed(0))
-    chosen = torch.arange(total) if total <= most else drawn
     # torch.unravel_index would import sympy, for seconds.
-    places = numpy.unravel_index(chosen.numpy(), outputs)
-    return view[tuple(torch.from_numpy(place).to(x.device) for place in places)]
+    indices = numpy.unravel_index(places.numpy(), view.shape[: 1 + rank])
+    return view[tuple(torch.from_numpy(index).to(x.device) for index in indices)]
