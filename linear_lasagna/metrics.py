@@ -125,6 +125,7 @@ METRICS: dict[str, Metric] = {
     "ulps_max": lambda of: float(ulps(of.error, of.exactly, of.dtype).max()),
     "condition_q50": lambda of: quantile(condition_number(of.exact, of.magnitudes), 0.5),
     "mean_u": lambda of: mean_error(of.error, of.exact) / of.u,
+    "scale_u": lambda of: scale_error(of.error, of.exact) / of.u,
     "pooled_u": lambda of: pooled_error(of.error, of.exact) / of.u,
     "correctly_rounded": _correctly_rounded,
 }
@@ -237,6 +238,16 @@ def mean_error(error: torch.Tensor, exact: torch.Tensor) -> float:
     """
     (numerator, above), (denominator, below) = (_scaled(each) for each in (error, exact))
     return _ldexp(numerator.mean() / denominator.square().mean().sqrt(), above - below)
+
+
+def scale_error(error: torch.Tensor, exact: torch.Tensor) -> float:
+    """<error, exact> / <exact, exact>, dimensionless: by what part of itself the whole result is too large.
+
+    Errors that are independent of the result leave next to nothing of themselves in it. NaN where the exact result is
+    zero.
+    """
+    (numerator, above), (denominator, below) = (_scaled(each) for each in (error, exact))
+    return _ldexp((numerator * denominator).sum() / denominator.square().sum(), above - below)
 
 
 class Counts(NamedTuple):

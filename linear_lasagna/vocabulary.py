@@ -61,6 +61,7 @@ METRICS: dict[str, str] = {
     "ulps_max": "largest |computed − exact| in units in the last place of the exact result",
     "condition_q50": "median over outputs of the sum of the magnitudes of all products / |exact|",
     "mean_u": "mean of computed − exact, with its sign, / root mean square of the exact result, in units of u",
+    "scale_u": "how much larger the result is on the whole, ⟨computed − exact, exact⟩ / ‖exact‖₂², in units of u",
     "pooled_u": "relative L2 error of the means over positions, in units of u",
     "correctly_rounded": "share of outputs that are the exact result rounded once",
 }

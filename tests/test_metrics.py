@@ -155,12 +155,20 @@ class TestRelative:
         assert metrics.mean_error(doubles(-1, -1, -1, -1), exact) == -1 / math.sqrt(12.5)
         assert metrics.mean_error(doubles(-1, 1, -1, 1), exact) == 0
 
+    def test_a_scale_is_told_from_what_is_independent(self):
+        """Of an error that is -1e-6 of the result, and one at right angles to it; of numbers of any size."""
+        exact = doubles(3, 4, -12)
+        for size in (2.0**-1000, 1.0, 2.0**1000):
+            assert metrics.scale_error(exact * -1e-6 * size, exact * size) == pytest.approx(-1e-6, rel=1e-15)
+            assert metrics.scale_error(doubles(4, 0, 1) * 1e-3 * size, exact * size) == 0
+
     @given(seed=SEEDS, power=st.integers(-900, 1000))
     def test_scaling_by_a_power_of_two_changes_nothing(self, seed, power):
         exact, error = torch.randn(2, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         scaled = exact * 2.0**power, error * 2.0**power
         assert metrics.relative_l2(scaled[1], scaled[0]) == metrics.relative_l2(error, exact)
         assert metrics.mean_error(scaled[1], scaled[0]) == metrics.mean_error(error, exact)
+        assert metrics.scale_error(scaled[1], scaled[0]) == metrics.scale_error(error, exact)
         assert metrics.relative_error(scaled[1], scaled[0]).equal(metrics.relative_error(error, exact))
 
     @given(seed=SEEDS, power=st.integers(-40, 40))
@@ -211,6 +219,7 @@ class TestRegistry:
             "ulps_max": ulps[9],
             "condition_q50": conditions[4],
             "mean_u": sum(errors) / 10 / math.sqrt(squares[1] / 10) / u,
+            "scale_u": sum(e * v for e, v in zip(errors, exact, strict=True)) / squares[1] / u,
             "pooled_u": math.sqrt(squares[2] / squares[3]) / u,
             "correctly_rounded": Fraction(3, 10),
         }

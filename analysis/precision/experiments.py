@@ -18,6 +18,7 @@ from analysis.precision.order import ORDER
 from analysis.precision.outlier import OUTLIER
 from analysis.precision.reproducibility import REPRODUCIBILITY
 from analysis.precision.summation import SUMMATION
+from analysis.precision.small_outputs import SMALL_OUTPUTS
 from analysis.precision.switches import SWITCHED
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -35,6 +36,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "casting": CASTING,
     "outlier": OUTLIER,
     "summation": SUMMATION,
+    "small_outputs": SMALL_OUTPUTS,
     "reproducibility": REPRODUCIBILITY,
     "emulation": EMULATION,
 }
