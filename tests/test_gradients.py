@@ -13,7 +13,7 @@ from strategies import SEEDS, integer_numbers, integers, problems
 
 from linear_lasagna import Kernel, Layer, Problem
 from linear_lasagna.exact import convolve
-from linear_lasagna.exact.gradients import input_gradient, weight_gradients
+from linear_lasagna.exact.gradients import input_gradient, layer_gradients, weight_gradients
 
 WIDE = Problem(
     "wide",
@@ -29,14 +29,21 @@ WIDE = Problem(
 
 
 def autograd(x, grad, kernels, layers):
-    """The gradients of input and weights as torch computes them: without rounding, of small integers."""
-    leaves = [x.clone().requires_grad_(), *(k.weight.clone().requires_grad_() for k in kernels)]
-    y = leaves[0]
-    for weight, kernel, layer in zip(leaves[1:], kernels, layers, strict=True):
+    """The gradients of input, weights and biases as torch computes them: without rounding, of small integers."""
+    x, weights = x.clone().requires_grad_(), [k.weight.clone().requires_grad_() for k in kernels]
+    biases = [w.new_zeros(len(w)) if k.bias is None else k.bias.clone() for w, k in zip(weights, kernels, strict=True)]
+    y = x
+    for weight, bias, layer in zip(weights, biases, layers, strict=True):
         settings = (layer.stride, layer.padding, layer.dilation, layer.groups)
-        y = exactly.CONVOLUTIONS[x.ndim - 2](y, weight, kernel.bias, *settings)
+        y = exactly.CONVOLUTIONS[x.ndim - 2](y, weight, bias.detach_().requires_grad_(), *settings)
     y.backward(grad)
-    return [leaf.grad for leaf in leaves]
+    return [leaf.grad for leaf in (x, *weights, *biases)]
+
+
+def both(x, grad, kernels, layers):
+    """The exact gradients of all weights, then of all biases."""
+    weights, biases = zip(*layer_gradients(x, grad, kernels, layers), strict=True)
+    return *weights, *biases
 
 
 @given(problem=problems(), seed=SEEDS, power=st.integers(-200, 200))
@@ -48,11 +55,22 @@ def test_gradients_of_integers_are_autograd_s(problem, seed, power):
     scaled = grad * 2.0**power
     found = [
         input_gradient(scaled, kernels, problem.layers, problem.size),
-        *weight_gradients(x, scaled, kernels, problem.layers),
+        *both(x, scaled, kernels, problem.layers),
     ]
-    assert [each.shape for each in found] == [tuple(each.shape) for each in expected]
+    point = (1,) * (1 + problem.rank)
+    shapes = [(*each.shape, *point) if each.ndim == 1 else tuple(each.shape) for each in expected]
+    assert [each.shape for each in found] == shapes
     for each, right in zip(found, expected, strict=True):
-        assert torch.equal(each.to(torch.float64), right * 2.0**power)
+        assert torch.equal(each.to(torch.float64).view_as(right), right * 2.0**power)
+
+
+def test_gradients_of_some_layers_are_those_of_all():
+    x, kernels = WIDE.draw(torch.float32, seed=5)
+    grad = x.new_tensor(range(1, 1 + torch.Size(WIDE.shapes[-1]).numel())).view(WIDE.shapes[-1])
+    every = layer_gradients(x, grad, kernels, WIDE.layers)
+    some = layer_gradients(x, grad, kernels, WIDE.layers, (2, 0))
+    for place, found in zip((2, 0), some, strict=True):
+        assert [each.fractions() for each in found] == [each.fractions() for each in every[place]]
 
 
 def unit_tensors(shape):
@@ -84,8 +102,12 @@ def test_errors_of_autograd_are_small_and_seen():
     """Of float32 the errors are some u, and a change in one last place is seen."""
     x, kernels = WIDE.draw(torch.float32, seed=1)
     grad = torch.randn(WIDE.shapes[-1], generator=torch.Generator().manual_seed(2))
-    exact = [input_gradient(grad, kernels, WIDE.layers, WIDE.size), *weight_gradients(x, grad, kernels, WIDE.layers)]
+    exact = [
+        input_gradient(grad, kernels, WIDE.layers, WIDE.size),
+        *both(x, grad, kernels, WIDE.layers),
+    ]
     for each, computed in zip(exact, autograd(x, grad, kernels, WIDE.expanded), strict=True):
+        computed = computed.view(each.shape)
         size = float(each.to(torch.float64).abs().max())
         assert 0 < float(each.error(computed).abs().max()) < 2**-18 * size
         rounded = each.to(torch.float32)

@@ -10,6 +10,7 @@ from analysis.precision.emulation import EMULATION
 from analysis.precision.experiment import Experiment
 from analysis.precision.fan_in import FAN_IN
 from analysis.precision.gain import GAIN
+from analysis.precision.gradients import GRADIENTS
 from analysis.precision.kernel_size import KERNEL_SIZE
 from analysis.precision.linearity import LINEARITY
 from analysis.precision.merging import MERGING
@@ -17,8 +18,8 @@ from analysis.precision.methods import METHODS_APART
 from analysis.precision.order import ORDER
 from analysis.precision.outlier import OUTLIER
 from analysis.precision.reproducibility import REPRODUCIBILITY
-from analysis.precision.summation import SUMMATION
 from analysis.precision.small_outputs import SMALL_OUTPUTS
+from analysis.precision.summation import SUMMATION
 from analysis.precision.switches import SWITCHED
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -36,6 +37,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "casting": CASTING,
     "outlier": OUTLIER,
     "summation": SUMMATION,
+    "gradients": GRADIENTS,
     "small_outputs": SMALL_OUTPUTS,
     "reproducibility": REPRODUCIBILITY,
     "emulation": EMULATION,

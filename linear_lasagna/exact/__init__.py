@@ -11,7 +11,7 @@ From input to result: `bits` and `scaling` (numbers as integers), `primes` and `
 is public). `gradients` has the derivatives of a stack, from the same arithmetic.
 """
 
-from linear_lasagna.exact.gradients import input_gradient, weight_gradients
+from linear_lasagna.exact.gradients import input_gradient, layer_gradients, weight_gradients
 from linear_lasagna.exact.reference import Exact, convolve, convolve_tiles
 
-__all__ = ["Exact", "convolve", "convolve_tiles", "input_gradient", "weight_gradients"]
+__all__ = ["Exact", "convolve", "convolve_tiles", "input_gradient", "layer_gradients", "weight_gradients"]

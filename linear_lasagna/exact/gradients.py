@@ -1,10 +1,11 @@
-"""Exact gradients of sum(grad * stack(x)): with respect to the input, and to every layer's weights.
+"""Exact gradients of sum(grad * stack(x)): with respect to the input, and to every layer's weights and bias.
 
 The input's gradient is a stack of transposed convolutions. One of stride s is a convolution of its input with s - 1
 zeros between the numbers; since K after spreading by s is spreading by s after K with its taps s apart, all zeros are
 put between the numbers of grad, at once, and what is left is a stack of stride 1 for `convolve`. A layer's weights have
-the correlation of its input with its output's gradient for theirs (Dumoulin and Visin, arXiv 1603.07285; Rumelhart,
-Hinton, Williams, Nature 323 (1986), 533). Spread numbers take memory and time as dense ones would.
+the correlation of its input with its output's gradient for theirs, its bias the sum of that (Dumoulin and Visin, arXiv
+1603.07285; Rumelhart, Hinton, Williams, Nature 323 (1986), 533). Spread numbers take memory and time as dense ones
+would.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from linear_lasagna.exact.reference import Exact, convolve
+from linear_lasagna.methods.views import windows
 from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 
@@ -27,6 +29,13 @@ class Parts(NamedTuple):
 
     values: torch.Tensor
     exponent: int = 0
+
+
+class Gradient(NamedTuple):
+    """Of a layer's weights, (out, in / groups, *kernel_size), and of its bias, (out, 1, 1 per axis)."""
+
+    weight: Exact
+    bias: Exact
 
 
 @torch.no_grad()
@@ -47,28 +56,44 @@ def input_gradient(grad: torch.Tensor, kernels: Sequence[Kernel], layers: Sequen
     return convolve(_spread(grad, spread), transposed, adjoint)
 
 
-@torch.no_grad()
 def weight_gradients(
     x: torch.Tensor, grad: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer]
 ) -> tuple[Exact, ...]:
-    """The exact gradients of sum(grad * stack(x)) by each layer's weights: (out, in / groups, *kernel_size).
+    """The weights' part of `layer_gradients`, of all layers."""
+    return tuple(each.weight for each in layer_gradients(x, grad, kernels, layers))
 
-    x: (samples, channels, *size); grad: (samples, out_channels, *output_size); both of the kernels' dtype. Raises
-    ValueError for shapes or dtypes that do not fit, and as `convolve` does.
+
+@torch.no_grad()
+def layer_gradients(
+    x: torch.Tensor,
+    grad: torch.Tensor,
+    kernels: Sequence[Kernel],
+    layers: Sequence[Layer],
+    places: Sequence[int] | None = None,
+) -> tuple[Gradient, ...]:
+    """The exact gradients of sum(grad * stack(x)) by the weights and the bias of each layer, which may lack one.
+
+    x: (samples, channels, *size); grad: (samples, out_channels, *output_size); both of the kernels' dtype. places: of
+    which layers, from 0; None: of all. Raises ValueError for shapes or dtypes that do not fit, and as `convolve` does.
     """
     problem = _problem(x.shape[0], kernels, layers, tuple(x.shape[2:]))
     check_kernels(problem, kernels, x)
     _check_grad(grad, problem, kernels)
     gradients = []
-    for index, layer in enumerate(problem.expanded):
-        later = index + 1
-        given, back = Parts(x[None].double()), Parts(grad[None].double())
-        if index:
-            given = _parts(convolve(x, kernels[:index], layers[:index]))
-        if later < len(layers):
-            back = _parts(input_gradient(grad, kernels[later:], layers[later:], problem.sizes[later]))
-        gradients.append(_correlation(given, back, layer))
+    for place in range(len(layers)) if places is None else places:
+        layer, back = problem.expanded[place], _back(grad, kernels, problem, place + 1)
+        given = _parts(convolve(x, kernels[:place], layers[:place])) if place else Parts(x[None].double())
+        ones = torch.ones_like(back.values[:1, :, :1])
+        point = Layer(layer.out_channels, 1).expand(problem.rank)
+        gradients.append(Gradient(_correlation(given, back, layer), _correlation(Parts(ones), back, point)))
     return tuple(gradients)
+
+
+def _back(grad: torch.Tensor, kernels: Sequence[Kernel], problem: Problem, later: int) -> Parts:
+    """The gradient of the input of the layer at this place, which of the last one's output is grad itself."""
+    if later == len(kernels):
+        return Parts(grad[None].double())
+    return _parts(input_gradient(grad, kernels[later:], problem.layers[later:], problem.sizes[later]))
 
 
 def _problem(samples: int, kernels: Sequence[Kernel], layers: Sequence[Layer], size: Size) -> Problem:
@@ -129,15 +154,17 @@ def _parts(exact: Exact) -> Parts:
 def _correlation(given: Parts, back: Parts, layer: ExpandedLayer) -> Exact:
     """sum over samples and outputs i of back[o, i] * given[c, i * stride + t * dilation - padding]: (o, c, *t).
 
-    One convolution: samples, and all pairs of parts, are its channels; the input's channels in a group are its samples.
+    A stack of two products, whose samples are the input's channels in a group, and whose positions are taps: one sums
+    over given's parts, samples and outputs, for every part of back apart; the other over these.
     """
-    images = given.values.unflatten(2, (layer.groups, -1)).movedim((3, 2), (0, 1))  # in group, group, part, sample
-    weights = back.values.movedim(2, 0)  # out, part, sample
-    pairs = (given.values.shape[0], back.values.shape[0], given.values.shape[1])
-    images = images.unsqueeze(3).expand(*images.shape[:2], *pairs, *images.shape[4:]).flatten(1, 4)
-    weights = weights.unsqueeze(1).expand(weights.shape[0], *pairs, *weights.shape[3:]).flatten(1, 3)
-    size = tuple(weights.shape[2:])
-    turned = Layer(len(weights), size, layer.dilation, layer.padding, layer.stride, layer.groups)
-    exact = convolve(images, [Kernel(weights)], [turned], tuple(slice(0, k) for k in layer.kernel_size))
+    rank, parts, count = len(layer.kernel_size), len(given.values), len(back.values)
+    seen = windows(given.values.flatten(0, 1), layer).unflatten(0, (parts, -1)).unflatten(2, (layer.groups, -1))
+    images = seen.movedim((3, 2), (0, 1)).flatten(1, 3 + rank)  # in group; group, part, sample, *output; *tap
+    weights = back.values.movedim(2, 0).unsqueeze(2)  # out, part of back, part of given, sample, *output
+    weights = weights.expand(*weights.shape[:2], parts, *weights.shape[3:]).flatten(2).flatten(0, 1)
+    outputs, point = len(weights) // count, (None,) * rank
+    products = Kernel(weights[(..., *point)]), Kernel(weights.new_ones(outputs, count)[(..., *point)])
+    layers = Layer(len(weights), 1, groups=layer.groups), Layer(outputs, 1, groups=outputs)
+    exact = convolve(images, products, layers)
     exponent = exact.exponent + given.exponent + back.exponent
     return replace(exact, digits=exact.digits.transpose(1, 2).contiguous(), exponent=exponent)
