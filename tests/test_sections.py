@@ -15,6 +15,7 @@ from analysis.data.over_seeds import exponents, halves, over_seeds, paired, tren
 from analysis.precision import EXPERIMENTS
 from analysis.precision.averaging import averaged
 from analysis.precision.outlier import families as outlier_families
+from analysis.precision.small_outputs import wide
 from analysis.precision.unit import plain
 from analysis.report import formatting
 from analysis.report.page import COLUMNS, FILES, Shown
@@ -32,6 +33,7 @@ from analysis.report.sections import (
     merged_error,
     outlier,
     reproducibility,
+    small_outputs,
     switches,
 )
 from tests import synthetic
@@ -268,6 +270,19 @@ def summation_rows() -> pandas.DataFrame:
     return observed("summation", {"dtype": ("float32",), "way": tuple(sizes)}, measure)
 
 
+def small_outputs_rows() -> pandas.DataFrame:
+    """Beside a spot FFT's median output has 150 times direct's error; it scales by 1 - 2 u in every layer."""
+
+    def measure(way: str, inputs: str, depth: int, seed: int, **_: Any) -> dict[str, Any]:
+        lost, size = (150.0 if (way, inputs) == ("fft", "spot") else 1.0), (1 + seed / 1e4) * depth**0.5
+        drawn = {"problem": wide(depth).name, "weights": "normal", "truth": "rounded"}
+        sizes = {"error_u": size, "relative_q50_u": lost * size, "relative_q99_u": 9 * lost * size}
+        return drawn | sizes | {"scale_u": -2.0 * depth if way == "fft" else 0.0, "backward_u": 0.1}
+
+    axes = {"dtype": ("float16", "float32"), "way": ("direct", "fft"), "inputs": ("normal", "spot")}
+    return observed("small_outputs", {**axes, "depth": (1, 2, 4)}, measure)
+
+
 ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "fan_in": fan_in_rows,
     "kernel_size": lambda: fan_in_rows("kernel_size"),
@@ -284,6 +299,7 @@ ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "casting": casting_rows,
     "outlier": outlier_rows,
     "summation": summation_rows,
+    "small_outputs": small_outputs_rows,
 }
 
 
@@ -306,6 +322,7 @@ SECTIONS = {
     "casting": findings.CASTING,
     "outlier": outlier.SECTION,
     "summation": findings.SUMMATION,
+    "small_outputs": small_outputs.SECTION,
     "order": merge_order.SECTION,
     "methods": bitwise.SECTION,
     "reproducibility": reproducibility.SECTION,
@@ -605,6 +622,20 @@ def test_leads_on_rows_with_known_exponents():
     assert set(found.loc[found["lead"] == 2, "outcome"]) == {"confirmed"}
     assert not (found["lead"] == 3).any()
     assert hypotheses.verdicts(found).set_index("lead")["outcome"].to_dict() == {1: "narrowed", 2: "confirmed"}
+
+
+def test_what_transforms_lose_is_told_of_single_outputs_and_of_the_whole():
+    section = shown("small_outputs", small_outputs_rows())
+    assert "median output: FFT / direct, spot, depth 4: 150 in float32" in section.intro
+    assert "in float32 on white noise, by 1 + e with e = −2.00 [−2.00, −2.00] u at depth 1" in section.intro
+    assert "and −8.00 [−8.00, −8.00] u at depth 4." in section.intro
+    assert "is 300 u, fft, spot, depth 4" in section.plots[0].alt
+    *_, table = section.tables
+    assert table.head == ("dtype", "inputs", "method", *small_outputs.MEASURES.values())
+    shown_rows = {tuple(text.main for text in row[:3]): [text.main for text in row[3:]] for row in table.rows}
+    assert shown_rows["float32", "normal", "fft"] == ["2.000", "2.000", "18.00", "−8.00"]
+    assert shown_rows["float32", "spot", "direct"] == ["2.000", "2.000", "18.00", "0.00"]
+    assert shown_rows["float16", "spot", "fft"] == ["2.000", "300.1", "2701", "−8.00"]
 
 
 def test_leads_about_the_fan_in(rows, whole):

@@ -6,6 +6,7 @@ from analysis.findings.casting import CAST_ONCE
 from analysis.findings.claim import Finding
 from analysis.findings.coherence import COHERENT, TAP_SUMS
 from analysis.findings.outlier import OUTLIER
+from analysis.findings.small_outputs import LOST
 from analysis.findings.summation import SUMMATION
 
-FINDINGS: dict[int, Finding] = {1: COHERENT, 2: CAST_ONCE, 3: TAP_SUMS, 4: OUTLIER, 5: SUMMATION}
+FINDINGS: dict[int, Finding] = {1: COHERENT, 2: CAST_ONCE, 3: TAP_SUMS, 4: OUTLIER, 5: SUMMATION, 6: LOST}

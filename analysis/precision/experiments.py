@@ -10,7 +10,6 @@ from analysis.precision.emulation import EMULATION
 from analysis.precision.experiment import Experiment
 from analysis.precision.fan_in import FAN_IN
 from analysis.precision.gain import GAIN
-from analysis.precision.gradients import GRADIENTS
 from analysis.precision.kernel_size import KERNEL_SIZE
 from analysis.precision.linearity import LINEARITY
 from analysis.precision.merging import MERGING
@@ -37,7 +36,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "casting": CASTING,
     "outlier": OUTLIER,
     "summation": SUMMATION,
-    "gradients": GRADIENTS,
     "small_outputs": SMALL_OUTPUTS,
     "reproducibility": REPRODUCIBILITY,
     "emulation": EMULATION,

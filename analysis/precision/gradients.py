@@ -96,7 +96,9 @@ def computed_parts(case: Case, way: Way, grad: torch.Tensor, layers: bool) -> di
         y = way.prepare(case.problem, kernels)(x)
         wanted = {INPUT: x}
         for end, kernel in zip(ENDS, (kernels[0], kernels[-1]), strict=True) if layers else ():
-            wanted |= {f"{end} weight": kernel.weight, f"{end} bias": kernel.bias}
+            wanted[f"{end} weight"] = kernel.weight
+            if kernel.bias is not None:
+                wanted[f"{end} bias"] = kernel.bias
         found = torch.autograd.grad(y, list(wanted.values()), grad)
     return {OUTPUT: y.detach(), **dict(zip(wanted, found, strict=True))}
 

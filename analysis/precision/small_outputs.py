@@ -37,7 +37,8 @@ SMALL_OUTPUTS = Experiment(
     presets={
         "smoke": (grid(2, 2, inputs=("spot",)),),
         "default": (
-            grid(20, *DEPTHS),
+            grid(20, *DEPTHS, inputs=("normal", "spot")),
+            grid(20, 4, inputs=("relu", "pink")),
             grid(20, 4, inputs=("spot",), dtypes=("float16", "bfloat16", "float64")),
         ),
         "full": (
