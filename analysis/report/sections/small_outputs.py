@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import PLACE, over_seeds
 from analysis.data.study_data import Scope
-from analysis.findings import outcomes
 from analysis.precision.families import INPUTS as FAMILIES
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import decimal_ticks, ends, facets, legend, lines, log_range, measured_ticks, styled
-from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, Plot, plot
-from analysis.report.sections.findings import COLUMNS, RULE, claim_table, sentences
+from analysis.report.sections.findings import section
 from analysis.report.tables import Table, slug, wide_table, with_interval
 
 if TYPE_CHECKING:
@@ -29,12 +27,6 @@ MEASURES = {
 DRAWN = ("error_u", "relative_q50_u")
 INPUTS = {"normal": "white noise", "spot": "bright spot"}
 DEPTH = 4  # the depth that the table is of, where it was measured; else the largest
-TRIALS = "The trials before were of three other seeds."
-
-
-def frames(rows: Frame) -> Frames:
-    """small_outputs: the measures, over seeds; small_outputs_claims: what became of the claims."""
-    return {"small_outputs": sizes(rows), "small_outputs_claims": outcomes(rows, "small_outputs")}
 
 
 def sizes(rows: Frame) -> Frame:
@@ -88,14 +80,11 @@ def measure_table(name: str, found: Frame) -> Table:
 
 
 def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
-    found, claims = frames["small_outputs"], frames["small_outputs_claims"]
+    found = frames["small_outputs"]
     if not len(found):
         return None
     name = slug("small-outputs", scope.machine, scope.device)
-    tables = [claim_table(f"{name}-claims", "small_outputs_claims", claims)] if len(claims) else []
-    notes = (RULE, TRIALS) if len(claims) else ()
-    told = " ".join([*sentences(claims), scaled(found)])
-    return Content((_plot(scope, name, main(found)),), (*tables, measure_table(name, found)), told.strip(), notes)
+    return Content((_plot(scope, name, main(found)),), (measure_table(name, found),), scaled(found))
 
 
 def _plot(scope: Scope, name: str, found: Frame) -> Plot:
@@ -120,15 +109,12 @@ def scaled(found: Frame) -> str:
     return f"{text}at depth {first.depth} and {wording.median(last)} u at depth {last.depth}."
 
 
-SECTION = experiment_section(
+SECTION = section(
     "small_outputs",
-    "small-outputs",
     "What transforms lose beside large outputs",
-    frames,
-    part,
-    files={
-        "small_outputs": "Errors of transforms by inputs and depth, over seeds.",
-        "small_outputs_claims": "Every claim of its hypothesis, what was measured, and the outcome.",
-    },
-    columns={**COLUMNS, "measure": "the measure of error: a column of `small_outputs_rows`, in units of u"},
+    name="small-outputs",
+    frames=lambda rows: {"small_outputs": sizes(rows)},
+    part=part,
+    files={"small_outputs": "Errors of transforms by inputs and depth, over seeds."},
+    columns={"measure": "the measure of error: a column of `small_outputs_rows`, in units of u"},
 )
