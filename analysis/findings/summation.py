@@ -33,7 +33,7 @@ def _claim(over: str, under: str, data: tuple[str, str], low: float, high: float
 
 
 SUMMATION = Finding(
-    "The order of a sum matters only on images",
+    "A sum’s order matters only on images",
     "Where a float32 layer adds its products in turn, all channels of a tap before the next tap loses as much on noise "
     "as all taps of a channel before the next channel, within 10 %, and on images within 25 %; but over 1.5 times as "
     "much where kernels see no constant, so that images cancel within each channel. A running sum per channel loses "
