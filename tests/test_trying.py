@@ -84,6 +84,24 @@ class InItsOwnDtype(nn.Module):
         return nn.functional.conv2d(x, torch.ones(1, 3, 1, 1))
 
 
+class Scaled(nn.Module):
+    """With LayerScale, as ConvNeXt has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.gamma = nn.Conv2d(3, 3, 3), nn.Parameter(torch.rand(3, 1, 1))
+
+    def forward(self, x):
+        return torch.relu(self.convolution(x) * self.gamma)
+
+
+def test_a_folded_scale_is_a_change_though_as_many_operations_are_counted():
+    trial = tried(Scaled().eval(), (X,), ("given", "merged"), **QUICK)
+    assert trial.ways["merged"].convolutions == trial.ways["given"].convolutions == 1
+    assert trial.difference < 1e-12
+    assert "merged" in trial.timing.samples
+
+
 def test_a_model_that_has_no_float64_has_no_error():
     trial = tried(InItsOwnDtype(), (X,), ("given",), **QUICK)
     assert trial.ways["given"].status == "ok"

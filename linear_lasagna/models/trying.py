@@ -104,8 +104,10 @@ def tried(
 
 
 def _changed(trial: Trial, way: str) -> bool:
-    """Whether something else is computed than in the given model, as far as that is counted."""
-    given, found = trial.ways.get(GIVEN), trial.ways[way]
+    """Whether something else is computed than in the given model, as far as that is told or counted."""
+    given, found, report = trial.ways.get(GIVEN), trial.ways[way], trial.made[way].report
+    if report is not None and (report.merged or any(note.done for note in report.notes)):
+        return True
     return given is None or any(getattr(given, name) != getattr(found, name) for name in COUNTED)
 
 
