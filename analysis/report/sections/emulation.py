@@ -28,13 +28,20 @@ def frames(rows: Frame) -> Frames:
 def tiles(rows: Frame) -> Frame:
     """Per place, dtype and method: how many tiles (problem and seed); for how many an order was found; how many are
     equal bit for bit, each output by an order of its kind (equal_tiles) and all by one (equal_one_tiles); the least
-    share of equal outputs; the mean share whose products are rounded first; and in how many of the equal tiles the
-    error of what was formed again is the measured one (same_error).
+    share of equal outputs; the mean share whose products are rounded first, and in how many tiles that is so of some
+    outputs alone (mixed); in how many of the equal tiles the error of what was formed again is the measured one.
     """
     done = rows[rows["status"] == "ok"]
+    rounded = done["products_rounded"]
     same = (done["equal"] == 1) & (done["emulated_u"] == done["error_u"])
     return (
-        done.assign(whole=done["equal"] == 1, whole_one=done["equal_one"] == 1, same=same, found=done["orders"] > 0)
+        done.assign(
+            whole=done["equal"] == 1,
+            whole_one=done["equal_one"] == 1,
+            same=same,
+            found=done["orders"] > 0,
+            mixed=(rounded > 0) & (rounded < 1),
+        )
         .groupby(KEYS, sort=True)
         .agg(
             tiles=("equal", "size"),
@@ -44,6 +51,7 @@ def tiles(rows: Frame) -> Frame:
             equal_one_tiles=("whole_one", "sum"),
             least_equal=("equal", "min"),
             products_rounded=("products_rounded", "mean"),
+            mixed=("mixed", "sum"),
             same_error=("same", "sum"),
         )
         .reset_index()
@@ -132,21 +140,12 @@ def sentence(found: Frame) -> str:
 
 
 def details(found: Frame) -> Iterator[str]:
-    """Per dtype the share of equal tiles; where products are rounded first in part."""
-    for dtype in dtypes_in_order(found["dtype"]):
-        rows = found[found["dtype"] == dtype]
-        counts = [
-            f"{way} {int(each['equal_tiles'].sum())} of {int(each['tiles'].sum())}"
-            for way in ways_in_order(rows["way"])
-            for each in [rows[rows["way"] == way]]
-        ]
-        yield f"{dtype}: {wording.listed(counts)} tiles are equal."
-    mixed = found[(found["products_rounded"] > 0) & (found["products_rounded"] < 1)]
-    if len(mixed):
-        dtypes = wording.listed(dtypes_in_order(mixed["dtype"]))
+    """Per dtype, in how many tiles some products are rounded before they are added and others are not."""
+    for dtype, rows in found[found["mixed"] > 0].groupby("dtype", sort=True):
         yield (
-            f"In {dtypes} a method adds some outputs with fused multiply-add and rounds the products of others first: "
-            "libraries have other code for a product's last rows and columns."
+            f"{dtype}: in {int(rows['mixed'].sum())} of {show.plural(int(rows['found'].sum()), 'tile')} of "
+            f"{wording.listed(ways_in_order(rows['way']))} some outputs' products are rounded before they are added, "
+            "others' are not: those of a product's last rows and columns may be computed by other code."
         )
 
 
@@ -167,6 +166,7 @@ SECTION = experiment_section(
         "orders": "how many ways of adding the tile's outputs have; 0 where none was found",
         "products_rounded": "the share of outputs whose products are rounded before they are added",
         "emulated_u": "the error of the outputs formed again against the exact result, relative L2, in units of u",
+        "mixed": "tiles of which some outputs' products are rounded before they are added, others' are not",
         "same_error": "in how many of the equal tiles emulated_u is error_u",
     },
 )
