@@ -20,7 +20,7 @@ from linear_lasagna.methods import METHODS
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.adder_probe import Adder, AdderProbe
 from linear_lasagna.rounding.parts import asked_shapes, unpadded
-from linear_lasagna.rounding.random_sums import factor, fits, random_rows
+from linear_lasagna.rounding.random_sums import factor, fits, random_rows, replayed
 from linear_lasagna.rounding.summation_probe import probe_summation
 from linear_lasagna.rounding.summation_tree import Accumulation, Order, SummationTree
 from linear_lasagna.switches import conditions
@@ -28,6 +28,7 @@ from linear_lasagna.switches import conditions
 Answers: TypeAlias = Callable[[torch.Tensor, float], torch.Tensor]
 
 ALIKE = 4  # random sums by which channels are compared
+AGREED = 8  # and all outputs
 
 
 def accumulation(
@@ -89,6 +90,36 @@ def _holds(
     return probe is not None and fits(probe, how)
 
 
+@lru_cache(maxsize=64)
+def followed(
+    how: Accumulation,
+    method: str,
+    layer: ExpandedLayer,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: str = "cpu",
+) -> torch.Tensor:
+    """Which outputs are added up as `how` says, by some random sums: bool, (batch, out, *output_size).
+
+    Libraries may add the last few channels or positions in another order. Outputs that see padding are not asked: they
+    are as their channel is elsewhere.
+    """
+    n = layer.fan_in(shape[1])
+    probe = AdderProbe(lambda terms, value: terms, n + layer.bias, layer.out_channels, dtype, layer.bias)
+    rows = random_rows(probe, how.bits, AGREED)[:AGREED]
+    x = torch.full(shape, factor(dtype), dtype=dtype, device=device)
+    same = torch.ones(shape[0], layer.out_channels, *layer.output_size(tuple(shape[2:])), dtype=torch.bool)
+    for row, value in zip(rows.to(device, dtype), replayed(probe, rows, how).tolist(), strict=True):
+        table = row.expand(layer.out_channels, -1)
+        kernel = Kernel(
+            table[:, :n].reshape(layer.weight_shape(shape[1])), table[:, n].contiguous() if layer.bias else None
+        )
+        same &= METHODS[method](x, kernel, layer).cpu().double() == value
+    inside = unpadded(layer, tuple(shape[2:]))
+    channels = (same | ~inside).transpose(0, 1).flatten(1).all(1)
+    return torch.where(inside, same, channels.view(-1, *(1,) * inside.ndim)).to(device)
+
+
 def assumed(method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torch.dtype, order: Order) -> Accumulation:
     """The accumulation assumed without probing, its order open: the usual accumulator, and the declared roundings.
 
@@ -97,7 +128,9 @@ def assumed(method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torc
     n, bits = layer.fan_in(shape[1]), SIGNIFICAND_BITS[accumulator(dtype)]
     parts = METHODS[method].roundings(layer) - layer.bias
     if parts == 1 or accumulator(dtype) is dtype:
-        return Accumulation(order(n + layer.bias, layer.bias), bits)
+        tree = order(n + layer.bias, layer.bias)
+        last = layer.bias and tree.terms[-1] == n and accumulator(dtype) is not dtype
+        return Accumulation(tree, bits, stored=(len(tree.terms) - 2,) if last else ())
     sums = [order(n // parts, False).renumbered(range(part, n, parts)) for part in range(parts)]
     return Accumulation(
         SummationTree((*[n] * layer.bias, *sums)), bits, stored=tuple(range(layer.bias, layer.bias + parts - 1))

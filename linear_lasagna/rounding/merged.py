@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from linear_lasagna.devices import wide
 from linear_lasagna.merging.order import Order, composed_layer, merge_order
 from linear_lasagna.merging.pairs import Pair, pair, through
 from linear_lasagna.merging.stack import summed_kernel
@@ -38,15 +39,16 @@ def merged_kernel(
     else:
         order = merge_order(tuple(layers), kernels[0].weight.shape[1] * layers[0].groups)
         numbers = _merge(order, kernels, layers, replace(setting, method="direct"))
-    values, mean, variance = (Kernel(*part) for part in zip(numbers.weight, numbers.bias or (None,) * 3, strict=True))
-    return values, KernelErrors(mean, variance)
+    weight, bias = numbers
+    values, mean, variance = map(Kernel, weight[:3], (None,) * 3 if bias is None else bias[:3])
+    return values, KernelErrors(mean, variance, weight.ground if bias is None else weight.ground.worst(bias.ground))
 
 
 def _rounded(numbers: ErrorMoments, dtype: torch.dtype) -> ErrorMoments:
     """The numbers and what rounding them once more adds to their errors."""
-    values, mean, variance = numbers
+    values, mean, variance = numbers[:3]
     last = storage_error(values + mean, dtype, variance)
-    return ErrorMoments(values, mean + last.mean, variance + last.variance)
+    return numbers._replace(mean=mean + last.mean, variance=variance + last.variance)
 
 
 def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], merging: Setting) -> Numbers:
@@ -66,25 +68,45 @@ def _of(order: Order, layers: Sequence[ExpandedLayer]) -> list[ExpandedLayer]:
 
 def merged_weight(both: Pair, first: Numbers, second: Numbers, merging: Setting) -> ErrorMoments:
     """The merged weight and its errors. The first weight is an image, the second the kernel that convolves it."""
-    image = ErrorMoments(*(both.image(part) for part in first.weight))
-    values, *errors = (Kernel(both.kernel(part)) for part in second.weight)
+    values, *errors = (Kernel(both.kernel(part)) for part in second.weight[:3])
+    known = KernelErrors(*errors, second.weight.ground)
     inexact = any(bool(error.weight.any()) for error in errors)
-    moments = propagate_layer(image, values, both.layer, merging, KernelErrors(*errors) if inexact else None)
-    return ErrorMoments(*(both.weight(part) for part in moments))
+    moments = propagate_layer(first.weight.map(both.image), values, both.layer, merging, known if inexact else None)
+    return moments.map(both.weight)
 
 
 def merged_bias(both: Pair, first: Numbers, second: Numbers, merge_dtype: torch.dtype) -> ErrorMoments | None:
-    """The merged bias and its errors, (out,): every summed weight, product and sum is counted as rounded once."""
+    """The merged bias and its errors, (out,).
+
+    So few sums are not probed but formed: what the numbers in use come to is known. In float64, next to which that is
+    not known better, every summed weight, product and sum counts as rounded once.
+    """
     if first.bias is None:
         return second.bias
 
     def seen(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
         return through(matrix, vector, both.second.groups)
 
-    matrix = _rounded(ErrorMoments(*(part.flatten(2).sum(2) for part in second.weight)), merge_dtype)
-    values, mean, variance = first.bias
-    mean_seen = seen(matrix.value, mean) + seen(matrix.mean, values + mean)
-    variance_seen = seen(matrix.value.square(), variance) + seen(matrix.variance, values.square())
-    product = _rounded(ErrorMoments(seen(matrix.value, values), mean_seen, variance_seen), merge_dtype)
-    added = second.bias or exactly(torch.zeros_like(product.value))
-    return _rounded(ErrorMoments(*(a + b for a, b in zip(product, added, strict=True))), merge_dtype)
+    matrix = second.weight.map(lambda part: part.flatten(2).sum(2))
+    values, _, variance = first.bias[:3]
+    exact = seen(matrix.value, values)
+    unknown = seen(matrix.value.square(), variance) + seen(matrix.variance, values.square())
+    ground = matrix.ground.worst(first.bias.ground)
+    if merge_dtype is torch.float64:
+        unknown = unknown + seen(matrix.value.square(), first.bias.mean.square())
+        rounded = _rounded(ErrorMoments(exact, torch.zeros_like(exact), unknown, None, ground), merge_dtype)
+    else:
+        y = seen(_used(second.weight, merge_dtype).flatten(2).sum(2), _used(first.bias, merge_dtype))
+        rounded = ErrorMoments(exact, wide(y) - exact, unknown, None, ground)
+    return rounded if second.bias is None else _sum(rounded, second.bias, merge_dtype)
+
+
+def _sum(first: ErrorMoments, second: ErrorMoments, dtype: torch.dtype) -> ErrorMoments:
+    """Of two that were rounded to the dtype, rounded to it."""
+    sums = (a + b for a, b in zip(first[:3], second[:3], strict=True))
+    return _rounded(ErrorMoments(*sums, None, first.ground.worst(second.ground)), dtype)
+
+
+def _used(numbers: ErrorMoments, dtype: torch.dtype) -> torch.Tensor:
+    """What is computed with, of the dtype, as far as it is known."""
+    return (numbers.value + numbers.mean).to(dtype)

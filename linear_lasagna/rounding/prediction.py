@@ -16,6 +16,7 @@ A2815; the order of summation, FPRev, arXiv 2411.00442; the recursion over layer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,11 +32,32 @@ from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.propagation import ErrorMoments, Setting, exactly, propagate, propagate_layer
+from linear_lasagna.rounding.scatter import draws, scatter
 from linear_lasagna.rounding.summation_tree import ORDERS
 from linear_lasagna.schedules import SCHEDULES, everywhere, inside
 from linear_lasagna.switches import operands_rounded
 
 CONVOLVING = ("direct", "direct_channels_last")  # the methods that call the library's convolution
+
+
+class Prediction(float):
+    """A relative L2 error, a number as any other, that says how well it is known.
+
+    independent: parts of the error; the measured one scatters as the root of the mean of so many squares of normal
+    numbers, so by about 1 / sqrt(2 independent) of itself; inf where it is known. interval: (lower, upper), in which
+    the measured error lies with 95 %.
+    """
+
+    independent: float
+    interval: tuple[float, float]
+
+    def __new__(cls, error: float, independent: float, interval: tuple[float, float]) -> Prediction:
+        prediction = super().__new__(cls, error)
+        prediction.independent, prediction.interval = independent, interval
+        return prediction
+
+    def __getnewargs__(self) -> tuple[float, float, tuple[float, float]]:
+        return float(self), self.independent, self.interval
 
 
 def predict_error(
@@ -44,7 +66,7 @@ def predict_error(
     layers: Sequence[Layer],
     method: str = "direct",
     schedule: str = "stacked",
-) -> float:
+) -> Prediction:
     """The relative L2 error to expect of the layers applied to x, dimensionless.
 
     x: (batch, channels, *size) in float16, bfloat16, float32 or float64, the kernels likewise: their dtype and device
@@ -58,7 +80,14 @@ def predict_error(
     NotImplementedError where the method cannot compute a layer.
     """
     setting = Setting(x.dtype, str(x.device), method)
-    return _spread(x, kernels, layers, setting, schedule).relative_l2()
+    given = (x, kernels, layers)
+    moments = _spread(*given, setting, schedule, most_draws(given))
+    said, ends = _predicted(moments, x.dtype), []
+    if moments.ground.assumed:
+        ends = [_spread(*given, end, schedule, most_draws(given)) for end in _orders(setting)]
+    intervals = [said.interval, *(_predicted(end, x.dtype).interval for end in ends)]
+    lower, upper = (choose(side) for choose, side in zip((min, max), zip(*intervals, strict=True), strict=True))
+    return Prediction(said, said.independent, (lower, upper))
 
 
 def predict_error_range(
@@ -74,14 +103,42 @@ def predict_error_range(
     were found. An adder that was not understood, as one that compensates, may leave the range. Raises as it does.
     """
     setting = Setting(x.dtype, str(x.device), method)
-    ends = [replace(setting, unknown=order) for order in ORDERS.values()]
-    errors = [_spread(x, kernels, layers, end, schedule).relative_l2() for end in ends]
+    errors = [_spread(x, kernels, layers, end, schedule).relative_l2() for end in _orders(setting)]
     return min(errors), max(errors)
+
+
+def _orders(setting: Setting) -> list[Setting]:
+    """With each order that may be assumed where none is found."""
+    return [replace(setting, unknown=order) for order in ORDERS.values()]
+
+
+def most_draws(given: tuple[torch.Tensor, Sequence[Kernel], Sequence[Layer]]) -> int:
+    """How many error vectors to draw, by the layer with the most outputs."""
+    x, _, layers = given
+    size, most = tuple(x.shape[2:]), 1
+    for layer in (layer.expand(len(size)) for layer in layers):
+        size = layer.output_size(size)
+        most = max(most, x.shape[0] * layer.out_channels * math.prod(size))
+    return draws(most)
+
+
+def _predicted(moments: ErrorMoments, dtype: torch.dtype) -> Prediction:
+    """The error with its interval, wider where float64, in which its size is known, is not enough."""
+    error, found = moments.relative_l2(), scatter(moments)
+    doubt = error * 2.0 ** (SIGNIFICAND_BITS[dtype] - SIGNIFICAND_BITS[torch.float64])
+    if not doubt < 1:
+        return Prediction(error, 0.0, (0.0, math.inf))
+    return Prediction(error, found.independent, (found.lower * error / (1 + doubt), found.upper * error / (1 - doubt)))
 
 
 @torch.no_grad()
 def _spread(
-    x: torch.Tensor, kernels: Sequence[Kernel], layers: Sequence[Layer], setting: Setting, schedule: str
+    x: torch.Tensor,
+    kernels: Sequence[Kernel],
+    layers: Sequence[Layer],
+    setting: Setting,
+    schedule: str,
+    drawn: int = 0,
 ) -> ErrorMoments:
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
@@ -95,7 +152,7 @@ def _spread(
     if x.dtype is torch.float32 and (reason := operands_rounded(x.device.type, operation)):
         raise ValueError(f"no error is predicted in float32, as {reason}")
     expanded = [layer.expand(x.ndim - 2) for layer in layers]
-    start, exact = exactly(wide(x)), [kernel.map(wide) for kernel in kernels]
+    start, exact = exactly(wide(x), drawn), [kernel.map(wide) for kernel in kernels]
     batch, channels, *size = x.shape
     problem = Problem("predicted", batch, channels, tuple(size), tuple(layers))
     check_kernels(problem, kernels, x)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 
-from linear_lasagna.formats import SIGNIFICAND_BITS
+from linear_lasagna.formats import SIGNIFICAND_BITS, ulp
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.accumulation import accumulation, assumed
+from linear_lasagna.rounding.accumulation import accumulation, assumed, followed
+from linear_lasagna.rounding.replay import running_format
 from linear_lasagna.rounding.summation_tree import Order, bias_first
-from linear_lasagna.rounding.variance import layer_error, storage_error
+from linear_lasagna.rounding.variance import SHARP, layer_error, storage_error
+
+
+class Ground(NamedTuple):
+    """What errors rest on. seen: how many different errors, the fewest in any layer; assumed: an order not found."""
+
+    seen: float = math.inf
+    assumed: bool = False
+
+    def worst(self, other: Ground) -> Ground:
+        """Of both."""
+        return Ground(min(self.seen, other.seen), self.assumed or other.assumed)
 
 
 class KernelErrors(NamedTuple):
@@ -22,33 +35,61 @@ class KernelErrors(NamedTuple):
 
     mean: Kernel
     variance: Kernel
+    ground: Ground = Ground()
+
+    @property
+    def known(self) -> bool:
+        """Whether they are, so that the numbers in use are those that are predicted."""
+        parts = [part for part in self.variance if part is not None]
+        return not self.ground.assumed and not any(bool(part.any()) for part in parts)
 
 
 class ErrorMoments(NamedTuple):
-    """Exact values up to float64; mean and variance of the errors of what is computed instead; all of one shape."""
+    """Exact values up to float64; mean and variance of the errors of what is computed instead; all of one shape.
+
+    drawn: of the part that is not known, with this variance: (draws, *shape), None where none are drawn.
+    """
 
     value: torch.Tensor
     mean: torch.Tensor
     variance: torch.Tensor
+    drawn: torch.Tensor | None = None
+    ground: Ground = Ground()
+
+    def map(self, f: Callable[[torch.Tensor], torch.Tensor]) -> ErrorMoments:
+        """f of each tensor; drawn errors are left out."""
+        return ErrorMoments(f(self.value), f(self.mean), f(self.variance), None, self.ground)
 
     def relative_l2(self) -> float:
         """Root of the expected square of the relative L2 error; 0 where nothing is lost, inf where all values are 0."""
         return relative_l2(torch.stack([self.mean, self.variance.sqrt()]), self.value)
 
 
-def exactly(values: torch.Tensor) -> ErrorMoments:
-    """Values without error."""
-    return ErrorMoments(values, torch.zeros_like(values), torch.zeros_like(values))
+def exactly(values: torch.Tensor, draws: int = 0) -> ErrorMoments:
+    """Values without error, of which so many are drawn."""
+    zero = torch.zeros_like(values)
+    return ErrorMoments(values, zero, zero, zero.expand(draws, *zero.shape) if draws else None)
+
+
+def settled(x: ErrorMoments, dtype: torch.dtype) -> bool:
+    """Whether what is computed is known nearly all to the last bit, so that what comes of it is, too."""
+    if dtype is torch.float64:
+        return not bool(x.mean.any() or x.variance.any())
+    return float(x.variance.sum()) <= float((SHARP * ulp(x.value + x.mean, dtype)).square().sum())
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a stack is computed: storage dtype, device, method; the order that is assumed where none can be found."""
+    """Where a stack is computed: storage dtype, device, method; the order that is assumed where none can be found.
+
+    random: what errors are drawn with, on the CPU.
+    """
 
     dtype: torch.dtype
     device: str
     method: str
     unknown: Order = bias_first
+    random: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0), compare=False)
 
 
 def propagate(
@@ -71,20 +112,60 @@ def propagate_layer(
     """
     shape = x.value.shape
     how = accumulation(setting.method, layer, shape, setting.dtype, setting.device)
+    ground = x.ground if errors is None else x.ground.worst(errors.ground)
+    sure = how.order is not None and settled(x, setting.dtype)
+    if errors is not None:
+        sure = sure and errors.known and setting.dtype is not torch.float64  # in which the kernel's value is not known
     if how.order is None:
         how = assumed(setting.method, layer, shape, setting.dtype, setting.unknown)
+        ground = ground.worst(Ground(assumed=True))
     y, mean = direct(x.value, kernel, layer), direct(x.mean, Kernel(kernel.weight), layer)
     variance = direct(x.variance, Kernel(kernel.weight.square()), layer)
+    drawn = None if x.drawn is None else carried(x.drawn, kernel, layer)
     used = kernel
     if errors is not None:
         weight, shift = errors.mean
         used = Kernel(kernel.weight + weight, None if kernel.bias is None or shift is None else kernel.bias + shift)
         mean = mean + direct(x.value + x.mean, errors.mean, layer)
         variance = variance + direct(x.value.square(), errors.variance, layer)
+        drawn = None if drawn is None else drawn + of_kernels(x.value, errors.variance, layer, len(drawn), setting)
     # What is rounded is not the exact result but what is left of it.
-    own = layer_error(x.value + x.mean, used, layer, setting.dtype, how)
+    alike = followed(how, setting.method, layer, shape, setting.dtype, setting.device) if sure else None
+    own = layer_error(x.value + x.mean, used, layer, setting.dtype, how, alike)
     mean, variance = mean + own.mean, variance + own.variance
+    fresh = own.variance
     if how.bits > SIGNIFICAND_BITS[setting.dtype]:
-        last = storage_error(y + mean, setting.dtype, variance)
-        mean, variance = mean + last.mean, variance + last.variance
-    return ErrorMoments(y, mean, variance)
+        # The running sum is a number of its own format: so ties stay ties.
+        running = running_format(how, setting.dtype).round((y + mean).cpu().numpy())
+        last = storage_error(torch.from_numpy(running).to(y.device), setting.dtype, variance)
+        mean, variance, fresh = mean + last.mean, variance + last.variance, fresh + last.variance
+    if drawn is not None:
+        drawn = drawn + fresh.sqrt() * noise(y, len(drawn), setting.random)
+    return ErrorMoments(y, mean, variance, drawn, ground.worst(Ground(own.seen)))
+
+
+def carried(drawn: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> torch.Tensor:
+    """Drawn errors through a layer: (draws, batch, in, *size) -> (draws, batch, out, *output_size)."""
+    return direct(drawn.flatten(0, 1), Kernel(kernel.weight), layer).unflatten(0, drawn.shape[:2])
+
+
+def of_kernels(
+    x: torch.Tensor, variance: Kernel, layer: ExpandedLayer, draws: int, setting: Setting
+) -> torch.Tensor | float:
+    """What drawn errors of a kernel make of x: (draws, batch, out, *output_size). One kernel serves all positions."""
+    parts = [part for part in variance if part is not None]
+    if not any(bool(part.any()) for part in parts):
+        return 0.0
+    kernels = zip(*(part.sqrt() * noise(part, draws, setting.random, alike=False) for part in parts), strict=True)
+    return torch.stack([direct(x, Kernel(*each), layer) for each in kernels])
+
+
+def noise(y: torch.Tensor, draws: int, random: torch.Generator, alike: bool = True) -> torch.Tensor:
+    """Normal numbers, (draws, *y.shape) float64; alike: the same for outputs that are the same, as of constant images:
+    they see the same, and err the same.
+    """
+    if not alike:
+        return torch.randn(draws, *y.shape, generator=random, dtype=torch.float64).to(y.device)
+    kinds, kind = torch.unique(y.float(), return_inverse=True)
+    normal = torch.randn(draws, len(kinds), generator=random, dtype=torch.float64)
+    return normal[:, kind.cpu()].to(y.device)

@@ -31,7 +31,7 @@ def fitting(probe: AdderProbe, how: Accumulation) -> Accumulation | None:
     candidates = [replace(how, order=order, truncated=cut) for order in orders for cut in (False, True)]
     rows = random_rows(probe, how.bits, ROWS)
     answers = _answers(probe, rows)
-    return next((each for each in candidates if answers.equal(_replayed(probe, rows, each))), None)
+    return next((each for each in candidates if answers.equal(replayed(probe, rows, each))), None)
 
 
 def _starts(last: int) -> Iterator[Callable[[Term, Term], bool]]:
@@ -45,7 +45,7 @@ def _starts(last: int) -> Iterator[Callable[[Term, Term], bool]]:
 def fits(probe: AdderProbe, how: Accumulation) -> bool:
     """Whether sums formed again as `how` says have the adder's bits, on random rows."""
     rows = random_rows(probe, how.bits, ROWS)
-    return _answers(probe, rows).equal(_replayed(probe, rows, how))
+    return _answers(probe, rows).equal(replayed(probe, rows, how))
 
 
 def _answers(probe: AdderProbe, rows: torch.Tensor) -> torch.Tensor:
@@ -53,7 +53,8 @@ def _answers(probe: AdderProbe, rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([probe.adder(part, value) for part in rows.split(probe.rows)])
 
 
-def _replayed(probe: AdderProbe, rows: torch.Tensor, how: Accumulation) -> torch.Tensor:
+def replayed(probe: AdderProbe, rows: torch.Tensor, how: Accumulation) -> torch.Tensor:
+    """The rows' sums, formed again as `how` says and rounded to storage: float64, (rows,)."""
     numbers, value = rows.T.contiguous().numpy(), numpy.array(factor(probe.dtype))
     terms = [Factors(number, value) for number in numbers]
     if probe.bias:
