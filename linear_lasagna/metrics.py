@@ -20,6 +20,7 @@ from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Layer
 from linear_lasagna.vocabulary import COMMON_METRICS
 
+TAIL = 0.01  # of all outputs
 SQUARED = 2.0**-400, 2.0**500  # norms of which no square that counts over- or underflows
 
 
@@ -90,6 +91,18 @@ def quantile(values: torch.Tensor, share: float) -> float:
     return float(values.flatten().kthvalue(place).values)
 
 
+def tail_exponent(values: torch.Tensor, share: float = TAIL) -> float:
+    """a, where the chance that a value exceeds x falls as x**-a: Hill's estimate from this share, the largest.
+
+    A distribution has a mean only where a > 1. Infinite values are left out; NaN where no two different ones are left.
+    Source: Hill, Annals of Statistics 3 (1975), 1163.
+    """
+    finite = values[values.isfinite()]
+    largest = finite.topk(min(math.ceil(share * len(finite)) + 1, len(finite))).values.log()
+    reach = float((largest[:-1] - largest[-1]).mean()) if len(largest) > 1 else 0.0
+    return 1 / reach if 0 < reach < math.inf else math.nan
+
+
 def pooled_error(error: torch.Tensor, exact: torch.Tensor) -> float:
     """`relative_l2` of the means over positions, (samples, channels, *size): what is left of the error in an average.
 
@@ -120,6 +133,7 @@ METRICS: dict[str, Metric] = {
     "relative_q50_u": _relative_quantile(0.5),
     "relative_q90_u": _relative_quantile(0.9),
     "relative_q99_u": _relative_quantile(0.99),
+    "relative_tail": lambda of: tail_exponent(relative_error(of.error, of.exact)),
     "backward_u": lambda of: float(backward_error(of.error, of.magnitudes).max()) / of.u,
     "ulps_q50": lambda of: quantile(ulps(of.error, of.exactly, of.dtype), 0.5),
     "ulps_max": lambda of: float(ulps(of.error, of.exactly, of.dtype).max()),

@@ -40,6 +40,30 @@ def slope(rows: list[Row], way: str, measure: str, x: str) -> list[float]:
     return [statistics.linear_regression(*zip(*each, strict=True)).slope for each in enough]
 
 
+def value(rows: list[Row], way: str, measure: str) -> list[float]:
+    """Per seed the measure."""
+    return [float(row[measure]) for row in rows if row["way"] == way and row[measure] != ""]
+
+
+def spread(
+    rows: list[Row], confidence: float, way: str, measure: str, over: dict[str, Any], under: dict[str, Any]
+) -> Interval | None:
+    """The ratio of two standard deviations of log measure over seeds; its logarithm is taken to be normal."""
+    sds, variance, least = [], 0.0, 0
+    for cells in (over, under):
+        own = [r for r in rows if r["way"] == way and all(same(r[name], value) for name, value in cells.items())]
+        logs = [math.log(float(row[measure])) for row in own if float(row[measure]) > 0]
+        if len(logs) < 3:
+            return None
+        sds.append(statistics.stdev(logs))
+        fourth = statistics.fmean((each - statistics.fmean(logs)) ** 4 for each in logs)
+        variance += max(fourth / sds[-1] ** 4 - 1, 0) / (4 * len(logs))
+        least = min(least or len(logs), len(logs))
+    reach = math.exp(statistics.NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance))
+    ratio = sds[0] / sds[1]
+    return ratio, ratio / reach, ratio * reach, least
+
+
 def over_seeds(values: Callable[..., list[float]]) -> Callable[..., Interval | None]:
     """A statistic with a value for each seed: the median, and an interval from order statistics."""
 
@@ -54,7 +78,12 @@ def over_seeds(values: Callable[..., list[float]]) -> Callable[..., Interval | N
     return measured
 
 
-STATISTICS: dict[str, Callable[..., Interval | None]] = {"ratio": over_seeds(ratio), "slope": over_seeds(slope)}
+STATISTICS: dict[str, Callable[..., Interval | None]] = {
+    "ratio": over_seeds(ratio),
+    "slope": over_seeds(slope),
+    "value": over_seeds(value),
+    "spread": spread,
+}
 
 
 def read(path: Path) -> list[Row]:

@@ -15,6 +15,7 @@ from analysis.data.over_seeds import exponents, halves, over_seeds, paired, tren
 from analysis.precision import EXPERIMENTS
 from analysis.precision.averaging import averaged
 from analysis.precision.outlier import families as outlier_families
+from analysis.precision.scatter import stack
 from analysis.precision.small_outputs import wide
 from analysis.precision.unit import plain
 from analysis.report import formatting
@@ -283,6 +284,26 @@ def small_outputs_rows() -> pandas.DataFrame:
     return observed("small_outputs", {**axes, "depth": (1, 2, 4)}, measure)
 
 
+def tails_rows() -> pandas.DataFrame:
+    """The tails' exponent is 1."""
+
+    def measure(way: str, seed: int, **_: Any) -> dict[str, Any]:
+        drawn = {"inputs": "normal", "weights": "normal", "truth": "rounded", "problem": plain(2, 32, output=32).name}
+        return drawn | {"error_u": 1.0, "relative_tail": 1 + seed / 1e3}
+
+    return observed("tails", {"dtype": ("float32",), "way": ("direct", "fft")}, measure)
+
+
+def scatter_rows() -> pandas.DataFrame:
+    """Of 8 channels and one layer as far apart as of 32 and four."""
+
+    def measure(fan_in: int, seed: int, **_: Any) -> dict[str, Any]:
+        drawn = {"inputs": "normal", "weights": "normal", "truth": "rounded"}
+        return drawn | {"problem": stack(fan_in, fan_in // 8).name, "error_u": 1.0 + seed / 10}
+
+    return observed("scatter", {"dtype": ("bfloat16",), "way": ("direct",), "fan_in": (8, 32)}, measure)
+
+
 ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "fan_in": fan_in_rows,
     "kernel_size": lambda: fan_in_rows("kernel_size"),
@@ -300,6 +321,8 @@ ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "outlier": outlier_rows,
     "summation": summation_rows,
     "small_outputs": small_outputs_rows,
+    "tails": tails_rows,
+    "scatter": scatter_rows,
 }
 
 
@@ -323,6 +346,8 @@ SECTIONS = {
     "outlier": outlier.SECTION,
     "summation": findings.SUMMATION,
     "small_outputs": small_outputs.SECTION,
+    "tails": findings.TAILS,
+    "scatter": findings.SCATTER,
     "order": merge_order.SECTION,
     "methods": bitwise.SECTION,
     "reproducibility": reproducibility.SECTION,
@@ -388,6 +413,8 @@ def test_findings_are_what_was_measured(sections):
     assert "At depth 16 the median errors lie between 4.62 u and 4.62 u" in sections["outlier"].plots[0].alt
     assert "Exponents, strength 2, 16 channels: 0.1000 in float16" in sections["outlier"].intro
     assert "1/f images, kernels of mean zero: 2.00 in float32" in sections["summation"].intro
+    assert "Exponents of the tail, direct: 1.00" in sections["tails"].intro
+    assert "Scatters, 32 × 4 / 8 × 1: 1.00" in sections["scatter"].intro
 
 
 def test_over_seeds_gives_median_order_statistics_and_counts():

@@ -6,7 +6,18 @@ from analysis.findings.casting import CAST_ONCE
 from analysis.findings.claim import Finding
 from analysis.findings.coherence import COHERENT, TAP_SUMS
 from analysis.findings.outlier import OUTLIER
+from analysis.findings.scatter import SCATTER
 from analysis.findings.small_outputs import LOST
 from analysis.findings.summation import SUMMATION
+from analysis.findings.tails import TAILS
 
-FINDINGS: dict[int, Finding] = {1: COHERENT, 2: CAST_ONCE, 3: TAP_SUMS, 4: OUTLIER, 5: SUMMATION, 6: LOST}
+FINDINGS: dict[int, Finding] = {
+    1: COHERENT,
+    2: CAST_ONCE,
+    3: TAP_SUMS,
+    4: OUTLIER,
+    5: SUMMATION,
+    6: LOST,
+    7: TAILS,
+    8: SCATTER,
+}

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import NormalDist, mean, median, stdev
 from typing import Any, ClassVar, NamedTuple
 
 from analysis.data.frames import Frame
 from analysis.data.over_seeds import slopes
 from linear_lasagna.intervals import median_interval
+
+FEWEST = 3  # draws that have a scatter
 
 
 class Measured(NamedTuple):
@@ -99,7 +101,62 @@ class Slope(PerSeed):
         return slopes(rows, self.x, ["way"], self.measure)["slope"].tolist()
 
 
-STATISTICS: dict[str, type[Statistic]] = {each.kind: each for each in (Ratio, Slope)}
+@dataclass(frozen=True)
+class Value(PerSeed):
+    """A measure of a draw, as it is: here the exponent of a tail."""
+
+    kind, plural, label, neutral, logarithmic = "value", "Exponents of the tail", "exponent of the tail", 1.0, False
+    way: str
+    measure: str
+    cells: Mapping[str, Any]
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        return (self.way,)
+
+    def values(self, rows: Frame) -> list[float]:
+        rows = chosen(rows, {**self.cells, "way": self.way})
+        return rows.set_index("seed")[self.measure].dropna().sort_index().tolist()
+
+
+@dataclass(frozen=True)
+class Spread(Statistic):
+    """The standard deviation, over draws, of the logarithm of an error, over that of another stack's.
+
+    The interval is that of the logarithm of the ratio, taken to be normal; a standard deviation's logarithm has the
+    variance (kurtosis - 1) / 4n. Source: Layard, J. Am. Stat. Assoc. 68 (1973), 195.
+    """
+
+    kind, plural, label, neutral, logarithmic = "spread", "Scatters", "ratio of standard deviations", 1.0, True
+    way: str
+    measure: str
+    cells: Mapping[str, Any]
+    over: Mapping[str, Any]
+    under: Mapping[str, Any]
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        return (self.way,)
+
+    def measured(self, rows: Frame, confidence: float) -> Measured | None:
+        rows = chosen(rows, {**self.cells, "way": self.way})
+        sides = [chosen(rows, side)[self.measure] for side in (self.over, self.under)]
+        logs = [[math.log(size) for size in side if size > 0] for side in sides]
+        if min(map(len, logs)) < FEWEST:
+            return None
+        (over, first), (under, second) = map(_spread, logs)
+        reach = math.exp(NormalDist().inv_cdf((1 + confidence) / 2) * math.hypot(first, second))
+        return Measured(over / under, over / under / reach, over / under * reach, min(map(len, logs)))
+
+
+def _spread(values: list[float]) -> tuple[float, float]:
+    """The standard deviation, and that of its logarithm."""
+    middle, sd = mean(values), stdev(values)
+    kurtosis = mean(((value - middle) / sd) ** 4 for value in values)
+    return sd, math.sqrt(max(kurtosis - 1, 0.0) / (4 * len(values)))
+
+
+STATISTICS: dict[str, type[Statistic]] = {each.kind: each for each in (Ratio, Slope, Value, Spread)}
 
 
 def chosen(rows: Frame, cells: Mapping[str, Any]) -> Frame:

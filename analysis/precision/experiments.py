@@ -17,9 +17,11 @@ from analysis.precision.methods import METHODS_APART
 from analysis.precision.order import ORDER
 from analysis.precision.outlier import OUTLIER
 from analysis.precision.reproducibility import REPRODUCIBILITY
+from analysis.precision.scatter import SCATTER
 from analysis.precision.small_outputs import SMALL_OUTPUTS
 from analysis.precision.summation import SUMMATION
 from analysis.precision.switches import SWITCHED
+from analysis.precision.tails import TAILS
 
 EXPERIMENTS: dict[str, Experiment] = {
     "depth": DEPTH,
@@ -37,6 +39,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "outlier": OUTLIER,
     "summation": SUMMATION,
     "small_outputs": SMALL_OUTPUTS,
+    "tails": TAILS,
+    "scatter": SCATTER,
     "reproducibility": REPRODUCIBILITY,
     "emulation": EMULATION,
 }

@@ -66,6 +66,8 @@ SECTIONS: tuple[Section, ...] = (
     outlier.SECTION,
     findings.SUMMATION,
     small_outputs.SECTION,
+    findings.TAILS,
+    findings.SCATTER,
     merge_order.SECTION,
     bitwise.SECTION,
     reproducibility.SECTION,

@@ -33,15 +33,21 @@ RULE = (
 )
 RATIOS = "ratios of errors, paired by draw: of single outputs (relative L2), or of their averages over all positions"
 EXPONENTS = "exponents e in error ∝ depth^e, a least-squares slope per draw"
+TAIL = "exponents of the tail of relative errors, Hill’s estimate from the largest 1 % of one draw’s outputs"
+SCATTERS = "ratios of standard deviations over draws of the logarithm of the error, of two stacks, each width × depth"
+OVER_DRAWS = "The interval takes the ratio’s logarithm to be normal, with the variance that the kurtosis gives it"
 CAPTION = {
     "ratio": f"Claimed and measured {RATIOS}.",
     "slope": f"Claimed and measured {EXPONENTS}.",
+    "value": f"Claimed and measured {TAIL}.",
+    "spread": f"Claimed and measured {SCATTERS}.",
     "quantity": f"Claimed and measured {RATIOS}; {EXPONENTS}.",
 }
 COLUMNS = {
     "finding": "the hypothesis’s number",
     "claim": "which errors are divided, of which inputs or at which depth",
-    "statistic": "the kind of number: ratio (of two errors of one draw), slope (of log error by log depth)",
+    "statistic": "the kind of number: ratio (of two errors of one draw), slope (of log error by log depth), "
+    "value (a measure as it is), spread (of two standard deviations over draws of the log error)",
     "definition": "the statistic as JSON: which ways and measures (columns) of which cells (columns and their values) "
     "of the experiment’s rows",
     "low": "lower end of the claimed range",
@@ -104,7 +110,8 @@ def claim_table(name: str, data: str, claims: Frame) -> Table:
         "seeds": lambda row: str(row.seeds),
         "outcome": lambda row: Text(row.outcome, kind="zero" if row.outcome == "undecided" else ""),
     }
-    caption = f"{CAPTION[_kinds(claims)]} Median over seeds with its interval; all intervals together hold with 95 %."
+    over = OVER_DRAWS if _kinds(claims) == "spread" else "Median over seeds with its interval"
+    caption = f"{CAPTION[_kinds(claims)]} {over}; all intervals together hold with 95 %."
     return table(name, caption, claims, columns, data, (0, 1, 2, 6))
 
 
@@ -246,3 +253,5 @@ def beside(claims: Content | None, more: Content | None) -> Content | None:
 AVERAGING = section("averaging", "What an average over positions leaves of merging’s error")
 CASTING = section("casting", "Merging before and after weights are cast to 16 bits")
 SUMMATION = section("summation", "Which order of summation loses less")
+TAILS = section("tails", "Whether relative errors of single outputs have a mean")
+SCATTER = section("scatter", "How far errors of draws lie apart")
