@@ -56,7 +56,7 @@ METRICS: dict[str, str] = {
     "relative_q50_u": "median over outputs of |computed − exact| / |exact|, in units of u",
     "relative_q90_u": "90 % quantile over outputs of |computed − exact| / |exact|, in units of u",
     "relative_q99_u": "99 % quantile over outputs of |computed − exact| / |exact|, in units of u",
-    "relative_tail": "tail exponent (Hill) of the largest 1 % of |computed − exact| / |exact|; up to 1 there is no mean",
+    "relative_tail": "tail exponent (Hill), largest 1 % of |computed − exact| / |exact|; up to 1 there is no mean",
     "backward_u": "largest |computed − exact| / sum of the magnitudes of all products, in units of u",
     "ulps_q50": "median over outputs of |computed − exact| in units in the last place of the exact result",
     "ulps_max": "largest |computed − exact| in units in the last place of the exact result",

@@ -214,6 +214,7 @@ class TestRegistry:
             "relative_q50_u": relative[4] / u,
             "relative_q90_u": relative[8] / u,
             "relative_q99_u": relative[9] / u,
+            "relative_tail": 1 / math.log(relative[9] / relative[8]),
             "backward_u": max(abs(e) / s for e, s in zip(errors, sizes, strict=True)) / u,
             "ulps_q50": ulps[4],
             "ulps_max": ulps[9],
@@ -238,6 +239,15 @@ class TestRegistry:
         }.items():
             with pytest.raises(ValueError, match=needed):
                 metrics.measures(bare, [name])
+
+    def test_the_tail_s_exponent_is_that_of_pareto_s_distribution(self):
+        """Of quotients of normal numbers (Cauchy's distribution) it is 1, of what has an upper limit large."""
+        uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        for exponent in (0.5, 1.0, 3.0):
+            assert metrics.tail_exponent(uniform.pow(-1 / exponent)) == pytest.approx(exponent, rel=0.1)
+        assert metrics.tail_exponent((math.pi * uniform).tan().abs()) == pytest.approx(1, rel=0.1)
+        assert metrics.tail_exponent(uniform) > 100
+        assert math.isnan(metrics.tail_exponent(doubles(1, 1, math.inf)))
 
     def test_quantiles_bear_infinity(self):
         assert [metrics.quantile(doubles(3, math.inf, 1, 2), share) for share in (0.25, 0.5, 0.75, 0.76)] == [

@@ -209,6 +209,7 @@ def bounds_rows() -> pandas.DataFrame:
         chain = error * 10.0**depth
         certain = math.nan if dtype == "float16" and depth > 1 else 2 * chain
         known = {"predicted": off * error * (1 + 0.004 * (seed - 2.5)), "condition": 10.0**depth}
+        known |= {"predicted_lower": 0.9 * known["predicted"], "predicted_upper": 1.1 * known["predicted"]}
         return {"error_u": error * 2.0**24, "chain": chain, "likely": chain / 2, "certain": certain, **known}
 
     axes = {"dtype": DTYPES, "way": ("direct", "merged/direct"), "depth": (1, 2, 4)}
@@ -414,7 +415,7 @@ def test_findings_are_what_was_measured(sections):
     assert "Exponents, strength 2, 16 channels: 0.1000 in float16" in sections["outlier"].intro
     assert "1/f images, kernels of mean zero: 2.00 in float32" in sections["summation"].intro
     assert "Exponents of the tail, direct: 1.00" in sections["tails"].intro
-    assert "Scatters, 32 × 4 / 8 × 1: 1.00" in sections["scatter"].intro
+    assert "Scatters, 32 × 4 / 8 × 1: 1.0 [" in sections["scatter"].intro
 
 
 def test_over_seeds_gives_median_order_statistics_and_counts():
@@ -594,6 +595,14 @@ def test_an_exceeded_bound_is_told():
     rows.loc[(rows["dtype"] == "float32") & (rows["depth"] == 2), "chain"] /= 1000
     notes = shown("bounds", rows).notes
     assert "Exceeded in the median: chain bound, float32, random signs, depth 2." in notes
+
+
+def test_how_often_a_prediction_s_interval_holds_is_told():
+    """It reaches 10 % to both sides: not to an error 17 % below the prediction."""
+    lines = list(bounds.covered(bounds_rows()))
+    assert "in 24 of 36 cells in float16; it reaches from 0.900 to 1.10 times the prediction" in lines[0]
+    assert "in 36 of 36 cells in float32" in lines[1]
+    assert list(bounds.covered(bounds_rows().drop(columns="predicted_upper"))) == []
 
 
 def test_switches_are_compared_on_the_same_seed():

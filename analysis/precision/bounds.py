@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from analysis.precision.experiment import Experiment, Row
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 WAYS = ("direct", "unfold_matmul", "merged/direct")
 WIDE = 64  # channels: fan-in 576
+PREDICTED = ("predicted", "predicted_lower", "predicted_upper", "independent")
 LONGEST = 2048  # products in one sum; of longer ones, as of deep merged stacks, the prediction takes a second
 
 
@@ -39,7 +41,8 @@ def longest(case: Case, way: str) -> int:
 
 
 def known_before(case: Case, way: str, condition: float) -> Row:
-    """The bounds by name, and predicted: relative L2 errors. condition: ‖|W_L| * … * |W_1| * |x|‖ / ‖exact‖.
+    """The bounds by name, and predicted with its interval: relative L2 errors. independent: parts of that error, None
+    where there is no end of them, as it is known. condition: ‖|W_L| * … * |W_1| * |x|‖ / ‖exact‖.
 
     underflow: the share of the chain bound that underflow adds.
     """
@@ -54,7 +57,9 @@ def known_before(case: Case, way: str, condition: float) -> Row:
     bounds = {name: relative_l2(limit, case.values) for name, limit in limits.items()}
     underflow = 1 - condition * wide_accumulator_bound(case.problem, parsed, dtype) / bounds["chain"]
     predicted = predict_error(case.x, case.kernels, case.problem.layers, parsed.method, parsed.schedule.name)
-    return {"predicted": predicted, "condition": condition, **bounds, "underflow": underflow}
+    parts = predicted.independent
+    told = (float(predicted), *predicted.interval, parts if math.isfinite(parts) else None)
+    return {**dict(zip(PREDICTED, told, strict=True)), "condition": condition, **bounds, "underflow": underflow}
 
 
 def grid(seeds: int, depths: tuple[int, ...], wide: tuple[int, ...] = ()) -> tuple[Grid]:
@@ -73,5 +78,5 @@ BOUNDS = Experiment(
         "full": grid(30, (1, 2, 4, 8, 12, 16), (1, 2, 4)),
     },
     rows=rows,
-    columns=("predicted", "condition", "certain", "chain", "likely", "underflow"),
+    columns=(*PREDICTED, "condition", "certain", "chain", "likely", "underflow"),
 )

@@ -68,9 +68,9 @@ def _of(order: Order, layers: Sequence[ExpandedLayer]) -> list[ExpandedLayer]:
 
 def merged_weight(both: Pair, first: Numbers, second: Numbers, merging: Setting) -> ErrorMoments:
     """The merged weight and its errors. The first weight is an image, the second the kernel that convolves it."""
-    values, *errors = (Kernel(both.kernel(part)) for part in second.weight[:3])
-    known = KernelErrors(*errors, second.weight.ground)
-    inexact = any(bool(error.weight.any()) for error in errors)
+    values, mean, variance = (Kernel(both.kernel(part)) for part in second.weight[:3])
+    known = KernelErrors(mean, variance, second.weight.ground)
+    inexact = any(bool(error.weight.any()) for error in (mean, variance))
     moments = propagate_layer(first.weight.map(both.image), values, both.layer, merging, known if inexact else None)
     return moments.map(both.weight)
 
@@ -103,8 +103,8 @@ def merged_bias(both: Pair, first: Numbers, second: Numbers, merge_dtype: torch.
 
 def _sum(first: ErrorMoments, second: ErrorMoments, dtype: torch.dtype) -> ErrorMoments:
     """Of two that were rounded to the dtype, rounded to it."""
-    sums = (a + b for a, b in zip(first[:3], second[:3], strict=True))
-    return _rounded(ErrorMoments(*sums, None, first.ground.worst(second.ground)), dtype)
+    value, mean, variance = (a + b for a, b in zip(first[:3], second[:3], strict=True))
+    return _rounded(ErrorMoments(value, mean, variance, None, first.ground.worst(second.ground)), dtype)
 
 
 def _used(numbers: ErrorMoments, dtype: torch.dtype) -> torch.Tensor:

@@ -7,7 +7,8 @@ some outputs' sums. Errors b that are known are carried on as they are, and vari
     b_l = W_l * b_{l-1} + mean of R_l,    V_l = (W_l o W_l) * V_{l-1} + variance of R_l
     predicted error = sqrt(sum b_L**2 + V_L) / ||y||_2
 
-R_l is what layer l's own roundings add to an output. Nothing is fitted. Overflow is not predicted, and in float64, in
+R_l is what layer l's own roundings add to an output. How far a measured error may lie from that tell error vectors that
+are drawn and carried on likewise (`scatter`). Nothing is fitted. Overflow is not predicted, and in float64, in
 which the exact values are computed too, later layers' roundings are like those that are predicted, not the same.
 
 Sources: variances of rounding errors, Fang and Chen, arXiv 2405.07537, Higham and Mary, SIAM J. Sci. Comput. 41 (2019),
@@ -70,11 +71,11 @@ def predict_error(
     """The relative L2 error to expect of the layers applied to x, dimensionless.
 
     x: (batch, channels, *size) in float16, bfloat16, float32 or float64, the kernels likewise: their dtype and device
-    are what is computed in. It is the root of the expected square. For small layers, and in 16 bits, the measured error
-    hardly differs; else it scatters around it, widely where few outputs make up the norm, as with heavy-tailed inputs,
-    and where errors have few independent parts, as in deep narrow stacks, however many outputs there are. Where the way
-    of adding up cannot be found, sums are taken to run one after another from the bias on, rounded to nearest:
-    `predict_error_range` tells whether that is so, and what other orders would make of it.
+    are what is computed in. It is the root of the expected square, with an interval for the measured error. For small
+    layers, and in 16 bits, the measured error hardly differs; else it scatters around it, widely where few outputs make
+    up the norm, as with heavy-tailed inputs, and where errors have few independent parts, as in deep narrow stacks,
+    however many outputs there are. Where the way of adding up cannot be found, sums are taken to run one after another
+    from the bias on, rounded to nearest, and the interval spans the usual orders, as `predict_error_range` does.
     Raises ValueError for an unknown schedule, method or dtype, a method that is no sum in some order, kernels that do
     not fit, a stack that cannot be merged, and float32 where a switch of torch lets it be rounded first (TF32),
     NotImplementedError where the method cannot compute a layer.

@@ -79,7 +79,8 @@ def layer_error(
     sample = drawn_positions(magnitude.square().sum(1).cpu(), most)
     errors = sampled_errors(x, kernel, layer, dtype, how, sample.places)
     found = moments(errors, magnitude, sample)
-    return Error(*(part.unflatten(0, (batch, *size)).movedim(-1, 1) for part in found[:2]), found.seen)
+    mean, variance = (part.unflatten(0, (batch, *size)).movedim(-1, 1) for part in found[:2])
+    return Error(mean, variance, found.seen)
 
 
 class Sample(NamedTuple):

@@ -93,6 +93,19 @@ def prediction_answer(predictions: Frame) -> str:
     return f"{text} ({reach}, both sign structures, {ways}, {wording.counts(predictions)})."
 
 
+def covered(rows: Frame) -> Iterator[str]:
+    """How often predictions' intervals hold, and how wide they are; nothing where the rows do not say."""
+    known = usable(rows)
+    known = known[known["predicted_upper"].notna()] if "predicted_upper" in known else known[:0]
+    for dtype in dtypes_in_order(known["dtype"]):
+        own = known[known["dtype"] == dtype]
+        inside = own["relative_l2"].between(own["predicted_lower"], own["predicted_upper"])
+        ends = [(own[f"predicted_{end}"] / own["predicted"]).median() for end in ("lower", "upper")]
+        text = f"The measured error lies in the prediction’s interval of 95 % in {int(inside.sum())} of "
+        text += f"{show.plural(len(own), 'cell')} in {dtype}; it reaches from {show.significant(ends[0])} to "
+        yield f"{text}{show.significant(ends[1])} times the prediction, in the median."
+
+
 def _listed(values: Any) -> str:
     return wording.listed([str(value) for value in sorted(set(values))])
 
@@ -223,7 +236,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     if len(predicted):
         tables.insert(0, ratio_table(slug("predictions", scope.machine, scope.device), predicted))
     sentences = prediction_answer(predicted) if len(predicted) else ""
-    notes = (*prediction_details(predicted), *details(shown), *underflow(rows))
+    notes = (*prediction_details(predicted), *covered(rows), *details(shown), *underflow(rows))
     return Content(figures, tuple(tables), f"{sentences} {answer(shown)}".strip(), notes)
 
 
@@ -296,6 +309,9 @@ SECTION = experiment_section(
         "rounding error is zero given all errors before it",
         "underflow": "the share of `chain` that underflow adds",
         "predicted": "the predicted relative L2 error",
+        "predicted_lower": "lower end of the interval in which the measured error should lie with 95 %",
+        "predicted_upper": "its upper end",
+        "independent": "parts of the error that scatter independently; empty where the error is known",
         "condition": "‖|W_L| ∗ … ∗ |W_1| ∗ |x|‖₂ / ‖exact‖₂",
         "over": "median over seeds of the quantity / the measured error",
         "vacuous": "share of cells in which it is 1 or more",
