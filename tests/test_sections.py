@@ -14,6 +14,7 @@ import pytest
 from analysis.data.over_seeds import exponents, halves, over_seeds, paired, trend
 from analysis.precision import EXPERIMENTS
 from analysis.precision.averaging import averaged
+from analysis.precision.gradients import biased
 from analysis.precision.outlier import families as outlier_families
 from analysis.precision.scatter import stack
 from analysis.precision.small_outputs import wide
@@ -28,6 +29,7 @@ from analysis.report.sections import (
     fan_in,
     findings,
     gain,
+    gradients,
     hypotheses,
     linearity,
     merge_order,
@@ -305,6 +307,18 @@ def scatter_rows() -> pandas.DataFrame:
     return observed("scatter", {"dtype": ("bfloat16",), "way": ("direct",), "fan_in": (8, 32)}, measure)
 
 
+def gradients_rows() -> pandas.DataFrame:
+    """The input's gradient errs three times as much as the output, as depth^0.5; merged it does not grow."""
+
+    def measure(way: str, part: str, depth: int, seed: int, **_: Any) -> dict[str, Any]:
+        size = (3.0 if part == "input" else 1.0) * (1 + seed / 1e4)
+        drawn = {"problem": biased(depth).name, "inputs": "relu", "weights": "normal", "truth": "rounded"}
+        return drawn | {"error_u": size * (depth**0.5 if way == "direct" else 1.0)}
+
+    axes = {"dtype": ("float16", "float32"), "way": ("direct", "merged/direct"), "part": ("output", "input")}
+    return observed("gradients", {**axes, "depth": (1, 2, 4)}, measure)
+
+
 ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "fan_in": fan_in_rows,
     "kernel_size": lambda: fan_in_rows("kernel_size"),
@@ -324,6 +338,7 @@ ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "small_outputs": small_outputs_rows,
     "tails": tails_rows,
     "scatter": scatter_rows,
+    "gradients": gradients_rows,
 }
 
 
@@ -346,6 +361,7 @@ SECTIONS = {
     "casting": findings.CASTING,
     "outlier": outlier.SECTION,
     "summation": findings.SUMMATION,
+    "gradients": gradients.SECTION,
     "small_outputs": small_outputs.SECTION,
     "tails": findings.TAILS,
     "scatter": findings.SCATTER,
@@ -672,6 +688,17 @@ def test_what_transforms_lose_is_told_of_single_outputs_and_of_the_whole():
     assert shown_rows["float32", "normal", "fft"] == ["2.000", "2.000", "18.00", "−8.00"]
     assert shown_rows["float32", "spot", "direct"] == ["2.000", "2.000", "18.00", "0.00"]
     assert shown_rows["float16", "spot", "fft"] == ["2.000", "300.1", "2701", "−8.00"]
+
+
+def test_gradients_are_compared_with_the_output():
+    section = shown("gradients", gradients_rows())
+    assert "At depth 4 the error of a gradient / that of the output is, with `direct` on relu inputs" in section.intro
+    assert "input 3.00 [3.00, 3.00] in float16" in section.intro
+    assert "with e: `direct` 0.5000 [0.5000, 0.5000] in float16" in section.intro
+    assert "`merged/direct` 0.000 [0.000, 0.000] in float16" in section.intro
+    assert "is 6.00 u, input, float16, depth 4" in section.plots[0].alt
+    rows = {tuple(text.main for text in row[:3]): row[3].main for row in section.tables[0].rows}
+    assert rows["relu", "direct", "output"] == rows["relu", "direct", "input"] == "0.5000"
 
 
 def test_leads_about_the_fan_in(rows, whole):

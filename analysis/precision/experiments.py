@@ -10,6 +10,7 @@ from analysis.precision.emulation import EMULATION
 from analysis.precision.experiment import Experiment
 from analysis.precision.fan_in import FAN_IN
 from analysis.precision.gain import GAIN
+from analysis.precision.gradients import GRADIENTS
 from analysis.precision.kernel_size import KERNEL_SIZE
 from analysis.precision.linearity import LINEARITY
 from analysis.precision.merging import MERGING
@@ -41,6 +42,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "small_outputs": SMALL_OUTPUTS,
     "tails": TAILS,
     "scatter": SCATTER,
+    "gradients": GRADIENTS,
     "reproducibility": REPRODUCIBILITY,
     "emulation": EMULATION,
 }

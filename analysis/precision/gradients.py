@@ -122,7 +122,10 @@ GRADIENTS = Experiment(
     ways=WAYS,
     presets={
         "smoke": (grid(2, 2, inputs=("relu",)),),
-        "default": (grid(20, 1, 2, 4, 8, inputs=("relu",)),),
+        "default": (
+            grid(20, 1, 2, 4, 8, inputs=("relu",), dtypes=("float16", "bfloat16", "float32")),
+            grid(20, 1, 2, 4, inputs=("relu",), dtypes=("float64",)),
+        ),
         "full": (grid(20, 1, 2, 4, 8, 16, inputs=("normal", "relu", "pink", "photograph")),),
     },
     rows=rows,

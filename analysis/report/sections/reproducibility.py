@@ -123,6 +123,9 @@ def figure(equal: Frame) -> Figure:
 
 def atlas_table(name: str, equal: Frame, seeds: str) -> Table:
     """Methods by perturbations. equal: of `pooled`; seeds: as in "3 seeds"."""
+    again = equal["perturbation"] == "repeat"
+    if (equal.loc[again, "equal"] == 1).all():  # a column that says nothing; a note says so
+        equal = equal[~again]
     caption = (
         "The share of an image's outputs that keep their bits under another batch and place in it (1 to 32 images), "
     )
@@ -214,10 +217,8 @@ def forced(equal: Frame, cost: Frame) -> str:
     times = cost[(cost["remedy"] == FORCING) & (cost["way"] == BASELINE)]
     if len(times):
         median = times.groupby("dtype")["ratio"].median().reset_index()
-        text += (
-            f"; it takes `{BASELINE}` {wording.by_dtype(median, lambda row: show.times(row.ratio))} its time in one "
-        )
-        text += "process"
+        ratios = wording.by_dtype(median, lambda row: show.times(row.ratio))
+        text += f"; with that `{BASELINE}` takes {ratios} of the time that it takes without, in one process"
     return f"{text}."
 
 
