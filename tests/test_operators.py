@@ -453,6 +453,16 @@ def test_linear_operation_that_ends_a_run_is_noted(name):
     assert reason in note.reason
 
 
+def test_scales_and_shifts_alone_become_no_convolution():
+    """An image brought from one normalisation to another: a depthwise convolution takes 3 to 20 times as long."""
+    mean = torch.tensor([1.0, 2.0]).double().view(2, 1, 1)
+    model = Written(lambda m, x: torch.relu(x.mul(mean).add_(mean) * 4))
+    _, report = assert_exact(model, integers((2, 2, 5, 5), 3, 1))
+    (run,) = report.runs
+    assert run.layers == ("mul", "add_", "mul_1")
+    assert "a convolution would take longer" in run.left
+
+
 def test_channels_taken_in_their_order_are_one_note():
     model = whole_numbers(Written(lambda m, x: m.last(m.wide(x)[:, :][:, :].detach()), last=nn.Conv2d(WIDE, 2, 1)))
     _, report = assert_exact(model, integers((2, 2, 5, 5), 3, 1))

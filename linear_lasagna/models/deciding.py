@@ -106,11 +106,10 @@ def _why_left(
     run: Run, groups: Sequence[tuple[Step, ...]], planned: Plan, device: str, dtype: torch.dtype
 ) -> str | None:
     """Why nothing is merged, or None where something is."""
-    first, *others = run.chain.steps
     if not any(step.fixed for step in run.chain.steps):
         return "it fits any number of channels, a convolution only one"
-    if not others and first.lone and first.operations <= macs(first.layer, first.in_channels, size_of(run.chain.base)):
-        return "a single scale and shift"
+    if all(step.lone for step in run.chain.steps):
+        return "scales and shifts alone, for which a convolution would take longer"
     if not all(unchanged(group) is not None for group in groups):
         return None
     if planned.problem.depth == 1:
