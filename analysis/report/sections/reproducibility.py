@@ -124,7 +124,8 @@ def figure(equal: Frame) -> Figure:
 def atlas_table(name: str, equal: Frame, seeds: str) -> Table:
     """Methods by perturbations. equal: of `pooled`; seeds: as in "3 seeds"."""
     again = equal["perturbation"] == "repeat"
-    if (equal.loc[again, "equal"] == 1).all():  # a column that says nothing; a note says so
+    repeated = not (equal.loc[again, "equal"] == 1).all()
+    if not repeated:  # a column that says nothing; a note says so
         equal = equal[~again]
     caption = (
         "The share of an image's outputs that keep their bits under another batch and place in it (1 to 32 images), "
@@ -136,7 +137,8 @@ def atlas_table(name: str, equal: Frame, seeds: str) -> Table:
         f"set (emulated), and method (`{BASELINE}` instead), over all settings, problems and {seeds}; in brackets "
     )
     caption += "the largest distance in ulps. All: no output of any case has other bits. Shares: no interval, for "
-    caption += "settings are chosen, not drawn. repeat: the same call again. A dash: nothing to change, or not here."
+    caption += f"settings are chosen, not drawn. {'repeat: the same call again. ' if repeated else ''}"
+    caption += "A dash: nothing to change, or not here."
     labels = {"dtype": "dtype", "way": "method"}
     heading = lambda each: INSTEAD if each == "method" else each  # noqa: E731
     return wide_table(name, caption, equal, labels, "perturbation", _cell, "reproducibility", heading)
@@ -218,7 +220,7 @@ def forced(equal: Frame, cost: Frame) -> str:
     if len(times):
         median = times.groupby("dtype")["ratio"].median().reset_index()
         ratios = wording.by_dtype(median, lambda row: show.times(row.ratio))
-        text += f"; with that `{BASELINE}` takes {ratios} of the time that it takes without, in one process"
+        text += f"; the time of `{BASELINE}` grows to {ratios}, in one process"
     return f"{text}."
 
 
