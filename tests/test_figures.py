@@ -13,6 +13,7 @@ import pytest
 from analysis.data.records import load
 from analysis.report import style, svg
 from analysis.report.sections import accuracy, depth, memory, noise, speed, wins
+from linear_lasagna.vocabulary import METHODS, TRANSFORMS
 from tests import synthetic
 from tests.reporting import Study, study
 
@@ -84,10 +85,17 @@ def test_drawing_changes_nobody_s_settings(found):
     assert dict(matplotlib.rcParams) == before
 
 
-def test_no_two_ways_of_one_figure_share_a_colour_or_a_marker():
-    drawn = {way: look for way, look in style.WAYS.items() if way != "control" and not way.startswith("merge_")}
+MERGED = [way for way in style.WAYS if way not in (*METHODS, "control") and not way.startswith("merge_")]
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [[*METHODS, "merged/direct"], [*(way for way in METHODS if way not in TRANSFORMS), *MERGED]],
+    ids=["methods", "merged, beside no transforms"],
+)
+def test_no_two_ways_of_one_figure_share_a_colour_or_a_marker(ways):
     for part in range(2):
-        assert len({look[part] for look in drawn.values()}) == len(drawn)
+        assert len({style.WAYS[way][part] for way in ways}) == len(ways)
 
 
 def test_unknown_way_looks_the_same_in_every_process():
