@@ -53,7 +53,7 @@ def spread(
     for cells in (over, under):
         own = [r for r in rows if r["way"] == way and all(same(r[name], value) for name, value in cells.items())]
         logs = [math.log(float(row[measure])) for row in own if float(row[measure]) > 0]
-        if len(logs) < 3:
+        if len(logs) < 3 or len(set(logs)) == 1:
             return None
         sds.append(statistics.stdev(logs))
         fourth = statistics.fmean((each - statistics.fmean(logs)) ** 4 for each in logs)

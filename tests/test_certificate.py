@@ -20,6 +20,8 @@ from linear_lasagna.merging import certify, merge
 from linear_lasagna.merging.border.module import BorderExact
 from linear_lasagna.merging.fitting import Scaled
 from linear_lasagna.modules import kernel_of, link_of
+from linear_lasagna.problems import Kernel
+from linear_lasagna.rounding.certificate import Numbers, Reach, reach, start
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 BATCHES, EACH = 10, 20
@@ -183,3 +185,21 @@ def test_bounds_beyond_the_format_are_no_numbers_to_trust():
     assert math.isinf(certificate.bounds[0])
     assert not certificate.finite
     assert certificate.wide_relative < 0.1
+
+
+def reached(weight: float, size: float, doubt: float | None, dtype: torch.dtype) -> Reach:
+    """Of one product, whose kernel is exactly its own, or within a doubt."""
+    number = lambda value: Kernel(torch.full((1, 1, 1), value, dtype=torch.float64))  # noqa: E731
+    numbers = Numbers(number(weight), None if doubt is None else number(doubt), (number(weight),))
+    return reach(start(size, 1), numbers, 1, 1, dtype, False)
+
+
+def test_a_subnormal_weight_may_be_read_as_zero():
+    assert float(reached(2.0**-130, 2.0**20, None, torch.float32).error) >= 2.0**-110
+    assert float(reached(2.0**-20, 2.0**10, None, torch.float16).error) < 2.0**-20  # which none flushes
+
+
+def test_numbers_that_are_not_quite_known_may_be_off():
+    found = reached(1.0, 2.0, 0.25, torch.float64)
+    assert 0.5 <= float(found.error) < 0.51
+    assert 2.5 <= float(found.size) < 2.51

@@ -91,6 +91,12 @@ def test_a_scatter_s_interval_holds_the_true_ratio():
     assert found.seeds == 48
 
 
+def test_draws_that_do_not_scatter_have_no_spread():
+    spread = Spread("direct", "error_u", {}, {"fan_in": 8}, {"fan_in": 16})
+    cells = {"way": "direct", "fan_in": [8] * 4 + [16] * 4, "error_u": [1.0] * 4 + [1.0, 2.0, 3.0, 4.0]}
+    assert spread.measured(pandas.DataFrame(cells), 0.95) is None
+
+
 def test_intervals_hold_together():
     """Bonferroni: as many as there are claims and dtypes. Of 20 seeds they leave out three on each side."""
     number = sum(len(claim.dtypes) for finding in FINDINGS.values() for claim in finding.claims)

@@ -17,7 +17,7 @@ def _claim(over: Stack, under: Stack, low: float, high: float) -> Claim:
 
 
 SCATTER = Finding(
-    "Scatter over draws is a function of depth by width",
+    "Scatter follows depth / width",
     "Over draws of weights and inputs the logarithm of the error of a stack of 1×1 layers has a standard deviation "
     "that depends on depth / width: it is the same, within a factor of 2, where that is, and over 3 times as large "
     "where a stack of the same width is 8 or 16 times as deep, or one of the same depth 16 times as narrow (named as "

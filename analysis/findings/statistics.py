@@ -142,7 +142,7 @@ class Spread(Statistic):
         rows = chosen(rows, {**self.cells, "way": self.way})
         sides = [chosen(rows, side)[self.measure] for side in (self.over, self.under)]
         logs = [[math.log(size) for size in side if size > 0] for side in sides]
-        if min(map(len, logs)) < FEWEST:
+        if min(map(len, logs)) < FEWEST or any(len(set(each)) == 1 for each in logs):
             return None
         (over, first), (under, second) = map(_spread, logs)
         reach = math.exp(NormalDist().inv_cdf((1 + confidence) / 2) * math.hypot(first, second))

@@ -14,7 +14,7 @@ def _claim(way: str, *dtypes: str) -> Claim:
 
 
 TAILS = Finding(
-    "A single output’s relative error has no mean",
+    "Relative errors have no mean",
     "Of all outputs of two layers, the largest 1 % of the relative errors fall off with exponent 1, within 15 %, "
     "whatever the method and the dtype: outputs near zero are as likely as others, and their errors are no smaller. So "
     "such errors have quantiles, but neither a mean nor a largest one that would tell of more than their number.",

@@ -35,7 +35,7 @@ SCATTER = Experiment(
     question="How far do errors of draws of one stack lie apart?",
     ways=WAYS,
     presets={
-        "smoke": grid(4, {8: (1, 4)}, "bfloat16"),
+        "smoke": grid(4, {8: (1,), 32: (4,)}, "bfloat16"),
         "default": grid(96, DEPTHS, "bfloat16"),
         "full": grid(96, dict.fromkeys(DEPTHS, (1, 2, 4, 8, 16, 32)), "float16", "bfloat16", "float32"),
     },

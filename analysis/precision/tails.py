@@ -28,7 +28,7 @@ TAILS = Experiment(
     name="tails",
     question="Have the relative errors of single outputs a mean?",
     ways=(*SUMMED, *OTHERS),
-    presets={"smoke": grid(2, 12), "default": grid(20, 32), "full": grid(20, 32, 96)},
+    presets={"smoke": grid(2, 32), "default": grid(20, 32), "full": grid(20, 32, 96)},
     rows=rows,
     columns=MEASURES,
 )

@@ -29,7 +29,7 @@ RULE = (
     "A claim is confirmed where the interval lies in the claimed range, refuted where it lies outside of it, else "
     "undecided; a hypothesis is confirmed where all its claims are, and refuted where one is. All intervals hold "
     "together with 95 % (Bonferroni over the claims). The claims were fixed before the experiments were run, after "
-    "small trials by other code; a seed draws weights and image."
+    "small trials on other draws; a seed draws weights and image."
 )
 RATIOS = "ratios of errors, paired by draw: of single outputs (relative L2), or of their averages over all positions"
 EXPONENTS = "exponents e in error ∝ depth^e, a least-squares slope per draw"
@@ -135,7 +135,7 @@ def of_claims(scope: Scope, claims: Frame, data: str) -> Content | None:
     if not len(claims):
         return None
     name = slug(data, scope.machine, scope.device)
-    caption = "Claimed ranges (bands) and what was measured: mark, median over seeds; line, its interval "
+    caption = "Claimed ranges (bands) and what was measured (marks), with its interval (lines) "
     caption += f"({scope.label}); n = {wording.span(claims['seeds'], 'seed')}."
     counts = claims["outcome"].value_counts()
     alt = f"Marks on bands: {wording.listed([f'{counts.get(each, 0)} {each}' for each in OUTCOMES])} of {len(claims)}."

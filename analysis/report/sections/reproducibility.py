@@ -220,7 +220,7 @@ def forced(equal: Frame, cost: Frame) -> str:
     if len(times):
         median = times.groupby("dtype")["ratio"].median().reset_index()
         ratios = wording.by_dtype(median, lambda row: show.times(row.ratio))
-        text += f"; the time of `{BASELINE}` grows to {ratios}, in one process"
+        text += f"; relative to its usual time in one process, `{BASELINE}` then takes {ratios}"
     return f"{text}."
 
 
