@@ -14,6 +14,7 @@ from analysis.data import zoo
 from analysis.measure.zoo import packages, running
 from analysis.measure.zoo.packages import PACKAGES, Package, images, smallest
 from analysis.report.sections.models import answer, content
+from linear_lasagna.environment import cpu_name
 
 ROOT = Path(__file__).parent.parent
 LIMIT_S = 6
@@ -51,6 +52,7 @@ def test_whatever_an_architecture_does_costs_its_own_rows_alone(tmp_path: Path) 
     assert good["processes"].to_list() == [2.0] * 4
     assert good["convolutions"].to_list() == [2.0, 1.0, 1.0, 2.0]
     assert good.loc["given", "shape"] == "1×3×16×16"
+    assert good.loc["given", "processor"].startswith(f"{cpu_name()}, ")
     assert lines[0].startswith(
         "toys good: 1 of 1 run merged, convolutions 2 -> 1 (authors' 1), norms 3 -> 0 (authors' 0), difference "
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import platform
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from analysis.data import zoo
 from analysis.data.frames import Frame
 from analysis.measure.zoo import child
 from analysis.measure.zoo.packages import PACKAGES, declare_torchvision, version
+from linear_lasagna.environment import cpu_name
 from linear_lasagna.models.ways import CONTROL, GIVEN
 from linear_lasagna.plurals import plural
 from linear_lasagna.timing import Timing, compare
@@ -83,10 +83,7 @@ def _installed(names: Sequence[str], say: Callable[[str], object]) -> list[str]:
 
 def _here(package: str) -> Row:
     """What the rows depend on beside the architecture."""
-    from linear_lasagna.environment import environment
-
-    about = environment("cpu", start=False)
-    processor = f"{about.get('processor') or platform.machine()}, {plural(torch.get_num_threads(), 'thread')}"
+    processor = f"{cpu_name()}, {plural(torch.get_num_threads(), 'thread')}"
     return {"package": package, "version": version(package), "torch": torch.__version__, "processor": processor}
 
 
