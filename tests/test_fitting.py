@@ -79,7 +79,8 @@ def test_the_error_of_channels_rescaled_each_by_its_own_power_is_predicted():
     model[1].weight.data[4:] *= 2.0**-13
     x = torch.ones(1, 8, 12, 12, dtype=HALF)
     merged, report = merge_model(model, x)
-    assert hasattr(merged.get_submodule(report.runs[0].modules[0]), "scale")
+    assert report.runs[0].modules == ("merged",)
+    assert merged.merged_scale.unique().numel() > 1
     measured = errors(model, merged, x)[1]
     low, high = report.runs[0].predicted_error
     assert 0 < low / 2 <= measured <= high * 2
@@ -251,7 +252,7 @@ def test_merge_model_rescales_what_overflows(case):
     make, x = LARGE[case]
     model, x = make().half().eval(), x().half()
     merged, report = merge_model(model, x)
-    assert "scale" in dict(merged.merged.named_buffers())
+    assert "merged_scale" in dict(merged.named_buffers())
     assert report.runs[0].left is None
     assert errors(model, merged, x)[1] < 2 * unit_roundoff(HALF)
 
@@ -259,7 +260,8 @@ def test_merge_model_rescales_what_overflows(case):
 def test_merge_model_rescales():
     model, x = pair(2.0**-8), drawn(1, 8, 12, 12).mul(2.0**8).half()
     merged, report = merge_model(model, x)
-    assert "scale" in dict(merged.merged.named_buffers())
+    assert type(merged.merged) is nn.Conv2d, "its weights are where they are in other merged models"
+    assert list(merged.state_dict()) == ["merged_scale", "merged.weight"]
     assert report.runs[0].left is None
     assert errors(model, merged, x)[1] < unit_roundoff(HALF)
 

@@ -55,7 +55,7 @@ def rescaled():
         module.weight.copy_(2.0**-12 * drawn(*module.weight.shape))
     x = drawn(1, 8, 12, 12).mul(2.0**8).half()
     merged = merge_model(model.half(), x)[0]
-    assert "scale" in dict(merged.merged.named_buffers())
+    assert "merged_scale" in dict(merged.named_buffers())
     return model, merged, x
 
 

@@ -17,8 +17,6 @@ from linear_lasagna.models.finding import Findings
 from linear_lasagna.models.preparing import without_numbers_of_their_own
 from linear_lasagna.models.steps import names_of
 
-OWN = (Scaled, Split)  # modules of this suite that are a few operations of PyTorch's
-
 
 def rewrite(
     model: fx.GraphModule, decisions: Sequence[Decision], findings: Findings
@@ -104,13 +102,27 @@ def self_contained(model: fx.GraphModule) -> None:
     What torch.fx can write down of the suite's own modules is written down; and the tracer is forgotten, which a
     GraphModule otherwise looks for when it is loaded, and annotations, which it cannot save where they are strings.
     """
-    own = [name for name, module in model.named_modules() if isinstance(module, OWN)]
-    for name in own:
-        if not any(name.startswith(f"{other}.") for other in own):  # tracing goes through both
-            model.set_submodule(name, fx.symbolic_trace(model.get_submodule(name)).eval())
+    for node in [node for node in model.graph.nodes if node.op == "call_module"]:
+        if isinstance(scaled := model.get_submodule(node.target), Scaled):
+            _unwrap(model, node, scaled)
+    for name in [name for name, module in model.named_modules() if isinstance(module, Split)]:
+        model.set_submodule(name, fx.symbolic_trace(model.get_submodule(name)).eval())
     model._tracer_cls = model.graph._tracer_cls = None
     for module in [module for module in model.modules() if isinstance(module, fx.GraphModule)]:
         for node in module.graph.nodes:
             node.type = None
             node.meta.pop("tensor", None)
         module.recompile()
+
+
+def _unwrap(model: fx.GraphModule, call: fx.Node, scaled: Scaled) -> None:
+    """The convolution by its name, and its scale beside it, as a buffer that its output is multiplied by."""
+    name, scale = str(call.target), f"{call.target}_scale"
+    model.set_submodule(name, scaled.convolution)
+    parent, _, attribute = scale.rpartition(".")
+    model.get_submodule(parent).register_buffer(attribute, scaled.scale)
+    with model.graph.inserting_after(call):
+        numbers = model.graph.get_attr(scale)
+    with model.graph.inserting_after(numbers):
+        product = model.graph.call_function(operator.mul, (call, numbers))
+    call.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
