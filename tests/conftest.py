@@ -38,6 +38,7 @@ NUMERICAL = (
     "test_certificate",
     "test_cutting",
     "test_designs",
+    "test_digits",
     "test_distributing",
     "test_emulation",
     "test_error_free",
