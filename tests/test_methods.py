@@ -183,6 +183,18 @@ def test_layout_of_the_input_is_free(name, layout):
     assert all(torch.equal(a, b) for a, b in zip(kept, (view, *kernels[0]), strict=True)), "the input was changed"
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 14, 7), (2, 3, 1, 1)])
+def test_strides_of_what_is_one_long_change_no_bit(shape):
+    """One channel lies the same in NCHW and in NHWC; which of them its strides tell must not matter."""
+    layer = Layer(2, tuple(min(n, 2) for n in shape[2:]), bias=True)
+    _, kernels = Problem("one", 2, shape[1], shape[2:], (layer,)).draw(torch.float32, seed=0)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    last = x.as_strided(shape, torch.empty(shape, memory_format=torch.channels_last).stride())
+    assert torch.equal(x, last)
+    y = [METHODS["direct_channels_last"](image, kernels[0], layer) for image in (x, last)]
+    assert torch.equal(*y)
+
+
 @pytest.mark.parametrize("name", SUMMED)
 def test_a_prepared_call_serves_any_batch_and_size(name):
     layer = Layer(4, 2, stride=2, groups=2, bias=True)

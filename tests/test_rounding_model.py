@@ -40,7 +40,7 @@ from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.propagation import ErrorMoments, Ground, Setting, noise
 from linear_lasagna.rounding.replay import Factors, replay
 from linear_lasagna.rounding.reveal import reveal
-from linear_lasagna.rounding.scatter import ratio_interval, scatter
+from linear_lasagna.rounding.scatter import parts_of, ratio_interval, scatter
 from linear_lasagna.rounding.summation_probe import Accumulation, AdderProbe, probe_summation
 from linear_lasagna.rounding.summation_tree import ORDERS, SummationTree, blocked, pairwise, sequential
 from linear_lasagna.rounding.variance import drawn_positions, layer_error
@@ -254,6 +254,15 @@ def test_fused_multiply_add_is_found(fused, order, bias):
     assert found.fused is fused
 
 
+@pytest.mark.parametrize("first", [(599, 0), (0, 599)], ids=["bias first", "product first"])
+def test_which_term_begins_a_long_sum_is_found(first):
+    """The first product is rounded by itself, or with the bias: of 600 terms few sums show it."""
+    order = SummationTree((*first, *range(1, 599)))
+    found = probe_summation(AdderProbe(adder_of(order, bias=True), 600, 100, torch.float32, bias=True))
+    assert found is not None
+    assert found.order == order
+
+
 def test_what_does_not_add_in_an_order_is_refused():
     draw = random.Random(0)
 
@@ -419,6 +428,25 @@ def test_order_is_found_where_most_outputs_see_padding():
     assert found.order.length == 36
     nowhere = accumulation("direct", Layer(4, 3, padding=2).expand(2), (4, 4, 2, 2), torch.float32)
     assert nowhere == Accumulation(None, 24)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_methods_are_asked_with_weights_as_they_are_in_use(monkeypatch, bias):
+    """Contiguous: libraries choose by strides in what order they add."""
+    strides = set()
+
+    def call(x, kernel, layer):
+        strides.add((kernel.weight.stride(), x.stride()))
+        return METHODS["direct"](x, kernel, layer)
+
+    layer, shape = Layer(3, 3, bias=bias).expand(2), (2, 1, 6, 7)
+    monkeypatch.setattr(accumulation_module, "METHODS", {"asked": call})
+    probe = accumulation_module.probe_of("asked", layer, shape, torch.float32, "cpu")
+    assert probe is not None
+    found = probe_summation(probe)
+    assert found is not None
+    followed(found, "asked", layer, shape, torch.float32)
+    assert strides == {(torch.empty(3, 1, 3, 3).stride(), torch.empty(shape).stride())}
 
 
 # Roundings
@@ -618,7 +646,7 @@ def test_merged_kernel_is_the_merged_kernel(problem, seed):
     """The recursion over layers merges, by its own way, what `merge_stack` merges."""
     _, kernels = integer_numbers(problem, seed)
     expected, _ = merge_stack(kernels, problem.expanded)
-    found, errors = merged_kernel(kernels, problem.expanded, Setting(torch.float64, "cpu", "direct"), torch.float64)
+    found, errors = merged_kernel(kernels, problem.expanded, Setting(torch.float64, "cpu", "direct"), torch.float64, 4)
     for mine, theirs, variance in zip(found, expected, errors.variance, strict=True):
         assert (mine is None) == (theirs is None) == (variance is None)
         assert mine is None or (mine.equal(theirs) and variance.shape == theirs.shape)
@@ -680,7 +708,9 @@ def test_range_where_the_order_is_unknown(monkeypatch):
     least, most = predict_error_range(x, kernels, problem.layers)
     assert least < 0.6 * most
     assert least <= known <= most * 1.05
-    assert least <= predict_error(x, kernels, problem.layers) <= most
+    said = predict_error(x, kernels, problem.layers)
+    assert least <= said <= most
+    assert said.independent < known.independent  # an order that is not known is a doubt, too
 
 
 IMAGES = {
@@ -745,6 +775,50 @@ def test_the_interval_is_the_root_of_f_s_quantiles(parts, seen):
     law = scipy.stats.chi2(parts, scale=1 / parts) if seen == math.inf else scipy.stats.f(parts, seen)
     expected = numpy.sqrt(law.ppf([0.025, 0.975]))
     assert ratio_interval(parts, seen) == pytest.approx(expected.tolist(), rel=0.08)
+
+
+@pytest.mark.parametrize("taps", [1, 2])
+def test_errors_that_are_not_independent_add_up_as_such(taps):
+    """Two channels that err alike: their sum errs by twice as much, their difference not at all, whatever the rest."""
+    random = torch.Generator().manual_seed(0)
+    layer, settings = Layer(1, taps).expand(1), Setting(torch.float64, "cpu", "direct")
+    drawn = torch.randn(24, 1, 1, 50, generator=random, dtype=torch.float64).expand(-1, -1, 2, -1)
+    drawn = drawn / drawn.square().mean().sqrt()
+    values = torch.ones(1, 2, 50, dtype=torch.float64)
+    x = ErrorMoments(values, 0 * values, values, drawn)
+    alike, opposite = (
+        propagation.propagate_layer(
+            x,
+            Kernel(torch.tensor([[[1.0] + [0.0] * (taps - 1), [sign] + [0.0] * (taps - 1)]]).double()),
+            layer,
+            settings,
+        )
+        for sign in (1.0, -1.0)
+    )
+    assert float(alike.variance.mean()) == pytest.approx(4, rel=0.05)
+    assert float(opposite.variance.mean()) < 1e-20
+
+
+@pytest.mark.parametrize("schedule", ["stacked", "merged_working"])
+def test_deep_narrow_stacks_in_float64(schedule):
+    """Errors that later layers share are no independent ones: taken for such they were 2 to 10 times too large."""
+    problem = Problem("narrow", 1, 3, (40,), (Layer(3, 1),) * 20)
+    inside = []
+    for seed in range(40, 56):
+        x, kernels = problem.draw(torch.float64, seed=seed)
+        y = SCHEDULES[schedule](problem, kernels)(x)
+        exact = convolve(x, kernels, problem.layers)
+        measured = relative_l2(exact.error(y), exact.to(torch.float64))
+        lower, upper = predict_error(x, kernels, problem.layers, schedule=schedule).interval
+        inside.append(lower <= measured <= upper)
+    assert sum(inside) >= 13
+
+
+def test_parts_of_an_interval_are_those_that_make_it():
+    for parts in (50, 300, 5000):
+        assert parts_of(*ratio_interval(parts, math.inf)) == pytest.approx(parts, rel=0.1)
+    assert parts_of(0.1, math.inf) == 0
+    assert parts_of(1, 1) == math.inf
 
 
 def test_what_sees_the_same_errs_the_same():

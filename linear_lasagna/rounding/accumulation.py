@@ -111,10 +111,7 @@ def followed(
     same = torch.ones(shape[0], layer.out_channels, *layer.output_size(tuple(shape[2:])), dtype=torch.bool)
     for row, value in zip(rows.to(device, dtype), replayed(probe, rows, how).tolist(), strict=True):
         table = row.expand(layer.out_channels, -1)
-        kernel = Kernel(
-            table[:, :n].reshape(layer.weight_shape(shape[1])), table[:, n].contiguous() if layer.bias else None
-        )
-        same &= METHODS[method](x, kernel, layer).cpu().double() == value
+        same &= METHODS[method](x, _kernel(table, layer, shape[1]), layer).cpu().double() == value
     inside = unpadded(layer, tuple(shape[2:]))
     channels = (same | ~inside).transpose(0, 1).flatten(1).all(1)
     return torch.where(inside, same, channels.view(-1, *(1,) * inside.ndim)).to(device)
@@ -145,20 +142,26 @@ def answering(
     (table, value) -> (out, positions): the sums of each channel's row of the table, (out, n), of a constant image, at
     all positions that see no padding.
     """
-    weight_shape = layer.weight_shape(shape[1])
-    n = layer.fan_in(shape[1])
     inside = unpadded(layer, shape[2:]).flatten().repeat(shape[0])
     if not inside.any():
         return None
 
     def outputs(table: torch.Tensor, value: float) -> torch.Tensor:
         table = table.to(device, dtype)
-        kernel = Kernel(table[:, :n].reshape(weight_shape), table[:, n] if layer.bias else None)
+        kernel = _kernel(table, layer, shape[1])
         x = torch.full(shape, value, dtype=dtype, device=device)
         y = METHODS[method](x, kernel, layer).cpu().to(torch.float64)
         return y.transpose(0, 1).flatten(1)[:, inside]
 
     return outputs
+
+
+def _kernel(table: torch.Tensor, layer: ExpandedLayer, channels: int) -> Kernel:
+    """Each channel's row of the table, (out, n), as its weights and bias; contiguous: libraries choose by that."""
+    weight, bias = table.split((layer.fan_in(channels), int(layer.bias)), 1)
+    return Kernel(
+        weight.reshape(layer.weight_shape(channels)).contiguous(), bias[:, 0].contiguous() if layer.bias else None
+    )
 
 
 def probe_of(

@@ -25,12 +25,12 @@ class Numbers(NamedTuple):
 
 
 def merged_kernel(
-    kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], setting: Setting, merge_dtype: torch.dtype
+    kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], setting: Setting, merge_dtype: torch.dtype, draws: int
 ) -> tuple[Kernel, KernelErrors]:
     """The merged kernel, exact up to float64, and its errors when PyTorch merges it in `merge_dtype`.
 
-    kernels: float64. The result is rounded to the setting's dtype at the end. Whether the merged convolution is right
-    at the border is not asked.
+    kernels: float64; draws: of the errors that are not known. The result is rounded to the setting's dtype at the end.
+    Whether the merged convolution is right at the border is not asked.
     """
     if merge_dtype is not setting.dtype:  # the suite merges in float64 else, next to which its errors are none
         merged = summed_kernel(kernels, layers, merge_dtype)
@@ -38,10 +38,11 @@ def merged_kernel(
         numbers = Numbers(_rounded(exactly(merged.weight), setting.dtype), bias)
     else:
         order = merge_order(tuple(layers), kernels[0].weight.shape[1] * layers[0].groups)
-        numbers = _merge(order, kernels, layers, replace(setting, method="direct"))
+        numbers = _merge(order, kernels, layers, replace(setting, method="direct"), draws)
     weight, bias = numbers
     values, mean, variance = map(Kernel, weight[:3], (None,) * 3 if bias is None else bias[:3])
-    return values, KernelErrors(mean, variance, weight.ground if bias is None else weight.ground.worst(bias.ground))
+    ground = weight.ground if bias is None else weight.ground.worst(bias.ground)
+    return values, KernelErrors(mean, variance, ground, weight.drawn)
 
 
 def _rounded(numbers: ErrorMoments, dtype: torch.dtype) -> ErrorMoments:
@@ -51,14 +52,16 @@ def _rounded(numbers: ErrorMoments, dtype: torch.dtype) -> ErrorMoments:
     return numbers._replace(mean=mean + last.mean, variance=variance + last.variance)
 
 
-def _merge(order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], merging: Setting) -> Numbers:
+def _merge(
+    order: Order, kernels: Sequence[Kernel], layers: Sequence[ExpandedLayer], merging: Setting, draws: int
+) -> Numbers:
     """The layers of the order, merged pair by pair as `merge_stack` merges them."""
     if isinstance(order, int):
         weight, bias = kernels[order]
-        return Numbers(exactly(weight), None if bias is None else exactly(bias))
+        return Numbers(exactly(weight, draws), None if bias is None else exactly(bias))
     early, late = order
     both = pair(composed_layer(_of(early, layers)), composed_layer(_of(late, layers)))
-    first, second = (_merge(part, kernels, layers, merging) for part in order)
+    first, second = (_merge(part, kernels, layers, merging, draws) for part in order)
     return Numbers(merged_weight(both, first, second, merging), merged_bias(both, first, second, merging.dtype))
 
 
@@ -69,7 +72,8 @@ def _of(order: Order, layers: Sequence[ExpandedLayer]) -> list[ExpandedLayer]:
 def merged_weight(both: Pair, first: Numbers, second: Numbers, merging: Setting) -> ErrorMoments:
     """The merged weight and its errors. The first weight is an image, the second the kernel that convolves it."""
     values, mean, variance = (Kernel(both.kernel(part)) for part in second.weight[:3])
-    known = KernelErrors(mean, variance, second.weight.ground)
+    drawn = None if second.weight.drawn is None else torch.stack([both.kernel(each) for each in second.weight.drawn])
+    known = KernelErrors(mean, variance, second.weight.ground, drawn)
     inexact = any(bool(error.weight.any()) for error in (mean, variance))
     moments = propagate_layer(first.weight.map(both.image), values, both.layer, merging, known if inexact else None)
     return moments.map(both.weight)

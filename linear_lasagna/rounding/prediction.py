@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -33,7 +32,7 @@ from linear_lasagna.preconditions import check_kernels
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
 from linear_lasagna.rounding.merged import merged_kernel
 from linear_lasagna.rounding.propagation import ErrorMoments, Setting, exactly, propagate, propagate_layer
-from linear_lasagna.rounding.scatter import draws, scatter
+from linear_lasagna.rounding.scatter import draws, parts_of, scatter
 from linear_lasagna.rounding.summation_tree import ORDERS
 from linear_lasagna.schedules import SCHEDULES, everywhere, inside
 from linear_lasagna.switches import operands_rounded
@@ -82,13 +81,14 @@ def predict_error(
     """
     setting = Setting(x.dtype, str(x.device), method)
     given = (x, kernels, layers)
-    moments = _spread(*given, setting, schedule, most_draws(given))
-    said, ends = _predicted(moments, x.dtype), []
-    if moments.ground.assumed:
-        ends = [_spread(*given, end, schedule, most_draws(given)) for end in _orders(setting)]
-    intervals = [said.interval, *(_predicted(end, x.dtype).interval for end in ends)]
-    lower, upper = (choose(side) for choose, side in zip((min, max), zip(*intervals, strict=True), strict=True))
-    return Prediction(said, said.independent, (lower, upper))
+    moments = _spread(*given, setting, schedule)
+    said = _predicted(moments, x.dtype)
+    if not moments.ground.assumed:
+        return said
+    ends = [_predicted(_spread(*given, end, schedule), x.dtype).interval for end in _orders(setting)]
+    lowers, uppers = zip(said.interval, *ends, strict=True)
+    lower, upper = min(lowers), max(uppers)
+    return Prediction(said, min(said.independent, parts_of(lower, upper)), (lower, upper))
 
 
 def predict_error_range(
@@ -109,8 +109,8 @@ def predict_error_range(
 
 
 def _orders(setting: Setting) -> list[Setting]:
-    """With each order that may be assumed where none is found."""
-    return [replace(setting, unknown=order) for order in ORDERS.values()]
+    """With each order that may be assumed where none is found; each draws the same."""
+    return [Setting(setting.dtype, setting.device, setting.method, order) for order in ORDERS.values()]
 
 
 def most_draws(given: tuple[torch.Tensor, Sequence[Kernel], Sequence[Layer]]) -> int:
@@ -139,7 +139,6 @@ def _spread(
     layers: Sequence[Layer],
     setting: Setting,
     schedule: str,
-    drawn: int = 0,
 ) -> ErrorMoments:
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
@@ -153,7 +152,8 @@ def _spread(
     if x.dtype is torch.float32 and (reason := operands_rounded(x.device.type, operation)):
         raise ValueError(f"no error is predicted in float32, as {reason}")
     expanded = [layer.expand(x.ndim - 2) for layer in layers]
-    start, exact = exactly(wide(x), drawn), [kernel.map(wide) for kernel in kernels]
+    number = most_draws((x, kernels, layers))
+    start, exact = exactly(wide(x), number), [kernel.map(wide) for kernel in kernels]
     batch, channels, *size = x.shape
     problem = Problem("predicted", batch, channels, tuple(size), tuple(layers))
     check_kernels(problem, kernels, x)
@@ -166,7 +166,8 @@ def _spread(
     (partition,) = SCHEDULES[schedule].partitions(problem)
     if merges is None or partition == apart(problem):
         return propagate(start, exact, expanded, setting)
-    whole, errors = merged_kernel(exact, expanded, setting, torch.float64 if merges == "float64" else x.dtype)
+    merge_dtype = torch.float64 if merges == "float64" else x.dtype
+    whole, errors = merged_kernel(exact, expanded, setting, merge_dtype, number)
     moments = propagate_layer(start, whole, composed_layer(expanded), setting, errors)
     if inside(problem) == everywhere(problem):
         return moments

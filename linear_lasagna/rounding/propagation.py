@@ -31,11 +31,15 @@ class Ground(NamedTuple):
 
 
 class KernelErrors(NamedTuple):
-    """Mean and variance of the errors of a kernel's numbers, each shaped as the kernel is."""
+    """Mean and variance of the errors of a kernel's numbers, each shaped as the kernel is.
+
+    drawn: of the weight's part that is not known, (draws, *shape); None where its numbers err independently.
+    """
 
     mean: Kernel
     variance: Kernel
     ground: Ground = Ground()
+    drawn: torch.Tensor | None = None
 
     @property
     def known(self) -> bool:
@@ -47,7 +51,8 @@ class KernelErrors(NamedTuple):
 class ErrorMoments(NamedTuple):
     """Exact values up to float64; mean and variance of the errors of what is computed instead; all of one shape.
 
-    drawn: of the part that is not known, with this variance: (draws, *shape), None where none are drawn.
+    drawn: of the part that is not known, with this variance on average, and with its covariances: (draws, *shape),
+    None where none are drawn.
     """
 
     value: torch.Tensor
@@ -57,8 +62,9 @@ class ErrorMoments(NamedTuple):
     ground: Ground = Ground()
 
     def map(self, f: Callable[[torch.Tensor], torch.Tensor]) -> ErrorMoments:
-        """f of each tensor; drawn errors are left out."""
-        return ErrorMoments(f(self.value), f(self.mean), f(self.variance), None, self.ground)
+        """f of each tensor, and of each draw."""
+        drawn = None if self.drawn is None else torch.stack([f(each) for each in self.drawn])
+        return ErrorMoments(f(self.value), f(self.mean), f(self.variance), drawn, self.ground)
 
     def relative_l2(self) -> float:
         """Root of the expected square of the relative L2 error; 0 where nothing is lost, inf where all values are 0."""
@@ -128,7 +134,9 @@ def propagate_layer(
         used = Kernel(kernel.weight + weight, None if kernel.bias is None or shift is None else kernel.bias + shift)
         mean = mean + direct(x.value + x.mean, errors.mean, layer)
         variance = variance + direct(x.value.square(), errors.variance, layer)
-        drawn = None if drawn is None else drawn + of_kernels(x.value, errors.variance, layer, len(drawn), setting)
+        drawn = None if drawn is None else drawn + of_kernels(x.value, errors, layer, len(drawn), setting)
+    if drawn is not None:
+        variance = variance * scale_of(variance, drawn)
     # What is rounded is not the exact result but what is left of it.
     alike = followed(how, setting.method, layer, shape, setting.dtype, setting.device) if sure else None
     own = layer_error(x.value + x.mean, used, layer, setting.dtype, how, alike)
@@ -144,20 +152,29 @@ def propagate_layer(
     return ErrorMoments(y, mean, variance, drawn, ground.worst(Ground(own.seen)))
 
 
+def scale_of(variance: torch.Tensor, drawn: torch.Tensor) -> float:
+    """By how much variances are larger in all where errors are not independent: as those that are drawn are."""
+    independent = float(variance.sum())
+    return float(drawn.square().sum()) / len(drawn) / independent if independent else 1.0
+
+
 def carried(drawn: torch.Tensor, kernel: Kernel, layer: ExpandedLayer) -> torch.Tensor:
     """Drawn errors through a layer: (draws, batch, in, *size) -> (draws, batch, out, *output_size)."""
     return direct(drawn.flatten(0, 1), Kernel(kernel.weight), layer).unflatten(0, drawn.shape[:2])
 
 
 def of_kernels(
-    x: torch.Tensor, variance: Kernel, layer: ExpandedLayer, draws: int, setting: Setting
+    x: torch.Tensor, errors: KernelErrors, layer: ExpandedLayer, draws: int, setting: Setting
 ) -> torch.Tensor | float:
     """What drawn errors of a kernel make of x: (draws, batch, out, *output_size). One kernel serves all positions."""
-    parts = [part for part in variance if part is not None]
-    if not any(bool(part.any()) for part in parts):
+    if not any(part is not None and bool(part.any()) for part in errors.variance):
         return 0.0
-    kernels = zip(*(part.sqrt() * noise(part, draws, setting.random, alike=False) for part in parts), strict=True)
-    return torch.stack([direct(x, Kernel(*each), layer) for each in kernels])
+    weights, shifts = (
+        [None] * draws if part is None else part.sqrt() * noise(part, draws, setting.random, alike=False)
+        for part in errors.variance
+    )
+    weights = weights if errors.drawn is None else errors.drawn
+    return torch.stack([direct(x, Kernel(*each), layer) for each in zip(weights, shifts, strict=True)])
 
 
 def noise(y: torch.Tensor, draws: int, random: torch.Generator, alike: bool = True) -> torch.Tensor:

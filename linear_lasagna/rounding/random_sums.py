@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from linear_lasagna.rounding.replay import Factors, replay, storage_format
 from linear_lasagna.rounding.summation_tree import Accumulation, SummationTree, Term
 
 ROWS = 64  # of terms of both signs, and as many of one sign
+STARTS = 32  # rows of two terms
 FACTOR = 1.3712345678912345  # that all terms but a bias are multiplied by, rounded: products then have 2 p bits
 LARGEST = 2.0**15  # sum of the terms' sizes; float16 holds FACTOR times as much
 
@@ -31,7 +33,29 @@ def fitting(probe: AdderProbe, how: Accumulation) -> Accumulation | None:
     candidates = [replace(how, order=order, truncated=cut) for order in orders for cut in (False, True)]
     rows = random_rows(probe, how.bits, ROWS)
     answers = _answers(probe, rows)
-    return next((each for each in candidates if answers.equal(replayed(probe, rows, each))), None)
+    fit = [each for each in candidates if answers.equal(replayed(probe, rows, each))]
+    if len(fit) < 2 or probe.n < 2:
+        return next(iter(fit), None)
+    rows = starting_rows(probe, how)
+    answers = _answers(probe, rows)
+    return max(fit, key=lambda each: int((replayed(probe, rows, each) == answers).sum()))
+
+
+def starting_rows(probe: AdderProbe, how: Accumulation) -> torch.Tensor:
+    """Rows in which one running sum's first two terms are all there is: (STARTS, n). In long sums nothing else tells
+    which of them was rounded by itself.
+    """
+    assert how.order is not None
+    pairs = [[_number(term) for term in each.terms[:2]] for each in how.order.sums() if len(each.terms) > 1]
+    rows, kept = random_rows(probe, how.bits, STARTS)[:STARTS], torch.zeros(STARTS, probe.n, dtype=torch.float64)
+    for row, pair in zip(kept, random.Random(0).choices(pairs, k=STARTS), strict=True):
+        row[pair] = 1.0
+    return rows * kept
+
+
+def _number(term: Term) -> int:
+    """The first of a term's."""
+    return term if isinstance(term, int) else next(term.numbers())
 
 
 def _starts(last: int) -> Iterator[Callable[[Term, Term], bool]]:

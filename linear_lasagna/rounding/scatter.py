@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy
@@ -57,8 +58,22 @@ def scatter(moments: ErrorMoments) -> Scatter:
     variance = 2 * shared + 4 * float((e @ b).square().mean())
     parts = 2 * whole**2 / variance if variance else math.inf
     seen = moments.ground.seen * (whole / unknown) ** 2 if unknown else math.inf
-    together = 1 / parts + 1 / seen
-    return Scatter(1 / together if together else math.inf, *ratio_interval(parts, seen))
+    averaged = len(e) * whole**2 / shared if shared else math.inf  # draws, whose mean the variance is
+    seen = _together(seen, averaged)
+    return Scatter(_together(parts, seen), *ratio_interval(parts, seen))
+
+
+def _together(*parts: float) -> float:
+    """Of a product whose factors have so many independent parts each."""
+    doubt = sum(1 / each for each in parts)
+    return 1 / doubt if doubt else math.inf
+
+
+def parts_of(lower: float, upper: float) -> float:
+    """So many independent parts have an interval as wide as this one, which is made in another way: about."""
+    if not 0 < lower < upper:
+        return math.inf if lower == upper else 0.0
+    return 2 * (NormalDist().inv_cdf((1 + CONFIDENCE) / 2) / math.log(upper / lower)) ** 2
 
 
 def ratio_interval(parts: float, seen: float) -> tuple[float, float]:
