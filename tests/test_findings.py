@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+from fractions import Fraction
 
 import numpy
 import pandas
@@ -102,6 +104,16 @@ def test_intervals_hold_together():
     number = sum(len(claim.dtypes) for finding in FINDINGS.values() for claim in finding.claims)
     assert number * (1 - JOINT) == pytest.approx(0.05)
     assert median_interval(list(map(float, range(20))), JOINT) == (2, 17)  # more than 124 claims would widen them all
+
+
+@pytest.mark.parametrize(("claims", "left_out"), [(124, 2), (1248, 1), (26214, 0)])
+def test_room_for_claims(claims, left_out):
+    """By the binomial: so many of 20 draws lie on one side of the median with at most 5 % / claims, on either side."""
+    tail = sum(Fraction(math.comb(20, k), 2**20) for k in range(left_out + 1))
+    assert math.floor(Fraction(1, 20) / (2 * tail)) == claims
+    draws = list(map(float, range(20)))
+    assert median_interval(draws, 1 - 0.05 / claims) == (left_out, 19 - left_out)
+    assert median_interval(draws, 1 - 0.05 / (claims + 1)) == ((left_out - 1, 20 - left_out) if left_out else None)
 
 
 def test_one_claim_s_interval_alone_is_not_enough():

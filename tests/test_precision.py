@@ -24,6 +24,7 @@ import psutil
 import pytest
 import torch
 from flushing import flushing
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from analysis import precision
 from analysis.data.store import Store, StoreError, read
@@ -503,8 +504,9 @@ def test_a_unit_has_one_thread_and_puts_the_number_back():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with pinned() as threads:
+        with threadpool_limits(2), pinned() as threads:
             assert threads == torch.get_num_threads() == 1
+            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} <= {1}
         assert torch.get_num_threads() == 2
         with pytest.raises(RuntimeError, match="left early"), pinned():
             raise RuntimeError("left early")

@@ -23,12 +23,14 @@ def experiment_section(
     columns: Mapping[str, str] | None = None,
     headlines: Mapping[str, Callable[[StudyData, Frames], str]] | None = None,
     observations: str = "",
+    on_threads: str = wording.THREADS,
 ) -> Section:
     """The section about one experiment, left off the page where it was not run.
 
     experiment: its name in EXPERIMENTS; name, title: the section's. frames: the experiment's rows to its frames by
     name; part: a scope, its rows and frames to what is shown of them, None where nothing can be. The rest: as `Section`
     has it. observations: the name of the CSV with the rows themselves, `<experiment>_rows` if none is given.
+    on_threads: the note on how many threads computed, which stand for {}.
     """
     raw_name = observations or f"{experiment}_rows"
 
@@ -45,7 +47,7 @@ def experiment_section(
         if rows is None:
             return None
         shown = per_scope(one)(data, frames)
-        return replace(shown, notes=(*shown.notes, *wording.notes(rows))) if shown else shown
+        return replace(shown, notes=(*shown.notes, *wording.notes(rows, on_threads))) if shown else shown
 
     return Section(
         name,

@@ -99,12 +99,15 @@ def few(rows: Frame) -> Iterator[str]:
         yield f"Few seeds: {span(numbers, 'seed')}. Intervals are wide or absent; medians may change with more seeds."
 
 
-def notes(rows: Frame) -> Iterator[str]:
+THREADS = "Computed with {}: the order of a sum, and so its error, may depend on that."
+
+
+def notes(rows: Frame, on_threads: str = THREADS) -> Iterator[str]:
     """What a reader must know of the rows of an experiment: few seeds, threads, failures."""
     yield from few(rows)
     threads = sorted({int(count) for count in rows["threads"].dropna()}) if "threads" in rows else []
     if threads:
-        yield f"Computed with {span(threads, 'thread')}: the order of a sum, and so its error, may depend on that."
+        yield on_threads.format(span(threads, "thread"))
     failed = rows[rows["status"] == "failed"]
     if len(failed):
         first = failed.sort_values(["dtype", "way", "seed"]).iloc[0]

@@ -169,11 +169,11 @@ def of_kernels(
     """What drawn errors of a kernel make of x: (draws, batch, out, *output_size). One kernel serves all positions."""
     if not any(part is not None and bool(part.any()) for part in errors.variance):
         return 0.0
-    weights, shifts = (
-        [None] * draws if part is None else part.sqrt() * noise(part, draws, setting.random, alike=False)
-        for part in errors.variance
-    )
-    weights = weights if errors.drawn is None else errors.drawn
+    weight, bias = errors.variance
+    weights = errors.drawn
+    if weights is None:
+        weights = weight.sqrt() * noise(weight, draws, setting.random, alike=False)
+    shifts = [None] * draws if bias is None else bias.sqrt() * noise(bias, draws, setting.random, alike=False)
     return torch.stack([direct(x, Kernel(*each), layer) for each in zip(weights, shifts, strict=True)])
 
 

@@ -263,6 +263,7 @@ SECTION = experiment_section(
     frames,
     part,
     headlines={"Reproducibility": headline},
+    on_threads="Computed with {}, but for what is compared under other numbers; timed on all cores.",
     files={
         "reproducibility": "How many outputs of an image keep their bits under each perturbation.",
         "reproducibility_costs": "What it takes to force equal bits, by times within one process.",
