@@ -7,6 +7,7 @@ far off as predicted. All numbers come from the seed.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import Counter
 from typing import NamedTuple
 
@@ -119,7 +120,9 @@ def tried(seed: int) -> Tried | None:
     stack = stack_of(draw, dtype)
     x = image_for(draw, stack, dtype)
     try:
-        merged = merge(stack)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "merging changes what", RuntimeWarning)  # scales are drawn so
+            merged = merge(stack)
     except ValueError:
         return None
     if isinstance(merged, BorderExact):

@@ -166,7 +166,7 @@ def test_a_certificate_is_plain_data_and_one_sentence():
     certificate = certify(merge(stack), stack, 3.0)
     assert certificate.bounds == certificate.wide_bounds
     assert 0 < certificate.relative < 2.0**-20
-    assert set(certificate.to_dict()) == {"largest", "bounds", "wide_bounds", "reached", "finite"}
+    assert set(certificate.to_dict()) == {"largest", "bounds", "wide_bounds", "reached", "finite", "rounding"}
     assert "\n" not in str(certificate)
     assert "16-bit sums" not in str(certificate)
     assert "16-bit sums" in str(certify(merge(stack.to(BRAIN)), stack, 3.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from linear_lasagna.modules import CONVOLUTIONS, kernel_of, link_of
 from linear_lasagna.problems import Kernel
 from linear_lasagna.rounding.bounds import chained, layer_bound, merging_bound
 from linear_lasagna.rounding.certificate import Certificate, Numbers, Reach, certificate, reach, start
+from linear_lasagna.rounding.offsets import Spread, rounding_share
 from linear_lasagna.rounding.underflow import Losses, losses, merged_kernel
 
 EXACT = torch.float64
@@ -42,7 +44,8 @@ def certify(merged: nn.Module, convolutions: nn.Sequential | Iterable[nn.Module]
     they are now, which are taken as exact. It holds for inputs of any size, whose numbers are of merged's dtype, on any
     processor that adds up products (`rounding.certificate` has the formula), unless it may round float32 to TF32 first:
     `switches.operands_rounded` tells. Of numbers of float64 what merging them in float64 loses is in the bound, but for
-    what falls below 2**-1022 at the border. Raises ValueError for a module that `merge` does not return.
+    what falls below 2**-1022 at the border. What it says of the layers' own rounding (`Certificate.rounding`) is for
+    inputs evenly spread up to that size. Raises ValueError for a module that `merge` does not return.
     """
     modules: list[Any] = list(convolutions)
     chain = tuple(map(link_of, modules))
@@ -53,13 +56,27 @@ def certify(merged: nn.Module, convolutions: nn.Sequential | Iterable[nn.Module]
 
 
 @torch.no_grad()
-def certified(parts: Sequence[Part], largest: float) -> Certificate | None:
-    """The certificate of the parts in turn; None where a module is of no kind that is known here."""
+def certified(parts: Sequence[Part], largest: float, inputs: Spread | None = None) -> Certificate | None:
+    """The certificate of the parts in turn; None where a module is of no kind that is known here.
+
+    inputs: None for even ones of at most that size.
+    """
     first = parts[0]
     channels = first.kernels[0].weight.shape[1] * first.chain[0].layer.groups
     value = start(largest, channels, first.kernels[0].weight.device)
     ends = _through(parts, Ends(value, value))
-    return None if ends is None else certificate(largest, *ends)
+    if ends is None:
+        return None
+    return certificate(largest, *ends, _left_out(parts, inputs or Spread(deviation=largest / math.sqrt(3))))
+
+
+def _left_out(parts: Sequence[Part], inputs: Spread) -> float:
+    """What share the layers' own rounding has that the modules leave out, in the dtype of these."""
+    links = [(place + 1 < len(part.chain), link) for part in parts for place, link in enumerate(part.chain)]
+    kernels = [kernel for part in parts for kernel in part.kernels]
+    used = used_numbers(parts[0].module)
+    groups, gone = [link.layer.groups for _, link in links], [gone for gone, _ in links]
+    return 0.0 if used is None else rounding_share(kernels, groups, gone, used[0].weight.dtype, inputs)
 
 
 class Ends(NamedTuple):

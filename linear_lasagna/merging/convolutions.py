@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Literal, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from linear_lasagna.merging.fitting import PLAIN, Storage, fitted
 from linear_lasagna.merging.plain import not_its_class, not_plain
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.modules import CONVOLUTIONS, Convolution, convolution, kernel_of, link_of
+from linear_lasagna.rounding.offsets import Spread, rounding_share, rounds, warning
 
 BORDERS = ("exact", "summed")
 
@@ -45,7 +47,9 @@ def merge(
     the paddings. That is what others merge into, and it is WRONG at the border: it differs from the stack wherever an
     output needs zeros that a later layer pads. Where merged weights would lose digits to underflow, or overflow, they
     are multiplied by powers of two, and the convolution is returned in a module, `Scaled`, that divides its outputs.
-    `certify` tells how far the result is from the exact one at most.
+    `certify` tells how far the result is from the exact one at most. Warns, RuntimeWarning, where rounding in the dtype
+    is part of what the layers compute, because of their biases, for inputs of mean 0 and standard deviation 1
+    (`rounding.offsets`): the exact result is another one then.
 
     Whether a `BorderExact` merges or runs the layers, is decided by their times: the first merge of a stack on a
     machine times it for a second or so, and says so in the log "linear_lasagna"; the times are kept (`calibration`).
@@ -53,10 +57,22 @@ def merge(
     Raises ValueError, naming the layer, for what cannot be merged, hooks and layers with a forward of their own among
     it, and where the dtype cannot hold the merged numbers.
     """
+    convolutions = [*_listed(convolutions)]
     merged = merged_module(convolutions, merge_dtype, border, Storage(dtype, split, rounding))
     if isinstance(merged, BorderExact):
         merged.calibrate()
+    _warn_of_rounding(convolutions, dtype)
     return merged
+
+
+def _warn_of_rounding(modules: Sequence[Any], dtype: torch.dtype | None) -> None:
+    used: torch.dtype = dtype or modules[0].weight.dtype
+    gone = [place + 1 < len(modules) for place in range(len(modules))]
+    groups = [module.groups for module in modules]
+    share = rounding_share([kernel_of(module) for module in modules], groups, gone, used, Spread())
+    if rounds(share):
+        name = str(used).removeprefix("torch.")
+        warnings.warn(warning(share, f"these layers, in {name},"), RuntimeWarning, stacklevel=3)
 
 
 def merged_module(

@@ -24,8 +24,10 @@ from linear_lasagna.models.measuring import computed
 from linear_lasagna.models.report import Errors
 from linear_lasagna.models.steps import Step
 from linear_lasagna.rounding.certificate import Certificate
+from linear_lasagna.rounding.offsets import Spread, spread_of
 from linear_lasagna.switches import operands_rounded
 
+FEW = 64  # outputs, from which nothing could be told of what they vary by: images like the example are made
 SIDE = 32  # positions per axis of the input that are looked at, or as many as half of them outputs need
 
 
@@ -54,10 +56,11 @@ def certainties(
 
 
 class _Seen(NamedTuple):
-    """part: of what a run reads in the example, (1, channels, *size); largest: number of all of it."""
+    """part: of what a run reads in the example, (1, channels, *size); largest: number of all of it; spread: of all."""
 
     part: torch.Tensor
     largest: float
+    spread: Spread
 
 
 class _Looking(fx.Interpreter):
@@ -69,7 +72,8 @@ class _Looking(fx.Interpreter):
         value = super().run_node(n)
         for run in self.runs:
             if run.chain.base is n:
-                self.seen[run] = _Seen(middle(value[:1], size_of(run.output)).clone(), float(value.abs().max()))
+                part = middle(value[:1], size_of(run.output)).clone()
+                self.seen[run] = _Seen(part, float(value.abs().max()), spread_of(value))
         return value
 
 
@@ -91,7 +95,7 @@ def _certainty(model: fx.GraphModule, decision: Decision, seen: _Seen, dtype: to
     if coarse is not None or not math.isfinite(seen.largest):
         return Certainty(errors, None, coarse)
     parts = [_part(group, module) for group, module in zip(decision.groups, decision.modules, strict=True)]
-    return Certainty(errors, certified(parts, seen.largest), None)
+    return Certainty(errors, certified(parts, seen.largest, seen.spread), None)
 
 
 def rounded_first(x: torch.Tensor) -> str | None:
@@ -106,15 +110,53 @@ def _part(group: Sequence[Step], module: nn.Module) -> Part:
 
 def errors_of(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> Errors:
     """The errors of the run as it is in the model, in x's dtype, and as it was decided."""
-    exact = computed(model, decision.run, wide(x))
-    before, after = computed(model, decision.run, x), x
+    exact, *rounded = results = _results(model, decision, x)
+    lost = [wide(y) - exact for y in rounded]
+    pooled, total = ([_pooled(each) for each in lost], _pooled(exact))
+    if exact.numel() < FEW:
+        x = _reordered(x, FEW // exact.numel())
+        results = _results(model, decision, x)
+    rounding = _left_out(results, computed(model, decision.run, _level(x)))
+    before, after = (relative_l2(each, exact) for each in lost)
+    return Errors(before, after, *(relative_l2(each, total) for each in pooled), rounding=rounding)
+
+
+class _Results(NamedTuple):
+    """What a run gives in float64, and in the dtype of its input: as it is in the model, and as it was decided."""
+
+    exact: torch.Tensor
+    before: torch.Tensor
+    after: torch.Tensor
+
+
+def _results(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> _Results:
+    exact, before, after = computed(model, decision.run, wide(x)), computed(model, decision.run, x), x
     for module in decision.modules:
         after = _merging(module, after)(after)
     if decision.run.chain.spread is not None:
         after = decision.run.chain.spread.placed(after)
-    lost = [wide(y) - exact for y in (before, after)]
-    pooled, total = ([_pooled(each) for each in lost], _pooled(exact))
-    return Errors(*(relative_l2(each, exact) for each in lost), *(relative_l2(each, total) for each in pooled))
+    return _Results(exact, before, after)
+
+
+def _left_out(results: _Results, level: torch.Tensor) -> float:
+    """The error of the run as it is as a part of what its outputs vary by around the level; 0 if merging leaves it."""
+    exact, *rounded = results
+    before, after = (float(torch.linalg.vector_norm(wide(y) - exact)) for y in rounded)
+    spread = float(torch.linalg.vector_norm(exact - level))
+    return before / spread if spread and after < before / 2 else 0.0
+
+
+def _level(x: torch.Tensor) -> torch.Tensor:
+    """An image like x, float64, all of its numbers their mean; 0 where they are all equal."""
+    exact = wide(x)
+    return torch.full_like(exact, spread_of(exact).mean)
+
+
+def _reordered(x: torch.Tensor, times: int) -> torch.Tensor:
+    """So many images of x's numbers in other orders: x is (1, channels, *size)."""
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(x.numel(), generator=generator).to(x.device) for _ in range(times)]
+    return torch.cat([x.flatten()[order].view_as(x) for order in orders])
 
 
 def _pooled(y: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,11 @@ And linear layers in turn, where that takes no more, and side by side in a sum; 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+import torch
 from torch import fx, nn
 
 from linear_lasagna.formats import SIGNIFICAND_BITS
@@ -19,6 +21,7 @@ from linear_lasagna.models.operators import NORMALISATIONS, kind, name_of, terms
 from linear_lasagna.models.rewriting import added
 from linear_lasagna.models.steps import scale_and_shift
 from linear_lasagna.problems import Kernel
+from linear_lasagna.rounding.offsets import Spread, rounding_share, rounds, warning
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -38,12 +41,17 @@ class Fold(NamedTuple):
     what: str
 
 
-def fold(model: fx.GraphModule) -> list[Note]:
-    """Fold what can be, in place, each in float64 and rounded once. Returns what was folded, as notes."""
+def fold(model: fx.GraphModule, dtype: torch.dtype | None = None) -> list[Note]:
+    """Fold what can be, in place, each in float64 and rounded once. Returns what was folded, as notes.
+
+    dtype: in which the model is to compute, None for its own.
+    """
     notes: list[Note] = []
     found = (_pair, _sum)
     while (pair := next(filter(None, (f(model, node) for node in model.graph.nodes for f in found)), None)) is not None:
         nodes, module, what = pair
+        if nodes[-1].op == "call_module":
+            warn_of_rounding(model, (nodes[0], nodes[-1]), dtype or module.weight.dtype)  # type: ignore[arg-type]
         names = tuple(str(node.target) for node in nodes if node.op == "call_module")
         with model.graph.inserting_before(nodes[-1]):
             node = model.graph.call_module(added(model, module, names), nodes[0].args)
@@ -83,6 +91,27 @@ def _pair(model: fx.GraphModule, second: fx.Node) -> Found | None:
             module = None if numbers is None else with_numbers((early, late)[row.kept], numbers)
             return None if module is None else ([first, *between[::-1], second], module, row.what)
     return None
+
+
+def warn_of_rounding(model: fx.GraphModule, nodes: tuple[fx.Node, fx.Node], dtype: torch.dtype) -> None:
+    """Where rounding the first module's outputs is part of what both compute, for inputs of standard deviation 1."""
+    names = [str(node.target) for node in nodes]
+    kernels, groups = zip(*(_as_convolution(model.get_submodule(name)) for name in names), strict=True)
+    share = rounding_share(kernels, groups, (True, False), dtype, Spread())
+    if rounds(share):
+        warnings.warn(warning(share, " + ".join(names)), RuntimeWarning, stacklevel=6)
+
+
+def _as_convolution(module: Any) -> tuple[Kernel, int]:
+    """What the module does to channels, weight (out, in / groups, taps), and its groups."""
+    if isinstance(module, NORMALISATIONS):
+        scale, shift = scale_and_shift(module)
+        return Kernel(scale[:, None, None], shift), len(scale)
+    weight, bias = exact_kernel(module)
+    if isinstance(module, nn.Linear):
+        return Kernel(weight, bias), 1
+    turned = weight.unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(0, 1)
+    return Kernel(turned, bias), module.groups
 
 
 def _passes(model: fx.GraphModule, node: fx.Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -28,8 +29,10 @@ from linear_lasagna.models.rewriting import rewrite, self_contained
 from linear_lasagna.models.rows import fold_rows
 from linear_lasagna.models.state import restore
 from linear_lasagna.models.steps import names_of
+from linear_lasagna.models.table import SHOWN, shortened
 from linear_lasagna.models.tracing import traced
 from linear_lasagna.models.whole import whole
+from linear_lasagna.rounding.offsets import rounds, warning
 
 
 def merge_model(
@@ -69,6 +72,8 @@ def merge_model(
     does what it does for the example, and raises AssertionError for sizes for which the given one does something else.
     Where torch.fx cannot trace the model at all, or traces something else, torch.export does, for the example's sizes
     alone. What forward changes in the model is a note; it is refused where the second call computes something else.
+    Where biases put values at which rounding is part of what the layers compute (`rounding.offsets`), it warns,
+    RuntimeWarning, and says so in the report: merged, nothing is rounded there.
 
     model: in eval mode; it is not changed. example_input: what the model is called with, a tensor or a tuple of
     arguments; its shapes decide what pays, and arguments of forward that it leaves out are fixed at their defaults.
@@ -97,7 +102,7 @@ def _merged(
     merged, untraced = traced(model, inputs)
     notes = [*untraced, *unseen_hooks(model, merged.graph)]
     distribute(merged)
-    done = [*fold_rows(merged), *exchange(merged), *fold(merged)]
+    done = [*fold_rows(merged, storage.dtype), *exchange(merged), *fold(merged, storage.dtype)]
     modules = dict(merged.named_modules(remove_duplicate=False))
     findings = find(merged.graph, modules)
     runs, dtype = needed_runs(merged.graph, findings), storage.dtype
@@ -122,10 +127,19 @@ def _merged(
     notes += [*findings.notes, *left, *_coarse(certain)]
     told = (*(Note(*note, done=True) for note in done), *(Note(*note) for note in notes))
     report = Report(rows, told, names)
+    _warn_of_rounding(report)
     if measure:
         spent = [run.measured for run in report.merged if run.measured is not None]
         report = replace(report, whole=whole(model, merged, inputs, changed, spent))
     return merged, report
+
+
+def _warn_of_rounding(report: Report) -> None:
+    """Once for all runs of which rounding is a part."""
+    found = [run for run in report.merged if rounds(run.rounding)]
+    if found:
+        layers = shortened("; ".join(" + ".join(run.layers) for run in found), SHOWN)
+        warnings.warn(warning(max(run.rounding for run in found), layers), RuntimeWarning, stacklevel=4)
 
 
 def _coarse(certain: Mapping[Run, Certainty]) -> list[tuple[tuple[str, ...], str]]:

@@ -36,13 +36,15 @@ class Errors:
     """Relative L2 errors of a run as given and merged, in the model's dtype, against float64, on part of an example.
 
     pooled: after averaging over all positions, where errors that differ from one to another vanish, and those remain
-    that a rounded kernel makes everywhere.
+    that a rounded kernel makes everywhere. rounding: the error before as a part of what the outputs vary by, which is
+    their distance from those of a constant image with the example's mean; 0 where the error stays after merging, too.
     """
 
     before: float
     after: float
     pooled_before: float
     pooled_after: float
+    rounding: float = 0.0
 
     @property
     def larger(self) -> str | None:
@@ -82,6 +84,15 @@ class RunReport:
     errors: Errors | None = None
     certificate: Certificate | None = None
     left: str | None = None
+
+    @property
+    def rounding(self) -> float:
+        """How large the run's own rounding is that merging leaves out, as a part of what outputs vary by: the larger
+        of what is measured on the example and by the certificate. From `rounding.offsets.ROUNDS` on it is part of what
+        the run computes.
+        """
+        found = (self.errors, self.certificate)
+        return max((each.rounding for each in found if each is not None), default=0.0)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import fx, nn
 
 from linear_lasagna.models.exact_numbers import with_numbers
-from linear_lasagna.models.folding import fits, normalised
+from linear_lasagna.models.folding import fits, normalised, warn_of_rounding
 from linear_lasagna.models.joining import Note
 from linear_lasagna.models.operators import argument, name_of
 from linear_lasagna.models.rewriting import added
 
 
-def fold_rows(model: fx.GraphModule) -> list[Note]:
-    """Fold what can be, in place. Returns what was folded, as notes."""
+def fold_rows(model: fx.GraphModule, dtype: torch.dtype | None = None) -> list[Note]:
+    """Fold what can be, in place. Returns what was folded, as notes. dtype: as in `fold`."""
     notes: list[Note] = []
     for norm in list(model.graph.nodes):
         layer = _layer(model, norm)
@@ -22,6 +23,7 @@ def fold_rows(model: fx.GraphModule) -> list[Note]:
         module = with_numbers(early, normalised(early, late))
         if module is None:
             continue
+        warn_of_rounding(model, (layer, norm), dtype or module.weight.dtype)
         names = (str(layer.target), str(norm.target))
         with model.graph.inserting_before(layer):
             new = model.graph.call_module(added(model, module, names), layer.args)

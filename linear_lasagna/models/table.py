@@ -11,6 +11,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from linear_lasagna.plurals import plural
+from linear_lasagna.rounding.offsets import rounds, warning
 
 if TYPE_CHECKING:
     from linear_lasagna.models.report import Measured, Note, Report, RunReport
@@ -159,6 +160,9 @@ def _sentences(row: Sequence[RunReport]) -> list[str]:
     grown = [larger for run in row if (larger := _larger(run)) is not None]
     if grown:
         sentences.append(grown[0] if len(row) == 1 else f"in {len(grown)} of these, as in the first: {grown[0]}")
+    rounding = max(run.rounding for run in row)
+    if rounds(rounding):
+        sentences.append(warning(rounding, "the layers" if len(row) == 1 else "some of these"))
     if any(run.certificate is not None and not run.certificate.finite for run in row):
         sentences.append("an intermediate may overflow for inputs as large as the example's")
     timed = [run.measured for run in row if run.measured is not None]

@@ -35,6 +35,7 @@ import torch
 from linear_lasagna.formats import accumulator, unit_roundoff
 from linear_lasagna.problems import Kernel
 from linear_lasagna.rounding.bounds import layer_bound
+from linear_lasagna.rounding.offsets import rounds
 from linear_lasagna.rounding.underflow import losses
 
 SLACK = 1 + 2.0**-30  # for this file's own roundings: some thousand additions in float64
@@ -46,7 +47,9 @@ class Certificate:
 
     bounds: per output channel, whatever numbers are summed in. wide_bounds: the same where 16-bit numbers are summed in
     float32, as processors do that are known to. reached: what the exact outputs can be at most. finite: whether it is
-    proved that no intermediate leaves the format; if not, the bounds hold for what is finite.
+    proved that no intermediate leaves the format; if not, the bounds hold for what is finite. rounding: of how large a
+    part of the outputs' spread the given layers round, where they do and the merged module does not
+    (`rounding.offsets`); from `ROUNDS` on that is part of what they compute, and the exact outputs are not theirs.
     """
 
     largest: float
@@ -54,6 +57,7 @@ class Certificate:
     wide_bounds: tuple[float, ...]
     reached: tuple[float, ...]
     finite: bool
+    rounding: float = 0.0
 
     @property
     def relative(self) -> float:
@@ -74,7 +78,8 @@ class Certificate:
         if self.wide_bounds != self.bounds:
             bound += f" (in 16-bit sums {self.relative:.1e})"
         overflow = "nothing overflows" if self.finite else "overflow is not excluded"
-        return f"certified for |x| <= {self.largest:.3g}: error at most {bound} of the largest output, {overflow}"
+        part = "; rounding is part of what the layers compute, and is left out" if rounds(self.rounding) else ""
+        return f"certified for |x| <= {self.largest:.3g}: error at most {bound} of the largest output, {overflow}{part}"
 
 
 def _worst(bounds: Sequence[float], reached: Sequence[float]) -> float:
@@ -146,10 +151,10 @@ def reach(before: Reach, numbers: Numbers, groups: int, channels: int, dtype: to
     return Reach(outputs.view(channels, -1).amax(1), error.view(channels, -1).amax(1), finite)
 
 
-def certificate(largest: float, narrow: Reach, wide: Reach) -> Certificate:
+def certificate(largest: float, narrow: Reach, wide: Reach, rounding: float) -> Certificate:
     """The certificate of outputs that so much can be said of, by either accumulator."""
     bounds, wide_bounds, reached = (tuple(part.tolist()) for part in (narrow.error, wide.error, narrow.size))
-    return Certificate(largest, bounds, wide_bounds, reached, narrow.finite)
+    return Certificate(largest, bounds, wide_bounds, reached, narrow.finite, rounding)
 
 
 def start(largest: float, channels: int, device: torch.device | str = "cpu") -> Reach:
