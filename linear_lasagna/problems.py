@@ -7,7 +7,7 @@ validated; neither knows how it will be computed. Convolution is PyTorch's: a cr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -16,8 +16,10 @@ from linear_lasagna.vocabulary import SIGNS, Signs
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 Extent: TypeAlias = int | tuple[int, ...]
+Convolution: TypeAlias = "nn.Conv1d | nn.Conv2d | nn.Conv3d"
 
 MAX_RANK = 3
 REDUCED_OUTPUTS = 4
@@ -185,6 +187,26 @@ class Problem:
                 )
             channels, size = layer.out_channels, output
 
+    @classmethod
+    def from_conv2d(cls, module: Convolution, input_shape: Sequence[int], name: str = "own") -> Problem:
+        """What an nn.Conv1d, nn.Conv2d or nn.Conv3d computes of an input (batch, channels, *size).
+
+        Raises ValueError for other modules, an input that does not fit, and padding that is not zeros, as many on both
+        sides.
+        """
+        if getattr(module, "transposed", True):
+            known = "nn.Conv1d, nn.Conv2d or nn.Conv3d"
+            raise ValueError(f"{name}: not a convolution ({known}) but {type(module).__name__}")
+        batch, channels, *size = input_shape
+        layer, after = layer_of_module(module)
+        if len(size) != len(after):
+            raise ValueError(f"{name}: {module} takes batch, channels and {len(after)} sizes, not {tuple(input_shape)}")
+        if channels != module.in_channels:
+            raise ValueError(f"{name}: {module} takes {module.in_channels} channels, not {channels}")
+        if module.padding_mode != "zeros" or layer.padding != after:
+            raise ValueError(f"{name}: {module} does not pad with zeros, as many on both sides")
+        return cls(name, batch, channels, tuple(size), (layer,))
+
     @property
     def rank(self) -> int:
         """Number of spatial axes, 1 to 3."""
@@ -292,6 +314,25 @@ class Problem:
             bias = uniform((layer.out_channels,), unit / 8) if layer.bias else None
             kernels.append(Kernel(weight, bias))
         return x, tuple(kernels)
+
+
+def layer_of_module(module: Convolution) -> tuple[Layer, tuple[int, ...]]:
+    """A convolution module's layer, its padding the zeros before every axis, and the zeros after."""
+    before, after = _zeros_of(module)
+    extents = (tuple(module.kernel_size), tuple(module.stride), before, tuple(module.dilation))
+    return Layer(module.out_channels, *extents, groups=module.groups, bias=module.bias is not None), after
+
+
+def _zeros_of(module: Convolution) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Zeros before and after every axis; of an odd number, 'same' puts one more after."""
+    if module.padding == "valid":
+        none = (0,) * len(module.kernel_size)
+        return none, none
+    if module.padding == "same":
+        sums = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
+        return tuple(total // 2 for total in sums), tuple(total - total // 2 for total in sums)
+    padding = tuple(int(p) for p in module.padding)
+    return padding, padding
 
 
 def _check_int(name: str, value: object, least: int) -> None:
