@@ -6,6 +6,7 @@ from analysis.findings.casting import CAST_ONCE
 from analysis.findings.claim import Finding
 from analysis.findings.coherence import COHERENT, TAP_SUMS
 from analysis.findings.outlier import OUTLIER
+from analysis.findings.rounded import ROUNDED
 from analysis.findings.scatter import SCATTER
 from analysis.findings.small_outputs import LOST
 from analysis.findings.summation import SUMMATION
@@ -20,4 +21,5 @@ FINDINGS: dict[int, Finding] = {
     6: LOST,
     7: TAILS,
     8: SCATTER,
+    9: ROUNDED,
 }

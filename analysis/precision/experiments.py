@@ -18,6 +18,7 @@ from analysis.precision.methods import METHODS_APART
 from analysis.precision.order import ORDER
 from analysis.precision.outlier import OUTLIER
 from analysis.precision.reproducibility import REPRODUCIBILITY
+from analysis.precision.rounded import ROUNDED
 from analysis.precision.scatter import SCATTER
 from analysis.precision.small_outputs import SMALL_OUTPUTS
 from analysis.precision.summation import SUMMATION
@@ -43,6 +44,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "tails": TAILS,
     "scatter": SCATTER,
     "gradients": GRADIENTS,
+    "rounded": ROUNDED,
     "reproducibility": REPRODUCIBILITY,
     "emulation": EMULATION,
 }
