@@ -8,6 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.precision import EXPERIMENTS
+from analysis.precision.compute import Stamp, Task, compute
 from analysis.precision.digits.baselines import best_linear, hindsight_linear, relu_net, trained_relu
 from analysis.precision.digits.comparing import compare, exact_mcnemar, predicted
 from analysis.precision.digits.construction import OFFSETS, Round, RoundedStack
@@ -200,3 +202,53 @@ def test_predictions_are_compared_image_by_image():
 def test_a_prediction_is_the_first_largest_output():
     logits = torch.tensor([[[[1.0]], [[1.0]]], [[[0.0]], [[2.0]]]], dtype=torch.float16)
     assert predicted(logits).tolist() == [0, 1]
+
+
+def test_xor_by_hand():
+    """The worked example of docs/rounding-as-nonlinearity.md: two 1×1 convolutions that no kernel can replace."""
+    pairs = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]).view(4, 2, 1, 1)
+    for dtype, offset in OFFSETS.items():
+        first, second = torch.nn.Conv2d(2, 2, 1), torch.nn.Conv2d(2, 1, 1)
+        with torch.no_grad():
+            first.weight.copy_(torch.tensor([[1.0, 1.0], [0.4, 0.4]]).view(2, 2, 1, 1))
+            first.bias.fill_(offset)
+            second.weight.copy_(torch.tensor([1.0, -2.0]).view(1, 2, 1, 1))
+            second.bias.fill_(offset)
+            stack = torch.nn.Sequential(first, second).to(dtype)
+            assert stack(pairs.to(dtype)).flatten().tolist() == [0.0, 1.0, 1.0, 0.0]
+            kernel = merge(stack, dtype=torch.float64)
+            merged = kernel(pairs.double()).flatten()
+        assert merged.tolist() == pytest.approx([0, 0.2, 0.2, 0.4], abs=2e-3)
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    """The rows of the smallest preset, in float16."""
+    experiment = EXPERIMENTS["rounded"]
+    unit = next(unit for unit in experiment.units("smoke", "cpu") if unit.dtype == "float16")
+    return {row["way"]: row for row in compute(Task(experiment, unit, Stamp.of(experiment, "here")))}
+
+
+def test_the_controls_agree_and_a_method_that_stores_parts_does_not(smoke):
+    assert all(row["status"] == "ok" for row in smoke.values())
+    assert smoke["float64"]["wrong"] == smoke["merged_float64"]["wrong"] == smoke["exact"]["wrong"]
+    assert smoke["exact"]["relative_l2"] < 1e-15
+    assert smoke["float64"]["relative_l2"] < 1e-9
+    assert smoke["direct"]["relative_l2"] > 0.05
+    assert (smoke["direct"]["changed"], smoke["direct"]["gained"]) == (0, 0)
+    assert smoke["float64"]["changed"] > 0.01
+    assert smoke["direct"]["rounded"] > 0.99
+    assert smoke["shifted_matmul"]["rounded"] < 0.9
+    assert smoke["shifted_matmul"]["changed"] > 10 * smoke["unfold_matmul"]["changed"]
+
+
+def test_rows_tell_under_what_conditions_they_are(smoke):
+    row = smoke["direct"]
+    assert row["threads"] == 1
+    assert row["flush_denormal"] is False
+    assert row["onednn"] is True
+    assert row["instructions"]
+    assert smoke["linear"]["error_u"] is None
+    assert row["linear_wrong"] == smoke["linear"]["wrong"]
+    for other in smoke.values():
+        assert row["wrong"] - other["wrong"] == pytest.approx((other["lost"] - other["gained"]) / 719, abs=1e-12)

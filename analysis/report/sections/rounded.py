@@ -1,0 +1,176 @@
+"""The experiment `rounded`: mistakes of convolutions that compute by rounding, beside those of all that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.frames import Frame, dtypes_in_order
+from analysis.data.over_seeds import PLACE, over_seeds
+from analysis.data.study_data import Scope
+from analysis.precision.rounded import BASELINES, CONTROLS, HINDSIGHT, LINEAR, RELU
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.drawing import facets, styled
+from analysis.report.section import Content, Frames, plot
+from analysis.report.sections.findings import section
+from analysis.report.style import BLUE, FAINT, GREEN, INK, VERMILION
+from analysis.report.tables import Table, Text, arranged, slug, table, with_interval
+from linear_lasagna.vocabulary import BASELINE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KEYS = [*PLACE, "dtype", "way"]
+SAID: Mapping[str, str] = {
+    BASELINE: "the stack, as it is",
+    "float32": "same numbers, float32",
+    "float64": "same numbers, float64",
+    "merged": "merged into one kernel",
+    "merged_float64": "merged, in float64",
+    "exact": "exact result",
+    LINEAR: "best linear classifier",
+    HINDSIGHT: "linear, fitted to the test images",
+    RELU: "with ReLU, float32",
+}
+COLOURS = {BASELINE: VERMILION, **dict.fromkeys(CONTROLS, BLUE), LINEAR: INK, HINDSIGHT: INK, RELU: GREEN}
+SIGNIFICANT = 0.05
+
+
+def mistakes(rows: Frame) -> Frame:
+    """Per dtype and way the median share of wrong images; changed, rounded: their medians; gained, lost: over all
+    seeds; largest_p; significant: seeds in which the stack is better than this by McNemar's test.
+    """
+    own = rows[rows["status"] == "ok"]
+    better = (own["p_value"] < SIGNIFICANT) & (own["gained"] > own["lost"])
+    counts = own.assign(significant=better).groupby(KEYS, sort=True)
+    more = counts.agg(
+        changed=("changed", "median"),
+        rounded=("rounded", "median"),
+        gained=("gained", "sum"),
+        lost=("lost", "sum"),
+        largest_p=("p_value", "max"),
+        significant=("significant", "sum"),
+    )
+    return over_seeds(own, KEYS, "wrong").merge(more.reset_index(), on=KEYS)
+
+
+@styled
+def figure(found: Frame, rows: Frame) -> Figure:
+    """A line per model, a panel per dtype: the median with its interval, and every seed as a faint mark."""
+    dtypes, ways = dtypes_in_order(found["dtype"]), [way for way in SAID if way in set(found["way"])]
+    drawing, panels = facets(dtypes, 0.33 * len(ways) + 0.6, sharex=True, sharey=True)
+    for panel, dtype in zip(panels, dtypes, strict=True):
+        for place, way in enumerate(ways):
+            colour = COLOURS[way]
+            seeds = rows[(rows["dtype"] == dtype) & (rows["way"] == way)]["wrong"]
+            panel.plot(100 * seeds, [place] * len(seeds), "|", color=colour, alpha=0.35, markersize=9)
+            for row in found[(found["dtype"] == dtype) & (found["way"] == way)].itertuples(index=False):
+                panel.plot([100 * row.lower, 100 * row.upper], [place, place], color=colour, linewidth=2)
+                panel.plot([100 * row.median], [place], "o", color=colour, markersize=6)
+        panel.set_yticks(range(len(ways)), [SAID[way] for way in ways])
+        panel.grid(axis="x", color=FAINT, alpha=0.2)
+        panel.set(xlabel="test images classified wrongly (%)", xlim=(0, None))
+    panels[0].invert_yaxis()
+    return drawing
+
+
+def mistakes_table(name: str, found: Frame) -> Table:
+    """The stack, what it is compared with, and the tests."""
+    places = {way: place for place, way in enumerate(SAID)}
+    shown = found[found["way"].isin(SAID)]
+    shown = shown.assign(_place=shown["way"].map(places)).sort_values(["dtype", "_place"], ascending=[False, True])
+    columns: dict[str, Any] = {
+        "dtype": lambda row: row.dtype,
+        "model": lambda row: SAID[row.way],
+        "wrong (%)": lambda row: with_interval(_in_percent(row)),
+        "gained / lost": lambda row: "" if row.way == BASELINE else f"{row.gained} / {row.lost}",
+        "better, p < 5 %": lambda row: "" if row.way == BASELINE else f"{row.significant} of {row.seeds}",
+        "largest p": lambda row: "" if row.way == BASELINE else p_value(row.largest_p),
+    }
+    caption = "Test images classified wrongly, median over seeds with a 95 % interval. Gained / lost: images, over all "
+    caption += "seeds, that the stack as it is classifies rightly and this does not, and the reverse; better: in how "
+    caption += "many seeds it is so by McNemar’s exact test of the same images, with the largest p-value of any seed."
+    return table(name, caption, shown.drop(columns="_place"), columns, "rounded", (0, 1))
+
+
+def _in_percent(row: Any) -> Any:
+    return row._replace(median=100 * row.median, lower=100 * row.lower, upper=100 * row.upper)
+
+
+def p_value(p: float) -> str:
+    """As in "0.03" and "4e-12"."""
+    return f"{p:.0e}".replace("e-0", "e-") if p < 0.001 else show.significant(p, 2)
+
+
+def methods_table(name: str, found: Frame) -> Table:
+    """The same stack by every method."""
+    shown = arranged(found[~found["way"].isin([*CONTROLS, *BASELINES])], ["dtype", "way"])
+    columns: dict[str, Any] = {
+        "dtype": lambda row: row.dtype,
+        "method": lambda row: row.way,
+        "wrong (%)": lambda row: with_interval(_in_percent(row)),
+        "predictions changed": lambda row: Text(show.percent(row.changed), kind="" if row.changed else "zero"),
+        "rounded to the integer": lambda row: _share(row.rounded),
+    }
+    caption = "The stack as it is, by every method: mistakes, median over seeds with a 95 % interval; the share of "
+    caption += "predictions that are not `direct`’s; and the share of stored outputs that are the exact sum rounded to "
+    caption += "an integer. Layers that a method cannot compute are computed by `direct`."
+    return table(name, caption.replace("`", ""), shown, columns, "rounded", (0, 1))
+
+
+def _share(value: float) -> str:
+    """Never 100 % of what is not all."""
+    return "> 99.9 %" if 0.999 < value < 1 else f"{100 * value:.1f} %" if value < 1 else "100 %"
+
+
+def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
+    found = frames["rounded"]
+    if not len(found):
+        return None
+    name = slug("rounded-mistakes", scope.machine, scope.device)
+    caption = (
+        f"Test images that are classified wrongly ({scope.label}): three convolutions with bias and nothing else, "
+    )
+    caption += "whose stored outputs are rounded to integers, and what else is made of the same numbers or data. "
+    seeds = wording.seeds(found)
+    caption += f"Faint marks: seeds; dot and line: median over seeds with a 95 % interval; n = {seeds}."
+    drawn = plot(
+        f"fig-{name}", caption, f"Marks on lines, a line per model. {answer(found)}", "rounded", figure(found, rows)
+    )
+    tables = (mistakes_table(f"{name}-models", found), methods_table(f"{name}-methods", found))
+    return Content((drawn,), tables, answer(found))
+
+
+def answer(found: Frame) -> str:
+    """What is wrong of the stack, of its merged kernel, and of the best linear classifier."""
+    told = (BASELINE, "merged", LINEAR, RELU)
+    texts = []
+    for way in told:
+        rows = found[found["way"] == way]
+        if len(rows):
+            rows = rows.assign(**{end: 100 * rows[end] for end in ("median", "lower", "upper")})
+            texts.append(f"{SAID[way]}: {wording.by_dtype(rows, wording.median)}")
+    return f"Wrong, in per cent: {'; '.join(texts)}."
+
+
+SECTION = section(
+    "rounded",
+    "Rounding as the only non-linearity",
+    frames=lambda rows: {"rounded": mistakes(rows)},
+    part=part,
+    files={"rounded": "Shares of images classified wrongly, by dtype and model or method, over seeds, and tests."},
+    columns={
+        "wrong": "share of the test images that are classified wrongly",
+        "linear_wrong": "that of the best linear classifier",
+        "changed": "share of the test images whose predicted class is not that of what they are compared with",
+        "gained": "images that the stack, as it is, classifies rightly and what it is compared with wrongly",
+        "lost": "the reverse of gained",
+        "p_value": "McNemar’s exact test of gained against lost, two-sided",
+        "largest_p": "the largest of the seeds’ p-values of McNemar’s exact test, two-sided",
+        "significant": "seeds in which the stack is better with a p-value below 5 %",
+        "rounded": "of a method, the share of stored outputs that are the exact sum, rounded to an integer",
+        "flush_denormal": "whether subnormal numbers were flushed to zero",
+        "onednn": "whether oneDNN was in use",
+    },
+)
