@@ -347,6 +347,7 @@ ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "reproducibility": reproducibility_rows,
     "emulation": emulation_rows,
     "linearity": linearity_rows,
+    "rounded": rounded_rows,
     "bounds": bounds_rows,
     "switches": switches_rows,
     "averaging": averaging_rows,
@@ -357,7 +358,6 @@ ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "tails": tails_rows,
     "scatter": scatter_rows,
     "gradients": gradients_rows,
-    "rounded": rounded_rows,
 }
 
 
@@ -381,7 +381,6 @@ SECTIONS = {
     "outlier": outlier.SECTION,
     "summation": findings.SUMMATION,
     "gradients": gradients.SECTION,
-    "rounded": rounded.SECTION,
     "small_outputs": small_outputs.SECTION,
     "tails": findings.TAILS,
     "scatter": findings.SCATTER,
@@ -390,6 +389,7 @@ SECTIONS = {
     "reproducibility": reproducibility.SECTION,
     "emulation": emulation.SECTION,
     "linearity": linearity.SECTION,
+    "rounded": rounded.SECTION,
     "bounds": bounds.SECTION,
     "switches": switches.SECTION,
 }
