@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from analysis.precision.experiment import Experiment
+from analysis.precision.unit import Unit
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.trial import Cell, Trial
 from linear_lasagna.trial.record import Repeat
@@ -139,3 +141,9 @@ def precision(seeds: int = 8, overflow: bool = True) -> Any:
     return frame.assign(
         experiment="depth", machine="synthetic", device="cpu", threads=1, problem=names, fan_in=144, gain=1.0
     )
+
+
+def units_of_claims(experiment: Experiment) -> list[Unit]:
+    """Of the smallest preset with 20 seeds: where each is a network to train, that is the full one."""
+    units = experiment.units("default", "cpu")
+    return units if len({unit.seed for unit in units}) >= 20 else experiment.units("full", "cpu")

@@ -1,7 +1,9 @@
 """Digits by rounding: outputs are rounded to integers bit for bit, and what else computes them does not round."""
 
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -219,6 +221,16 @@ def test_xor_by_hand():
             kernel = merge(stack, dtype=torch.float64)
             merged = kernel(pairs.double()).flatten()
         assert merged.tolist() == pytest.approx([0, 0.2, 0.2, 0.4], abs=2e-3)
+
+
+def test_the_page_s_example_prints_what_it_says(capsys):
+    page = (Path(__file__).parent.parent / "docs" / "rounding-as-nonlinearity.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    with pytest.warns(RuntimeWarning, match="merging changes what these layers, in float16, compute"):
+        exec(block, {})
+    said = [float(number) for line in re.findall(r"# (.*)", block) for number in line.split(", ")]
+    printed = [float(number) for number in re.findall(r"-?\d+\.\d*", capsys.readouterr().out)]
+    assert printed == pytest.approx(said, abs=1e-3)
 
 
 @pytest.fixture(scope="module")

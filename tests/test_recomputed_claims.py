@@ -22,6 +22,7 @@ from analysis.report import page
 from linear_lasagna.vocabulary import COMMON_METRICS
 from tests import recomputed_claims as recomputed
 from tests.reporting import undrawn
+from tests.synthetic import units_of_claims
 
 SEEDS = 15  # enough for intervals
 SETS = {"synthetic #0": "AVX2", "synthetic #1": "DEFAULT, oneDNN SSE41"}
@@ -32,7 +33,7 @@ def drawn() -> list[dict[str, Any]]:
     numbers, rows = random.Random(0), {}
     for finding, machine in itertools.product(FINDINGS.values(), SETS):
         experiment = EXPERIMENTS[finding.experiment]
-        units = [unit for unit in experiment.units("default", "cpu") if unit.seed < SEEDS]
+        units = [unit for unit in units_of_claims(experiment) if unit.seed < SEEDS]
         for claim, unit in itertools.product(finding.claims, units):
             cells, kept = split(unit, claim.measured.cells)
             for way in claim.measured.ways if kept and unit.dtype in claim.dtypes else ():

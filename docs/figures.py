@@ -1,0 +1,76 @@
+"""Draws the figures of the pages here: `PYTHONPATH=. python docs/figures.py study/precision.sqlite [STORE …]`.
+
+Those of experiments are drawn from the stores' rows as in the report, of this code's rows alone; one of a name that no
+store knows is left as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy
+import pandas
+
+from analysis.data.records import Records
+from analysis.data.store import read
+from analysis.precision.digits.construction import OFFSETS
+from analysis.report import page, svg
+from analysis.report.drawing import facets, styled
+from analysis.report.style import BLUE, FAINT, INK, VERMILION
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = Path(__file__).parent / "figures"
+SECTIONS = ("rounded", "coarse", "defects", "accidents", "evolved")  # those that the pages show, where they are known
+WHITE = '<rect width="100%" height="100%" fill="#ffffff"/>'
+
+
+@styled
+def staircase() -> Figure:
+    """What is stored of x + offset, offset taken back, by torch itself; and what takes its place in training."""
+    import torch
+
+    drawing, (values, slopes) = facets(["float16 stores x + 1536", "the derivative used in training"], 2.9)
+    x = numpy.linspace(-2.6, 2.6, 1041)
+    (dtype, offset) = next(iter(OFFSETS.items()))
+    stored = (torch.from_numpy(x).float() + offset).to(dtype).double().numpy() - offset
+    values.plot(x, x, color=BLUE, linewidth=1, label="x")
+    values.plot(
+        x, x - numpy.sin(2 * numpy.pi * x) / (2 * numpy.pi), color=INK, alpha=0.6, linestyle=":", label="smooth"
+    )
+    values.plot(x, stored, color=VERMILION, linewidth=1.6, label="stored − 1536")
+    values.set(xlabel="x: what a layer sums up", ylabel="what the next layer sees of it")
+    values.legend(loc="upper left")
+    slopes.plot(x, 1 - numpy.cos(2 * numpy.pi * x), color=INK, alpha=0.6, linestyle=":")
+    slopes.set(xlabel="x", ylabel="1 − cos 2πx")
+    for panel in (values, slopes):
+        panel.grid(axis="both", color=FAINT, alpha=0.2)
+    return drawing
+
+
+def of_experiments(stores: list[str]) -> dict[str, str]:
+    """File name to drawing: every figure of the experiments' sections but those of claims."""
+    rows = pandas.concat([read(store) for store in stores], ignore_index=True)
+    drawn = {}
+    for shown in page.contents(*page.derive(Records(), rows)):
+        plots = [plot for plot in shown.plots if not plot.data.endswith("_claims")] if shown.anchor in SECTIONS else []
+        drawn |= {"-".join([shown.anchor, str(n)][: 1 + (n > 1)]): plot.raw for n, plot in enumerate(plots, 1)}
+    return drawn
+
+
+def write(name: str, raw: str) -> None:
+    """In dark ink on white, for pages that are shown in the dark, too."""
+    text = svg.standalone(raw)
+    end = text.index(">", text.index("<svg")) + 1
+    path = FOLDER / f"{name}.svg"
+    path.write_text(text[:end] + WHITE + text[end:], encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, raw in {"staircase": svg.raw(staircase(), "staircase"), **of_experiments(sys.argv[1:])}.items():
+        write(name, raw)
