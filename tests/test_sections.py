@@ -721,6 +721,20 @@ def test_gradients_are_compared_with_the_output():
     assert rows["relu", "direct", "output"] == rows["relu", "direct", "input"] == "0.5000"
 
 
+def test_gradients_tell_whether_they_depend_on_the_instruction_set():
+    """Under the lesser one the merged input's gradient grows as depth, in float32 alone."""
+    rows = gradients_rows().assign(device="cpu", instructions="AVX2")
+    moved = (rows["way"] == "merged/direct") & (rows["dtype"] == "float32") & (rows["part"] == "input")
+    lesser = rows.assign(machine="lesser", instructions="SSE4.1")
+    lesser.loc[moved, "error_u"] *= lesser.loc[moved, "depth"]
+    text = shown("gradients", pandas.concat([rows, lesser], ignore_index=True)).intro
+    assert "The intervals of 1 of 8 exponents do not meet under AVX2 and under SSE4.1" in text
+    assert "farthest apart: input, `merged/direct`, float32, relu inputs, 0.000 [0.000, 0.000] under AVX2" in text
+    alike = pandas.concat([rows, rows.assign(machine="lesser", instructions="SSE4.1")], ignore_index=True)
+    assert "The intervals of 0 of 8 exponents do" in shown("gradients", alike).intro
+    assert "do not meet" not in shown("gradients", rows).intro
+
+
 def test_leads_about_the_fan_in(rows, whole):
     found = whole.frames["leads"]
     here = found[(found["lead"] == 3) & (found["signs"] == "random")].set_index(["claim", "dtype"])

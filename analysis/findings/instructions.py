@@ -17,7 +17,7 @@ def by_instructions(rows: Frame, claims: Frame) -> Frame:
     rows: the experiment's; claims: their `outcomes`. agreement: "same"; "differs", where one is confirmed and another
     refuted; "undecided", where one is undecided, and not all are; "one set", where there is no other.
     """
-    labels = {place: _label(own) for place, own in rows.groupby(PLACE)}
+    labels = {place: label(own) for place, own in rows.groupby(PLACE)}
     found = []
     for named, own in claims[claims["device"] == CPU].groupby(COLUMNS[:4], sort=True):
         each = [(labels[row.machine, row.device], row.median, row.outcome) for row in own.itertuples(index=False)]
@@ -33,7 +33,8 @@ def agreement(sets: set[str], outcomes: set[str]) -> str:
     return "differs" if {"confirmed", "refuted"} <= outcomes else "undecided"
 
 
-def _label(rows: Frame) -> str:
+def label(rows: Frame) -> str:
+    """The instruction sets in force where one place's rows were computed."""
     known = sorted(set(rows["instructions"].dropna())) if "instructions" in rows else []
     return " or ".join(known) or UNKNOWN
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from analysis.data.frames import Frame, dtypes_in_order
-from analysis.data.over_seeds import SERIES, exponents, over_seeds
-from analysis.data.study_data import Scope
+from analysis.data.over_seeds import PLACE, SERIES, exponents, over_seeds
+from analysis.data.study_data import Scope, StudyData
+from analysis.findings.instructions import CPU, label
 from analysis.precision.gradients import INPUT, OUTPUT, PARTS
 from analysis.report import formatting as show
 from analysis.report import wording
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "inputs", "way", "part"]
+SHOWN = ["dtype", "signs", "inputs", "way", "part"]
 SHARED = ["machine", "device", "dtype", "signs", "inputs", "way", "depth", "seed"]
 TOLD = (INPUT, "first weight")  # in the sentence
 CONSTANT = "last bias"  # a sum over the given gradient alone, whatever the depth
@@ -131,7 +135,29 @@ def growth(fits: Frame) -> str:
     return f"The input’s gradient has an error ∝ depth^e with e: {'; '.join(texts)}." if texts else ""
 
 
-SECTION = experiment_section(
+def dependence(rows: Frame, fits: Frame) -> Iterator[str]:
+    """Whether exponents depend on the instruction set: whose intervals have nothing in common. fits: of all places."""
+    labels = {place: label(own) for place, own in rows[rows["device"] == CPU].groupby(PLACE)}
+    fits = fits[[place in labels for place in zip(fits["machine"], fits["device"], strict=True)]]
+    sets = wording.listed([f"under {name}" for name in sorted(set(labels.values()))])
+    whole = fits[fits["part"] != CONSTANT].dropna(subset=["lower", "upper"])
+    groups = [own for _, own in whole.groupby(SHOWN, sort=True) if len(own) > 1]
+    if len(set(labels.values())) < 2 or not groups:
+        return
+    apart = [own for own in groups if own["lower"].max() > own["upper"].min()]
+    text = f"The intervals of {len(apart)} of {show.plural(len(groups), 'exponent')} do not meet {sets}"
+    yield f"{text}; farthest apart: {_farthest(apart, labels)}." if apart else f"{text}."
+
+
+def _farthest(apart: list[Frame], labels: Mapping[tuple[str, str], str]) -> str:
+    """The exponent whose medians are farthest apart, under each set."""
+    own = max(apart, key=lambda own: own["median"].max() - own["median"].min())
+    each = sorted((labels[row.machine, row.device], wording.median(row)) for row in own.itertuples(index=False))
+    told, first = wording.listed([f"{median} under {name}" for name, median in each]), own.iloc[0]
+    return f"{first['part']}, `{first['way']}`, {first['dtype']}, {first['inputs']} inputs, {told}"
+
+
+EXPERIMENT = experiment_section(
     "gradients",
     "gradients",
     "Errors of gradients by depth",
@@ -148,3 +174,15 @@ SECTION = experiment_section(
         "with it adds",
     },
 )
+
+
+def content(data: StudyData, frames: Frames) -> Content | None:
+    """With what no place shows alone."""
+    shown, rows = EXPERIMENT.content(data, frames), data.experiment("gradients")
+    if shown is None or rows is None or not len(frames["gradient_exponents"]):
+        return shown
+    answer = " ".join([shown.answer, *dependence(rows, frames["gradient_exponents"])])
+    return replace(shown, answer=answer)
+
+
+SECTION = replace(EXPERIMENT, content=content)
