@@ -121,9 +121,11 @@ def machine_label(facts: Mapping[str, Any]) -> str:
 
 
 def instructions_label(sets: Mapping[str, Any]) -> str:
-    """Instruction sets for readers, as in "AVX2" or "DEFAULT, oneDNN SSE41": what ATen has, what oneDNN is held to."""
-    limit = sets.get("onednn", "ALL")
-    parts = sets.get("aten"), "" if limit == "ALL" else f"oneDNN {limit}"
+    """Instruction sets for readers, as in "AVX2" or "DEFAULT, oneDNN SSE41, MKL COMPATIBLE": what ATen has, what oneDNN
+    and MKL are held to.
+    """
+    limit, mkl = sets.get("onednn", "ALL"), (sets.get("variables") or {}).get("MKL_CBWR")
+    parts = sets.get("aten"), "" if limit == "ALL" else f"oneDNN {limit}", f"MKL {mkl}" if mkl else ""
     return ", ".join(str(part) for part in parts if part)
 
 

@@ -209,6 +209,7 @@ def test_an_emulated_machine_is_another():
     assert len({name for name, _ in [native, *others]}) == 4
     assert "oneDNN SSE41" in others[0][0]
     assert others[0][1]["instruction_sets"]["onednn"] == "SSE41"
+    assert "MKL COMPATIBLE" in others[2][0]
     assert others[1][1]["instruction_sets"]["variables"] == {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
     for _, found in others:
         assert found | {"instruction_sets": None} == native[1] | {"instruction_sets": None}

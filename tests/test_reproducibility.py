@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import SUMMED
 
 from linear_lasagna import METHODS, Layer, Problem, vocabulary
+from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.methods import Method
 from linear_lasagna.problems import Kernel
 from linear_lasagna.reproducibility import PERTURBATIONS, REMEDIES, Outcome, Subject, costs, instructions, outcomes
@@ -246,3 +248,18 @@ def test_a_process_without_an_answer_is_told_and_the_next_one_answers(method, se
     assert "\n" not in str(caught.value)
     y = instructions.computed("SSE4.1", subject(planted.PRINTING))
     assert torch.equal(y, subject(TERM_BY_TERM).compute(subject(TERM_BY_TERM).image))
+
+
+@needs_emulation
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", SUMMED)
+def test_nothing_multiplies_and_adds_at_once_without_the_instruction(name, dtype):
+    """SSE4.1 has none that does: a a - a a is 0, whose products are rounded, in whatever library."""
+    layer = Layer(32, 1 if name == "patch_matmul" else 3)
+    problem = Problem("fused", 2, 64, (12, 12), (layer,))
+    one = replace(Subject.of(problem, name, dtype), baseline=TERM_BY_TERM)
+    a = 1 + 2.0 ** -(SIGNIFICAND_BITS[dtype] // 2 + 1)
+    weight = torch.zeros_like(one.kernel.weight)
+    weight[:, 3], weight[:, 40] = a, -a
+    held = replace(one, kernel=Kernel(weight), images=torch.full_like(one.images, a))
+    assert not instructions.computed("SSE4.1", held).any()

@@ -2,7 +2,8 @@
 process of its own. It is started when it is first asked, answers until this process ends, and is told what to compute
 by pickle: a method that is defined in the script itself cannot be imported there.
 
-Source: oneDNN, "CPU Dispatcher Control"; PyTorch's ATEN_CPU_CAPABILITY; OpenBLAS's OPENBLAS_CORETYPE.
+Source: oneDNN, "CPU Dispatcher Control"; PyTorch's ATEN_CPU_CAPABILITY; OpenBLAS's OPENBLAS_CORETYPE; oneMKL,
+"Instruction Set Specific Dispatching on Intel Architectures" and "Obtaining Numerically Reproducible Results".
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ INSTRUCTION_SETS: dict[str, tuple[str, dict[str, str]]] = {
         {
             "ONEDNN_MAX_CPU_ISA": "SSE41",
             "ATEN_CPU_CAPABILITY": "default",
-            "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+            "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",  # where Intel made the processor
+            "MKL_CBWR": "COMPATIBLE",  # everywhere: SSE2
             "OPENBLAS_CORETYPE": "Nehalem",
         },
     ),
