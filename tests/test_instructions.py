@@ -19,7 +19,7 @@ def test_a_program_is_started_anew_once_and_its_rows_tell():
     root = str(Path(__file__).parent.parent)
     line = [sys.executable, "-c", TELL, "with", "its arguments"]
     told = subprocess.run(line, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, check=True)
-    assert told.stdout == "DEFAULT, oneDNN SSE41 with its arguments\n"
+    assert told.stdout == "DEFAULT, oneDNN SSE41, MKL COMPATIBLE with its arguments\n"
 
 
 def test_a_set_that_the_processor_lacks_is_refused(monkeypatch):
