@@ -84,8 +84,8 @@ def mistakes_table(name: str, found: Frame) -> Table:
         "dtype": lambda row: row.dtype,
         "model": lambda row: SAID[row.way],
         "wrong (%)": lambda row: with_interval(_in_percent(row)),
-        "gained / lost": lambda row: "" if row.way == BASELINE else f"{row.gained} / {row.lost}",
-        "better, p < 5 %": lambda row: "" if row.way == BASELINE else f"{row.significant} of {row.seeds}",
+        "gained / lost": lambda row: "" if row.way == BASELINE else f"{int(row.gained)} / {int(row.lost)}",
+        "better, p < 5 %": lambda row: "" if row.way == BASELINE else f"{int(row.significant)} of {row.seeds}",
         "largest p": lambda row: "" if row.way == BASELINE else p_value(row.largest_p),
     }
     caption = "Test images classified wrongly, median over seeds with a 95 % interval. Gained / lost: images, over all "
