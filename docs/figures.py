@@ -1,7 +1,6 @@
 """Draws the figures of the pages here: `PYTHONPATH=. python docs/figures.py study/precision.sqlite [STORE …]`.
 
-Those of experiments are drawn from the stores' rows as in the report, of this code's rows alone; one of a name that no
-store knows is left as it is.
+Those of experiments are the report's, of all rows of the stores; what they hold nothing of is left as it is.
 """
 
 from __future__ import annotations
@@ -57,7 +56,8 @@ def of_experiments(stores: list[str]) -> dict[str, str]:
     drawn = {}
     for shown in page.contents(*page.derive(Records(), rows)):
         plots = [plot for plot in shown.plots if not plot.data.endswith("_claims")] if shown.anchor in SECTIONS else []
-        drawn |= {"-".join([shown.anchor, str(n)][: 1 + (n > 1)]): plot.raw for n, plot in enumerate(plots, 1)}
+        for number, plot in enumerate(plots, 1):
+            drawn[f"{shown.anchor}-{number}" if number > 1 else shown.anchor] = plot.raw
     return drawn
 
 
