@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linear_lasagna.formats import SIGNIFICAND_BITS
-from linear_lasagna.rounding.batched_sums import Products, plan, products, sum_errors
+from linear_lasagna.rounding.batched_sums import Products, plans, products, sum_errors
 from linear_lasagna.rounding.replay import Factors, replay
 from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation
 
@@ -21,14 +21,18 @@ def test_equals_replay(dtype, n, seed, bias):
     factors = [each.astype(numpy.float32).astype(numpy.float64) if single else each for each in factors]
     loops = [draw.permutation(n) for _ in range(2)]
     shift = draw.standard_normal(2).astype(numpy.float32).astype(numpy.float64)
-    terms = products(*factors, single).reordered(numpy.array(loops), shift if bias else None)
+    terms = products(*factors, single, numpy.array(loops), shift if bias else None)
     numbers = [Factors(*pair) for pair in zip(*factors, strict=True)] + [Factors(numpy.broadcast_to(shift, (3, 2)))]
     most = n**2 * (2.0**-52 if single else 2.0**-100) * numpy.abs(terms.high).sum(0).max()
-    for order in (order(n + bias, bias) for order in ORDERS.values()):
-        for errors, loop in zip(sum_errors(terms, plan(order)), loops, strict=True):
+    orders = list(dict.fromkeys(order(n + bias, bias) for order in ORDERS.values()))
+    alone = [tree for order in orders for plan in plans([order]) for tree in sum_errors(terms, plan)]
+    for order, found in zip(orders, alone, strict=True):
+        for errors, loop in zip(found, loops, strict=True):
             how = Accumulation(order.renumbered([*loop, n]), SIGNIFICAND_BITS[dtype])
             expected = replay(numbers.__getitem__, how, dtype).errors
             assert numpy.abs(errors - expected).max() <= most + 2.0**-52 * numpy.abs(expected).max()
+    together = [tree for plan in plans(orders * 2) for tree in sum_errors(terms, plan)]
+    assert sorted(each.tobytes() for each in together) == sorted(each.tobytes() for each in alone)
 
 
 @pytest.mark.parametrize("single", [True, False])

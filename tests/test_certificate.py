@@ -14,6 +14,7 @@ from random_stacks import CLOSE, INDEPENDENT, tried
 from strategies import SEEDS
 from torch import nn
 
+import linear_lasagna.rounding.certificate
 from linear_lasagna.exact import convolve
 from linear_lasagna.formats import unit_roundoff
 from linear_lasagna.merging import certify, merge
@@ -203,3 +204,19 @@ def test_numbers_that_are_not_quite_known_may_be_off():
     found = reached(1.0, 2.0, 0.25, torch.float64)
     assert 0.5 <= float(found.error) < 0.51
     assert 2.5 <= float(found.size) < 2.51
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_rows_are_looked_at_in_blocks_of_any_length(groups, monkeypatch):
+    weight, doubt = drawn(8, 8 // groups, 3), drawn(8, 8 // groups, 3).abs() * 1e-6
+    weight[3, 0] = 0  # fewer terms
+    kernel, before = Kernel(weight, drawn(8)), Reach(drawn(8).abs(), drawn(8).abs() * 1e-3)
+    numbers = Numbers(kernel, Kernel(doubt, drawn(8).abs() * 1e-6), (kernel.map(torch.Tensor.float),))
+    found = []
+    for block in (1, weight[0].numel() * 3, 2**17):
+        monkeypatch.setattr(linear_lasagna.rounding.certificate, "BLOCK", block)
+        found.append(reach(before, numbers, groups, 8, torch.float32, False))
+    for each in found[:2]:
+        torch.testing.assert_close(each[:2], found[2][:2], rtol=1e-14, atol=0)
+    size = torch.nn.functional.conv1d(before.size.expand(1, -1).unsqueeze(2), weight.abs().sum(2, True), groups=groups)
+    torch.testing.assert_close(found[0].size, (size.flatten() + kernel.bias.abs()), rtol=1e-5, atol=0)

@@ -12,7 +12,7 @@ from torch import nn
 from linear_lasagna.formats import LEAST_EXPONENT, unit_roundoff
 from linear_lasagna.merging import certify, merge
 from linear_lasagna.merging.border.module import BorderExact
-from linear_lasagna.merging.fitting import Scaled
+from linear_lasagna.merging.fitting import TOGETHER, Scaled, fitted
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models import merge_model
 
@@ -296,6 +296,30 @@ def test_a_border_in_a_model_is_rescaled(counting_machine):
     assert merged.merged.plan((320, 320)) is not None
     apart, together = errors(model, merged, x)
     assert together < 1.5 * max(apart, unit_roundoff(HALF))
+
+
+@pytest.mark.parametrize("place", [0, TOGETHER + 3])
+def test_small_weights_are_found_among_many(place):
+    convolution = nn.Conv1d(1, TOGETHER + 8, 1, bias=False, dtype=torch.float64)
+    nn.init.zeros_(convolution.weight)
+    convolution.weight.data[::2], convolution.weight.data[place] = 1.0, 1.3 * 2.0**-20
+    scaled = fitted(convolution, HALF, torch.device("cpu"))
+    assert scaled.scale.flatten().ne(1).nonzero().tolist() == [[place]]
+
+
+def test_layers_that_are_not_merged_are_cast_for_the_certificate():
+    """The first layer is as good alone, the others become one: all in float16."""
+    model = trained(nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 1))).float()
+    x = drawn(2, 8, 12, 12).float()
+    merged, report = merge_model(model, x, dtype=HALF)
+    (run,) = report.runs
+    assert run.groups == (("0",), ("1", "2"))
+    with torch.no_grad():
+        exact = copy.deepcopy(model).double()(x.half().double())
+        lost = (merged(x.half()).double() - exact).abs().amax((0, 2, 3))
+    assert bool((lost <= torch.tensor(run.certificate.bounds)).all())
+    assert relative_l2(merged(x.half()).double() - exact, exact) < 2 * run.predicted_error.most
+    assert model[0].weight.dtype is torch.float32
 
 
 def test_float64_is_left_alone():

@@ -246,6 +246,15 @@ def test_functions_numbers_that_are_not_finite_are_named(bad):
         merge_model(model, drawn(1, 2, 8, 8))
 
 
+def test_finite_numbers_whose_sum_is_not_are_no_fault():
+    model, x = Written(lambda m, x: functional.conv2d(x, m.w), w=(2, 2, 1, 1)).double().eval(), drawn(1, 2, 8, 8)
+    model.w.data.fill_(1.7e308)
+    merge_model(model, x * 1e-9)
+    model.w.data[0] = torch.tensor([float("inf"), -float("inf")]).view(2, 1, 1)
+    with pytest.raises(ValueError, match="not finite"):
+        merge_model(model, x * 1e-9)
+
+
 class Calling(nn.BatchNorm2d):
     def forward(self, x):
         return torch.relu(super().forward(x))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from blocks import SESR, RepVGG, ResNet, drawn, normalised, trained
 from equal_models import computed, merged_of
-from torch import nn
+from torch import fx, nn
 
 import linear_lasagna.models.deciding
 import linear_lasagna.models.measuring
@@ -30,6 +30,16 @@ from linear_lasagna.timing import Timing
 def no_other_processes(monkeypatch):
     """Whole models are timed in this one alone."""
     monkeypatch.setattr(linear_lasagna.models.whole, "_others", lambda *_: "no test waits for others")
+
+
+@pytest.mark.parametrize(("linear", "calls"), [(False, 1), (True, 2)])
+def test_models_are_not_computed_more_often_than_is_needed(linear, calls, monkeypatch):
+    """Once to compare the graph with the model; where something is merged, once more for what its runs read."""
+    computed, run = [], fx.Interpreter.run
+    monkeypatch.setattr(fx.Interpreter, "run", lambda *args, **kwargs: computed.append(0) or run(*args, **kwargs))
+    between = nn.Identity() if linear else nn.ReLU()
+    _, report = merge_model(nn.Sequential(nn.Conv2d(2, 3, 1), between, nn.Conv2d(3, 2, 1)), drawn(1, 2, 4, 4).float())
+    assert (len(report.merged), len(computed)) == (linear, calls)
 
 
 def test_report_of_a_block():

@@ -152,7 +152,7 @@ def _divided(kernel: Kernel, powers: torch.Tensor) -> Kernel:
 def interior_numbers(part: Part, used: Sequence[Kernel]) -> Numbers:
     """The merged kernel's numbers, one row per output channel."""
     layers = [link.layer for link in part.chain]
-    rows = tuple(_rows(kernel.map(wide), kernel.weight.shape[1]) for kernel in used)
+    rows = tuple(_rows(kernel, kernel.weight.shape[1]) for kernel in used)
     if len(layers) == 1:
         return Numbers(_rows(part.kernels[0], rows[0].weight.shape[1]), None, rows)
     exact = summed_kernel(part.kernels, layers, EXACT)
@@ -181,7 +181,7 @@ def border_numbers(part: Part, module: BorderExact) -> list[Numbers]:
     for true, size, each in zip(exact, sizes, used, strict=True):
         relative = _border_bound(part, true.weight.shape[1])
         doubt = Kernel(size.weight * relative, None if size.bias is None else size.bias * relative)
-        rows = [_rows(kernel, per_group) for kernel in (true, doubt, kernel_of(each).map(wide))]
+        rows = [_rows(kernel, per_group) for kernel in (true, doubt, kernel_of(each))]
         found.append(Numbers(rows[0], rows[1], (rows[2],)))
     return found
 

@@ -22,6 +22,7 @@ from linear_lasagna.merging.split import Split, split, two_parts
 from linear_lasagna.merging.tap_sums import kept_sums
 
 ROUNDINGS = ("nearest", "taps")
+TOGETHER = 2**17  # numbers that are looked at together, so that they stay in the cache
 LOW_BITS = 4  # that the low parts of a split kernel add, at least
 
 
@@ -142,7 +143,9 @@ def _small(rows: Sequence[Rows], dtype: torch.dtype, split: bool = False) -> tor
 
     Split ones also where a low part is left fewer than `LOW_BITS`.
     """
-    small = torch.stack([_lost(each.weight, dtype) > _allowed(each.weight, dtype) for each in rows]).any(0)
+    none = torch.zeros(len(rows[0].weight), dtype=torch.bool, device=rows[0].weight.device)
+    lossy = [each.weight for each in rows if not _normal(each.weight, dtype)]
+    small = torch.stack([none, *(_lost(each, dtype) > _allowed(each, dtype) for each in lossy)]).any(0)
     if split:
         rest = rows[0].weight - rows[0].weight.to(dtype).double()
         small |= _lost(rest, dtype) > 2.0**-LOW_BITS * _allowed(rows[0].weight, dtype)
@@ -190,7 +193,14 @@ def _check(rows: Rows, exponents: torch.Tensor, dtype: torch.dtype, digits: bool
 
 def _largest(numbers: torch.Tensor) -> torch.Tensor:
     """max |numbers| per channel: (out, …) -> (out,)."""
-    return torch.linalg.vector_norm(numbers.flatten(1), math.inf, dim=1)
+    return torch.maximum(-numbers.flatten(1).amin(1), numbers.flatten(1).amax(1))
+
+
+def _normal(numbers: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether no number but 0 is below the normal ones of the dtype, so that none loses more digits than they do."""
+    least = 2.0 ** LEAST_EXPONENT[dtype]
+    parts = (part.abs() for part in numbers.flatten().split(TOGETHER))
+    return all(bool(each.amin() >= least) or bool(((each >= least) | (each == 0)).all()) for each in parts)
 
 
 def _lost(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

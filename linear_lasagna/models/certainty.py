@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,11 +21,11 @@ from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.deciding import Decision, Run
 from linear_lasagna.models.finding import size_of
 from linear_lasagna.models.measuring import computed
+from linear_lasagna.models.predicting import Range, predicted_error, rounded_first
 from linear_lasagna.models.report import Errors
 from linear_lasagna.models.steps import Step
 from linear_lasagna.rounding.certificate import Certificate
-from linear_lasagna.rounding.offsets import Spread, spread_of
-from linear_lasagna.switches import operands_rounded
+from linear_lasagna.rounding.offsets import spread_of
 
 FEW = 64  # outputs, from which nothing could be told of what they vary by: images like the example are made
 SIDE = 32  # positions per axis of the input that are looked at, or as many as half of them outputs need
@@ -33,47 +33,48 @@ SIDE = 32  # positions per axis of the input that are looked at, or as many as h
 
 class Certainty(NamedTuple):
     """Of one run; None for what cannot be told. coarse: why its operands may be rounded first, None where they are not:
-    then nothing is guaranteed.
+    then nothing is guaranteed, or predicted.
     """
 
     errors: Errors | None
     certificate: Certificate | None
+    predicted: Range | None
     coarse: str | None
 
 
 def certainties(
     model: fx.GraphModule, decisions: Sequence[Decision], inputs: Sequence[Any], dtype: torch.dtype | None = None
 ) -> dict[Run, Certainty]:
-    """Errors and certificates of the decisions that were not left.
+    """Errors, predicted ones and certificates of the decisions that were not left.
 
     model: not rewritten yet. dtype: in which it is to compute, None for its own.
     """
-    changed = [each for each in decisions if each.left is None]
-    looking = _Looking(model, [each.run for each in changed])
+    changed: dict[fx.Node, list[Decision]] = {}
+    for each in decisions:
+        if each.left is None:
+            changed.setdefault(each.run.chain.base, []).append(each)
+    if not changed:
+        return {}
+    looking = _Looking(model, changed, dtype)
     with torch.no_grad():
         looking.run(*inputs)
-        return {each.run: _certainty(model, each, looking.seen[each.run], dtype) for each in changed}
-
-
-class _Seen(NamedTuple):
-    """part: of what a run reads in the example, (1, channels, *size); largest: number of all of it; spread: of all."""
-
-    part: torch.Tensor
-    largest: float
-    spread: Spread
+    return {each.run: looking.found[each.run] for each in decisions if each.left is None}
 
 
 class _Looking(fx.Interpreter):
-    def __init__(self, model: fx.GraphModule, runs: Sequence[Run]) -> None:
+    """Computes the model, and of every value what is known of the runs that start from it."""
+
+    def __init__(
+        self, model: fx.GraphModule, changed: Mapping[fx.Node, Sequence[Decision]], dtype: torch.dtype | None
+    ) -> None:
         super().__init__(model)
-        self.runs, self.seen = runs, dict[Run, _Seen]()
+        self.given, self.changed, self.dtype = model, changed, dtype
+        self.found: dict[Run, Certainty] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        for run in self.runs:
-            if run.chain.base is n:
-                part = middle(value[:1], size_of(run.output)).clone()
-                self.seen[run] = _Seen(part, float(value.abs().max()), spread_of(value))
+        for each in self.changed.get(n, ()):
+            self.found[each.run] = _certainty(self.given, each, value, self.dtype)
         return value
 
 
@@ -88,19 +89,23 @@ def middle(x: torch.Tensor, outputs: Sequence[int]) -> torch.Tensor:
     return x
 
 
-def _certainty(model: fx.GraphModule, decision: Decision, seen: _Seen, dtype: torch.dtype | None) -> Certainty:
-    x = seen.part.to(dtype or seen.part.dtype)
-    errors = None if x.dtype is torch.float64 else errors_of(model, decision, x)
-    coarse = rounded_first(x)
-    if coarse is not None or not math.isfinite(seen.largest):
-        return Certainty(errors, None, coarse)
-    parts = [_part(group, module) for group, module in zip(decision.groups, decision.modules, strict=True)]
-    return Certainty(errors, certified(parts, seen.largest, seen.spread), None)
+def _certainty(model: fx.GraphModule, decision: Decision, value: torch.Tensor, dtype: torch.dtype | None) -> Certainty:
+    """value: what the run reads in the example, (batch, channels, *size)."""
+    whole, largest = value[:1].to(dtype or value.dtype), float(value.abs().max())
+    groups = zip(decision.groups, decision.modules, strict=True)
+    parts = [_part(group, _in_dtype(module, dtype)) for group, module in groups]
+    x = middle(whole, size_of(decision.run.output))
+    errors = None if x.dtype is torch.float64 else errors_of(model, decision.run, [part.module for part in parts], x)
+    predicted, coarse = predicted_error(whole, parts), rounded_first(x)
+    if coarse is not None or not math.isfinite(largest):
+        return Certainty(errors, None, predicted, coarse)
+    return Certainty(errors, certified(parts, largest, spread_of(value)), predicted, None)
 
 
-def rounded_first(x: torch.Tensor) -> str | None:
-    """Why a convolution of x may round its operands first, None where it does not."""
-    return operands_rounded(x.device.type) if x.dtype is torch.float32 else None
+def _in_dtype(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """The module; a copy where it is one of the model's own, which are still in another dtype."""
+    as_it_is = dtype is None or all(each.dtype is dtype for each in module.parameters())
+    return module if as_it_is else copy.deepcopy(module).to(dtype)
 
 
 def _part(group: Sequence[Step], module: nn.Module) -> Part:
@@ -108,15 +113,15 @@ def _part(group: Sequence[Step], module: nn.Module) -> Part:
     return Part(chain, tuple(step.kernel() for step in group), module)
 
 
-def errors_of(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> Errors:
-    """The errors of the run as it is in the model, in x's dtype, and as it was decided."""
-    exact, *rounded = results = _results(model, decision, x)
+def errors_of(model: fx.GraphModule, run: Run, modules: Sequence[nn.Module], x: torch.Tensor) -> Errors:
+    """The errors of the run as it is in the model, in x's dtype, and as the modules compute it in turn."""
+    exact, *rounded = results = _results(model, run, modules, x)
     lost = [wide(y) - exact for y in rounded]
     pooled, total = ([_pooled(each) for each in lost], _pooled(exact))
     if exact.numel() < FEW:
         x = _reordered(x, FEW // exact.numel())
-        results = _results(model, decision, x)
-    rounding = _left_out(results, computed(model, decision.run, _level(x)))
+        results = _results(model, run, modules, x)
+    rounding = _left_out(results, lambda: computed(model, run, _level(x)))
     before, after = (relative_l2(each, exact) for each in lost)
     return Errors(before, after, *(relative_l2(each, total) for each in pooled), rounding=rounding)
 
@@ -129,21 +134,23 @@ class _Results(NamedTuple):
     after: torch.Tensor
 
 
-def _results(model: fx.GraphModule, decision: Decision, x: torch.Tensor) -> _Results:
-    exact, before, after = computed(model, decision.run, wide(x)), computed(model, decision.run, x), x
-    for module in decision.modules:
+def _results(model: fx.GraphModule, run: Run, modules: Sequence[nn.Module], x: torch.Tensor) -> _Results:
+    exact, before, after = computed(model, run, wide(x)), computed(model, run, x), x
+    for module in modules:
         after = _merging(module, after)(after)
-    if decision.run.chain.spread is not None:
-        after = decision.run.chain.spread.placed(after)
+    if run.chain.spread is not None:
+        after = run.chain.spread.placed(after)
     return _Results(exact, before, after)
 
 
-def _left_out(results: _Results, level: torch.Tensor) -> float:
+def _left_out(results: _Results, level: Callable[[], torch.Tensor]) -> float:
     """The error of the run as it is as a part of what its outputs vary by around the level; 0 if merging leaves it."""
     exact, *rounded = results
     before, after = (float(torch.linalg.vector_norm(wide(y) - exact)) for y in rounded)
-    spread = float(torch.linalg.vector_norm(exact - level))
-    return before / spread if spread and after < before / 2 else 0.0
+    if not after < before / 2:
+        return 0.0
+    spread = float(torch.linalg.vector_norm(exact - level()))
+    return before / spread if spread else 0.0
 
 
 def _level(x: torch.Tensor) -> torch.Tensor:

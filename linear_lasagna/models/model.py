@@ -22,7 +22,6 @@ from linear_lasagna.models.exchanging import exchange
 from linear_lasagna.models.finding import find, name_in_report
 from linear_lasagna.models.folding import fold
 from linear_lasagna.models.measuring import ALL_S, BUDGET_S, inputs_of, measured
-from linear_lasagna.models.predicting import Range, in_turn, predicted_errors
 from linear_lasagna.models.remaining import remaining
 from linear_lasagna.models.report import Measured, Note, Report, RunReport
 from linear_lasagna.models.rewriting import rewrite, self_contained
@@ -113,11 +112,9 @@ def _merged(
     certain = certainties(merged, decisions, inputs, dtype) if certify else {}
     names = tuple(map(name_in_report, linear))
     calls = rewrite(merged, decisions, findings)
-    steps = {node: group for d, nodes in calls.items() for node, group in zip(nodes, d.groups, strict=True)}
     changed = in_dtype(merged, inputs, dtype)
-    errors = predicted_errors(merged, steps, changed) if certify else {}
     rows = tuple(
-        _row(each, timed.get(each.run), certain.get(each.run), calls.get(each, ()), errors)
+        _row(each, timed.get(each.run), certain.get(each.run), calls.get(each, ()))
         for each in decisions
         if len(each.run.names) > 1
     )
@@ -196,7 +193,6 @@ def _row(
     timed: Measured | None,
     certain: Certainty | None,
     calls: Sequence[fx.Node],
-    errors: Mapping[fx.Node, Range],
 ) -> RunReport:
     run, before = decision.run, decision.operations_before
     in_shape, out_shape = (node.meta["tensor"].shape[1:] for node in (run.chain.base, run.output))
@@ -209,7 +205,7 @@ def _row(
         out_shape=out_shape,
         operations_before=before,
         operations_after=decision.operations_after if merged else before,
-        predicted_error=in_turn([errors[node] for node in calls]) if merged and set(calls) <= errors.keys() else None,
+        predicted_error=None if certain is None else certain.predicted,
         measured=timed,
         errors=None if certain is None else certain.errors,
         certificate=None if certain is None else certain.certificate,

@@ -9,28 +9,26 @@ in each of these orders.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy
 import torch
-from torch import fx
 
 from linear_lasagna.devices import wide
 from linear_lasagna.formats import LEAST_EXPONENT, SIGNIFICAND_BITS, accumulator
 from linear_lasagna.merging import merge_stack, not_mergeable
-from linear_lasagna.merging.certifying import used_numbers
+from linear_lasagna.merging.certifying import Part, used_numbers
 from linear_lasagna.methods.views import windows
 from linear_lasagna.metrics import relative_l2
-from linear_lasagna.models.certainty import rounded_first
-from linear_lasagna.models.steps import Step
 from linear_lasagna.problems import ExpandedLayer, Kernel
-from linear_lasagna.rounding.batched_sums import Plan, plan, products, sum_errors
+from linear_lasagna.rounding.batched_sums import Plan, plans, products, sum_errors
 from linear_lasagna.rounding.replay import Array, replay
 from linear_lasagna.rounding.summation_tree import ORDERS, Accumulation
 from linear_lasagna.rounding.variance import Error, product_terms, storage_error, stored
+from linear_lasagna.switches import operands_rounded
 
 OUTPUTS, TERMS = (256, 1024), 2**20  # that are looked at: of the first at least and at most so many
 
@@ -42,50 +40,37 @@ class Range(NamedTuple):
     most: float
 
 
-def predicted_errors(
-    model: fx.GraphModule, steps: Mapping[fx.Node, Sequence[Step]], inputs: Sequence[Any]
-) -> dict[fx.Node, Range]:
-    """The error that the rounding of each node's own numbers, sums and outputs will make.
+def predicted_error(x: torch.Tensor, parts: Sequence[Part]) -> Range | None:
+    """The error that the rounding of the parts' own numbers, sums and outputs makes of x, (1, channels, *size).
 
-    steps: of the nodes, calls of one module each. Errors of a node's input are not counted. Nodes whose operands may be
-    rounded first (TF32) are left out.
+    parts: computed in turn, each by its module, in x's dtype. Each one's error is taken to be carried on at its
+    relative size. None where operands may be rounded first (TF32).
     """
-    predicting = _Predicting(model, steps)
-    with torch.no_grad():
-        predicting.run(*inputs)
-    return predicting.errors
-
-
-def in_turn(errors: Sequence[Range]) -> Range:
-    """The error of convolutions one after another: each is taken to be carried on at its relative size."""
+    if rounded_first(x) is not None:
+        return None
+    errors = []
+    for place, part in enumerate(parts, start=1):
+        errors.append(predicted(x, *_computed(part)))
+        x = part.module(x) if place < len(parts) else x
     return Range(*(math.hypot(*ends) for ends in zip(*errors, strict=True)))
 
 
-class _Predicting(fx.Interpreter):
-    def __init__(self, model: fx.GraphModule, steps: Mapping[fx.Node, Sequence[Step]]) -> None:
-        super().__init__(model)
-        self.steps, self.errors = steps, dict[fx.Node, Range]()
-
-    def run_node(self, n: fx.Node) -> Any:
-        if n in self.steps:
-            (x,) = self.fetch_args_kwargs_from_env(n)[0]
-            if rounded_first(x) is None:
-                self.errors[n] = predicted(x[:1], *_computed(self.module.get_submodule(str(n.target)), self.steps[n]))
-        return super().run_node(n)
+def rounded_first(x: torch.Tensor) -> str | None:
+    """Why a convolution of x may round its operands first, None where it does not."""
+    return operands_rounded(x.device.type) if x.dtype is torch.float32 else None
 
 
-def _computed(
-    module: Any, steps: Sequence[Step]
-) -> tuple[Kernel, ExpandedLayer, torch.Tensor | None, tuple[Kernel, ...] | None]:
-    """The steps as one convolution, as it was before its numbers were rounded; with a border, right inside of it.
+def _computed(part: Part) -> tuple[Kernel, ExpandedLayer, torch.Tensor | None, Sequence[Kernel] | None]:
+    """The part as one convolution, as it was before its numbers were rounded; with a border, right inside of it.
 
     And the powers of two, (out,), by which the module multiplies its outputs afterwards, or None; and what its numbers
     became, as `predicted` takes them.
     """
-    layers, none = [step.layer for step in steps], (0,) * len(steps[0].layer.kernel_size)
+    module: Any = part.module
+    layers, none = [link.layer for link in part.chain], (0,) * len(part.chain[0].layer.kernel_size)
     if not_mergeable(layers) is not None:
         layers = [layers[0], *(replace(layer, padding=none) for layer in layers[1:])]
-    kernel, layer = merge_stack([step.kernel() for step in steps], layers, torch.float64)
+    kernel, layer = merge_stack(part.kernels, layers, torch.float64)
     used = used_numbers(module)
     if getattr(module, "scale", None) is None:
         return kernel, layer, None, used
@@ -160,19 +145,20 @@ def _lost(
     """What outputs, (positions, channels), lose whose terms are added in each order, and looped over in each way."""
     running, n, biased = accumulator(dtype), weight.shape[1], shift is not None
     factors = seen.movedim(-1, 0).numpy(), weight.T.unsqueeze(1).numpy()
-    found = products(*factors, single=running is torch.float32)
-    terms = found.reordered(numpy.array(loops), None if shift is None else shift.numpy())
+    last = None if shift is None else shift.numpy()
+    terms = products(*factors, running is torch.float32, numpy.array(loops), last)
     if terms.fit:
-        return [lost for order in _plans(n, biased) for lost in sum_errors(terms, order)]
+        found = (sum_errors(terms, order) for order in _plans(n, biased))
+        return [lost for trees in found for tree in trees for lost in tree]
     exact, bits = product_terms(seen, weight, shift), SIGNIFICAND_BITS[running]
     orders = [order(n + biased, biased).renumbered([*loop, n]) for loop in loops for order in ORDERS.values()]
     return [replay(exact, Accumulation(order, bits), dtype).errors for order in orders]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _plans(terms: int, biased: bool) -> list[Plan]:
-    """How so many terms, and a bias behind them, are added up in each of the orders."""
-    return [plan(order(terms + biased, biased)) for order in ORDERS.values()]
+    """How so many terms, and a bias behind them, are added up in all orders."""
+    return plans(order(terms + biased, biased) for order in ORDERS.values())
 
 
 def _weighted(seen: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -47,9 +47,14 @@ def check_numbers(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, (*CONVOLUTIONS, *NORMALISATIONS)):
             for part, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-                if not bool(torch.isfinite(tensor).all()):
+                if not _finite(tensor):
                     subject = repr(name) if name else "the model"
                     raise ValueError(f"{subject} has a {part} with numbers that are not finite")
+
+
+def _finite(numbers: torch.Tensor) -> bool:
+    """Whether all are: if their sum is, which takes a fraction of the time, or if each one is."""
+    return bool(torch.isfinite(numbers.sum())) or bool(torch.isfinite(numbers).all())
 
 
 def _reasons(module: nn.Module) -> Iterator[str]:

@@ -5,7 +5,7 @@ Sums of one shape, as running sums, blocks of one length and halves are, are add
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -29,7 +29,8 @@ class Products:
     @property
     def fit(self) -> bool:
         """Whether no sum of these terms, in any order, leaves the range of float32, or of float64."""
-        return float(numpy.abs(self.high).sum(0).max(initial=0.0)) < LARGEST[self.low is not None]
+        limit, most = LARGEST[self.low is not None], max(self.high.max(initial=0.0), -self.high.min(initial=0.0))
+        return float(most) * len(self.high) < limit or float(numpy.abs(self.high).sum(0).max(initial=0.0)) < limit
 
     @cached_property
     def total(self) -> tuple[Array, Array | float]:
@@ -44,28 +45,23 @@ class Products:
             high = numpy.concatenate([total, high[even:]])
         return high[0], low[0]
 
-    def reordered(self, orders: Any, last: Array | None = None) -> Products:
-        """(n, orders, …): the terms in several orders, (orders, n), side by side. last: a number, which broadcasts with
-        the terms, that is one more at the end of each: (n + 1, orders, …).
-        """
-        high = _taken(self.high, orders.T, last)
-        return Products(high, None if self.low is None else _taken(self.low, orders.T, None if last is None else 0.0))
 
+def products(first: Array, second: Array, single: bool, orders: Any, last: Array | None = None) -> Products:
+    """first * second, (n, …), which broadcast, in several orders, (orders, n), side by side: (n, orders, …).
 
-def _taken(terms: Array, places: Any, last: Array | float | None) -> Array:
-    n = len(places)
-    taken = numpy.empty((n + (last is not None), places.shape[1], *terms.shape[1:]))
-    numpy.take(terms, places, axis=0, out=taken[:n], mode="clip")  # the other modes copy once more
-    taken[n:] = 0.0 if last is None else last
-    return taken
-
-
-def products(first: Array, second: Array, single: bool) -> Products:
-    """first * second, which broadcast: (n, …). single: both are float32 numbers."""
-    high = numpy.multiply(first, second, order="C")
+    single: both are float32 numbers. last: a number, which broadcasts with the products, that is one more at the end of
+    each: (n + 1, orders, …).
+    """
+    n, shape = len(first), numpy.broadcast_shapes(first.shape, second.shape)[1:]
+    factors = [numpy.take(each, orders.T, axis=0) for each in (first, second)]
+    high = numpy.empty((n + (last is not None), len(orders), *shape))
+    numpy.multiply(*factors, out=high[:n])
+    high[n:] = 0.0 if last is None else last
     if single:
         return Products(high)
-    return Products(high, product_error(high, halves(first), halves(second)))
+    low = numpy.zeros_like(high)
+    low[:n] = product_error(high[:n], *map(halves, factors))
+    return Products(high, low)
 
 
 class Plan(NamedTuple):
@@ -78,16 +74,20 @@ class Plan(NamedTuple):
     sums: tuple[tuple[Plan, tuple[int, ...]], ...]
 
 
-def plan(order: SummationTree) -> Plan:
-    """How a sum is added up."""
-    return _plan([order], {})
+def plans(orders: Iterable[SummationTree]) -> list[Plan]:
+    """How sums are added up, each order once; those of one shape side by side."""
+    shapes = _Shapes()
+    alike: dict[int, list[SummationTree]] = {}
+    for order in dict.fromkeys(orders):
+        alike.setdefault(shapes.of(order), []).append(order)
+    return [_plan(trees, shapes) for trees in alike.values()]
 
 
-def _plan(trees: Sequence[Any], shapes: dict[int, Any]) -> Plan:
-    alike: dict[Any, list[int]] = {}
+def _plan(trees: Sequence[Any], shapes: _Shapes) -> Plan:
+    alike: dict[int, list[int]] = {}
     for place, term in enumerate(trees[0].terms):
         if isinstance(term, SummationTree):
-            alike.setdefault(_shape(term, shapes), []).append(place)
+            alike.setdefault(shapes.of(term), []).append(place)
     inner = [(_plan([tree.terms[p] for p in places for tree in trees], shapes), places) for places in alike.values()]
     numbers = (
         None if isinstance(term, SummationTree) else _index([tree.terms[place] for tree in trees])
@@ -96,12 +96,19 @@ def _plan(trees: Sequence[Any], shapes: dict[int, Any]) -> Plan:
     return Plan(len(trees), tuple(numbers), tuple((each, tuple(places)) for each, places in inner))
 
 
-def _shape(tree: SummationTree, shapes: dict[int, Any]) -> Any:
-    """The tree without the numbers of its terms. shapes: of trees, by their identity."""
-    if id(tree) not in shapes:
-        inner = (_shape(term, shapes) if isinstance(term, SummationTree) else None for term in tree.terms)
-        shapes[id(tree)] = tuple(inner)
-    return shapes[id(tree)]
+class _Shapes:
+    """Numbers of the shapes of trees: what these are without the numbers of their terms."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, int] = {}  # of trees, by their identity
+        self.numbers: dict[tuple[int | None, ...], int] = {}
+
+    def of(self, tree: SummationTree) -> int:
+        """The number of the tree's shape."""
+        if id(tree) not in self.known:
+            inner = tuple(self.of(term) if isinstance(term, SummationTree) else None for term in tree.terms)
+            self.known[id(tree)] = self.numbers.setdefault(inner, len(self.numbers))
+        return self.known[id(tree)]
 
 
 def _index(numbers: list[int]) -> Any:
@@ -112,9 +119,9 @@ def _index(numbers: list[int]) -> Any:
 
 
 def sum_errors(terms: Products, order: Plan) -> Array:
-    """Computed - exact: (…). In float32 where `terms.low` is None; each product is fused with its addition."""
+    """Computed - exact: (trees, …). In float32 where `terms.low` is None; each product is fused with its addition."""
     exact, rest = terms.total
-    return (_sums(terms, order)[0] - exact) - rest
+    return (_sums(terms, order) - exact) - rest
 
 
 def _sums(terms: Products, order: Plan) -> Any:
@@ -123,22 +130,27 @@ def _sums(terms: Products, order: Plan) -> Any:
     for inner, places in order.sums:
         found = _sums(terms, inner)
         below |= {place: found[n * order.trees : (n + 1) * order.trees] for n, place in enumerate(places)}
-    dtype, add = (numpy.float32, _add_single) if terms.low is None else (numpy.float64, _add_double)
-    total = numpy.zeros((order.trees, *terms.high.shape[1:]), dtype)
+    add = _add_single if terms.low is None else _add_double
+    total = None
     for place, numbers in enumerate(order.numbers):
         if numbers is None:
-            add(total, below[place], 0.0)
+            total = add(total, below[place], 0.0)
         else:
-            add(total, terms.high[numbers], None if terms.low is None else terms.low[numbers])
+            total = add(total, terms.high[numbers], None if terms.low is None else terms.low[numbers])
     return total
 
 
-def _add_single(total: Any, high: Any, low: Any) -> None:
-    """In float64, then rounded to float32."""
-    numpy.add(total, high, out=total, dtype=numpy.float64, casting="unsafe")
+def _add_single(total: Any, high: Any, low: Any) -> Any:
+    """The sum in float32, in place; terms in float64 are rounded with it."""
+    if total is None:
+        return high.astype(numpy.float32, copy=False)
+    # Two numbers of float32 are added in it: in float64 first, all would be rounded to the same.
+    return numpy.add(total, high, out=total, dtype=high.dtype, casting="unsafe")
 
 
-def _add_double(total: Any, high: Any, low: Any) -> None:
+def _add_double(total: Any, high: Any, low: Any) -> Any:
     """All three rounded once."""
+    if total is None:
+        return high + low
     rounded, lost = two_sum(total, high)
-    numpy.add(rounded, lost + low, out=total)
+    return numpy.add(rounded, lost + low, out=total)

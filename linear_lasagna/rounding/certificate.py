@@ -32,12 +32,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from linear_lasagna.devices import wide as wide_numbers
 from linear_lasagna.formats import accumulator, unit_roundoff
 from linear_lasagna.problems import Kernel
 from linear_lasagna.rounding.bounds import layer_bound
 from linear_lasagna.rounding.offsets import rounds
-from linear_lasagna.rounding.underflow import losses
+from linear_lasagna.rounding.underflow import Losses, losses
 
+BLOCK = 2**17  # numbers of a kernel that are looked at together, so that they stay in the cache
 SLACK = 1 + 2.0**-30  # for this file's own roundings: some thousand additions in float64
 
 
@@ -87,15 +89,25 @@ def _worst(bounds: Sequence[float], reached: Sequence[float]) -> float:
 
 
 class Numbers(NamedTuple):
-    """A kernel, every row the numbers of some outputs: weight (rows, in / groups, taps), bias (rows,); float64.
+    """A kernel, every row the numbers of some outputs: weight (rows, in / groups, taps), bias (rows,).
 
     exact: in float64. doubt: how far that may be from the exact numbers, None where it is these. used: what is in use,
-    as one kernel or as several whose sum it is. Rows lie channel by channel, as many for each, of all groups in turn.
+    in any dtype, as one kernel or as several whose sum it is. Rows lie channel by channel, as many for each, of all
+    groups in turn.
     """
 
     exact: Kernel
     doubt: Kernel | None
     used: tuple[Kernel, ...]
+
+    def part(self, rows: slice) -> Numbers:
+        """Some rows, all of them in float64."""
+
+        def taken(kernel: Kernel) -> Kernel:
+            return kernel.map(lambda numbers: wide_numbers(numbers[rows]))
+
+        doubt = None if self.doubt is None else taken(self.doubt)
+        return Numbers(taken(self.exact), doubt, tuple(map(taken, self.used)))
 
 
 class Reach(NamedTuple):
@@ -126,29 +138,45 @@ def reach(before: Reach, numbers: Numbers, groups: int, channels: int, dtype: to
     """
     wide = wide and accumulator(dtype) is not dtype
     lost = losses(dtype, accumulator(dtype) if wide else dtype, True)
-    size, off = (_per_row(part, groups, channels, len(numbers.exact.weight)) for part in before[:2])
-    off = off + lost.read
+    size, off = (part.view(groups, -1) for part in (before.size, before.error + lost.read))
+    weight = numbers.exact.weight
+    rows, at_once = len(weight), max(1, BLOCK // weight[0].numel())
+    found = []
+    for block in torch.arange(rows, device=weight.device).split(at_once):
+        group = block if groups == rows else block // (rows // groups)
+        group = group[:1] if group[0] == group[-1] else group
+        parts = numbers.part(slice(int(block[0]), int(block[-1]) + 1))
+        found.append(_reach(size[group], off[group], parts, lost, dtype, wide))
+    outputs, error, partial = map(torch.cat, zip(*found, strict=True))
+    finite = before.finite and bool((partial <= torch.finfo(dtype).max).all())
+    return Reach(outputs.view(channels, -1).amax(1), error.view(channels, -1).amax(1), finite)
+
+
+def _reach(
+    size: torch.Tensor, off: torch.Tensor, numbers: Numbers, lost: Losses, dtype: torch.dtype, wide: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of some rows: what they reach, their errors, and what their partial sums are at most. size, off: of the inputs
+    that each of them sees, (rows, in / groups), or (1, in / groups) where all see the same.
+    """
     read = size + off
     parts = [part.weight for part in numbers.used]
     known, exact, doubt = sum_of(numbers.used), numbers.exact, numbers.doubt
-    terms = sum(part.flatten(1).count_nonzero(1) for part in parts) + _shift(known, parts[0]).ne(0)
-    change = (known.weight - exact.weight).abs_()
-    shift = (_shift(known, parts[0]) - _shift(exact, parts[0])).abs_()
-    most, most_shift = exact.weight.abs(), _shift(exact, parts[0]).abs()
+    sizes = [part.abs() for part in parts]
+    terms = sum(map(_terms, sizes)) + _shift(known, parts[0]).ne(0)
+    change, shift = known.weight - exact.weight, (_shift(known, parts[0]) - _shift(exact, parts[0])).abs_()
+    change, most, most_shift = change.abs_(), exact.weight.abs(), _shift(exact, parts[0]).abs()
     if doubt is not None:
         change, most = change.add_(doubt.weight), most.add_(doubt.weight)
         shift, most_shift = shift + _shift(doubt, parts[0]), most_shift + _shift(doubt, parts[0])
-    added = sum(_seen(part.abs(), read) for part in parts) + _shift(known, parts[0]).abs()
-    relative = torch.tensor([_relative(int(n), dtype, wide) for n in terms.tolist()], dtype=torch.float64)
+    added = sum(_seen(part, read) for part in sizes) + _shift(known, parts[0]).abs()
+    relative = torch.tensor([_relative(n, dtype, wide) for n in terms.tolist()], dtype=torch.float64)
     relative = relative.to(added.device)
     underflow = terms * lost.term + (2 if wide else terms) * lost.stored
     partial = (1 + relative) * (added + underflow) * SLACK
     error = _seen(most, off) + _seen(change, read) + shift
     error += lost.read * parts[0].shape[2] * read.sum(1) * terms.ne(0)  # any number of the kernel may be read as zero
     error = (error + torch.where(added > 0, relative * added, 0.0) + (1 + relative) * underflow) * SLACK
-    outputs = (_seen(most, size) + most_shift) * SLACK
-    finite = before.finite and bool((partial <= torch.finfo(dtype).max).all())
-    return Reach(outputs.view(channels, -1).amax(1), error.view(channels, -1).amax(1), finite)
+    return (_seen(most, size) + most_shift) * SLACK, error, partial
 
 
 def certificate(largest: float, narrow: Reach, wide: Reach, rounding: float) -> Certificate:
@@ -188,13 +216,17 @@ def _power(v: float, n: int) -> float:
     return math.expm1(exponent) if exponent < 700 else math.inf
 
 
-def _per_row(values: torch.Tensor, groups: int, channels: int, rows: int) -> torch.Tensor:
-    """The input channels' values that every row sees: (rows, in / groups)."""
-    return values.view(groups, -1).repeat_interleave(rows // groups, 0)
+def _terms(sizes: torch.Tensor) -> torch.Tensor:
+    """How many of each row's numbers are not zero."""
+    if bool(sizes.amin() > 0):  # in a fraction of the time
+        return torch.full((len(sizes),), sizes[0].numel(), device=sizes.device)
+    return sizes.flatten(1).count_nonzero(1)
 
 
 def _seen(weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Each row's sum over its taps and channels: (rows, in / groups, taps), (rows, in / groups) -> (rows,)."""
+    """Each row's sum over its taps and channels: (rows, in / groups, taps), (rows or 1, in / groups) -> (rows,)."""
+    if len(values) == 1:
+        return weight.flatten(1) @ values[0].repeat_interleave(weight.shape[2])
     return torch.bmm(values.unsqueeze(1), weight).sum((1, 2))
 
 

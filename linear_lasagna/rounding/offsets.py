@@ -59,6 +59,8 @@ def rounding_share(
     stored. dtype: in which they are. Outputs that spread by less than all do on average are taken to spread by that, as
     dead channels do not count. Zero padding is not looked at.
     """
+    if not any(merged):
+        return 0.0
     channels = kernels[0].weight.shape[1] * groups[0]
     offset, noise = (wide(kernels[0].weight).new_zeros(channels) for _ in range(2))
     answer, spread = (torch.ones_like(offset) for _ in range(2))
