@@ -268,3 +268,26 @@ def test_pruned_models_are_merged_once_they_can_be_copied():
     prune.remove(model[0], "weight")
     _, report = merge_model(model, drawn(1, 2, 8, 8))
     assert len(report.merged) == 1
+
+
+class Unseen(nn.Module):
+    """Overwrites its weights in a way that leaves no trace in their versions."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        self.conv.weight.data.mul_(0.5)
+        return self.norm(self.conv(x))
+
+
+def test_nothing_is_shared_with_the_given_model_nor_with_one_that_overwrote_its_weights():
+    model, x = Unseen().eval(), drawn(1, 2, 5, 5).float()
+    given, numbers = copy.deepcopy(model), [each.data_ptr() for each in model.parameters()]
+    merged, report = merge_model(model, x)
+    assert len(report.merged) == 1
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), given.parameters(), strict=True))
+    assert not {each.data_ptr() for each in merged.parameters()} & {*numbers}
+    with torch.no_grad():
+        torch.testing.assert_close(merged(x), given(x))

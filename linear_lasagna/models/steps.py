@@ -13,7 +13,7 @@ from torch import fx, nn
 from linear_lasagna.devices import device_named, wide
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.models.affine import Affine
-from linear_lasagna.models.exact_numbers import exact_kernel
+from linear_lasagna.models.exact_numbers import EXACT, exact_kernel
 from linear_lasagna.models.phases import Spread, in_phases, kernel_in_phases, pointwise_in_phases
 from linear_lasagna.models.reparameterization import diagonal, fuse_batch_norm, joined_kernel, joined_layer, pointwise
 from linear_lasagna.models.tracer import Value
@@ -32,7 +32,8 @@ class Step:
     operations: multiply-accumulates per image of what it stands for, as the model computes it; BatchNorm takes one
     per output, so does a scale; average pooling one per number that it adds; additions, shifts and signs none. own:
     what is this step unchanged, the name of a module of the model or a module that it lacks; or None. lone: whether it
-    is nothing but BatchNorms, scales and shifts. fixed: whether it fits no other number of channels.
+    is nothing but BatchNorms, scales and shifts. fixed: whether it fits no other number of channels. fresh: whether
+    what `kernel` gives may be overwritten.
     """
 
     layer: ExpandedLayer
@@ -43,6 +44,7 @@ class Step:
     own: str | nn.Module | None = None
     lone: bool = False
     fixed: bool = True
+    fresh: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +81,16 @@ def convolution_step(
     """A convolution module as a step, for an input of `size`; its layer may pad more than the module does."""
     channels = module.in_channels
     operations = macs(layer, channels, size)
-    return Step(layer, channels, lambda: exact_kernel(module), names, operations, own)
+    fresh = module not in EXACT and module.weight.dtype is not torch.float64
+    return Step(layer, channels, lambda: exact_kernel(module), names, operations, own, fresh=fresh)
 
 
 def phased_step(step: Step, factors: tuple[int, ...]) -> tuple[Step, Spread]:
     """A convolution of an image that is up-sampled by these factors as one of the image before."""
     layer, spread, axes = in_phases(step.layer, factors)
-    return replace(step, layer=layer, kernel=lambda: kernel_in_phases(step.kernel(), spread, axes), own=None), spread
+    return replace(
+        step, layer=layer, kernel=lambda: kernel_in_phases(step.kernel(), spread, axes), own=None, fresh=False
+    ), spread
 
 
 def shuffled_step(step: Step, factor: int) -> tuple[Step, Spread]:
@@ -94,7 +99,7 @@ def shuffled_step(step: Step, factor: int) -> tuple[Step, Spread]:
     def kernel() -> Kernel:
         return step.kernel().map(lambda rows: rows.unflatten(0, (-1, factor**2)).transpose(0, 1).flatten(0, 1))
 
-    return replace(step, kernel=kernel, own=None), Spread(1, (factor, factor), (0, 0), (0, 0))
+    return replace(step, kernel=kernel, own=None, fresh=False), Spread(1, (factor, factor), (0, 0), (0, 0))
 
 
 def behind_spread(step: Step, spread: Spread) -> Step:
@@ -104,7 +109,8 @@ def behind_spread(step: Step, spread: Spread) -> Step:
         return step.kernel().map(lambda numbers: numbers.repeat(spread.phases, *(1,) * (numbers.ndim - 1)))
 
     channels = step.in_channels * spread.phases
-    return replace(step, layer=pointwise_in_phases(step.layer, spread), in_channels=channels, kernel=kernel, own=None)
+    layer = pointwise_in_phases(step.layer, spread)
+    return replace(step, layer=layer, in_channels=channels, kernel=kernel, own=None, fresh=False)
 
 
 def part_step(
@@ -144,7 +150,7 @@ def folded(
         kernel = step.kernel()
         scale, shift = numbers.values()
         shift = torch.zeros_like(scale) if shift is None else shift
-        fused = fuse_batch_norm(kernel, _each(scale, kernel.weight), _each(shift, kernel.weight))
+        fused = fuse_batch_norm(kernel, _each(scale, kernel.weight), _each(shift, kernel.weight), step.fresh)
         return fused if layer.bias else fused._replace(bias=None)
 
     layer = replace(step.layer, bias=step.layer.bias or numbers.shifts)

@@ -168,7 +168,7 @@ def _graph_of(
 ) -> tuple[fx.GraphModule, list[Note]]:
     """The graph, on another copy than the one that was traced if that changed it, and the tracer's notes."""
     fixed, given = _arguments(model, _copied(inputs))
-    tracer, root = ExampleTracer(reference, fixed, given, numbers), copy.deepcopy(model)
+    tracer, root = ExampleTracer(reference, fixed, given, numbers), _copy_with(model, reference)
     before = state_of(root)
     graph = tracer.trace(root)
     if changed(before, state_of(root)):
@@ -178,6 +178,19 @@ def _graph_of(
         if node.op == "get_attr" and not hasattr(root, node.target) and hasattr(tracer.root, node.target):
             setattr(root, node.target, getattr(tracer.root, node.target))
     return fx.GraphModule(root, graph, type(model).__name__), tracer.notes
+
+
+def _copy_with(model: nn.Module, other: nn.Module) -> nn.Module:
+    """A copy that shares the parameters of another one, which nobody else will keep, as far as they still are equal."""
+    others = dict(other.named_parameters())
+    pairs = ((own, others.get(name)) for name, own in model.named_parameters())
+    return copy.deepcopy(model, {id(own): copied for own, copied in pairs if copied is not None and _same(own, copied)})
+
+
+def _same(first: nn.Parameter, second: nn.Parameter) -> bool:
+    kinds = [(type(each), each.dtype, each.layout, each.requires_grad) for each in (first, second)]
+    strided = kinds[0] == kinds[1] and kinds[0][0] is nn.Parameter and first.layout is torch.strided
+    return strided and torch.equal(first, second)
 
 
 def _arguments(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
