@@ -1,5 +1,6 @@
 """merge_model on models written with functions, assertions, sizes and control flow: what its layers are."""
 
+import numpy as np
 import pytest
 import torch
 from blocks import drawn, trained
@@ -95,6 +96,27 @@ def test_blocks_of_functional_norms_become_one_convolution(block):
     assert not any(node.op == "call_function" for node in merged.graph.nodes)
     same(merged, model, x)
     same(merged, model, drawn(1, 6, 12, 7))
+
+
+class NumPysNumbers(nn.Module):
+    """As ATD writes it: `1 + clamp(scale) * np.log(width)`."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 2, 1)
+        self.scale = nn.Parameter(torch.full((1,), 0.5))
+
+    def forward(self, x):
+        y = torch.relu(self.second(self.first(x))) * (1 + torch.clamp(self.scale, 0, 1) * np.log(64.0))
+        return torch.clamp(y, min=np.float64(0.5))
+
+
+def test_numbers_of_numpy_are_written_down_as_numbers():
+    model, x = NumPysNumbers().eval(), drawn(2, 2, 6, 6, dtype=torch.float32)
+    merged, report = merge_model(model, x, certify=False)
+    assert len(report.merged) == 1
+    assert "np." not in merged.code
+    torch.testing.assert_close(merged(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 def test_names_are_the_owners():

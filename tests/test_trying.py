@@ -7,8 +7,9 @@ import torch
 from blocks import drawn
 from torch import nn
 
-from linear_lasagna.models import trying
+from linear_lasagna.models import merge_model, trying
 from linear_lasagna.models.designs import Branches, by_authors, disturbed
+from linear_lasagna.models.inputs import repeated
 from linear_lasagna.models.trying import Counting, tried
 from linear_lasagna.models.ways import MODEL_WAYS
 
@@ -100,6 +101,47 @@ def test_a_folded_scale_is_a_change_though_as_many_operations_are_counted():
     assert trial.ways["merged"].convolutions == trial.ways["given"].convolutions == 1
     assert trial.difference < 1e-12
     assert "merged" in trial.timing.samples
+
+
+class ChangesItsInput(nn.Module):
+    """RCAN and EDSR scale images so, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.head = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        x *= 255
+        return self.head(self.mean(x))
+
+
+def test_models_that_change_their_input_are_compared_on_the_same_one():
+    x = X.clone()
+    trial = tried(ChangesItsInput().eval(), (x,), ("given", "merged"), **QUICK)
+    assert torch.equal(x, X)
+    assert trial.difference < 1e-12
+    assert max(trial.ways[way].relative_l2 for way in ("given", "merged")) < 1e-5
+
+
+@pytest.mark.parametrize("measure", [False, True])
+def test_merging_models_that_change_their_input_changes_no_example(measure):
+    model, x = ChangesItsInput().eval(), X.clone()
+    with torch.no_grad():
+        merged, report = merge_model(model, x, measure=measure)
+        assert torch.equal(x, X)
+        assert any("changes its input in place" in note.reason for note in report.notes)
+        torch.testing.assert_close(merged(x.clone()), model(x.clone()), rtol=1e-4, atol=1e-3)  # of some hundreds
+    (run,) = report.runs
+    assert run.errors.before < 1e-6
+    assert run.certificate.largest == pytest.approx(float(X.abs().max())), "of the input as it is"
+
+
+def test_repeated_calls_compute_the_same():
+    model, x = ChangesItsInput().eval(), X.clone()
+    with torch.no_grad():
+        call = repeated(model, (x,))
+        assert torch.equal(call((x,)), call((x,)))
+        assert torch.equal(x, X)
 
 
 def test_a_model_that_has_no_float64_has_no_error():

@@ -20,6 +20,7 @@ from linear_lasagna.merging.chain import Link
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.deciding import Decision, Run
 from linear_lasagna.models.finding import size_of
+from linear_lasagna.models.inputs import copied
 from linear_lasagna.models.measuring import computed
 from linear_lasagna.models.predicting import Range, predicted_error, rounded_first
 from linear_lasagna.models.report import Errors
@@ -57,7 +58,7 @@ def certainties(
         return {}
     looking = _Looking(model, changed, dtype)
     with torch.no_grad():
-        looking.run(*inputs)
+        looking.run(*copied(inputs))
     return {each.run: looking.found[each.run] for each in decisions if each.left is None}
 
 

@@ -16,6 +16,7 @@ from linear_lasagna.devices import device_named, wide
 from linear_lasagna.intervals import LEAST_BLOCKS
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.deciding import Decision, Run
+from linear_lasagna.models.inputs import copied, repeated
 from linear_lasagna.models.phases import Spread
 from linear_lasagna.models.report import Measured
 from linear_lasagna.timing import Timing, compare, measure
@@ -28,7 +29,7 @@ def inputs_of(model: fx.GraphModule, inputs: Sequence[Any], runs: Sequence[Run])
     """What the runs read when the model computes the example: base -> a copy of its value."""
     capturing = _Capturing(model, {run.chain.base for run in runs})
     with torch.no_grad():
-        capturing.run(*inputs)
+        capturing.run(*copied(inputs))
     return capturing.captured
 
 
@@ -75,10 +76,11 @@ def timed(
     least_blocks: int = LEAST_BLOCKS,
 ) -> Timing:
     """Both modules and, as "control", the first again, timed together. others: what the second is called with."""
+    first, second = repeated(before, inputs), repeated(after, others)
 
     def build(block: int) -> dict[str, Any]:
-        x, y = pytree.tree_map_only(torch.Tensor, torch.clone, (tuple(inputs), tuple(others)))
-        return {"before": lambda: before(*x), "control": lambda: before(*x), "after": lambda: after(*y)}
+        x, y = copied((tuple(inputs), tuple(others)))
+        return {"before": lambda: first(x), "control": lambda: first(x), "after": lambda: second(y)}
 
     tensors = (leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor))
     device = next((str(tensor.device) for tensor in tensors), "cpu")

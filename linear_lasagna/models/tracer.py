@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate
@@ -212,6 +213,8 @@ class ExampleTracer(fx.Tracer):
         return self.cache[name]
 
     def create_arg(self, a: Any) -> Any:
+        if isinstance(a, numpy.generic):  # torch.fx refuses it, or writes it down as it prints, for Python to read
+            a = a.item()
         name = self._name_of(a) if isinstance(a, torch.Tensor) else None
         return super().create_arg(a) if name is None else self.create_node("get_attr", name, (), {})
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from linear_lasagna.models.comparing import comparable, difference, leaves, without_zeros
+from linear_lasagna.models.inputs import copied, same
 from linear_lasagna.models.joining import Note
 from linear_lasagna.models.places import first_line, place_of
 from linear_lasagna.models.preparing import prepare
@@ -24,6 +24,7 @@ from linear_lasagna.models.state import changed, state_of
 from linear_lasagna.models.tracer import ExampleTracer, value_of
 
 NESTED = "torch._functorch.predispatch"  # of vmap: a graph that stops between two calls leaves torch inside of it
+CHANGED = "forward changes its input in place, and what is merged may not: do not use an input again"
 OTHERWISE = "the model computes something else as a torch.fx graph"
 
 
@@ -53,7 +54,7 @@ def _as_another(
 ) -> tuple[fx.GraphModule, list[Note]]:
     """The graph of a model whose result shows nothing, which has to be that of another one, with more numbers."""
     graph, notes = _graph_and_notes(model, reference, inputs)
-    _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*_copied(inputs)))
+    _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*copied(inputs)))
     if graph.code != other.code:
         raise ValueError("the graph cannot be compared with the model, which gives nothing but 0")
     return graph, [*notes, *_of_forward(graph, more)]
@@ -67,22 +68,23 @@ def _of_forward(graph: fx.GraphModule, notes: list[Note]) -> list[Note]:
 
 
 def _result(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, list[Note]]:
-    """What the model computes when it is called first, and a note on what this changes in it."""
-    before = state_of(model)
-    expected = _or_refused("the model cannot compute example_input", lambda: model(*_copied(inputs)))
+    """What the model computes when it is called first, and notes on what this changes in it and in its input."""
+    before, own = state_of(model), copied(inputs)
+    expected = _or_refused("the model cannot compute example_input", lambda: model(*own))
+    notes = [] if same(own, inputs) else [((type(model).__name__,), CHANGED)]
     assigned = changed(before, after := state_of(model))
     if not assigned:
-        return expected, []
-    again = _or_refused("the model cannot compute example_input again", lambda: model(*_copied(inputs)))
+        return expected, notes
+    again = _or_refused("the model cannot compute example_input again", lambda: model(*copied(inputs)))
     always = changed(after, state_of(model))
     names = ", ".join(map(repr, always or assigned))
     if comparable(expected) and difference(again, expected) is not None:
         raise ValueError(f"the model's forward changes {names}, and computes something else when it is called again")
     if always:
-        return expected, [
-            (always, "forward changes it at every call; what is merged computes what the first call does")
-        ]
-    return expected, [(assigned, "forward assigns it when it is called first; what is merged computes it every time")]
+        reason = "forward changes it at every call; what is merged computes what the first call does"
+        return expected, [*notes, (always, reason)]
+    reason = "forward assigns it when it is called first; what is merged computes it every time"
+    return expected, [*notes, (assigned, reason)]
 
 
 def _checked(
@@ -90,7 +92,7 @@ def _checked(
 ) -> tuple[fx.GraphModule, list[Note]]:
     """The model's graph, which gives what is expected, and notes on it."""
     graph, notes = _graph_and_notes(model, reference, inputs)
-    outputs = _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*_copied(inputs)))
+    outputs = _or_refused(f"{OTHERWISE}, which fails", lambda: _Shapes(graph).run(*copied(inputs)))
     differs = _or_refused("the graph cannot be compared with the model", lambda: difference(outputs, expected))
     if differs is not None:
         remedy = "; call model.eval()" if model.training else ""
@@ -118,7 +120,7 @@ def _exported(
         raise error
     try:
         with _quietly():
-            graph = torch.export.export(copy.deepcopy(model), _copied(inputs), strict=False).module()
+            graph = torch.export.export(copy.deepcopy(model), copied(inputs), strict=False).module()
             if any(getattr(node.target, "__module__", "") == NESTED for node in graph.graph.nodes):  # type: ignore[union-attr]
                 raise error
             found, notes = _checked(graph, copy.deepcopy(graph), inputs, expected)
@@ -167,7 +169,7 @@ def _graph_of(
     model: nn.Module, reference: nn.Module, inputs: tuple[Any, ...], numbers: bool
 ) -> tuple[fx.GraphModule, list[Note]]:
     """The graph, on another copy than the one that was traced if that changed it, and the tracer's notes."""
-    fixed, given = _arguments(model, _copied(inputs))
+    fixed, given = _arguments(model, copied(inputs))
     tracer, root = ExampleTracer(reference, fixed, given, numbers), _copy_with(model, reference)
     before = state_of(root)
     graph = tracer.trace(root)
@@ -207,7 +209,3 @@ class _Shapes(fx.Interpreter):
         if isinstance(value, torch.Tensor):
             n.meta["tensor"] = value_of(value)
         return value
-
-
-def _copied(inputs: Any) -> Any:
-    return pytree.tree_map_only(torch.Tensor, lambda leaf: leaf.detach().clone(), inputs)

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from linear_lasagna.devices import device_named, wide
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.models.comparing import leaves
+from linear_lasagna.models.inputs import copied, repeated
 from linear_lasagna.models.model import merge_model
 from linear_lasagna.models.ways import CONTROL, GIVEN, MODEL_WAYS, AbsentError, Authors, Made
 from linear_lasagna.timing import Timing, measure
@@ -143,13 +144,14 @@ def first_line(error: Exception) -> str:
 
 def _looked_at(found: Tried, made: Made, inputs: Sequence[Any], exact: Sequence[torch.Tensor] | None) -> Tried:
     device = device_named(_device(inputs))
-    outputs, found.peak_bytes = device.with_peak_bytes(lambda: float_outputs(made.module, inputs))
+    own = copied(inputs)
+    outputs, found.peak_bytes = device.with_peak_bytes(lambda: _floats(made.module(*own)))
     if exact is not None:
         found.relative_l2 = relative_error(outputs, exact)
     if made.counts:
         counted = Counting()
         with FlopCounterMode(display=False) as flops, counted:
-            made.module(*inputs)
+            made.module(*copied(inputs))
         found.convolutions, found.norms, found.additions = counted.convolutions, counted.norms, counted.additions
         found.operations = flops.get_total_flops() // 2
     return found
@@ -181,19 +183,28 @@ class Counting(TorchDispatchMode):
 def together(modules: Mapping[str, Callable[..., Any]], inputs: Sequence[Any], budget_s: float) -> Timing:
     """The modules, and the given one again as control, timed together in this process, on copies of the inputs."""
     names = [*modules, *([CONTROL] if GIVEN in modules else [])]
-    called = dict(modules) | ({CONTROL: modules[GIVEN]} if GIVEN in modules else {})
+    with torch.no_grad():
+        called = {name: repeated(module, inputs) for name, module in modules.items()}
+    called |= {CONTROL: called[GIVEN]} if GIVEN in modules else {}
 
     def build(block: int) -> dict[str, Callable[[], Any]]:
-        own = pytree.tree_map_only(torch.Tensor, torch.clone, tuple(inputs))
-        return {name: lambda name=name: called[name](*own) for name in names}
+        own = copied(tuple(inputs))
+        return {name: lambda name=name: called[name](own) for name in names}
 
     with torch.no_grad():
         return measure(build, device=_device(inputs), budget_s=budget_s)
 
 
 def float_outputs(model: Callable[..., Any], inputs: Sequence[Any]) -> list[torch.Tensor]:
-    """The tensors of real numbers that the model gives. Raises ValueError where there are none, or none is finite."""
-    found = [y for y in leaves(model(*inputs)) if isinstance(y, torch.Tensor) and y.is_floating_point()]
+    """The tensors of real numbers that the model gives for a copy of the inputs.
+
+    Raises ValueError where there are none, or one is not finite.
+    """
+    return _floats(model(*copied(inputs)))
+
+
+def _floats(value: Any) -> list[torch.Tensor]:
+    found = [y for y in leaves(value) if isinstance(y, torch.Tensor) and y.is_floating_point()]
     if not any(y.numel() for y in found):
         raise ValueError("it gives no tensor of real numbers")
     if not all(bool(y.isfinite().all()) for y in found):

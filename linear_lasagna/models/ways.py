@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
+from linear_lasagna.models.inputs import copied
 from linear_lasagna.models.model import merge_model
 from linear_lasagna.models.report import Report
 
@@ -65,7 +66,7 @@ def _frozen(model: nn.Module, inputs: Sequence[Any], authors: Authors | None) ->
         raise AbsentError("there is no C++ compiler") from None
     with config.patch(freezing=True), torch.no_grad():
         compiled = torch.compile(copy.deepcopy(model))
-        compiled(*inputs)
+        compiled(*copied(inputs))
     return Made(compiled, counts=False)
 
 
