@@ -14,7 +14,7 @@ from typing import Any
 
 from linear_lasagna.devices import device_named
 from linear_lasagna.plurals import plural
-from linear_lasagna.switches import conditions
+from linear_lasagna.switches import conditions, flushes
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 MACHINE = "LASAGNA_MACHINE"
@@ -175,7 +175,7 @@ def environment(device: str = "cpu", start: bool = True) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "wait_policy": os.environ.get(WAIT_POLICY, "unset"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "flush_denormal": _flushes(),
+        "flush_denormal": flushes(),
         "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
         "blas": _blas(),
         "code": code_digest(),
@@ -239,13 +239,6 @@ def _extensions() -> list[str]:
     if not names and hasattr(torch.cpu, "get_capabilities"):
         names = [name for name, has in torch.cpu.get_capabilities().items() if has is True]
     return sorted({name for name in names if EXTENSIONS.match(name)})
-
-
-def _flushes() -> bool:
-    """Whether this thread takes subnormal numbers for 0."""
-    import torch
-
-    return not bool(torch.tensor(2.0**-149) * 2 > 0)
 
 
 def _governor() -> str | None:

@@ -1,5 +1,5 @@
 """torch's precision switches, which let a device compute more coarsely than a dtype's name says: the one place that
-reads, sets and restores them.
+reads, sets and restores them. So it is for flushing subnormal numbers to zero (`flushing`).
 
 Of float32 there are two interfaces, `fp32_precision` and an older one; torch refuses to answer by the older where the
 two disagree. So only the fields of the newer are set, except for `float32_matmul_precision`, which follows: cuBLAS is
@@ -190,6 +190,39 @@ def _set_float32(cuda: str) -> None:
         for leaf in leaves:
             if _get(leaf) != precision:
                 _set(leaf, precision)
+
+
+def flushes() -> bool:
+    """Whether the calling thread takes subnormal numbers for zero."""
+    return not bool(_torch().tensor(2.0**-149) * 2 > 0)
+
+
+def can_flush() -> bool:
+    """Whether the processor can take subnormal numbers for zero."""
+    try:
+        with flushing(True):
+            return True
+    except RuntimeError:
+        return False
+
+
+@contextmanager
+def flushing(on: bool) -> Iterator[None]:
+    """Subnormal numbers of float32 and float64 taken for zero, or kept, by every thread that computes.
+
+    `torch.set_flush_denormal` is of the calling thread, and threads that exist already do not inherit it: so torch has
+    that one alone here. Both are as they were afterwards. Raises RuntimeError where the processor cannot flush.
+    """
+    torch = _torch()
+    threads, before = torch.get_num_threads(), flushes()
+    torch.set_num_threads(1)
+    try:
+        if not torch.set_flush_denormal(on) or flushes() != on:
+            raise RuntimeError("this processor cannot flush subnormal numbers to zero")
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+        torch.set_num_threads(threads)
 
 
 def _torch() -> Any:

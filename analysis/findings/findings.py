@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.findings.casting import CAST_ONCE
 from analysis.findings.claim import Finding
 from analysis.findings.coherence import COHERENT, TAP_SUMS
+from analysis.findings.evolved import EVOLVED
 from analysis.findings.outlier import OUTLIER
 from analysis.findings.rounded import ROUNDED
 from analysis.findings.scatter import SCATTER
@@ -22,4 +23,5 @@ FINDINGS: dict[int, Finding] = {
     7: TAILS,
     8: SCATTER,
     9: ROUNDED,
+    13: EVOLVED,
 }

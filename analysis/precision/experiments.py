@@ -7,6 +7,7 @@ from analysis.precision.bounds import BOUNDS
 from analysis.precision.casting import CASTING
 from analysis.precision.depth import DEPTH
 from analysis.precision.emulation import EMULATION
+from analysis.precision.evolved import EVOLVED
 from analysis.precision.experiment import Experiment
 from analysis.precision.fan_in import FAN_IN
 from analysis.precision.gain import GAIN
@@ -45,6 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "scatter": SCATTER,
     "gradients": GRADIENTS,
     "rounded": ROUNDED,
+    "evolved": EVOLVED,
     "reproducibility": REPRODUCIBILITY,
     "emulation": EMULATION,
 }
