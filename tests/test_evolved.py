@@ -98,6 +98,8 @@ def test_rows_tell_what_flushing_makes_of_the_same_network():
     assert list(found) == list(WAYS)
     assert {row["status"] for row in found.values()} == {"ok"}
     assert found[FLUSHED]["zeroed"] > 0.1
+    assert found[FLUSHED]["relative_l2"] > 0.01 > 1e-5 > found[KEPT]["relative_l2"] > found[WIDE]["relative_l2"] == 0
+    assert found[LINEAR]["error_u"] is None
     assert found[KEPT]["zeroed"] == found[WIDE]["zeroed"] == 0
     assert found[KEPT]["wrong"] == found[WIDE]["wrong"]  # linear, up to rounding
     assert (found[FLUSHED]["gained"], found[FLUSHED]["lost"], found[FLUSHED]["p_value"]) == (0, 0, 1)

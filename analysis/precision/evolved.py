@@ -42,7 +42,8 @@ def rows(unit: Unit) -> list[Row]:
     `linear`.
     changed: the share of predicted classes that are not `flushed`'s; gained: test images that `flushed` classifies
     rightly and this wrongly; lost: the reverse; p_value: of McNemar's exact test of the two. zeroed: the share of what
-    the first layer gives for test images that is zero after both multiplications.
+    the first layer gives for test images that is zero after both multiplications. Errors are those of the outputs against
+    the same numbers' in float64.
     """
     from analysis.precision.digits.baselines import best_linear
     from analysis.precision.digits.data import split
@@ -73,15 +74,23 @@ def evolution(problem: Problem) -> Evolution:
 
 
 def of_network(network: nn.Sequential, given: Split) -> Row:
-    """Its predictions for the test images, how many others it gets wrong, and how much is zero between its layers."""
+    """Its predictions for the test images, their error from the same numbers' in float64, how many others it gets wrong,
+    and how much is zero between its layers.
+    """
+    import copy
+
     import torch
 
     from analysis.precision.digits.comparing import predicted
+    from linear_lasagna.metrics import relative_l2
 
     with torch.no_grad():
+        y, exact = network(given.test_x), copy.deepcopy(network).double()(given.test_x.double())
+        relative = relative_l2(y.double() - exact, exact)
+        sizes = {"relative_l2": relative, "error_u": relative / 2.0**-24, "outputs": y.numel()}
         wrong = (predicted(network(given.x)) != given.y).double().mean()
         zeroed = (network[:3](given.test_x) == 0).double().mean()
-        return {"predicted": predicted(network(given.test_x)), "train_wrong": float(wrong), "zeroed": float(zeroed)}
+        return {"predicted": predicted(y), "train_wrong": float(wrong), "zeroed": float(zeroed), **sizes}
 
 
 def _row(way: str, found: dict[str, Row], given: Split) -> Row:
@@ -91,7 +100,7 @@ def _row(way: str, found: dict[str, Row], given: Split) -> Row:
     of = {name: 1 - compare(each["predicted"], first, labels).accuracy for name, each in found.items()}
     compared = compare(first, found[way]["predicted"], labels)
     tests = {"gained": compared.gained, "lost": compared.lost, "p_value": compared.p}
-    own = {name: found[way].get(name) for name in ("train_wrong", "zeroed")}
+    own = {name: value for name, value in found[way].items() if name != "predicted"}
     empty = {"status": "ok", "reason": "", **dict.fromkeys(COMMON_METRICS), "outputs": 0}
     shares = {"wrong": of[way], "linear_wrong": of[LINEAR], "changed": compared.changed / len(labels)}
     return {"way": way, **empty, **shares, **tests, **own}
