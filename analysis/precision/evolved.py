@@ -42,8 +42,8 @@ def rows(unit: Unit) -> list[Row]:
     `linear`.
     changed: the share of predicted classes that are not `flushed`'s; gained: test images that `flushed` classifies
     rightly and this wrongly; lost: the reverse; p_value: of McNemar's exact test of the two. zeroed: the share of what
-    the first layer gives for test images that is zero after both multiplications. Errors are those of the outputs against
-    the same numbers' in float64.
+    the first layer gives for test images that is zero after both multiplications. Errors are those of the outputs from
+    what the same numbers give in float64.
     """
     from analysis.precision.digits.baselines import best_linear
     from analysis.precision.digits.data import split
@@ -74,8 +74,8 @@ def evolution(problem: Problem) -> Evolution:
 
 
 def of_network(network: nn.Sequential, given: Split) -> Row:
-    """Its predictions for the test images, their error from the same numbers' in float64, how many others it gets wrong,
-    and how much is zero between its layers.
+    """Its predictions for the test images, the error of its outputs, how many other images it gets wrong, and how much
+    is zero between its layers.
     """
     import copy
 
