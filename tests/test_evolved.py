@@ -19,25 +19,22 @@ def can_flush():
         pytest.skip("this processor cannot flush subnormal numbers")
 
 
-def subnormals(count):
-    return torch.full((count,), 2.0**-130)
-
-
 @pytest.mark.parametrize("on", [True, False])
 def test_flushing_is_of_all_threads_that_compute(on):
-    """Those that exist before do not inherit it: without it, some of a large tensor would be kept."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(2, threads))
+    """Those that exist before do not inherit it: without it, half of a large tensor would be kept."""
+    x = torch.full((2**20,), 2.0**-130)  # before: the thread that flushes would fill it with zeros
+    square = torch.full((512, 512), 2.0**-130)
+    threads, more = torch.get_num_threads(), max(2, torch.get_num_threads())
+    torch.set_num_threads(more)
     try:
-        before = subnormals(2**20) * 0.5  # in all threads, as they are
-        assert bool((before > 0).all())
+        assert bool((x * 0.5 > 0).all())
         with flushing(on):
             assert flushes() == on
-            assert bool(((subnormals(2**20) * 0.5 == 0) == on).all())
-            assert not on or not bool((torch.eye(512) @ torch.full((512, 512), 2.0**-130)).any())
-        assert torch.get_num_threads() == max(2, threads)
+            assert bool(((x * 0.5 == 0) == on).all())
+            assert not on or not bool((torch.eye(512) @ square).any())
+        assert torch.get_num_threads() == more
         assert not flushes()
-        assert bool((subnormals(2**20) * 0.5 > 0).all())
+        assert bool((x * 0.5 > 0).all())
     finally:
         torch.set_num_threads(threads)
 

@@ -235,6 +235,9 @@ def test_one_channel_is_enough_where_it_counts_and_dead_ones_do_not():
     stack[1].weight[:, 3] = 2.0**-12  # and hardly changes anything
     assert not warned(lambda: merge(stack))
     assert not warned(lambda: merge(nn.Sequential(stack[0], nn.Conv2d(8, 2, 1, bias=False)).half()[:1]))
+    stack[1].weight[1] = 0.0
+    stack[1].weight[1, 3] = 2.0**-12  # nor where one output sees nothing else
+    assert not warned(lambda: merge(stack))
     for parameter in stack.parameters():
         parameter.zero_()
     stack[0].bias.fill_(1536.0)
