@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from linear_lasagna.modules import CONVOLUTIONS, kernel_of, link_of
 from linear_lasagna.problems import Kernel
 from linear_lasagna.rounding.bounds import chained, layer_bound, merging_bound
 from linear_lasagna.rounding.certificate import Certificate, Numbers, Reach, certificate, reach, start
-from linear_lasagna.rounding.offsets import Spread, rounding_share
+from linear_lasagna.rounding.offsets import Spread, even, rounding_share
 from linear_lasagna.rounding.underflow import Losses, losses, merged_kernel
 
 EXACT = torch.float64
@@ -67,7 +66,7 @@ def certified(parts: Sequence[Part], largest: float, inputs: Spread | None = Non
     ends = _through(parts, Ends(value, value))
     if ends is None:
         return None
-    return certificate(largest, *ends, _left_out(parts, inputs or Spread(deviation=largest / math.sqrt(3))))
+    return certificate(largest, *ends, _left_out(parts, inputs or even(largest)))
 
 
 def _left_out(parts: Sequence[Part], inputs: Spread) -> float:

@@ -17,7 +17,7 @@ from linear_lasagna.merging.fitting import PLAIN, Storage, fitted
 from linear_lasagna.merging.plain import not_its_class, not_plain
 from linear_lasagna.merging.stack import summed_kernel
 from linear_lasagna.modules import CONVOLUTIONS, Convolution, convolution, kernel_of, link_of
-from linear_lasagna.rounding.offsets import Spread, rounding_share, rounds, warning
+from linear_lasagna.rounding.offsets import even, rounding_share, rounds, warning
 
 BORDERS = ("exact", "summed")
 
@@ -48,7 +48,7 @@ def merge(
     output needs zeros that a later layer pads. Where merged weights would lose digits to underflow, or overflow, they
     are multiplied by powers of two, and the convolution is returned in a module, `Scaled`, that divides its outputs.
     `certify` tells how far the result is from the exact one at most. Warns, RuntimeWarning, where rounding in the dtype
-    is part of what the layers compute, because of their biases, for inputs of mean 0 and standard deviation 1
+    is part of what the layers compute, because of their biases, for inputs evenly spread between -1 and 1
     (`rounding.offsets`): the exact result is another one then.
 
     Whether a `BorderExact` merges or runs the layers, is decided by their times: the first merge of a stack on a
@@ -69,7 +69,7 @@ def _warn_of_rounding(modules: Sequence[Any], dtype: torch.dtype | None) -> None
     used: torch.dtype = dtype or modules[0].weight.dtype
     gone = [place + 1 < len(modules) for place in range(len(modules))]
     groups = [module.groups for module in modules]
-    share = rounding_share([kernel_of(module) for module in modules], groups, gone, used, Spread())
+    share = rounding_share([kernel_of(module) for module in modules], groups, gone, used, even())
     if rounds(share):
         name = str(used).removeprefix("torch.")
         warnings.warn(warning(share, f"these layers, in {name},"), RuntimeWarning, stacklevel=3)

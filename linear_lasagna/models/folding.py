@@ -21,7 +21,7 @@ from linear_lasagna.models.operators import NORMALISATIONS, kind, name_of, terms
 from linear_lasagna.models.rewriting import added
 from linear_lasagna.models.steps import scale_and_shift
 from linear_lasagna.problems import Kernel
-from linear_lasagna.rounding.offsets import Spread, rounding_share, rounds, warning
+from linear_lasagna.rounding.offsets import even, rounding_share, rounds, warning
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -94,10 +94,10 @@ def _pair(model: fx.GraphModule, second: fx.Node) -> Found | None:
 
 
 def warn_of_rounding(model: fx.GraphModule, nodes: tuple[fx.Node, fx.Node], dtype: torch.dtype) -> None:
-    """Where rounding the first module's outputs is part of what both compute, for inputs of standard deviation 1."""
+    """Where rounding the first module's outputs is part of what both compute, for inputs even between -1 and 1."""
     names = [str(node.target) for node in nodes]
     kernels, groups = zip(*(_as_convolution(model.get_submodule(name)) for name in names), strict=True)
-    share = rounding_share(kernels, groups, (True, False), dtype, Spread())
+    share = rounding_share(kernels, groups, (True, False), dtype, even())
     if rounds(share):
         warnings.warn(warning(share, " + ".join(names)), RuntimeWarning, stacklevel=6)
 

@@ -41,6 +41,11 @@ class Spread(NamedTuple):
     deviation: float = 1.0
 
 
+def even(largest: float = 1.0) -> Spread:
+    """Of inputs evenly spread between -largest and largest."""
+    return Spread(deviation=largest / math.sqrt(3))
+
+
 def spread_of(x: torch.Tensor) -> Spread:
     """Of all numbers of x together. Where these are all equal, their size is taken for what they may vary by, or 1."""
     numbers = x if x.dtype.itemsize > 2 else x.float()
