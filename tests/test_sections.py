@@ -22,8 +22,11 @@ from analysis.precision.unit import plain
 from analysis.report import formatting
 from analysis.report.page import COLUMNS, FILES, Shown
 from analysis.report.sections import (
+    accidents,
     bitwise,
     bounds,
+    coarse,
+    defects,
     depth,
     emulation,
     evolved,
@@ -253,6 +256,57 @@ def casting_rows() -> pandas.DataFrame:
     return observed("casting", axes, measure)
 
 
+def coarse_rows() -> pandas.DataFrame:
+    """With biases of 4, in 2 bits, 4 % wrong instead of 8 % of the linear classifier and in float64, else 8 % too."""
+
+    def measure(problem: str, format: str, **_: Any) -> dict[str, Any]:
+        good = (problem, format) == ("biases_4", "2 bits")
+        shares = {"float64_wrong": 0.08, "linear_wrong": 0.08, "relu_wrong": 0.02 if problem == "biases_0" else None}
+        counts = {"gained": 30, "lost": 10, "p_value": 0.001} if good else {"gained": 1, "lost": 3, "p_value": 0.6}
+        bits = 2 if format == "2 bits" else 3
+        return {"error_u": 0.5, "wrong": 0.04 if good else 0.08, "significand_bits": bits, **shares, **counts}
+
+    axes = {"dtype": ("float32",), "way": ("simulated",), "problem": ("biases_0", "biases_4", "narrow_sums")}
+    return observed("coarse", axes | {"format": ("2 bits", "float8_e5m2")}, measure)
+
+
+def defects_rows() -> pandas.DataFrame:
+    """Built to round, a defect of 0.8; ordinary, of 0.004. Exclusive or: the upper half is class 1, in float64 none."""
+
+    def measure(problem: str, way: str, seed: int, **_: Any) -> dict[str, Any]:
+        row: dict[str, Any] = {"error_u": 3.0, "wrong": 0.0, "float64_wrong": 0.5}
+        if problem == "digits":
+            size = 0.8 if way == "constructed" else 0.004
+            return row | {"additivity": size, "homogeneity": size, "pieces": 7, "float64_pieces": 1}
+        half = "1" * (48 * 24) + "0" * (48 * 24)
+        return row | ({"boundary": half, "float64_boundary": "0" * 48 * 48} if seed == 0 else {})
+
+    images = {"dtype": ("float16",), "problem": ("digits",), "way": ("constructed", "ordinary")}
+    points = {"dtype": ("float16",), "problem": ("exclusive_or",), "way": ("by_hand",)}
+    return pandas.concat([observed("defects", axes, measure) for axes in (images, points)], ignore_index=True)
+
+
+def accidents_rows() -> pandas.DataFrame:
+    """bfloat16 changes 2 of 200 predictions at depth 64; float16 overflows there with a gain of 2; float32 none."""
+
+    def measure(dtype: str, depth: int, gain: float, **_: Any) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "error_u": 1.0,
+            "wrong": 0.1,
+            "float64_wrong": 0.1,
+            "changed": 0.0,
+            "gained": 0,
+            "lost": 0,
+        }
+        row |= {"kind": "trained", "outputs": 400}
+        if depth == 64 and (dtype, gain) == ("float16", 2.0):
+            return row | {"status": "overflow", "error_u": math.nan, "wrong": 1.0, "changed": 1.0, "lost": 180}
+        return row | ({"changed": 0.01, "lost": 2} if depth == 64 and dtype == "bfloat16" else {})
+
+    axes = {"dtype": ("float16", "bfloat16", "float32"), "way": ("direct",), "depth": (2, 64), "gain": (1.0, 2.0)}
+    return observed("accidents", axes, measure)
+
+
 def outlier_rows() -> pandas.DataFrame:
     """At strength 2 the error grows as depth^0.1, with 16 channels."""
 
@@ -383,6 +437,9 @@ ROWS: dict[str, Callable[[], pandas.DataFrame]] = {
     "tails": tails_rows,
     "scatter": scatter_rows,
     "gradients": gradients_rows,
+    "coarse": coarse_rows,
+    "defects": defects_rows,
+    "accidents": accidents_rows,
 }
 
 
@@ -418,6 +475,9 @@ SECTIONS = {
     "evolved": evolved.SECTION,
     "bounds": bounds.SECTION,
     "switches": switches.SECTION,
+    "coarse": coarse.SECTION,
+    "defects": defects.SECTION,
+    "accidents": accidents.SECTION,
 }
 ANCHORS = {section.name: name for name, section in SECTIONS.items()}
 
@@ -459,6 +519,51 @@ def interval(row: Any) -> tuple[float, float, float]:
 def test_every_experiment_has_a_section():
     assert set(SECTIONS) == set(EXPERIMENTS)
     assert all(section.intro == EXPERIMENTS[name].question for name, section in SECTIONS.items())
+
+
+def test_coarse_formats_that_beat_every_linear_model_are_named(sections):
+    shown = sections["coarse"]
+    assert shown.intro.endswith(
+        "beats both its float64 twin’s and the best linear: biases 0: none; biases 4: 2 bits; narrow sums: none."
+    )
+    rows = {(row[0].main, row[1].main): [str(cell) for cell in row[2:]] for row in shown.tables[1].rows}
+    assert rows["biases 4", "2 bits"] == ["4.00 [4.00, 4.00]", *["8.00 [8.00, 8.00]"] * 2, "–", "180 / 60", "6 of 6"]
+    assert rows["biases 0", "2 bits"][-3:] == ["2.00 [2.00, 2.00]", "6 / 18", "0 of 6"]
+    claims = {row[1].main: row[4].main for row in shown.tables[0].rows}
+    assert claims["wrong: stack / best linear, 2 bits, biases 4"] == "0.500"
+
+
+def test_defects_and_borders_are_shown(sections):
+    shown = sections["defects"]
+    assert "Defects of additivity, ordinary: 0.004" in shown.intro
+    assert "Exclusive or, by hand: 0 % of the points wrong, in float64 50 %." in shown.intro
+    cells = [[cell.main for cell in row] for row in shown.tables[1].rows]
+    assert [row[:3] for row in cells] == [
+        ["digits", "ordinary", "float16"],
+        ["digits", "built to round", "float16"],
+        ["exclusive or", "by hand", "float16"],
+    ]
+    assert cells[2][3:] == ["0.00", "50.0", "–", "–", "–", "–"]
+    assert shown.plots[0].alt.endswith("exclusive or: 0 % of the points wrong in float16, 50 % in float64.")
+
+
+def test_a_border_is_drawn_with_its_first_row_on_top(rows):
+    """The upper half of the first panel has the second class, the second panel has none."""
+    drawing = defects.borders(defects.drawn(rows[rows["experiment"] == "defects"]))
+    upper, lower = drawing.axes[0].collections[0].get_paths()[::-1]
+    assert upper.vertices[:, 1].min() > 22
+    assert lower.vertices[:, 1].max() < 25
+    assert [len(path.vertices) for path in drawing.axes[1].collections[0].get_paths()[1:]] == [0]
+
+
+def test_accidents_are_counted(sections):
+    shown = sections["accidents"]
+    assert "With a gain of 1, at most so many predictions change in any stack and seed: float16 0 %;" in shown.intro
+    assert "bfloat16 1 %; float32 0 %. With other gains: float16 100 %; bfloat16 1 %; float32 0 %." in shown.intro
+    rows = {(row[1].main, row[2].main): [cell.main for cell in row[3:]] for row in shown.tables[-1].rows}
+    assert rows["bfloat16", "1"] == ["64", "1", "64", "1.00", "0 of 6"]
+    assert rows["float16", "2"] == ["64", "100", "64", "90.0", "6 of 6"]
+    assert rows["float32", "1"] == ["–", "0", "–", "0.00", "0 of 6"]
 
 
 def test_findings_are_what_was_measured(sections):

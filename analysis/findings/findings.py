@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from analysis.findings.accidents import ACCIDENTS
 from analysis.findings.casting import CAST_ONCE
 from analysis.findings.claim import Finding
+from analysis.findings.coarse import COARSE
 from analysis.findings.coherence import COHERENT, TAP_SUMS
+from analysis.findings.defects import DEFECTS
 from analysis.findings.evolved import EVOLVED
 from analysis.findings.outlier import OUTLIER
 from analysis.findings.rounded import ROUNDED
@@ -23,5 +26,8 @@ FINDINGS: dict[int, Finding] = {
     7: TAILS,
     8: SCATTER,
     9: ROUNDED,
+    10: COARSE,
+    11: DEFECTS,
+    12: ACCIDENTS,
     13: EVOLVED,
 }

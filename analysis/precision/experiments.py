@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from analysis.precision.accidents import ACCIDENTS
 from analysis.precision.averaging import AVERAGING
 from analysis.precision.bounds import BOUNDS
 from analysis.precision.casting import CASTING
+from analysis.precision.coarse import COARSE
+from analysis.precision.defects import DEFECTS
 from analysis.precision.depth import DEPTH
 from analysis.precision.emulation import EMULATION
 from analysis.precision.evolved import EVOLVED
@@ -47,6 +50,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "gradients": GRADIENTS,
     "rounded": ROUNDED,
     "evolved": EVOLVED,
+    "coarse": COARSE,
+    "defects": DEFECTS,
+    "accidents": ACCIDENTS,
     "reproducibility": REPRODUCIBILITY,
     "emulation": EMULATION,
 }

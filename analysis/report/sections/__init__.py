@@ -5,11 +5,14 @@ from __future__ import annotations
 from analysis.data.study_data import StudyData
 from analysis.report.section import Section
 from analysis.report.sections import (
+    accidents,
     accuracy,
     bitwise,
     bounds,
     break_even,
     characteristics,
+    coarse,
+    defects,
     depth,
     emulation,
     evolved,
@@ -81,6 +84,9 @@ SECTIONS: tuple[Section, ...] = (
     evolved.SECTION,
     bounds.SECTION,
     switches.SECTION,
+    coarse.SECTION,
+    defects.SECTION,
+    accidents.SECTION,
     hypotheses.SECTION,
     validity.SECTION,
     noise.SECTION,

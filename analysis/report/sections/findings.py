@@ -29,9 +29,12 @@ RULE = (
     "A claim is confirmed where the interval lies in the claimed range, refuted where it lies outside of it, else "
     "undecided; a hypothesis is confirmed where all its claims are, and refuted where one is. All intervals hold "
     "together with 95 % (Bonferroni over the claims). The claims were fixed before the experiments were run, after "
-    "small trials on other draws; a seed draws weights and image."
+    "small trials on other draws; a seed draws weights and images."
 )
-RATIOS = "ratios of errors, paired by draw: of single outputs (relative L2), or of their averages over all positions"
+RATIOS = (
+    "ratios of errors, paired by draw: of single outputs (relative L2), of their averages over all positions, of "
+    "defects of linearity, or of shares of wrong predictions"
+)
 EXPONENTS = "exponents e in error ∝ depth^e, a least-squares slope per draw"
 TAIL = "exponents of the tail of relative errors, Hill’s estimate from the largest 1 % of one draw’s outputs"
 SCATTERS = "ratios of standard deviations over draws of the logarithm of the error, of two stacks, each width × depth"
