@@ -87,8 +87,6 @@ SECTIONS: tuple[Section, ...] = (
     evolved.SECTION,
     bounds.SECTION,
     switches.SECTION,
-    bounds.SECTION,
-    switches.SECTION,
     hypotheses.SECTION,
     validity.SECTION,
     noise.SECTION,

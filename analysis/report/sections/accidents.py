@@ -29,13 +29,13 @@ def changes(rows: Frame) -> Frame:
     known = rows[rows["status"].isin(["ok", "overflow"])]
     known = known[known["changed"].notna()] if "changed" in known else known[:0]
     if not len(known):
-        return rows[:0].reindex(columns=[*KEYS, "median", "lower", "upper", "seeds", "cells", "most"])
+        return rows[:0].reindex(columns=[*KEYS, "median", "lower", "upper", "seeds", "cells", "changed_most"])
     worse = (known["lost"] - known["gained"]) / (known["outputs"] / 2)  # two outputs per image
     known = known.assign(worse=worse, overflowed=known["status"] == "overflow")
     found = over_seeds(known, KEYS, "changed")
     grouped = known.groupby(KEYS, sort=True)
     more = grouped.agg(
-        most=("changed", "max"),
+        changed_most=("changed", "max"),
         worse=("worse", "median"),
         overflowed=("overflowed", "sum"),
         distance=("relative_l2", "median"),
@@ -73,8 +73,8 @@ def change_table(name: str, found: Frame) -> Table:
     rows = []
     for (kind, dtype, gain), own in found.groupby(["kind", "dtype", "gain"], sort=True):
         seen = own[own["median"] > 0]
-        worst = own.loc[own["most"].idxmax()]
-        rows.append((kind, dtype, gain, seen["depth"].min(), worst["depth"], worst["most"], own))
+        worst = own.loc[own["changed_most"].idxmax()]
+        rows.append((kind, dtype, gain, seen["depth"].min(), worst["depth"], worst["changed_most"], own))
     order = dtypes_in_order(found["dtype"])
     rows.sort(key=lambda row: (row[0], order.index(row[1]), row[2]))
     import pandas
@@ -122,12 +122,12 @@ def answer(found: Frame) -> str:
     plain, scaled = found[found["gain"] == 1], found[found["gain"] != 1]
     text = ""
     if len(plain):
-        most = plain.groupby("dtype")["most"].max().reset_index()
-        told = "; ".join(f"{row.dtype} {show.percent(row.most)}" for row in _by_dtype(most))
+        most = plain.groupby("dtype")["changed_most"].max().reset_index()
+        told = "; ".join(f"{row.dtype} {show.percent(row.changed_most)}" for row in _by_dtype(most))
         text = f"With a gain of 1, at most so many predictions change in any stack and seed: {told}."
     if len(scaled):
-        most = scaled.groupby("dtype")["most"].max().reset_index()
-        told = "; ".join(f"{row.dtype} {show.percent(row.most)}" for row in _by_dtype(most))
+        most = scaled.groupby("dtype")["changed_most"].max().reset_index()
+        told = "; ".join(f"{row.dtype} {show.percent(row.changed_most)}" for row in _by_dtype(most))
         text += f" With other gains: {told}."
     return text.strip()
 
@@ -145,7 +145,7 @@ SECTION = section(
     files={"accidents": "How many predictions of ordinary stacks change with the dtype, over seeds."},
     columns={
         "kind": "random: weights as drawn; trained: on the digits",
-        "most": "the largest share of changed predictions in any seed",
+        "changed_most": "the largest share of changed predictions in any seed",
         "worse": "mistakes more than in float64, as a share of the test images: the median over seeds",
         "overflowed": "seeds in which an output is not finite",
         "distance": "median relative L2 distance of outputs from those in float64",

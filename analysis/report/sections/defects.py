@@ -38,9 +38,9 @@ def summary(rows: Frame) -> Frame:
     for measure in (*MEASURES, *TWINS):
         given = own[own[measure].notna()] if measure in own else own[:0]
         if len(given):
-            found.append(over_seeds(given, KEYS, measure).assign(measure=measure))
+            found.append(over_seeds(given, KEYS, measure).assign(measured=measure))
     if not found:
-        return framed([], [*KEYS, "median", "lower", "upper", "seeds", "cells", "measure"])
+        return framed([], [*KEYS, "median", "lower", "upper", "seeds", "cells", "measured"])
     import pandas
 
     return pandas.concat(found, ignore_index=True)
@@ -78,7 +78,7 @@ def drawn(rows: Frame) -> Frame:
 
 def measure_table(name: str, found: Frame) -> Table:
     """A row per network, its measures on its machine, and those in float64 that are worth a column."""
-    wide = {(row.problem, row.dtype, row.way, row.measure): row for row in found.itertuples(index=False)}
+    wide = {(row.problem, row.dtype, row.way, row.measured): row for row in found.itertuples(index=False)}
     rows = found.drop_duplicates(["problem", "dtype", "way"])
     dtypes = dtypes_in_order(rows["dtype"])
     order = [
@@ -149,15 +149,15 @@ def _plot(scope: Scope, rows: Frame) -> Plot:
 def answer(found: Frame) -> str:
     """How far from linear, and what by-hand numbers do."""
     parts = []
-    images = found[(found["problem"] == DIGITS.name) & (found["measure"] == "additivity")]
+    images = found[(found["problem"] == DIGITS.name) & (found["measured"] == "additivity")]
     for way in ("ordinary", "constructed"):
         own = images[images["way"] == way]
         if len(own):
             parts.append(f"{SAID[way]}: {wording.by_dtype(own, wording.median)}")
     text = f"Defects of additivity, {'; '.join(parts)}." if parts else ""
-    hand = found[(found["problem"] == XOR.name) & found["measure"].isin(["wrong", "float64_wrong"])]
+    hand = found[(found["problem"] == XOR.name) & found["measured"].isin(["wrong", "float64_wrong"])]
     if len(hand):
-        sizes = hand.groupby("measure")["median"].max()
+        sizes = hand.groupby("measured")["median"].max()
         text += f" Exclusive or, by hand: {show.percent(sizes['wrong'])} of the points wrong, in float64 "
         text += f"{show.percent(sizes['float64_wrong'])}."
     return text.strip()
@@ -170,7 +170,7 @@ SECTION = section(
     part=part,
     files={"defects": "How non-linear each network is, over seeds."},
     columns={
-        "measure": "what the median is of: a column of `defects_rows`; float64_…: of the same numbers in float64",
+        "measured": "what the median is of: a column of `defects_rows`; float64_…: of the same numbers in float64",
         "additivity": "relative L2 size of f((x + z) / 2) + f(0) − f(x / 2) − f(z / 2) over test images",
         "homogeneity": "relative L2 size of f(x) − f(0) − 2 (f(x / 2) − f(0)) over test images",
         "pieces": "linear pieces that follow the difference of the outputs along a line between two test images, "
