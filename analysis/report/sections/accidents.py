@@ -27,7 +27,7 @@ def changes(rows: Frame) -> Frame:
     lower, upper, and most of any seed), mistakes more than float64's, and in how many seeds an output is not finite.
     """
     known = rows[rows["status"].isin(["ok", "overflow"])]
-    known = known[known["changed"].notna()] if "changed" in known else known[:0]
+    known = known[known["changed"].notna() & known["kind"].isin(KINDS)] if "changed" in known else known[:0]
     if not len(known):
         return rows[:0].reindex(columns=[*KEYS, "median", "lower", "upper", "seeds", "cells", "changed_most"])
     worse = (known["lost"] - known["gained"]) / (known["outputs"] / 2)  # two outputs per image

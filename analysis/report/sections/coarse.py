@@ -150,7 +150,8 @@ def answer(found: Frame) -> str:
     """In which formats a stack beats the best linear classifier by its median, for each setting."""
     texts = []
     for problem in sorted(set(found["problem"]), key=_place):
-        own = found[found["problem"] == problem].set_index(["format", "model"])["median"].unstack()
+        medians = found[found["problem"] == problem].groupby(["format", "model"])["median"].median()
+        own = medians.unstack().reindex(columns=[STACK, LINEAR, TWIN])
         better = [name for name in own.index if own[STACK][name] < min(own[LINEAR][name], own[TWIN][name])]
         texts.append(f"{said(problem)}: {wording.listed(sorted(better)) if better else 'none'}")
     return f"Formats in which the stack’s median beats both its float64 twin’s and the best linear: {'; '.join(texts)}."

@@ -69,7 +69,8 @@ def drawn(rows: Frame) -> Frame:
     if "boundary" not in rows:
         return rows[:0]
     given = usable(rows)
-    given = given[given["boundary"].notna() & given["problem"].isin(TASKS)]
+    texts = given["boundary"].map(lambda text: isinstance(text, str))
+    given = given[texts & given["problem"].isin(TASKS)]
     given = given.assign(_place=[list(TASKS).index(name) for name in given["problem"]])
     first = {dtype: place for place, dtype in enumerate(("float16", "bfloat16"))}
     given = given.assign(_dtype=given["dtype"].map(first)).sort_values(["_place", "_dtype"], kind="stable")
