@@ -298,7 +298,7 @@ def accidents_rows() -> pandas.DataFrame:
             "gained": 0,
             "lost": 0,
         }
-        row |= {"kind": "trained", "outputs": 400}
+        row |= {"problem": f"trained_x{depth}", "kind": "trained", "outputs": 400}
         if depth == 64 and (dtype, gain) == ("float16", 2.0):
             return row | {"status": "overflow", "error_u": math.nan, "wrong": 1.0, "changed": 1.0, "lost": 180}
         return row | ({"changed": 0.01, "lost": 2} if depth == 64 and dtype == "bfloat16" else {})
@@ -472,12 +472,12 @@ SECTIONS = {
     "emulation": emulation.SECTION,
     "linearity": linearity.SECTION,
     "rounded": rounded.SECTION,
-    "evolved": evolved.SECTION,
-    "bounds": bounds.SECTION,
-    "switches": switches.SECTION,
     "coarse": coarse.SECTION,
     "defects": defects.SECTION,
     "accidents": accidents.SECTION,
+    "evolved": evolved.SECTION,
+    "bounds": bounds.SECTION,
+    "switches": switches.SECTION,
 }
 ANCHORS = {section.name: name for name, section in SECTIONS.items()}
 

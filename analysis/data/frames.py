@@ -16,7 +16,7 @@ Frame: TypeAlias = Any  # pandas.DataFrame
 Series: TypeAlias = Any  # pandas.Series
 
 ORDER = ["experiment", "machine", "device", "dtype", "signs", "problem", "depth", "fan_in", "gain", "way"]
-ORDER += ["part", "order", "property", "switches", "remedy", "perturbation", "setting", "seed"]
+ORDER += ["part", "order", "property", "switches", "remedy", "perturbation", "setting", "format", "seed"]
 FIRST = ["experiment", "problem", "machine", "device", "dtype", "signs", "depth", "fan_in", "gain", "seed", "way"]
 SAME_EVERYWHERE = ["code", "version", "torch", "worker", "elapsed_s"]  # of the computation, not of the observation
 
@@ -81,5 +81,5 @@ def raw(rows: Frame) -> Frame:
     kept = kept.rename(columns={"property": "identity"})
     first = [name for name in FIRST if name in kept]
     others = [name for name in kept.columns if name not in first]
-    by = [name for name in ("problem", "signs", "gain", "inputs", "weights", "truth", "seed") if name in kept]
+    by = [name for name in ("problem", "signs", "gain", "inputs", "weights", "truth", "format", "seed") if name in kept]
     return ordered(kept[[*first, *others]].sort_values(by, kind="stable")).reset_index(drop=True)

@@ -130,15 +130,15 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     name = slug("defects-measures", scope.machine, scope.device)
     tables = (measure_table(name, found),)
     shown = drawn(rows)
-    plots = (_plot(scope, shown),) if len(shown) else ()
+    plots = (_plot(scope, shown, found),) if len(shown) else ()
     return Content(plots, tables, answer(found))
 
 
-def _plot(scope: Scope, rows: Frame) -> Plot:
+def _plot(scope: Scope, rows: Frame, found: Frame) -> Plot:
     caption = f"Where three 1×1 convolutions, one after the other and nothing else, see which class ({scope.label}): "
     caption += "exclusive or of two coordinates above ½, by numbers chosen by hand; and a disk of radius 0.6, by "
     caption += "training. Beside each the same weights and biases in float64, where they are one linear function. The "
-    caption += f"first seed; {GRID} × {GRID} points."
+    caption += f"first of n = {wording.seeds(found)}; {GRID} × {GRID} points."
     alt = "Panels of two colours. " + " ".join(
         f"{TASKS[row.problem]}: {show.percent(row.wrong)} of the points wrong in {row.dtype}, "
         f"{show.percent(row.float64_wrong)} in float64."
