@@ -166,6 +166,7 @@ def _is_module(value: object) -> bool:
 
 
 SPANDREL_ASKS: dict[str, dict[str, int]] = {  # what has no default, or one that does not fit
+    "HAT": {"img_size": 64, "window_size": 16},
     "MMRealSR": {"num_in_ch": 3, "num_out_ch": 3},
     "SPAN": {"num_in_ch": 3, "num_out_ch": 3},
     "SAFMN": {"dim": 36},
