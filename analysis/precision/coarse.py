@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit
 from linear_lasagna.problems import Layer, Problem
-from linear_lasagna.simulated.formats import FORMATS, Format
 
 if TYPE_CHECKING:
     import torch
 
     from analysis.precision.digits.training import Schedule
     from analysis.precision.simulated_training import SimulatedStacks
+    from linear_lasagna.simulated import Format
 
 WAYS = ("simulated",)
 BIASES = (0, 4, 16)  # standard deviations that biases are drawn with, weights with 1 / √fan-in
 STEPS, FEW_STEPS = 300, 20
+BITS, NARROW_BITS = (2, 3, 4, 5, 6, 8, 11), (2, 3, 4)  # of significands
+EIGHT_BITS = ("float8_e4m3fn", "float8_e5m2")
 HIDDEN = 64
 CHECKED = 32  # images that are computed again on the simulated machine
 COLUMNS = ("format", "significand_bits", "wrong", "float64_wrong", "linear_wrong", "relu_wrong")
@@ -33,12 +35,19 @@ COLUMNS += ("changed", "gained", "lost", "p_value", "equal")
 
 def wide(bits: int) -> Format:
     """Of so many significand bits, with float32's exponents."""
+    from linear_lasagna.simulated import FORMATS, Format
+
     return Format(FORMATS["float32"].exponent_bits, bits)
 
 
-EIGHT_BITS = {name: replace(FORMATS[name], saturating=True) for name in ("float8_e4m3fn", "float8_e5m2")}
-FORMS = {f"{bits} bits": wide(bits) for bits in (2, 3, 4, 5, 6, 8, 11)} | EIGHT_BITS
-NARROW = {name: FORMS[name] for name in ("2 bits", "3 bits", "4 bits")}
+def forms(problem: Problem) -> dict[str, Format]:
+    """The formats that the problem's stacks are computed in, by name."""
+    from linear_lasagna.simulated import FORMATS
+
+    if problem == NARROWLY:
+        return {f"{bits} bits": wide(bits) for bits in NARROW_BITS}
+    eight = {name: replace(FORMATS[name], saturating=True) for name in EIGHT_BITS}
+    return {f"{bits} bits": wide(bits) for bits in BITS} | eight
 
 
 def stack(name: str, hidden: int = HIDDEN) -> Problem:
@@ -69,16 +78,16 @@ def rows(unit: Unit) -> list[Row]:
 
     from analysis.precision.digits.data import split
 
-    given, forms = split(unit.seed), NARROW if unit.problem == NARROWLY else FORMS
-    stacks = trained(unit, tuple(forms.values()))
+    given, formats = split(unit.seed), forms(unit.problem)
+    stacks = trained(unit, tuple(formats.values()))
     models = {"linear_wrong": linear_wrong(unit.seed), "relu_wrong": relu_wrong(unit)}
     with torch.no_grad():
         x = stacks.double().inputs(given.test_x.double())
         outputs, twins = stacks.outputs(x), stacks.outputs(x, rounding=False)
     found = []
-    for place, name in enumerate(forms):
+    for place, name in enumerate(formats):
         equal = machine_equality(stacks, place, given.test_x[:CHECKED], outputs[place])
-        compared = row(forms[name], outputs[place], twins[place], given.test_y)
+        compared = row(formats[name], outputs[place], twins[place], given.test_y)
         found.append({**compared, "format": name, **models, "equal": equal})
     return found
 
@@ -106,7 +115,7 @@ def row(form: Format, y: torch.Tensor, twin: torch.Tensor, labels: torch.Tensor)
     }
 
 
-def trained(unit: Unit, forms: tuple[Format, ...]) -> SimulatedStacks:
+def trained(unit: Unit, formats: tuple[Format, ...]) -> SimulatedStacks:
     """The unit's stack in each of the formats, trained on its seed's images."""
     from analysis.precision.digits.data import split
     from analysis.precision.digits.training import train
@@ -114,8 +123,8 @@ def trained(unit: Unit, forms: tuple[Format, ...]) -> SimulatedStacks:
 
     given, name = split(unit.seed), unit.problem.name
     biases = float(name.split("_")[1]) if name.startswith("biases") else 0.0
-    stacks = SimulatedStacks(unit.problem, Formats(forms), unit.seed, biases, narrow=unit.problem == NARROWLY)
-    labels = given.y[:, None].expand(-1, len(forms))
+    stacks = SimulatedStacks(unit.problem, Formats(formats), unit.seed, biases, narrow=unit.problem == NARROWLY)
+    labels = given.y[:, None].expand(-1, len(formats))
     train(stacks, stacks.inputs(given.x), labels, schedule(unit.problem), unit.seed)
     return stacks
 
@@ -156,7 +165,7 @@ def wrong(predictions: torch.Tensor, labels: torch.Tensor) -> float:
 def machine_equality(stacks: SimulatedStacks, place: int, x: torch.Tensor, y: torch.Tensor) -> float:
     """The share of outputs y (n, outputs) that the simulated machine has for the images x, which are the first of n."""
     from linear_lasagna.metrics import bitwise_equality
-    from linear_lasagna.simulated import Machine, convolve
+    from linear_lasagna.simulated import FORMATS, Machine, convolve
 
     form = stacks.formats.forms[place]
     machine = Machine(form, form if stacks.narrow else FORMATS["float64"])
