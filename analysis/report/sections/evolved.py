@@ -10,15 +10,14 @@ from analysis.data.study_data import Scope
 from analysis.precision.evolved import CONTROL, CONVOLUTIONS, DENSE, FLUSHED, KEPT, LINEAR, TINY, WIDE
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, styled
+from analysis.report.mistakes import in_percent, mistakes_figure, p_value
 from analysis.report.section import Content, Frames, plot
 from analysis.report.sections.findings import section
-from analysis.report.sections.rounded import p_value
-from analysis.report.style import BLUE, FAINT, GREEN, INK, VERMILION
+from analysis.report.style import BLUE, GREEN, INK, VERMILION
 from analysis.report.tables import Table, slug, table, with_interval
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 KEYS = [*PLACE, "problem", "way"]
 SAID = {
@@ -56,26 +55,6 @@ def nets(found: Frame) -> list[str]:
     return [name for name in NETS if name in set(found["problem"])]
 
 
-@styled
-def figure(found: Frame, rows: Frame) -> Figure:
-    """A line per way, a panel per network: the median with its interval, and every seed as a faint mark."""
-    names, ways = nets(found), [way for way in SAID if way in set(found["way"])]
-    drawing, panels = facets([NETS[name] for name in names], 0.33 * len(ways) + 0.6, sharex=True, sharey=True)
-    for panel, name in zip(panels, names, strict=True):
-        for place, way in enumerate(ways):
-            colour = COLOURS[way]
-            seeds = rows[(rows["problem"] == name) & (rows["way"] == way)]["wrong"]
-            panel.plot(100 * seeds, [place] * len(seeds), "|", color=colour, alpha=0.35, markersize=9)
-            for row in found[(found["problem"] == name) & (found["way"] == way)].itertuples(index=False):
-                panel.plot([100 * row.lower, 100 * row.upper], [place, place], color=colour, linewidth=2)
-                panel.plot([100 * row.median], [place], "o", color=colour, markersize=6)
-        panel.set_yticks(range(len(ways)), [SAID[way] for way in ways])
-        panel.grid(axis="x", color=FAINT, alpha=0.2)
-        panel.set(xlabel="test images classified wrongly (%)", xlim=(0, None))
-    panels[0].invert_yaxis()
-    return drawing
-
-
 def mistakes_table(name: str, found: Frame) -> Table:
     """The networks, what they are compared with, and the tests."""
     places = {way: place for place, way in enumerate(SAID)}
@@ -102,10 +81,6 @@ def mistakes_table(name: str, found: Frame) -> Table:
     return table(name, caption, shown, columns, "evolved", (0, 1))
 
 
-def in_percent(row: Any) -> Any:
-    return row._replace(median=100 * row.median, lower=100 * row.lower, upper=100 * row.upper)
-
-
 def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     found = frames["evolved"]
     if not len(found):
@@ -116,7 +91,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption += "that evolved where it does not; and a linear classifier. Faint marks: seeds; dot and line: median over "
     caption += f"seeds with a 95 % interval; n = {wording.seeds(found)}."
     alt = f"Marks on lines, a line per model. {answer(found)}"
-    drawn = plot(f"fig-{name}", caption, alt, "evolved", figure(found, rows))
+    titles = {net: NETS[net] for net in nets(found)}
+    figure = mistakes_figure(found, rows, "problem", titles, SAID, COLOURS)
+    drawn = plot(f"fig-{name}", caption, alt, "evolved", figure)
     return Content((drawn,), (mistakes_table(f"{name}-models", found),), answer(found))
 
 

@@ -11,15 +11,15 @@ from analysis.data.study_data import Scope
 from analysis.precision.rounded import BASELINES, CONTROLS, HINDSIGHT, LINEAR, RELU
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, styled
+from analysis.report.mistakes import in_percent, mistakes_figure, p_value
 from analysis.report.section import Content, Frames, plot
 from analysis.report.sections.findings import section
-from analysis.report.style import BLUE, FAINT, GREEN, INK, VERMILION
+from analysis.report.style import BLUE, GREEN, INK, VERMILION
 from analysis.report.tables import Table, Text, arranged, slug, table, with_interval
 from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 KEYS = [*PLACE, "dtype", "way"]
 SAID: Mapping[str, str] = {
@@ -55,26 +55,6 @@ def mistakes(rows: Frame) -> Frame:
     return over_seeds(own, KEYS, "wrong").merge(more.reset_index(), on=KEYS)
 
 
-@styled
-def figure(found: Frame, rows: Frame) -> Figure:
-    """A line per model, a panel per dtype: the median with its interval, and every seed as a faint mark."""
-    dtypes, ways = dtypes_in_order(found["dtype"]), [way for way in SAID if way in set(found["way"])]
-    drawing, panels = facets(dtypes, 0.33 * len(ways) + 0.6, sharex=True, sharey=True)
-    for panel, dtype in zip(panels, dtypes, strict=True):
-        for place, way in enumerate(ways):
-            colour = COLOURS[way]
-            seeds = rows[(rows["dtype"] == dtype) & (rows["way"] == way)]["wrong"]
-            panel.plot(100 * seeds, [place] * len(seeds), "|", color=colour, alpha=0.35, markersize=9)
-            for row in found[(found["dtype"] == dtype) & (found["way"] == way)].itertuples(index=False):
-                panel.plot([100 * row.lower, 100 * row.upper], [place, place], color=colour, linewidth=2)
-                panel.plot([100 * row.median], [place], "o", color=colour, markersize=6)
-        panel.set_yticks(range(len(ways)), [SAID[way] for way in ways])
-        panel.grid(axis="x", color=FAINT, alpha=0.2)
-        panel.set(xlabel="test images classified wrongly (%)", xlim=(0, None))
-    panels[0].invert_yaxis()
-    return drawing
-
-
 def mistakes_table(name: str, found: Frame) -> Table:
     """The stack, what it is compared with, and the tests."""
     places = {way: place for place, way in enumerate(SAID)}
@@ -83,7 +63,7 @@ def mistakes_table(name: str, found: Frame) -> Table:
     columns: dict[str, Any] = {
         "dtype": lambda row: row.dtype,
         "model": lambda row: SAID[row.way],
-        "wrong (%)": lambda row: with_interval(_in_percent(row)),
+        "wrong (%)": lambda row: with_interval(in_percent(row)),
         "gained / lost": lambda row: "" if row.way == BASELINE else f"{int(row.gained)} / {int(row.lost)}",
         "better, p < 5 %": lambda row: "" if row.way == BASELINE else f"{int(row.significant)} of {row.seeds}",
         "largest p": lambda row: "" if row.way == BASELINE else p_value(row.largest_p),
@@ -94,22 +74,13 @@ def mistakes_table(name: str, found: Frame) -> Table:
     return table(name, caption, shown.drop(columns="_place"), columns, "rounded", (0, 1))
 
 
-def _in_percent(row: Any) -> Any:
-    return row._replace(median=100 * row.median, lower=100 * row.lower, upper=100 * row.upper)
-
-
-def p_value(p: float) -> str:
-    """As in "0.03" and "4e-12"."""
-    return f"{p:.0e}".replace("e-0", "e-") if p < 0.001 else show.significant(p, 2)
-
-
 def methods_table(name: str, found: Frame) -> Table:
     """The same stack by every method."""
     shown = arranged(found[~found["way"].isin([*CONTROLS, *BASELINES])], ["dtype", "way"])
     columns: dict[str, Any] = {
         "dtype": lambda row: row.dtype,
         "method": lambda row: row.way,
-        "wrong (%)": lambda row: with_interval(_in_percent(row)),
+        "wrong (%)": lambda row: with_interval(in_percent(row)),
         "predictions changed": lambda row: Text(show.percent(row.changed), kind="" if row.changed else "zero"),
         "rounded to the integer": lambda row: _share(row.rounded),
     }
@@ -135,9 +106,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption += "whose stored outputs are rounded to integers, and what else is made of the same numbers or data. "
     seeds = wording.seeds(found)
     caption += f"Faint marks: seeds; dot and line: median over seeds with a 95 % interval; n = {seeds}."
-    drawn = plot(
-        f"fig-{name}", caption, f"Marks on lines, a line per model. {answer(found)}", "rounded", figure(found, rows)
-    )
+    dtypes = {dtype: dtype for dtype in dtypes_in_order(found["dtype"])}
+    figure = mistakes_figure(found, rows, "dtype", dtypes, SAID, COLOURS)
+    drawn = plot(f"fig-{name}", caption, f"Marks on lines, a line per model. {answer(found)}", "rounded", figure)
     tables = (mistakes_table(f"{name}-models", found), methods_table(f"{name}-methods", found))
     return Content((drawn,), tables, answer(found))
 
