@@ -23,6 +23,7 @@ from linear_lasagna import METHODS, SCHEDULES, Kernel, Layer, Problem
 from linear_lasagna.exact import convolve
 from linear_lasagna.formats import SIGNIFICAND_BITS, unit_roundoff
 from linear_lasagna.merging import merge_stack
+from linear_lasagna.methods import Method
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.rounding import (
     accumulation,
@@ -44,6 +45,7 @@ from linear_lasagna.rounding.scatter import parts_of, ratio_interval, scatter
 from linear_lasagna.rounding.summation_probe import Accumulation, AdderProbe, probe_summation
 from linear_lasagna.rounding.summation_tree import ORDERS, SummationTree, blocked, pairwise, sequential
 from linear_lasagna.rounding.variance import drawn_positions, layer_error
+from tests.planted import added
 
 WIDE, NARROW = numpy.float32, numpy.float16
 NUMPY = {torch.float16: NARROW, torch.float32: WIDE}
@@ -609,6 +611,31 @@ def test_methods(dtype, method):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_fan_in_of_576(dtype, method):
     assert near_one(ratio(plain(1, channels=64), dtype, "positive", method), dtype)
+
+
+def _last_row_term_by_term(kernel, layer):
+    """As libraries add up what is left of a product beside its blocks; all other outputs channel by channel."""
+
+    def call(x):
+        channels = zip(kernel.weight.split(1, 1), x.split(1, 1), strict=True)
+        blocks = sum(added(Kernel(weight), layer, image) for weight, image in channels)
+        return torch.cat([blocks[:, :, :-1], added(kernel, layer, x)[:, :, -1:]], 2)
+
+    return call
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_outputs_that_are_added_up_otherwise(monkeypatch, depth):
+    """Their errors are several times those of the others here, which were taken for theirs."""
+    name = "last row term by term"
+    monkeypatch.setitem(METHODS, name, Method(name, _last_row_term_by_term))
+    problem = Problem("plain", 1, 24, (6 + 2 * depth,) * 2, (Layer(24, 3),) * depth)
+    x, kernels = problem.draw(torch.float32, seed=1, signs="positive")
+    exact = convolve(x, kernels, problem.layers)
+    predicted = predict_error(x, kernels, problem.layers, name)
+    measured = relative_l2(exact.error(SCHEDULES["stacked"](problem, kernels, name)(x)), exact.to(torch.float64))
+    assert measured == pytest.approx(predicted, rel=0.02)
+    assert predicted.interval[0] <= measured <= predicted.interval[1]
 
 
 @pytest.mark.parametrize("schedule", ["merged", "merged_working"])

@@ -42,11 +42,11 @@ def accumulation(
     is left open, and what is no sum of products: its order is None. Raises NotImplementedError where the method cannot
     compute the layer.
     """
-    return _accumulation(method, layer, tuple(shape), dtype, device, _conditions(device))
+    return _accumulation(method, layer, tuple(shape), dtype, device, process_conditions(device))
 
 
-def _conditions(device: str) -> tuple[object, ...]:
-    """What else the library's choice may depend on."""
+def process_conditions(device: str) -> tuple[object, ...]:
+    """What else a library's choice of an order may depend on."""
     return torch.get_num_threads(), *conditions(device_named(device).kind).items()
 
 

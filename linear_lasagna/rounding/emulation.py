@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy
@@ -18,7 +19,7 @@ from linear_lasagna.formats import SIGNIFICAND_BITS, accumulator
 from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import ulp_distance
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
-from linear_lasagna.rounding.accumulation import Answers, accumulation, answering
+from linear_lasagna.rounding.accumulation import Answers, accumulation, answering, process_conditions
 from linear_lasagna.rounding.adder_probe import AdderProbe
 from linear_lasagna.rounding.parts import affordable
 from linear_lasagna.rounding.random_sums import factor, fits, random_rows
@@ -41,28 +42,41 @@ class Kind(NamedTuple):
     position: int
 
 
-@torch.no_grad()
 def accumulations(
     method: str, layer: ExpandedLayer, shape: Sequence[int], dtype: torch.dtype, device: str = "cpu"
 ) -> list[Accumulation]:
     """The ways in which the method was found to add up outputs of the layer, that of most outputs first.
 
     shape: (batch, channels, *size). Empty where no order was found. A kind of outputs whose order cannot be found, or
-    would take too long, is left out. Raises NotImplementedError where the method cannot compute the layer.
+    would take too long, is left out. Answers are kept. Raises NotImplementedError where the method cannot compute the
+    layer.
     """
+    return list(_accumulations(method, layer, tuple(shape), dtype, device, process_conditions(device)))
+
+
+@lru_cache(maxsize=256)
+@torch.no_grad()
+def _accumulations(
+    method: str,
+    layer: ExpandedLayer,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: str,
+    process: tuple[object, ...],
+) -> tuple[Accumulation, ...]:
     usual = accumulation(method, layer, shape, dtype, device)
     found = [] if usual.order is None else [usual]
-    outputs = answering(method, layer, tuple(shape), dtype, device)
+    outputs = answering(method, layer, shape, dtype, device)
     if outputs is None or not METHODS[method].summed:
-        return found
-    macs = Problem("asked", shape[0], shape[1], tuple(shape[2:]), (layer,)).macs
+        return tuple(found)
+    macs = Problem("asked", shape[0], shape[1], shape[2:], (layer,)).macs
     for kind in _kinds(outputs, layer, shape[1], dtype):
         probe = _probe(outputs, kind, layer, shape[1], dtype)
         how = next((how for how in with_products_rounded(found) if fits(probe, how)), None)
         if how is None and affordable(probe, macs):
             how = probe_summation(probe)
         found += [how] if how is not None and how not in found else []
-    return found
+    return tuple(found)
 
 
 def with_products_rounded(found: Sequence[Accumulation]) -> list[Accumulation]:

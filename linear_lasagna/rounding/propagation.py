@@ -14,9 +14,10 @@ from linear_lasagna.methods.direct import direct
 from linear_lasagna.metrics import relative_l2
 from linear_lasagna.problems import ExpandedLayer, Kernel
 from linear_lasagna.rounding.accumulation import accumulation, assumed, followed
+from linear_lasagna.rounding.emulation import accumulations
 from linear_lasagna.rounding.replay import running_format
-from linear_lasagna.rounding.summation_tree import Order, bias_first
-from linear_lasagna.rounding.variance import SHARP, layer_error, storage_error
+from linear_lasagna.rounding.summation_tree import Accumulation, Order, bias_first
+from linear_lasagna.rounding.variance import SHARP, Error, layer_error, storage_error
 
 
 class Ground(NamedTuple):
@@ -119,10 +120,11 @@ def propagate_layer(
     shape = x.value.shape
     how = accumulation(setting.method, layer, shape, setting.dtype, setting.device)
     ground = x.ground if errors is None else x.ground.worst(errors.ground)
-    sure = how.order is not None and settled(x, setting.dtype)
+    found = how.order is not None
+    sure = found and settled(x, setting.dtype)
     if errors is not None:
         sure = sure and errors.known and setting.dtype is not torch.float64  # in which the kernel's value is not known
-    if how.order is None:
+    if not found:
         how = assumed(setting.method, layer, shape, setting.dtype, setting.unknown)
         ground = ground.worst(Ground(assumed=True))
     y, mean = direct(x.value, kernel, layer), direct(x.mean, Kernel(kernel.weight), layer)
@@ -138,8 +140,8 @@ def propagate_layer(
     if drawn is not None:
         variance = variance * scale_of(variance, drawn)
     # What is rounded is not the exact result but what is left of it.
-    alike = followed(how, setting.method, layer, shape, setting.dtype, setting.device) if sure else None
-    own = layer_error(x.value + x.mean, used, layer, setting.dtype, how, alike)
+    rounded = x.value + x.mean, used, layer
+    own = added_up(*rounded, setting, how, sure) if found else layer_error(*rounded, setting.dtype, how, None)
     mean, variance = mean + own.mean, variance + own.variance
     fresh = own.variance
     if how.bits > SIGNIFICAND_BITS[setting.dtype]:
@@ -150,6 +152,25 @@ def propagate_layer(
     if drawn is not None:
         drawn = drawn + fresh.sqrt() * noise(y, len(drawn), setting.random)
     return ErrorMoments(y, mean, variance, drawn, ground.worst(Ground(own.seen)))
+
+
+def added_up(
+    x: torch.Tensor, kernel: Kernel, layer: ExpandedLayer, setting: Setting, how: Accumulation, sure: bool
+) -> Error:
+    """`layer_error`, of outputs that the method was found to add up otherwise than most, as it was found.
+
+    how: that of most; sure: whether the numbers are known that are added up.
+    """
+    asked = (setting.method, layer, tuple(x.shape), setting.dtype, setting.device)
+    alike = followed(how, *asked)
+    own = layer_error(x, kernel, layer, setting.dtype, how, alike if sure else None)
+    for other in () if bool(alike.all()) else accumulations(*asked):
+        fresh = followed(other, *asked) & ~alike
+        if bool(fresh.any()):
+            theirs = layer_error(x, kernel, layer, setting.dtype, other, fresh if sure else None)
+            own = Error(*(torch.where(fresh, new, old) for new, old in zip(theirs[:2], own[:2], strict=True)), own.seen)
+            alike = alike | fresh
+    return own
 
 
 def scale_of(variance: torch.Tensor, drawn: torch.Tensor) -> float:

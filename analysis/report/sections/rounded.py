@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order
 from analysis.data.over_seeds import PLACE, over_seeds
@@ -17,9 +17,6 @@ from analysis.report.sections.findings import section
 from analysis.report.style import BLUE, GREEN, INK, VERMILION
 from analysis.report.tables import Table, Text, arranged, slug, table, with_interval
 from linear_lasagna.vocabulary import BASELINE
-
-if TYPE_CHECKING:
-    pass
 
 KEYS = [*PLACE, "dtype", "way"]
 SAID: Mapping[str, str] = {
@@ -114,15 +111,16 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 
 
 def answer(found: Frame) -> str:
-    """What is wrong of the stack, of its merged kernel, and of the best linear classifier."""
-    told = (BASELINE, "merged", LINEAR, RELU)
-    texts = []
-    for way in told:
-        rows = found[found["way"] == way]
-        if len(rows):
-            rows = rows.assign(**{end: 100 * rows[end] for end in ("median", "lower", "upper")})
-            texts.append(f"{SAID[way]}: {wording.by_dtype(rows, wording.median)}")
-    return f"Wrong, in per cent: {'; '.join(texts)}."
+    """What is wrong of the stack, of its merged kernel, and of other models, a sentence per dtype."""
+    dtypes = dtypes_in_order(found[found["way"] == BASELINE]["dtype"])
+    return " ".join(_told(dtype, found[found["dtype"] == dtype]) for dtype in dtypes)
+
+
+def _told(dtype: str, found: Frame) -> str:
+    """As in "In float16 the stack classifies 2.4 % of the images wrongly; merged into one kernel 16 %."."""
+    wrong = {row.way: f"{show.significant(100 * row.median, 2)} %" for row in found.itertuples(index=False)}
+    others = [f"{SAID[way]} {wrong[way]}" for way in ("merged", LINEAR, RELU) if way in wrong]
+    return "; ".join([f"In {dtype} the stack classifies {wrong[BASELINE]} of the images wrongly", *others]) + "."
 
 
 SECTION = section(
