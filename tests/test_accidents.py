@@ -10,6 +10,7 @@ from analysis.precision.compute import Stamp, Task, compute
 from analysis.precision.conditions import pinned
 from analysis.precision.experiments import EXPERIMENTS
 from analysis.precision.unit import Unit
+from linear_lasagna import Kernel
 
 
 def images(count: int) -> torch.Tensor:
@@ -25,22 +26,25 @@ def row(depth: int, dtype: str, gain: float, kind: str = "random") -> dict:
 
 def test_a_gain_scales_the_function_and_nothing_else():
     """With biases that are not zero, by a power of two: to the bit."""
-    found = network(stack("random", 4), 0)
-    x = images(16).double()
-    with torch.no_grad():
-        for module in found:
-            torch.nn.init.normal_(module.bias, generator=torch.Generator().manual_seed(1))  # type: ignore[arg-type]
-        y, twice = scaled(found, 1.0).double()(x), scaled(found, 2.0).double()(x)
-        tripled = scaled(found, 3.0).double()(x)
-    network.cache_clear()
+    draws = torch.Generator().manual_seed(1)
+    found = [Kernel(weight, torch.randn(len(weight), generator=draws)) for weight, _ in network(stack("random", 4), 0)]
+
+    def output(gain: float) -> torch.Tensor:
+        y = images(16).double()
+        for layer in scaled(found, gain):
+            y = torch.nn.functional.conv2d(y, *layer.map(torch.Tensor.double))
+        return y
+
+    y, twice, tripled = map(output, (1.0, 2.0, 3.0))
     assert torch.equal(twice, 16 * y)
     assert (tripled - 81 * y).abs().max() < 81 * y.abs().max() * 1e-6  # weights are float32's: 8 roundings
 
 
 def test_layers_are_orthogonal():
     """So that signals keep their size at any depth: singular values are 1."""
-    for module in network(stack("random", 3), 1):
-        assert torch.linalg.svdvals(module.weight.flatten(1)).tolist() == pytest.approx([1] * module.weight.shape[0])
+    for weight, bias in network(stack("random", 3), 1):
+        assert torch.linalg.svdvals(weight.flatten(1)).tolist() == pytest.approx([1] * len(weight))
+        assert not bias.any()
 
 
 def test_training_finds_a_linear_classifier():

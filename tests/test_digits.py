@@ -16,7 +16,8 @@ from analysis.precision.digits.baselines import best_linear, hindsight_linear, r
 from analysis.precision.digits.comparing import compare, exact_mcnemar, predicted
 from analysis.precision.digits.construction import OFFSETS, Round, RoundedStack
 from analysis.precision.digits.data import Split, split
-from analysis.precision.digits.training import Schedule, train
+from analysis.precision.digits.modules import Trained
+from analysis.precision.digits.training import WEIGHT_DECAY, Schedule, pace, train
 from linear_lasagna import Kernel, Layer, Problem
 from linear_lasagna.exact import convolve
 from linear_lasagna.merging import merge
@@ -128,6 +129,53 @@ def test_round_is_to_even_and_its_derivative_that_of_a_smooth_staircase():
     assert x.grad.tolist() == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 10, 37])
+def test_steps_are_those_of_torch_s_optimizer_and_cycle(steps):
+    digits, schedule = split(0), Schedule(steps, 0.05, 64)
+    own, theirs = relu_net(NET, 0), relu_net(NET, 0)
+    train(own, digits.x, digits.y, schedule, 3)
+    optimizer = torch.optim.AdamW(theirs.parameters(), schedule.rate, weight_decay=WEIGHT_DECAY)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.rate, total_steps=steps)
+    draws = torch.Generator().manual_seed(3)
+    for step in range(steps):
+        chosen = torch.randperm(len(digits.y), generator=draws)[:64]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(theirs(digits.x[chosen]), digits.y[chosen]).backward()
+        group = optimizer.param_groups[0]
+        assert pace(step, schedule) == pytest.approx((group["lr"], group["betas"][0]), rel=1e-12)
+        optimizer.step()
+        cycle.step()
+    for one, other in zip(own.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        assert one.grad is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel", "stride"),
+    [(1, 8, 3, 1), (1, 8, 4, 2), (1, 7, (2, 3), (1, 2)), (3, 6, 3, 1), (3, 4, 4, 1), (1, 8, 8, 1), (5, 1, 1, 1)],
+)
+def test_what_is_trained_is_torch_s_convolution_and_its_derivatives(channels, size, kernel, stride):
+    module = torch.nn.Conv2d(channels, 4, kernel, stride).double()
+    x = torch.randn(6, channels, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for f in (lambda x: module(x).flatten(1), Trained(torch.nn.Sequential(module))):
+        own = x.clone().requires_grad_()
+        y = f(own)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [own, *module.parameters()])])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
+def test_stacks_are_trained_to_the_same_numbers_by_products_of_matrices():
+    digits, schedule = split(0), Schedule(5, 0.01, 64)
+    problems = (NET, Problem("dense", 1, 1, (8, 8), (Layer(8, 8, bias=True), *[Layer(8, 1, bias=True)] * 6)))
+    for problem in problems:
+        own, theirs = relu_net(problem, 0).double(), relu_net(problem, 0).double()
+        train(Trained(own), digits.x.double(), digits.y, schedule, 0)
+        train(theirs, digits.x.double(), digits.y, schedule, 0)
+        for one, other in zip(own.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
 def trained_briefly(digits):
     """Its weights, and the loss before and after 30 steps."""
     stack, losses = RoundedStack(NET, torch.float16, 0), []
@@ -180,8 +228,10 @@ def test_the_net_with_relu_has_the_problem_s_shape_and_learns_what_is_not_linear
     network = relu_net(NET, 0)
     assert [type(module).__name__ for module in network] == ["Conv2d", "ReLU", "Conv2d", "ReLU", "Conv2d", "Flatten"]
     assert network(digits.x[:3]).shape == (3, 2)
-    found = trained_relu(NET, digits, Schedule(steps=60), 0)
-    assert (found == digits.test_y).double().mean() > 0.8
+    found = trained_relu(NET, Schedule(steps=60), 0)
+    assert (found(digits.test_x).argmax(1) == digits.test_y).double().mean() > 0.8
+    plain = trained_relu(NET, Schedule(steps=2), 0, activation=False)
+    assert [type(module).__name__ for module in plain] == ["Conv2d"] * 3 + ["Flatten"]
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

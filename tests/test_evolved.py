@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from analysis.precision.compute import Stamp, Task, compute
+from analysis.precision.digits import evolution
 from analysis.precision.digits.data import split
 from analysis.precision.digits.evolution import DOWN, UP, Evolution, Noise, Shape, evolve
 from analysis.precision.evolved import CONTROL, CONVOLUTIONS, DENSE, EVOLVED, FLUSHED, KEPT, LINEAR, TINY, WAYS, WIDE
@@ -58,7 +59,7 @@ def test_both_multiplications_are_nothing_or_zero_what_is_less_than_a_half():
 
 
 @pytest.mark.parametrize("problem", [DENSE, CONVOLUTIONS, TINY])
-def test_networks_are_the_margins_that_evolution_sees(problem):
+def test_networks_are_the_margins_that_evolution_sees(problem, monkeypatch):
     """The mean plus and minus noise, all at once, as one network after another would give."""
     shape, draws = Shape(problem), torch.Generator().manual_seed(0)
     mean, images = shape.drawn(draws), split(0).x[:20]
@@ -66,6 +67,8 @@ def test_networks_are_the_margins_that_evolution_sees(problem):
     noise = Noise(*(torch.randn(3, size, generator=draws) / 4 for size in (rows, hidden, more)))
     margins = shape.margins(mean, noise, shape.patches(images))
     assert margins.shape == (2, 3, 20)
+    monkeypatch.setattr(evolution, "AT_ONCE", 1)  # network by network
+    assert torch.equal(shape.margins(mean, noise, shape.patches(images)), margins)
     for sign, side in zip((1, -1), margins, strict=True):
         for left, right, second, own in zip(*noise, side, strict=True):
             numbers = mean + sign * torch.cat([torch.outer(left, right).flatten(), second])

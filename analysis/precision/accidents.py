@@ -6,17 +6,17 @@ the function as it is, but for its scale: it multiplies every layer's weights, a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.unit import Grid, Unit
-from linear_lasagna.problems import Layer, Problem
+from linear_lasagna.problems import Kernel, Layer, Problem
 from linear_lasagna.vocabulary import BASELINE, COMMON_METRICS
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 KINDS = ("random", "trained")
 DTYPES = ("float16", "bfloat16", "float32")
@@ -41,18 +41,20 @@ def rows(unit: Unit) -> list[Row]:
     compares the two. relative_l2: of the outputs, from those in float64; None, and status overflow, where one is not
     finite.
     """
-    import copy
-
     import torch
 
     from analysis.precision.digits.comparing import compare, predicted
     from analysis.precision.digits.data import split
+    from analysis.precision.digits.modules import convolved
     from linear_lasagna.devices import dtype_named
 
     given, dtype = split(unit.seed), dtype_named(unit.dtype)
-    module = scaled(network(unit.problem, unit.seed), unit.gain).to(dtype)
-    y = module(given.test_x.to(dtype)).flatten(1).double()
-    twin = copy.deepcopy(module).double()(given.test_x.double()).flatten(1)
+    layers = [each.map(lambda numbers: numbers.to(dtype)) for each in scaled(network(unit.problem, unit.seed), unit.gain)]
+    y, twin = given.test_x.to(dtype), given.test_x.double()
+    for layer in layers:
+        y = torch.nn.functional.conv2d(y, *layer)
+        twin = convolved(twin, *layer.map(lambda numbers: numbers.double()))
+    y = y.flatten(1).double()
     finite = y.isfinite().all(1)
     classes, right = torch.where(finite, predicted(y), -1), predicted(twin)
     against = compare(classes, right, given.test_y)
@@ -84,7 +86,7 @@ def unit_roundoff(dtype: torch.dtype) -> float:
 
 
 @lru_cache(maxsize=512)
-def network(problem: Problem, seed: int) -> nn.Sequential:
+def network(problem: Problem, seed: int) -> tuple[Kernel, ...]:
     """The problem's layers, float32: orthogonal weights, biases zero; those of the kind trained, trained on digits.
 
     Source: Saxe, McClelland, Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural
@@ -94,31 +96,27 @@ def network(problem: Problem, seed: int) -> nn.Sequential:
     from torch import nn
 
     from analysis.precision.digits.data import split
+    from analysis.precision.digits.modules import Trained, convolution
     from analysis.precision.digits.training import Schedule, train
 
     draws, modules = torch.Generator().manual_seed(seed), []
     for layer, channels in zip(problem.expanded, problem.channels, strict=False):
-        module = nn.Conv2d(channels, layer.out_channels, layer.kernel_size)  # type: ignore[arg-type]
-        nn.init.orthogonal_(module.weight.detach(), generator=draws)
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        modules.append(module)
+        weight = nn.init.orthogonal_(torch.empty(layer.weight_shape(channels)), generator=draws)
+        modules.append(convolution(Kernel(weight, torch.zeros(layer.out_channels)), layer))
     found = nn.Sequential(*modules)
     if problem.name.startswith("trained"):
         given = split(seed)
-        train(nn.Sequential(found, nn.Flatten()), given.x, given.y, Schedule(STEPS, RATE), seed)
-    return found.requires_grad_(False)
+        train(Trained(found), given.x, given.y, Schedule(STEPS, RATE), seed)
+    return tuple(Kernel(module.weight.detach(), module.bias.detach()) for module in modules)
 
 
-def scaled(found: nn.Sequential, gain: float) -> nn.Sequential:
-    """A copy whose layers' weights are gain times as large, and whose function is gain**depth times as large."""
-    import copy
-
-    found, power = copy.deepcopy(found), 1.0
-    for module in found:
+def scaled(layers: Iterable[Kernel], gain: float) -> Iterator[Kernel]:
+    """Weights gain times as large, and biases such that the function is gain**depth times as large."""
+    power = 1.0
+    for weight, bias in layers:
         power *= gain
-        module.weight *= gain  # type: ignore[operator]
-        module.bias *= power  # type: ignore[operator]
-    return found
+        assert bias is not None
+        yield Kernel(weight * gain, bias * power)
 
 
 def grid(seeds: int, depths: tuple[int, ...], gains: tuple[float, ...] = GAINS) -> tuple[Grid]:

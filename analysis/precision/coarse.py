@@ -8,7 +8,6 @@ format.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from analysis.precision.experiment import Experiment, Row
@@ -76,11 +75,12 @@ def rows(unit: Unit) -> list[Row]:
     """
     import torch
 
+    from analysis.precision.digits.baselines import linear_predictions
     from analysis.precision.digits.data import split
 
     given, formats = split(unit.seed), forms(unit.problem)
     stacks = trained(unit, tuple(formats.values()))
-    models = {"linear_wrong": linear_wrong(unit.seed), "relu_wrong": relu_wrong(unit)}
+    models = {"linear_wrong": wrong(linear_predictions(unit.seed), given.test_y), "relu_wrong": relu_wrong(unit)}
     with torch.no_grad():
         x = stacks.double().inputs(given.test_x.double())
         outputs, twins = stacks.outputs(x), stacks.outputs(x, rounding=False)
@@ -139,22 +139,13 @@ def schedule(problem: Problem) -> Schedule:
 def relu_wrong(unit: Unit) -> float | None:
     """Of the problem's layers with ReLU; of one setting alone, since biases are none of theirs: None in the others."""
     from analysis.precision.digits.baselines import trained_relu
+    from analysis.precision.digits.comparing import predicted
     from analysis.precision.digits.data import split
 
     if unit.problem not in (biased(BIASES[0]), TINY):
         return None
-    given = split(unit.seed)
-    return wrong(trained_relu(unit.problem, given, schedule(unit.problem), unit.seed), given.test_y)
-
-
-@lru_cache(maxsize=32)
-def linear_wrong(seed: int) -> float:
-    """Of the best linear classifier; every setting asks for it."""
-    from analysis.precision.digits.baselines import best_linear
-    from analysis.precision.digits.data import split
-
-    given = split(seed)
-    return wrong(best_linear(given), given.test_y)
+    given, network = split(unit.seed), trained_relu(unit.problem, schedule(unit.problem), unit.seed)
+    return wrong(predicted(network(given.test_x)), given.test_y)
 
 
 def wrong(predictions: torch.Tensor, labels: torch.Tensor) -> float:

@@ -50,8 +50,10 @@ def compute(task: Task) -> list[Row]:
     Whatever the experiment raises becomes failed rows with the reason.
     """
     from analysis.precision.conditions import pinned
+    from linear_lasagna.conditions import settle_allocator
 
     start = time.perf_counter()
+    settle_allocator()
     with pinned() as threads:
         try:
             rows = task.experiment.rows(task.unit)

@@ -45,6 +45,9 @@ def rows(unit: Unit) -> list[Row]:
 
 def images(unit: Unit) -> Iterator[Row]:
     """Of a network built to round, and of an ordinary one, both in the unit's dtype."""
+    import copy
+
+    from analysis.precision.digits.baselines import trained_relu
     from analysis.precision.digits.construction import RoundedStack
     from analysis.precision.digits.data import split
     from analysis.precision.digits.training import Schedule, train
@@ -53,34 +56,20 @@ def images(unit: Unit) -> Iterator[Row]:
     given, dtype, schedule = split(unit.seed), dtype_named(unit.dtype), Schedule()
     built = RoundedStack(DIGITS, dtype, unit.seed)
     train(built, given.x, given.y, schedule, unit.seed)
-    for way, module in (("constructed", built.deployed()), ("ordinary", ordinary(unit.seed).to(dtype))):
+    ordinary = trained_relu(DIGITS, Schedule(100), unit.seed, activation=False)
+    for way, module in (("constructed", built.deployed()), ("ordinary", copy.deepcopy(ordinary).to(dtype))):
         yield row(way, given, function(module, dtype), function(module, "float64"))
-
-
-def ordinary(seed: int) -> nn.Module:
-    """The layers without anything between them, trained."""
-    from torch import nn
-
-    from analysis.precision.digits.baselines import RELU_RATE, relu_net
-    from analysis.precision.digits.data import split
-    from analysis.precision.digits.training import Schedule, train
-
-    given, schedule = split(seed), Schedule(100)
-    linear = nn.Sequential(*(each for each in relu_net(DIGITS, seed) if not isinstance(each, nn.ReLU)))
-    train(linear, given.x, given.y, schedule._replace(rate=RELU_RATE * schedule.rate), seed)
-    return linear
 
 
 def wide_networks(unit: Unit) -> Iterator[Row]:
     """Of the layers with ReLU in float32, and of stacks trained through coarse rounding, on the simulated machine."""
-    from analysis.precision.digits.baselines import RELU_RATE, relu_net
+    from analysis.precision.digits.baselines import trained_relu
     from analysis.precision.digits.data import split
     from analysis.precision.digits.training import Schedule, train
     from analysis.precision.simulated_training import Formats, SimulatedStacks
 
     given, schedule = split(unit.seed), Schedule()
-    relu = relu_net(DIGITS, unit.seed)
-    train(relu, given.x, given.y, schedule._replace(rate=RELU_RATE * schedule.rate), unit.seed)
+    relu = trained_relu(DIGITS, schedule, unit.seed)
     yield row("relu", given, function(relu, "float32"), function(relu, "float64"))
     formats = Formats(tuple(map(wide, COARSE_BITS)))
     stacks = SimulatedStacks(stack("coarse"), formats, unit.seed, BIASES[1])

@@ -45,7 +45,7 @@ def rows(unit: Unit) -> list[Row]:
     the first layer gives for test images that is zero after both multiplications. Errors are those of the outputs from
     what the same numbers give in float64.
     """
-    from analysis.precision.digits.baselines import best_linear
+    from analysis.precision.digits.baselines import linear_predictions
     from analysis.precision.digits.data import split
     from analysis.precision.digits.evolution import evolve
     from linear_lasagna.switches import can_flush, flushing
@@ -60,7 +60,7 @@ def rows(unit: Unit) -> list[Row]:
         found[KEPT] = of_network(network, given)
         found[CONTROL] = of_network(evolve(unit.problem, given, how, unit.seed), given)
         found[WIDE] = of_network(network.double(), given._replace(x=given.x.double(), test_x=given.test_x.double()))
-    found[LINEAR] = {"predicted": best_linear(given)}
+    found[LINEAR] = {"predicted": linear_predictions(unit.seed)}
     return [_row(way, found, given) for way in WAYS]
 
 

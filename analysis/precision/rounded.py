@@ -160,11 +160,12 @@ def _judged(way: str, y: torch.Tensor, subject: Subject) -> tuple[Row, torch.Ten
 
 def _baselines(unit: Unit, given: Split) -> Iterator[tuple[Row, torch.Tensor]]:
     """Other models, which have no error to speak of."""
-    from analysis.precision.digits.baselines import best_linear, hindsight_linear, trained_relu
+    from analysis.precision.digits.baselines import hindsight_linear, linear_predictions, trained_relu
+    from analysis.precision.digits.comparing import predicted
 
-    relu = trained_relu(unit.problem, given, schedule(unit.problem), unit.seed)
+    relu = predicted(trained_relu(unit.problem, schedule(unit.problem), unit.seed)(given.test_x))
     empty = {"status": "ok", "reason": "", **dict.fromkeys(COMMON_METRICS), "outputs": 0}
-    for way, predictions in zip(BASELINES, (best_linear(given), hindsight_linear(given), relu), strict=True):
+    for way, predictions in zip(BASELINES, (linear_predictions(unit.seed), hindsight_linear(given), relu), strict=True):
         yield {"way": way, **empty}, predictions
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from analysis.precision.digits.modules import convolution
+from analysis.precision.digits.modules import convolution, convolved
 from linear_lasagna.problems import Kernel, Problem
 
 OFFSETS = {torch.float16: 1536.0, torch.bfloat16: 192.0}  # the middle of the numbers whose ulp is 1
@@ -30,13 +30,14 @@ class Round(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        return x.round()
+        rounded = x.round()
+        ctx.save_for_backward(x - rounded)  # exact, and small: cosines of large numbers take several times as long
+        return rounded
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        return gradient * (1 - torch.cos(2 * math.pi * x))
+        (rest,) = ctx.saved_tensors
+        return torch.addcmul(gradient, gradient, (2 * math.pi * rest).cos_(), value=-1)
 
 
 def stored(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -89,7 +90,7 @@ class RoundedStack(nn.Module):
         the order of its sums.
         """
         for place, (numbers, layer) in enumerate(zip(self.numbers(), self.problem.expanded, strict=True)):
-            x = nn.functional.conv2d(Round.apply(x) if place else x, numbers.weight, numbers.effective, layer.stride)
+            x = convolved(Round.apply(x) if place else x, numbers.weight, numbers.effective, layer.stride)
         return x.flatten(1)
 
     @torch.no_grad()

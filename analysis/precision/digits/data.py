@@ -5,6 +5,7 @@ Source: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI Ma
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -22,14 +23,21 @@ class Split(NamedTuple):
     test_y: torch.Tensor
 
 
-def split(seed: int) -> Split:
-    """60 % of the images to train on and 40 % to test on, with as many odd ones in each; drawn anew for each seed."""
+@cache
+def _digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """All images, and whether they are odd ones."""
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     digits, numbers = load_digits(return_X_y=True)
-    images = torch.from_numpy(digits / BRIGHTEST).float().view(-1, 1, 8, 8)
-    odd = torch.from_numpy(numbers % 2).long()
+    return torch.from_numpy(digits / BRIGHTEST).float().view(-1, 1, 8, 8), torch.from_numpy(numbers % 2).long()
+
+
+@lru_cache(maxsize=32)
+def split(seed: int) -> Split:
+    """60 % of the images to train on and 40 % to test on, with as many odd ones in each; drawn anew for each seed."""
+    from sklearn.model_selection import train_test_split
+
+    images, odd = _digits()
     chosen = train_test_split(range(len(odd)), train_size=TRAINED_ON, random_state=seed, stratify=odd)
     train, test = map(torch.tensor, chosen)
     return Split(images[train], odd[train], images[test], odd[test])

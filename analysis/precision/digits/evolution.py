@@ -23,6 +23,8 @@ from analysis.precision.digits.modules import convolution
 from linear_lasagna.problems import Kernel, Problem
 
 DOWN, UP = 2.0**-125, 2.0**125
+LATER = 2.0**100  # of UP: what may as well multiply weights, and cannot make them too large; the rest multiplies sums
+AT_ONCE = 2**18  # hidden numbers that are computed together: those of all networks would not fit a cache
 DECAYS = (0.9, 0.99)
 GAIN = 0.4  # standard deviation of hidden numbers at first, about, so that most are flushed
 
@@ -99,14 +101,21 @@ class Shape(NamedTuple):
         """By how much the second class is ahead, of the mean plus every noise and of the mean minus it, all networks at
         once: (2, pairs, n).
         """
-        pairs, count, hidden = len(noise.second), len(patches), self.hidden
-        flat = patches.flatten(0, 1)
-        middle = flat @ mean[: -self.rows[1]].view(-1, hidden)
-        moved = (noise.left @ flat.T).unsqueeze(2) * noise.right.unsqueeze(1)
-        both = torch.stack([middle + moved, middle - moved]).mul_(DOWN).mul_(UP).view(2 * pairs, count, -1)
-        second = mean[-self.rows[1] :]
-        second = torch.cat([second + noise.second, second - noise.second]).unsqueeze(2)
-        return torch.baddbmm(second[:, -1:], both, second[:, :-1]).view(2, pairs, count)
+        pairs, count, (rows, more) = len(noise.second), len(patches), self.rows
+        seen = patches.permute(2, 1, 0).flatten(1)
+        middle = mean[:-more].view(rows, -1).T @ seen
+        left, right = (noise.left @ seen).unsqueeze(1), noise.right.unsqueeze(2)
+        late = torch.stack([mean[-more:] + noise.second, mean[-more:] - noise.second])
+        weights = (LATER * late[..., :-1]).view(2, pairs, -1, self.hidden).transpose(2, 3).reshape(2, pairs, 1, -1)
+        found = torch.empty(2, pairs, 1, count)
+        for some in torch.arange(pairs).split(max(1, AT_ONCE // middle.numel())):
+            own = slice(int(some[0]), int(some[-1]) + 1)
+            moved = left[own] * right[own]
+            hidden = torch.empty_like(moved)
+            for side, change in enumerate((torch.add, torch.sub)):
+                change(middle, moved, out=hidden).mul_(DOWN)
+                torch.bmm(weights[side, own], hidden.view(len(some), -1, count), out=found[side, own])
+        return found.squeeze(2).mul_(UP / LATER).add_(late[..., -1:])
 
     def network(self, numbers: torch.Tensor) -> nn.Sequential:
         """One network as two convolutions of two classes, float32, and the two factors between them."""
