@@ -164,7 +164,7 @@ def measure_precision(
     checked(names, preset, device, workers, scheduler)  # before anything is made
     machine = place_of(workers, scheduler, device).machine
     arguments.folder(out)
-    probe_machine(out / STORE, device, machine, retry_failed, scheduler)
+    probe_machine(out / STORE, device, machine, retry_failed, scheduler, workers)
     settings = {"workers": workers, "scheduler": scheduler, "device": device, "machine": machine}
     settings |= {"retry_failed": retry_failed, "until": until}
     print(run_study(names, preset, out / STORE, **settings), file=sys.stderr)

@@ -81,6 +81,17 @@ def test_a_stack_is_what_the_simulated_machine_computes(narrow):
         assert torch.equal(found.flatten(1), y[place])
 
 
+@pytest.mark.parametrize("rounding", [False, True])
+def test_a_network_alone_is_the_one_beside_others(rounding):
+    stacks = SimulatedStacks(stack("p", 8), ALL, 3, 2.0).double()
+    x = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    inputs = stacks.inputs(x) if rounding else x.flatten(1).unsqueeze(1).expand(-1, len(ALL.forms), -1)
+    with torch.no_grad():
+        y = stacks.outputs(inputs, rounding)
+    for place, own in enumerate(y):
+        torch.testing.assert_close(stacks.function(place, rounding)(x), own, rtol=1e-12, atol=1e-12)
+
+
 def test_running_sums_are_rounded_at_every_step():
     """64 times 1 in 5 bits: sums stay at 32, where adding 1 is a tie; in a wide sum they do not."""
     problem = stack("p", 1)
@@ -88,8 +99,8 @@ def test_running_sums_are_rounded_at_every_step():
     for narrow, expected in ((True, 32.0), (False, 64.0)):
         stacks = SimulatedStacks(problem, formats, 0, 0.0, narrow)
         with torch.no_grad():
-            for weight in stacks.weights:
-                weight.fill_(1.0)
+            for layer in stacks.parted(stacks.trained):
+                layer.weight.fill_(1.0)
             assert stacks.outputs(stacks.inputs(torch.ones(1, 1, 8, 8))).flatten().tolist() == [expected, expected]
 
 
@@ -112,7 +123,7 @@ def test_formats_do_not_disturb_each_other():
     for chosen in ((wide(3),), (wide(3), wide(6))):
         stacks = SimulatedStacks(stack("p", 4), Formats(chosen), 0, 1.0)
         train(stacks, stacks.inputs(x), y[:, None].expand(-1, len(chosen)), Schedule(3, 0.01, 64), 0)
-        found.append(stacks.weights[0][0].detach())
+        found.append(stacks.parted(stacks.trained)[0].weight[0].detach())
     torch.testing.assert_close(found[0], found[1], atol=2e-3, rtol=0)
 
 

@@ -49,9 +49,9 @@ def rows(unit: Unit) -> list[Row]:
     from linear_lasagna.devices import dtype_named
 
     given, dtype = split(unit.seed), dtype_named(unit.dtype)
-    layers = [each.map(lambda numbers: numbers.to(dtype)) for each in scaled(network(unit.problem, unit.seed), unit.gain)]
+    layers = scaled(network(unit.problem, unit.seed), unit.gain)
     y, twin = given.test_x.to(dtype), given.test_x.double()
-    for layer in layers:
+    for layer in (each.map(lambda numbers: numbers.to(dtype)) for each in layers):
         y = torch.nn.functional.conv2d(y, *layer)
         twin = convolved(twin, *layer.map(lambda numbers: numbers.double()))
     y = y.flatten(1).double()

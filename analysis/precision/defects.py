@@ -12,7 +12,6 @@ from linear_lasagna.problems import Layer, Problem
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from analysis.precision.digits.data import Split
     from analysis.precision.pieces import Function

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from analysis import stopping
 from analysis.data.store import Store
 from analysis.measure.progress import progress_bar
 from analysis.precision.compute import Computer, Task, full_row, lost_row
+from analysis.precision.dispatch import dispatch
 from analysis.precision.experiment import Experiment, Row
 from analysis.precision.place import place_of
 from analysis.precision.study import tasks_of
@@ -49,15 +51,22 @@ PROBES = Experiment(
 
 
 def probe_machine(
-    store_path: str | Path, device: str, machine: str, retry_failed: bool = False, scheduler: str = ""
+    store_path: str | Path,
+    device: str,
+    machine: str,
+    retry_failed: bool = False,
+    scheduler: str = "",
+    workers: int = 0,
 ) -> list[Row]:
     """Ask, and store, what the store does not hold yet; returns the rows of failed canaries and tells them on stderr.
 
-    retry_failed: ask again where a probe failed. scheduler: an address, whose workers are asked. Raises StoreError
-    where rows cannot be stored, and what `place_of` does.
+    retry_failed: ask again where a probe failed. scheduler: an address, whose workers are asked. workers: processes
+    that ask side by side, 0 for this one. Raises StoreError where rows cannot be stored, and what `place_of` does.
     """
+    import torch
+
     failed: list[Row] = []
-    place = place_of(0, scheduler, device)
+    place = place_of(workers, scheduler, device)
     tasks = tasks_of(PROBES, PRESET, device, machine, place.dtypes)
     with Store(store_path) as store:
         if store.notice:
@@ -66,9 +75,9 @@ def probe_machine(
         tasks = [task for task in tasks if task.unit.key not in done]
         if not tasks:
             return failed
-        with place.open_executor(0) as executor, progress_bar("probes", len(tasks)) as advance_to:
-            for count, task in enumerate(tasks, 1):
-                answers = executor.submit(asked, task).result()
+        ask = partial(asked, most=torch.get_num_threads() if workers else None)
+        with progress_bar("probes", len(tasks)) as advance_to:
+            for count, (task, answers) in enumerate(dispatch(tasks, place.most, place.open_executor, ask), 1):
                 stopping.check()  # before rows are kept that an interruption may have spoilt
                 store.put(PROBES.name, task.unit.key, task.stamp.version, machine, answers)
                 failed += [row for row in answers if row["ok"] is False]
@@ -78,14 +87,14 @@ def probe_machine(
     return failed
 
 
-def asked(task: Task) -> list[Row]:
-    """The task's rows, with one thread and with all that this process has."""
+def asked(task: Task, most: int | None = None) -> list[Row]:
+    """The task's rows, with one thread and with all: `most`, None for as many as this process has."""
     import torch
 
     from analysis.precision.conditions import THREADS, pinned
 
     results = []
-    for threads in sorted({THREADS, torch.get_num_threads()}):
+    for threads in sorted({THREADS, most or torch.get_num_threads()}):
         start = time.perf_counter()
         with pinned(threads) as effective:
             answers = task.experiment.rows(task.unit)

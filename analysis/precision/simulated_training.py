@@ -8,7 +8,7 @@ the same, in a thousand times the time, and is what tests compare this with.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -46,16 +46,20 @@ class Formats:
 
     def round(self, x: torch.Tensor) -> torch.Tensor:
         """To nearest, ties to even, on the bits: as `linear_lasagna.simulated.cast`, which see."""
+        return self.round_(x.clone(memory_format=torch.contiguous_format))
+
+    def round_(self, x: torch.Tensor, room: torch.Tensor | None = None) -> torch.Tensor:
+        """The same in place, of contiguous numbers; room: as many integers, to be overwritten."""
         drop, half, kept = self.constants(x)
-        bits = x.contiguous().view(HELD[x.dtype][0])
-        y = (bits >> drop).bitwise_and_(1).add_(half).add_(bits).bitwise_and_(kept).view(x.dtype)
-        for place, form in self.short:
-            own = x[place]
-            small = torch.round(own / form.smallest) * form.smallest
-            y[place] = torch.where(own.abs() < form.smallest_normal, small, y[place]).clamp_(
+        bits, short = x.view(HELD[x.dtype][0]), [x[place].clone() for place, _ in self.short]
+        odd = torch.bitwise_right_shift(bits, drop, out=room).bitwise_and_(1)  # the last bit that is kept
+        bits.add_(odd.add_(half)).bitwise_and_(kept)
+        for own, (place, form) in zip(short, self.short, strict=True):
+            small = (own / form.smallest).round_().mul_(form.smallest)
+            x[place] = torch.where(own.abs() < form.smallest_normal, small, x[place]).clamp_(
                 -form.largest, form.largest
             )
-        return y
+        return x
 
     def phase(self, x: torch.Tensor) -> torch.Tensor:
         """How far numbers lie above the next one towards zero, in units of their ulp: 0 to 1."""
@@ -88,7 +92,8 @@ class _Stored(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
         (sums,) = ctx.saved_tensors
         if ctx.slope:
-            gradient = gradient * (1 - ctx.slope * torch.cos(2 * math.pi * ctx.formats.phase(sums)))
+            cosine = ctx.formats.phase(sums).mul_(2 * math.pi).cos_()
+            gradient = torch.addcmul(gradient, gradient, cosine, value=-ctx.slope)
         return gradient, None, None, None
 
 
@@ -114,22 +119,30 @@ class SimulatedStacks(nn.Module):
         super().__init__()
         draws = torch.Generator().manual_seed(seed)
         self.problem, self.formats, self.narrow, self.slope = problem, formats, narrow, slope
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        drawn = []
         for terms, layer in zip(problem.fan_ins, problem.layers, strict=True):
             weight = torch.randn(terms, layer.out_channels, generator=draws) / math.sqrt(terms)
-            bias = torch.randn(1, layer.out_channels, generator=draws) * biases
-            self.weights.append(weight.repeat(len(formats.forms), 1, 1))
-            self.biases.append(bias.repeat(len(formats.forms), 1, 1))
+            drawn += [weight.flatten(), torch.randn(layer.out_channels, generator=draws) * biases]
+        self.trained = nn.Parameter(torch.cat(drawn).repeat(len(formats.forms), 1))  # all, to be rounded at once
 
     def stored(self, sums: torch.Tensor, kept: torch.Tensor | None = None, slope: float = 0.0) -> torch.Tensor:
         """Sums rounded to the formats."""
         kept = self.formats.round(sums.detach()) if kept is None else kept
         return _Stored.apply(sums, kept, self.formats, slope)  # type: ignore[no-any-return]
 
-    def numbers(self) -> Iterator[Numbers]:
-        """Of every layer."""
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            yield Numbers(self.stored(weight), self.stored(bias))
+    def numbers(self) -> list[Numbers]:
+        """Of every layer, as the formats hold them."""
+        return self.parted(self.stored(self.trained))
+
+    def parted(self, numbers: torch.Tensor) -> list[Numbers]:
+        """Of every layer, parts of all numbers (formats, …)."""
+        widths = [layer.out_channels for layer in self.problem.layers]
+        sizes = zip(self.problem.fan_ins, widths, strict=True)
+        parts = iter(numbers.split([size for terms, width in sizes for size in (terms * width, width)], 1))
+        return [
+            Numbers(next(parts).unflatten(1, (terms, width)), next(parts).unsqueeze(1))
+            for terms, width in zip(self.problem.fan_ins, widths, strict=True)
+        ]
 
     def inputs(self, x: torch.Tensor) -> torch.Tensor:
         """Images (n, channels, *size) as the formats hold them, (n, formats, pixels)."""
@@ -143,17 +156,20 @@ class SimulatedStacks(nn.Module):
         for place, each in enumerate(self.numbers()):
             sums = torch.baddbmm(each.bias, y, each.weight)
             kept = self.running(y.detach(), each) if self.narrow and rounding else None
-            slope = self.slope if place + 1 < len(self.weights) else 0.0
+            slope = self.slope if place + 1 < self.problem.depth else 0.0
             y = self.stored(sums, kept, slope) if rounding else sums
         return y
 
     @torch.no_grad()
     def running(self, y: torch.Tensor, each: Numbers) -> torch.Tensor:
-        """Sums whose every step is rounded, bias last."""
-        total = self.formats.round(y[..., :1] * each.weight[:, :1])
-        for term in range(1, y.shape[-1]):
-            total = self.formats.round(total + y[..., term : term + 1] * each.weight[:, term : term + 1])
-        return self.formats.round(total + each.bias)
+        """Sums whose every step is rounded, bias last. Products of numbers of the formats are exact."""
+        seen, weights = y.transpose(1, 2).contiguous(), each.weight.unsqueeze(3)  # images last: long rows
+        total = torch.zeros(len(y), weights.shape[2], y.shape[1], dtype=y.dtype)
+        room = torch.empty_like(total, dtype=HELD[y.dtype][0])
+        for term in range(y.shape[2]):
+            total.addcmul_(seen[:, term : term + 1], weights[:, term])
+            self.formats.round_(total, room)
+        return self.formats.round_(total.add_(each.bias.transpose(1, 2)), room).transpose(1, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Of `inputs`, (n, outputs, formats)."""
@@ -168,15 +184,22 @@ class SimulatedStacks(nn.Module):
             for each, layer, channels in layers
         )
 
+    def alone(self, place: int) -> SimulatedStacks:
+        """The network in the format of that place, as it is now."""
+        own = SimulatedStacks(self.problem, Formats((self.formats.forms[place],)), 0, 0.0, self.narrow, self.slope)
+        own.trained = nn.Parameter(self.trained[place : place + 1].detach())
+        return own
+
     def function(self, place: int, rounding: bool = True) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What the network in the format of that place makes of float64 images, (n, outputs), once this module is in
+        """What the network in the format of that place makes of float64 images, (n, outputs), where this module is in
         float64. rounding: else neither inputs nor outputs are rounded.
         """
+        own = self.alone(place)
 
         @torch.no_grad()
         def call(x: torch.Tensor) -> torch.Tensor:
-            whole = x.double().flatten(1).expand(len(self.formats.forms), -1, -1)
-            y = self.formats.round(whole) if rounding else whole
-            return self.outputs(y.transpose(0, 1), rounding)[place]
+            whole = x.double().flatten(1)[None]
+            y = own.formats.round(whole) if rounding else whole
+            return own.outputs(y.transpose(0, 1), rounding)[0]
 
         return call

@@ -45,7 +45,8 @@ def hindsight_linear(given: Split) -> torch.Tensor:
     from sklearn.linear_model import LogisticRegression
 
     images = _pixels(given.test_x)
-    return torch.from_numpy(LogisticRegression(C=STRENGTHS[-1], solver=SOLVER).fit(images, given.test_y).predict(images))
+    fitted = LogisticRegression(C=STRENGTHS[-1], solver=SOLVER).fit(images, given.test_y.numpy())
+    return torch.from_numpy(fitted.predict(images))
 
 
 def _pixels(x: torch.Tensor):

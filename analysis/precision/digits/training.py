@@ -1,6 +1,6 @@
 """How all networks here are trained: the same steps for those that round and those with ReLU.
 
-torch's own optimizers give the same numbers, but the first one imports a compiler, which takes seconds in every process.
+torch's own optimizers give the same numbers, but the first one imports a compiler: seconds in every process.
 """
 
 from __future__ import annotations
