@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from analysis.data.records import Records
 from analysis.data.store import read
 from analysis.data.study_data import parted
 from analysis.precision import probing
+from analysis.precision.place import place_of
+from analysis.precision.workers import InProcess
 from analysis.report import page as report
 from analysis.report.sections import probes as section
 from linear_lasagna import probes
@@ -90,6 +93,19 @@ def test_probes_are_asked_once_with_one_thread_and_with_all(asked, tmp_path, cap
     probing.probe_machine(path, "cpu", "elsewhere")
     assert len(asked) == 16
     assert torch.get_num_threads() == 2
+
+
+def test_workers_ask_with_as_many_threads_as_this_process_has(asked, monkeypatch, tmp_path):
+    """They begin with one."""
+
+    def opened(workers: int) -> InProcess:
+        torch.set_num_threads(1)
+        return InProcess()
+
+    place = place_of(0, "", "cpu")
+    monkeypatch.setattr(probing, "place_of", lambda *_: replace(place, open_executor=opened))
+    probing.probe_machine(tmp_path / "s.sqlite", "cpu", "here", workers=2)
+    assert asked == [1, 2] * 4
 
 
 def test_rows_have_the_columns_of_all_and_whole_numbers(rows):

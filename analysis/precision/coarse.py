@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WAYS = ("simulated",)
 BIASES = (0, 4, 16)  # standard deviations that biases are drawn with, weights with 1 / √fan-in
-STEPS, FEW_STEPS = 300, 20
+STEPS, FEW_STEPS = 300, 60
 BITS, NARROW_BITS = (2, 3, 4, 5, 6, 8, 11), (2, 3, 4)  # of significands
 EIGHT_BITS = ("float8_e4m3fn", "float8_e5m2")
 HIDDEN = 64
@@ -61,7 +61,7 @@ def biased(deviation: float) -> Problem:
 
 
 NARROWLY = stack("narrow_sums", 32)  # biases drawn as in `BIASES[0]`
-TINY = stack("biases_4_tiny", 8)  # hardly trained
+TINY = stack("biases_4_tiny", 8)  # trained briefly
 
 
 def rows(unit: Unit) -> list[Row]:
