@@ -107,7 +107,7 @@ def network(problem: Problem, seed: int) -> tuple[Kernel, ...]:
     if problem.name.startswith("trained"):
         given = split(seed)
         train(Trained(found), given.x, given.y, Schedule(STEPS, RATE), seed)
-    return tuple(Kernel(module.weight.detach(), module.bias.detach()) for module in modules)
+    return tuple(Kernel(module.weight, module.bias).map(lambda numbers: numbers.detach()) for module in modules)
 
 
 def scaled(layers: Iterable[Kernel], gain: float) -> Iterator[Kernel]:

@@ -21,7 +21,7 @@ def convolution(kernel: Kernel, layer: ExpandedLayer) -> nn.Conv2d:
     return module
 
 
-def convolved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: Any = 1) -> torch.Tensor:
+def convolved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Any = 1) -> torch.Tensor:
     """`torch.nn.functional.conv2d` up to the order of sums: as a product of matrices where a kernel sees a whole image
     or a single channel, which torch's convolutions are slow at, several times on small images.
 
@@ -52,7 +52,6 @@ class Trained(nn.Module):
         """(n, channels, height, width) to (n, outputs)."""
         for module in self.stack:
             if isinstance(module, nn.Conv2d):
-                assert module.bias is not None
                 x = convolved(x, module.weight, module.bias, module.stride)
             else:
                 x = module(x)
