@@ -51,8 +51,5 @@ class Trained(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, channels, height, width) to (n, outputs)."""
         for module in self.stack:
-            if isinstance(module, nn.Conv2d):
-                x = convolved(x, module.weight, module.bias, module.stride)
-            else:
-                x = module(x)
+            x = convolved(x, module.weight, module.bias, module.stride) if isinstance(module, nn.Conv2d) else module(x)
         return x.flatten(1)
