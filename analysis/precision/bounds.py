@@ -74,7 +74,7 @@ BOUNDS = Experiment(
     ways=WAYS,
     presets={
         "smoke": grid(2, (1, 2)),
-        "default": grid(6, (1, 4, 16), (1,)),
+        "default": grid(10, (1, 4, 16), (1,)),
         "full": grid(30, (1, 2, 4, 8, 12, 16), (1, 2, 4)),
     },
     rows=rows,
