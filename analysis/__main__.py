@@ -41,12 +41,13 @@ app = App(
 def study(
     preset: PresetName = "default",
     *,
+    problems: Path | None = None,
     devices: Annotated[tuple[str, ...], Several] = (),
     time_limit: str = "",
     archive: Path | None = None,
-    out: Path = Path("study"),
+    out: Path | None = None,
     commit: str = "",
-    precision: bool = True,
+    precision: bool | None = None,
     asv: bool = True,
     workers: Whole = 0,
     retry_failed: bool = False,
@@ -57,6 +58,9 @@ def study(
     ----------
     preset
         How much to run: minutes (smoke), half an hour (default), hours (full), what keeps an accelerator busy.
+    problems
+        A Python file with layers, methods and numbers of your own, which are timed alone, with the preset's dtypes and
+        time. Named by LASAGNA_PROBLEMS instead, they are timed beside the preset's trials.
     devices
         cpu, cuda, mps, or several of them; all that are there, where none is given.
     time_limit
@@ -64,11 +68,11 @@ def study(
     archive
         A file such as results.tar.gz for all that was measured; `report --records` renders it elsewhere.
     out
-        The folder for the report, its data and the precision store.
+        The folder for the report, its data and the precision store: study, or study/own with --problems.
     commit
         The commit of this code, where git does not know it.
     precision
-        Measure rounding errors.
+        Run the experiments on rounding error; with --problems only where it is asked for.
     asv
         Hand the samples to asv, which keeps a history of them.
     workers
@@ -76,17 +80,38 @@ def study(
     retry_failed
         Run trials with failed cells, and units with failed rows, once more.
     """
-    from analysis.measure.presets import preset_named
+    own = _own_problems(problems)
+
+    from analysis.measure.presets import own_alone, preset_named
     from analysis.study import Request
     from analysis.study import study as run
 
     limit_s = arguments.seconds("time-limit", time_limit) if time_limit else None
     home = None if archive is None else archive.resolve()
     named = arguments.commit(commit) if commit else ""
-    asked = (preset_named(preset), out.resolve(), devices, limit_s, named, home, workers, retry_failed, precision, asv)
+    chosen = own_alone(preset_named(preset), own) if own else preset_named(preset)
+    measured = not own if precision is None else precision
+    asked = (chosen, _out(out, own), devices, limit_s, named, home, workers, retry_failed, measured, asv)
     page = run(Request(*asked))
     if page is not None:
         print(page)
+
+
+def _own_problems(file: Path | None) -> tuple[str, ...]:
+    """The names of the file's problems, which is used in this process and all that it starts; none without a file."""
+    if file is None:
+        return ()
+    from linear_lasagna.own import VARIABLE
+
+    os.environ[VARIABLE] = str(file.resolve())
+    from linear_lasagna.catalog import OWN
+
+    return tuple(problem.name for problem in OWN.problems)
+
+
+def _out(folder: Path | None, own: tuple[str, ...]) -> Path:
+    """Where a report goes: one of the user's own problems alone hides no other."""
+    return (folder or Path("study/own" if own else "study")).resolve()
 
 
 @app.command
@@ -134,7 +159,12 @@ def precision(
 
 @app.command
 def report(
-    *, preset: PresetName = "default", out: Path = Path("study"), records: Path | None = None, commit: str = ""
+    *,
+    preset: PresetName = "default",
+    problems: Path | None = None,
+    out: Path | None = None,
+    records: Path | None = None,
+    commit: str = "",
 ) -> None:
     """Render the report again from what has been measured, however little that is.
 
@@ -142,17 +172,21 @@ def report(
     ----------
     preset
         What should have been run; the report lists what is missing of it.
+    problems
+        The file that a study was given, for a report of its problems alone.
     out
-        The folder for the report and its data, where the precision store lies.
+        The folder for the report and its data, where the precision store lies: study, or study/own with --problems.
     records
         A study's archive, or a folder with trial records or with asv's own result files; this commit's trials, where
         none is given.
     commit
         The commit of this code, where git does not know it.
     """
+    own = _own_problems(problems)
+
     from analysis.study import render
 
-    print(render(preset, out.resolve(), records, arguments.commit(commit) if commit else ""))
+    print(render(preset, _out(out, own), records, arguments.commit(commit) if commit else "", problems=own))
 
 
 @app.command

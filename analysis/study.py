@@ -21,10 +21,22 @@ from analysis.data import archive
 from analysis.measure import asv_run, trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, UNKNOWN, Checkout, checkout_or
-from analysis.measure.presets import PRESETS, Key, Preset, bench_patterns, check_devices, preset_named, trials
+from analysis.measure.presets import (
+    PRESETS,
+    Key,
+    Preset,
+    bench_patterns,
+    check_devices,
+    own_alone,
+    preset_named,
+    trials,
+)
 from analysis.measure.progress import progress_bar
+from linear_lasagna import own
+from linear_lasagna.catalog import OWN
 from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.plurals import plural
+from linear_lasagna.trial import files
 
 if TYPE_CHECKING:
     import pandas
@@ -176,23 +188,26 @@ def render(
     records: Path | None = None,
     commit: str = "",
     devices: Sequence[str] = (),
+    problems: Sequence[str] = (),
 ) -> Path:
     """The report of what has been measured; prints its headlines. Returns the page's path.
 
     records: a folder of trial records or of asv's own results, or a study's archive, which tells its preset and devices
-    itself; this commit's trials on this machine and its devices, where None. commit: where git does not know. Raises
-    ValueError for an unknown preset, or where there are no results at all.
+    itself; this commit's trials on this machine and its devices, where None. commit: where git does not know. problems:
+    the user's own, where it is to be of them alone. Raises ValueError for an unknown preset, or where there are no
+    results at all.
     """
     preset_named(preset_name)
     arguments.folder(out)
     if records is None:
         where = place(out, commit)
-        told = {"preset": preset_name, "devices": list(devices or devices_here())}
+        told = {"preset": preset_name, "devices": list(devices or devices_here()), "problems": list(problems)}
         return _rendered(archive.Results(where.records, where.store, told), where)
     where = Place(checkout_or(commit), "", out)
     with archive.results(records) as found:
         preset = str(found.conditions.get("preset", preset_name))
-        told = {**found.conditions, "preset": preset if preset in PRESETS else preset_name}
+        told = {"problems": list(problems), **found.conditions}
+        told["preset"] = preset if preset in PRESETS else preset_name
         store = found.store if records.is_file() else where.store
         return _rendered(replace(found, store=store, conditions=told), where, records)
 
@@ -200,11 +215,15 @@ def render(
 def _rendered(found: archive.Results, where: Place, given: Path | None = None) -> Path:
     from analysis.report import page
 
+    problems = found.conditions["problems"]
     loaded, rows = load_records(found.records), load_rows(found.store) if found.store else None
+    if problems:
+        loaded = loaded.of(own.GROUP, problems)
     if not len(loaded) and rows is None:
         known = "; ".join(loaded.messages) or f"{given or found.records} holds no trial record"
         raise ValueError(f"no results yet: {known}; run `make study` first")
     preset, devices = preset_named(found.conditions["preset"]), found.conditions.get("devices", ())
+    preset = own_alone(preset, problems) if problems else preset
     expected = trials(preset, devices)
     checkout = where.checkout if given is None else replace(where.checkout, git=bool(found.conditions.get("git", True)))
     report = page.render(loaded, rows, where.out, context(replace(where, checkout=checkout), preset, loaded, expected))
@@ -256,7 +275,9 @@ def context(where: Place, preset: Preset, loaded: Records, expected: Sequence[Ke
         commands=(
             "git clone <repository> linear-lasagna && cd linear-lasagna",
             *((f"git checkout {commit}",) if commit else ()),
-            f"make study PRESET={preset.name}",
+            f"python -m analysis study --preset {preset.name} --problems FILE"
+            if preset.own_problems
+            else f"make study PRESET={preset.name}",
         ),
         citation=f"The Linear Lasagna developers: Linear Lasagna {release}{named}.",
         bibtex=BIBTEX.format(version=release, commit=named, year=started[:4] or "n.d."),
@@ -307,6 +328,8 @@ def study(request: Request) -> Path | None:
         _measure_precision(request, until)
     page = _rendered_here(request)
     loaded = load_records(where.records).latest()
+    if request.preset.own_problems:
+        loaded = loaded.of(own.GROUP, request.preset.own_problems)
     timed_s = sum(timing.timed_s for record in loaded for timing in record.trial.timings())
     print(
         f"{plural(len(loaded), 'trial')}, timed in {timing_s:.0f} s, {timed_s:.0f} s of it in timed calls; asv took "
@@ -326,6 +349,8 @@ def check(request: Request) -> Request:
     arguments.workers(request.workers)
     request = replace(request, devices=arguments.devices(request.devices) or devices_here())
     check_devices(request.preset, request.devices)
+    for problem in OWN.numbers:
+        files.numbers_of(problem)
     if not _without_asv(request, checkout_or(request.commit)) and not asv_run.importable():
         raise ValueError(
             f"linear_lasagna is not installed in {sys.executable}, whose code asv would time; {INSTALL}; with --no-asv "
@@ -356,7 +381,8 @@ def _measure_precision(request: Request, until: float) -> None:
 def _rendered_here(request: Request) -> Path | None:
     """The report; one line where what draws it is not installed: it can be rendered elsewhere."""
     try:
-        return render(request.preset.name, request.out, None, request.commit, request.devices)
+        chosen = request.preset
+        return render(chosen.name, request.out, None, request.commit, request.devices, chosen.own_problems)
     except ModuleNotFoundError as error:
         print(f"the report is not rendered: {error.name} is not installed; {INSTALL}", file=sys.stderr)
         return None
@@ -412,6 +438,7 @@ def conditions(request: Request, where: Place, state: str) -> dict[str, Any]:
         "state": state,
         "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "preset": request.preset.name,
+        "problems": list(request.preset.own_problems),
         "devices": list(request.devices),
         "limit_s": None if math.isinf(limit_s) else limit_s,
         "commit": source.commit,

@@ -10,8 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from linear_lasagna import own
 from linear_lasagna.problems import Layer, Problem
-from linear_lasagna.vocabulary import BASELINE, CONTROL, DEVICES, LAYER_WAYS, PLANNED_WAYS, TRANSFORMS
+from linear_lasagna.vocabulary import (
+    BASELINE,
+    CONTROL,
+    DEVICES,
+    LAYER_WAYS,
+    MERGED_WAYS,
+    PLANNED_WAYS,
+    TRANSFORMS,
+    merged_ways,
+)
 
 MERGING_ARTICLE = "“How to merge 2D convolutions in PyTorch?”"
 UNFOLD_ARTICLE = "“The unfold function”"
@@ -259,7 +269,6 @@ class Group:
 
 ACCELERATORS = tuple(device for device in DEVICES if device != "cpu")
 STACKS = tuple(_stacks())
-MERGED_WAYS = ("merged_working/direct", "merged_per_call/direct")
 
 GROUPS: dict[str, Group] = {
     "sources": Group(
@@ -273,7 +282,7 @@ GROUPS: dict[str, Group] = {
         STACKS,
         (
             *(BASELINE, CONTROL, "direct_channels_last", "unfold_matmul"),
-            *("merged/direct", "merged/direct_channels_last", "merged/unfold_matmul"),
+            *merged_ways(),
             *MERGED_WAYS,
             *PLANNED_WAYS,
         ),
@@ -329,6 +338,26 @@ GROUPS: dict[str, Group] = {
 }
 
 CATALOG: dict[str, Problem] = {problem.name: problem for group in GROUPS.values() for problem in group.problems}
+
+# The user's own come last, so that their file may import this module. Methods of installed packages are timed wherever
+# all methods are, those of the file on its problems.
+OWN = own.load()
+OWN_TITLE = "your own layers and stacks"
+GROUPS |= {
+    name: replace(group, ways=(*group.ways, *OWN.installed))
+    for name, group in GROUPS.items()
+    if group.ways[: len(LAYER_WAYS)] == LAYER_WAYS
+}
+if OWN.problems:
+    GROUPS[own.GROUP] = Group(OWN_TITLE, OWN.problems, OWN.ways)
+    CATALOG |= {problem.name: problem for problem in OWN.problems}
+
+
+def title_of(group: str) -> str:
+    """A group's title in a report, also of one that is not there now: its name, where no more is known."""
+    if group in GROUPS:
+        return GROUPS[group].title
+    return OWN_TITLE if group == own.GROUP else group
 
 
 def problem_named(name: str) -> Problem:

@@ -15,7 +15,7 @@ import torch
 
 from linear_lasagna.devices import device_named, dtype_name, dtype_named, unavailable
 from linear_lasagna.formats import SIGNIFICAND_BITS
-from linear_lasagna.methods import METHODS
+from linear_lasagna.methods import METHODS, method_named
 from linear_lasagna.metrics import bit_pattern
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 from linear_lasagna.rounding.accumulation import accumulation
@@ -47,10 +47,9 @@ def run_probes(
     usable = [dtype_named(dtype) for dtype in dtypes if unavailable(device, dtype) is None]
     rows = [_row("tf32", tf32, "", torch.float32, device)] if torch.float32 in usable else []
     for method in methods:
-        if method not in METHODS:
-            raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+        computing = method_named(method)
         for dtype in usable:
-            if METHODS[method].unsupported(layer_for(method, 1, 1), dtype, device) is None:
+            if computing.unsupported(layer_for(method, 1, 1), dtype, device) is None:
                 rows += [_row(name, probe, method, dtype, device) for name, probe in probes_of(method).items()]
     return rows
 

@@ -16,7 +16,7 @@ from linear_lasagna.merging.border.regions import interior
 from linear_lasagna.merging.chain import chained
 from linear_lasagna.merging.order import composed_layer
 from linear_lasagna.merging.stack import finite, summed_kernel
-from linear_lasagna.methods import METHODS, Call, Method
+from linear_lasagna.methods import METHODS, Call, Method, method_named
 from linear_lasagna.partitions import Partition
 from linear_lasagna.planning.compute import compose, cut_partitions, prepare_runs
 from linear_lasagna.planning.planner import Cost, plan
@@ -152,10 +152,9 @@ class Schedule:
         Raises NotImplementedError with the reason where the method cannot compute a layer, ValueError where the
         stack cannot be merged or the method is unknown, OverflowError where a kernel merged beforehand overflows.
         """
-        if method not in METHODS:
-            raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+        computing = method_named(method)
         check_kernels(problem, kernels)
-        return _checked(self.build(problem, kernels, METHODS[method]), problem, kernels[0].weight.dtype)
+        return _checked(self.build(problem, kernels, computing), problem, kernels[0].weight.dtype)
 
 
 def _checked(call: Call, problem: Problem, dtype: torch.dtype) -> Call:

@@ -27,7 +27,7 @@ from linear_lasagna.rounding import SIGNIFICAND_BITS, accumulator, layer_bound, 
 from linear_lasagna.rounding.bounds import chained
 from linear_lasagna.rounding.own_bounds import OWN_BOUNDS, own_bound
 from linear_lasagna.rounding.underflow import losses
-from linear_lasagna.rounding.way_bounds import wide_accumulator_bound
+from linear_lasagna.rounding.way_bounds import underflow_bound, wide_accumulator_bound
 from linear_lasagna.ways import Computed, Way, way_named
 
 Draw: TypeAlias = tuple[torch.Tensor, tuple[Kernel, ...]]
@@ -238,6 +238,15 @@ def dense_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "c
     """`way_bound`, relative to the magnitudes, and what a transform may lose besides."""
     slack = transform_slack(problem, way, dtype, device) if transform else 0.0
     return Bound(*way_bound(problem, way, dtype, device), slack)
+
+
+def with_underflow(bound: Bound, problem: Problem, way: Way, draw: Draw, device: str) -> Bound:
+    """The bound on a way's error on these very numbers, of any size and sign: what underflow adds is theirs.
+
+    Underflow in a transform grows on its way to the output as roundings do.
+    """
+    lost = underflow_bound(problem, way, *at_home(draw), device)
+    return bound._replace(absolute=lost * (TRANSFORM_U if bound.slack else 1))
 
 
 def single_bound(problem: Problem, way: Way, dtype: torch.dtype, device: str = "cpu", transform: bool = False) -> Bound:

@@ -7,6 +7,7 @@ all methods are, unless it is one of TRANSFORMS.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 Signs: TypeAlias = Literal["random", "positive"]
@@ -92,6 +93,12 @@ REMEDIES: dict[str, str] = {
 TRANSFORMS = ("fft", "winograd_f2", "winograd_f4", "compensated")
 LAYER_WAYS = (BASELINE, CONTROL, *(method for method in METHODS if method not in (BASELINE, *TRANSFORMS)))
 PLANNED_WAYS = ("planned/direct", "planned_operations/direct")
+MERGED_WAYS = ("merged_working/direct", "merged_per_call/direct")
+
+
+def merged_ways(methods: Iterable[str] = ()) -> tuple[str, ...]:
+    """A stack merged beforehand, by the library's convolution, a product, and these methods."""
+    return tuple(f"merged/{method}" for method in ("direct", "direct_channels_last", "unfold_matmul", *methods))
 
 
 def way_order(way: str) -> tuple[bool, int, int, str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from linear_lasagna.merging.order import composed_layer
-from linear_lasagna.methods import METHODS, Call
+from linear_lasagna.methods import METHODS, Call, method_named
 from linear_lasagna.partitions import Partition
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 from linear_lasagna.schedules import SCHEDULES, Schedule
@@ -63,6 +63,5 @@ def way_named(name: str) -> Way:
     schedule = schedule or "stacked"
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r} in way {name!r}; known: {', '.join(SCHEDULES)}")
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r} in way {name!r}; known: {', '.join(METHODS)}")
+    method_named(method, f" in way {name!r}")
     return Way(SCHEDULES[schedule], method)

@@ -7,7 +7,7 @@ out; the rest is reported.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +77,10 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def of(self, group: str, problems: Collection[str]) -> Records:
+        """Those of a group's problems alone."""
+        return replace(self, entries=tuple(r for r in self if r.group == group and r.trial.problem.name in problems))
 
     def latest(self) -> Records:
         """The newest record of every trial, by the time it started; the others are counted in a note."""

@@ -12,9 +12,9 @@ from analysis.data.frames import Frame, framed, in_fixed_order, ordered, whole
 from analysis.data.records import Records, cells, problems
 from analysis.gaps import STRICT, Gaps
 from analysis.precision.probing import PROBES
-from linear_lasagna import catalog
+from linear_lasagna import catalog, own
 
-GROUPS = tuple(name for name, group in catalog.GROUPS.items() if not group.own_section)
+GROUPS = (*(n for n, group in catalog.GROUPS.items() if not group.own_section and n != own.GROUP), own.GROUP)
 APART = tuple(name for name, group in catalog.GROUPS.items() if group.own_section)
 NEEDED = ["experiment", "machine", "device", "dtype", "signs", "problem", "depth", "fan_in", "way", "seed", "status"]
 NEEDED += ["relative_l2", "error_u"]

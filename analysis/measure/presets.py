@@ -6,11 +6,12 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from linear_lasagna.catalog import GROUPS
+from linear_lasagna.own import GROUP as OWN
 from linear_lasagna.trial.files import Key
-from linear_lasagna.vocabulary import DTYPES
+from linear_lasagna.vocabulary import DEVICES, DTYPES
 
 BENCHMARKS = {group: f"trials.{group.capitalize()}" for group in GROUPS}
 
@@ -30,7 +31,8 @@ class Selection:
 @dataclass(frozen=True)
 class Preset:
     """budget_s: seconds in timed calls per trial and process, all ways together; limit_s: of the timing of all trials,
-    after which no further process begins; precision: the preset of the experiments on rounding error.
+    after which no further process begins; precision: the preset of the experiments on rounding error; own: the dtypes
+    of problems that the user gives.
     """
 
     name: str
@@ -38,6 +40,13 @@ class Preset:
     limit_s: float
     selections: tuple[Selection, ...]
     precision: str = "default"
+    own: tuple[str, ...] = ("bfloat16", "float32")
+
+    @property
+    def own_problems(self) -> tuple[str, ...]:
+        """The problems, where the user's own are all that is timed."""
+        alone = {selection.group for selection in self.selections} == {OWN}
+        return self.selections[0].problems if alone else ()
 
 
 def _all(group: str) -> tuple[str, ...]:
@@ -46,7 +55,7 @@ def _all(group: str) -> tuple[str, ...]:
 
 def _complete(named: tuple[Selection, ...], dtypes: tuple[str, ...]) -> tuple[Selection, ...]:
     """And all problems of the groups for any device that are not named, in the catalogue's order."""
-    others = [group for group in GROUPS if "cpu" in GROUPS[group].devices]
+    others = [group for group in GROUPS if "cpu" in GROUPS[group].devices and group != OWN]
     rest = [Selection(group, _all(group), dtypes) for group in others if group not in {each.group for each in named}]
     return tuple(sorted((*named, *rest), key=lambda selection: list(GROUPS).index(selection.group)))
 
@@ -67,6 +76,7 @@ SMOKE = Preset(
         Selection("breakeven", FEW_PAIRS, ("float32",)),
     ),
     "smoke",
+    ("float32",),
 )
 DEFAULT = Preset(
     "default",
@@ -96,6 +106,7 @@ FULL = Preset(
         DTYPES,
     ),
     "full",
+    DTYPES,
 )
 
 LATENCY = ("stacks/sesr_x1", "stacks/expandnet", "stacks/plain_x4")  # of one image: how long launches take
@@ -116,7 +127,19 @@ ACCELERATOR = Preset(
     ),
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (SMOKE, DEFAULT, FULL, ACCELERATOR)}
+
+def own_alone(preset: Preset, problems: Sequence[str]) -> Preset:
+    """The preset with the user's own problems in the place of all others."""
+    return replace(preset, selections=(Selection(OWN, tuple(problems), preset.own),))
+
+
+def _with_own(preset: Preset) -> Preset:
+    """And with the user's own problems, where there are any."""
+    given = own_alone(preset, _all(OWN)).selections if OWN in GROUPS else ()
+    return replace(preset, selections=(*preset.selections, *given))
+
+
+PRESETS: dict[str, Preset] = {preset.name: _with_own(preset) for preset in (SMOKE, DEFAULT, FULL, ACCELERATOR)}
 
 
 def preset_named(name: str) -> Preset:
@@ -136,14 +159,19 @@ def trials(preset: Preset, devices: Sequence[str]) -> list[Key]:
 
 
 def _for(selection: Selection, devices: Sequence[str]) -> list[str]:
-    return [device for device in devices if device.partition(":")[0] in GROUPS[selection.group].devices]
+    return [device for device in devices if device.partition(":")[0] in _kinds(selection.group)]
+
+
+def _kinds(group: str) -> tuple[str, ...]:
+    """The kinds of devices that a group is for; one that is not there, for there was a problems file, is for all."""
+    return GROUPS[group].devices if group in GROUPS else DEVICES
 
 
 def check_devices(preset: Preset, devices: Sequence[str]) -> None:
     """Raise ValueError, in one line, where a group of the preset is for none of the devices."""
     for selection in preset.selections:
         if not _for(selection, devices):
-            needed = " or ".join(GROUPS[selection.group].devices)
+            needed = " or ".join(_kinds(selection.group))
             raise ValueError(f"the preset {preset.name!r} needs {needed}, not {' and '.join(devices)} alone")
 
 

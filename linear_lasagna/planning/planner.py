@@ -15,7 +15,7 @@ import torch
 from linear_lasagna import calibration, remembered
 from linear_lasagna.devices import device_named, dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import code_digest, fingerprint
-from linear_lasagna.methods import METHODS
+from linear_lasagna.methods import method_named
 from linear_lasagna.planning.compute import unsupported_run
 from linear_lasagna.planning.fresh import fresh_timing
 from linear_lasagna.planning.measure import Bench, Measured, plan_by_time
@@ -89,14 +89,13 @@ def plan(
     """
     if cost not in COSTS:
         raise ValueError(f"unknown cost {cost!r}; known: {', '.join(COSTS)}")
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    computing = method_named(method)
     absent = unavailable(device, dtype_named(dtype))
     if absent:
         raise ValueError(f"cannot plan for {device}: {absent}")
     bench = Bench(problem, device_named(device).numbered, dtype_named(dtype), method)
     for run in separate(problem.depth):
-        reason = unsupported_run(problem, run, METHODS[method], bench.dtype, bench.device)
+        reason = unsupported_run(problem, run, computing, bench.dtype, bench.device)
         if reason is not None:
             raise ValueError(f"cannot plan {problem.name} with {method}: layer {run[0]}: {reason}")
     switched = tuple(conditions(device_named(device).kind).items())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from linear_lasagna.methods import METHODS, Method
+from linear_lasagna.methods import METHODS, Method, method_named
 from linear_lasagna.preconditions import check_image, check_kernel
 from linear_lasagna.problems import ExpandedLayer, Kernel, Problem
 from linear_lasagna.vocabulary import BASELINE, Signs
@@ -50,10 +50,9 @@ class Subject:
         """Of a problem of one layer and at least two images, drawn from a seed. Raises ValueError for others."""
         if problem.depth != 1:
             raise ValueError(f"{problem.name} has {problem.depth} layers: bits are compared of one layer at a time")
-        if isinstance(method, str) and method not in METHODS:
-            raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+        computing = method_named(method) if isinstance(method, str) else method
         x, (kernel,) = problem.draw(dtype, device, seed, signs)
-        return cls(METHODS[method] if isinstance(method, str) else method, problem.expanded[0], kernel, x)
+        return cls(computing, problem.expanded[0], kernel, x)
 
     @property
     def image(self) -> torch.Tensor:

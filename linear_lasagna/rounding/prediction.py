@@ -25,7 +25,7 @@ import torch
 from linear_lasagna.devices import wide
 from linear_lasagna.formats import SIGNIFICAND_BITS
 from linear_lasagna.merging.order import composed_layer
-from linear_lasagna.methods import METHODS
+from linear_lasagna.methods import method_named
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.partitions import apart
 from linear_lasagna.preconditions import check_kernels
@@ -142,9 +142,7 @@ def _spread(
 ) -> ErrorMoments:
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
-    if setting.method not in METHODS:
-        raise ValueError(f"unknown method {setting.method!r}; known: {', '.join(METHODS)}")
-    if not METHODS[setting.method].summed:
+    if not method_named(setting.method).summed:
         raise ValueError(f"no error is predicted for {setting.method}: it does not add up products in some order")
     if x.dtype not in SIGNIFICAND_BITS:
         raise ValueError(f"no error is predicted in {x.dtype}; known: {', '.join(map(str, SIGNIFICAND_BITS))}")

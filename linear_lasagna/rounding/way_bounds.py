@@ -92,13 +92,29 @@ def error_bound(
     size = magnitudes(x, kernels, problem.expanded)
     if math.isinf(relative):
         return torch.full_like(size, math.inf)
-    stacks = way.computed(problem, x.dtype, device)
+    return (relative * size + _lost(sums, problem, way, x, kernels, device, flushed)) * SLACK
+
+
+@torch.no_grad()
+def underflow_bound(problem: Problem, way: Way, x: torch.Tensor, kernels: Sequence[Kernel], device: str) -> float:
+    """The most that underflow adds to the error of any output, of these numbers; of the chain bound.
+
+    device: the way's, on which its plan may depend.
+    """
+    sums = wide_accumulator_sums(problem, way, x.dtype)
+    return float(_lost(sums, problem, way, x, kernels, device, flushed=True).max()) * SLACK
+
+
+def _lost(
+    sums: Sums, problem: Problem, way: Way, x: torch.Tensor, kernels: Sequence[Kernel], device: str, flushed: bool
+) -> torch.Tensor:
+    """What underflow adds to each output, whichever stack of convolutions it comes from."""
     merging = _merge_dtype(way, x.dtype)
     lost = [
         absolute(x, kernels, _steps(stack, merging, x.dtype, sums.bound), sums.dtype, merging, flushed)
-        for stack in stacks
+        for stack in way.computed(problem, x.dtype, device)
     ]
-    return (relative * size + torch.stack(lost).amax(0)) * SLACK
+    return torch.stack(lost).amax(0)
 
 
 def confidence(problem: Problem, way: Way, dtype: torch.dtype) -> float:

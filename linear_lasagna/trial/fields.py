@@ -54,6 +54,10 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int)) or _text(value) or _all(value, _plain)
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_text(name) and _text(each) for name, each in value.items())
+
+
 def _run(value: Any) -> bool:
     return _all(value, lambda end: _whole(end, 0)) and len(value) == 2 and value[0] < value[1]
 
@@ -115,6 +119,7 @@ TRIAL: Rules = {
     "started": TEXT,
     "elapsed_s": SIZE,
     "timed_s": SIZE,
+    "numbers": Rule("an object of text by name", _texts),
 }
 REPEAT: Rules = {
     "samples": _by_way(SAMPLES),

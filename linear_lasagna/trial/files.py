@@ -6,6 +6,7 @@ it; it is reused wherever nothing that shaped it has changed: a run that was kil
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -15,11 +16,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from linear_lasagna.catalog import GROUPS, problem_named
+from linear_lasagna import own
+from linear_lasagna.catalog import GROUPS, OWN, problem_named
 from linear_lasagna.trial import fields
 from linear_lasagna.trial.record import Repeat, Trial
+
+if TYPE_CHECKING:
+    from linear_lasagna.trial.numbers import Given
 
 BUDGET_S = 0.3
 BLOCKS = 4
@@ -54,7 +59,8 @@ def repeat(trials: Mapping[Key, Trial]) -> Iterator[tuple[Key, Repeat]]:
 
     works = [(GROUPS[key.group].work, trial) for key, trial in trials.items()]
     seed = 1 + max(len(trial.repeats) for trial in trials.values())
-    ends = repeat_isolated(works, seed=seed, timeout_s=_timeout_s(), start_method="spawn")
+    numbers = {name: given for key in trials if (given := numbers_of(name := key.problem)) is not None}
+    ends = repeat_isolated(works, seed=seed, numbers=numbers, timeout_s=_timeout_s(), start_method="spawn")
     for (key, trial), end in zip(trials.items(), ends, strict=True):
         trial.repeats.append(end)
         write(key, trial)
@@ -64,8 +70,9 @@ def repeat(trials: Mapping[Key, Trial]) -> Iterator[tuple[Key, Repeat]]:
 def read(key: Key) -> Trial | None:
     """The trial in a record, or None where it must be run; a record that cannot be read is set aside, as `.bad`.
 
-    It must be run where it was not, and where a record with failed cells was written before LASAGNA_RETRY_BEFORE
-    (seconds since the epoch).
+    It must be run where it was not, where a record with failed cells was written before LASAGNA_RETRY_BEFORE (seconds
+    since the epoch), and where another problem of the user's own was timed under its name since: a report shows the
+    latest.
     """
     path = path_of(key)
     try:
@@ -77,7 +84,14 @@ def read(key: Key) -> Trial | None:
         print(f"{path.name} cannot be read and is computed again; it is kept as .bad: {error!r}", file=sys.stderr)
         return None
     old = path.stat().st_mtime < float(os.environ.get("LASAGNA_RETRY_BEFORE") or 0)
-    return None if old and trial.named("failed") else trial
+    return None if (old and trial.named("failed")) or _superseded(path, key) else trial
+
+
+def _superseded(path: Path, key: Key) -> bool:
+    if key.group != own.GROUP:
+        return False
+    others = path.parent.glob(f"{glob.escape(_name(key))}.*.json")
+    return any(other.stat().st_mtime > path.stat().st_mtime for other in others)
 
 
 def _read(path: Path, key: Key) -> Trial:
@@ -98,8 +112,11 @@ def prepare(device: str = "cpu") -> None:
 
 def path_of(key: Key) -> Path:
     """Where the trial's record lies, or is to lie."""
-    name = f"{key.problem.replace('/', '-')}.{key.dtype}.{key.device}.{_digest(key.group, key.problem, key.device)}"
-    return folder() / f"{name}.json"
+    return folder() / f"{_name(key)}.{_digest(key.group, key.problem, key.device)}.json"
+
+
+def _name(key: Key) -> str:
+    return f"{key.problem.replace('/', '-')}.{key.dtype}.{key.device}"
 
 
 def budget_s() -> float:
@@ -120,7 +137,26 @@ def _digest(group: str, problem: str, device: str) -> str:
     """Of all that shapes a trial, but for its dtype."""
     settings = GROUPS[group]
     parts = [group, problem, settings.ways, settings.work, settings.share * budget_s(), *_shape(device)]
+    parts += OWN.code(settings.ways)
+    if group == own.GROUP:
+        parts += [repr(problem_named(problem)), _numbers_digests(problem)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def numbers_of(problem: str) -> Given | None:
+    """The numbers that a user gave for a problem, or None; it raises ValueError where they do not fit."""
+    if problem not in OWN.numbers:
+        return None
+    from linear_lasagna.trial.numbers import read
+
+    return read(OWN.numbers[problem], problem_named(problem), OWN.folder)
+
+
+@cache
+def _numbers_digests(problem: str) -> dict[str, str]:
+    from linear_lasagna.trial.numbers import digests
+
+    return digests(numbers_of(problem) or {})
 
 
 @cache
@@ -173,10 +209,12 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def forkable(fork: bool) -> bool:
-    """Whether a child may be a fork of this process. fork: as `first` takes it."""
+    """Whether a child may be a fork of this process. fork: as `first` takes it, but for a problems file that may have
+    computed.
+    """
     import torch
 
-    return fork and sys.platform == "linux" and not torch.cuda.is_initialized()
+    return fork and not OWN.torch and sys.platform == "linux" and not torch.cuda.is_initialized()
 
 
 def _run(key: Key, fork: bool) -> Trial:
@@ -189,6 +227,7 @@ def _run(key: Key, fork: bool) -> Trial:
         device=key.device,
         budget_s=GROUPS[key.group].share * budget_s(),
         blocks=BLOCKS,
+        numbers=numbers_of(key.problem),
         timeout_s=_timeout_s(),
         start_method="fork" if forkable(fork) else "spawn",
         work=GROUPS[key.group].work,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -27,6 +28,7 @@ from linear_lasagna.validation import (
     draw_single_taps,
     integer_case,
     single_bound,
+    with_underflow,
 )
 from linear_lasagna.ways import Way, way_named
 
@@ -42,19 +44,22 @@ def run(
     budget_s: float = 1.0,
     blocks: int = BLOCKS,
     seed: int = 0,
+    numbers: Any = None,
     stage: Stage = lambda what, way: None,
     turn: Turn = lambda name: None,
 ) -> Trial:
     """Validate the ways, measure their errors and memory, time those that are right together.
 
     ways: "direct", "merged/unfold_matmul", "control", …; budget_s: seconds in timed calls, all ways together, in so
-    many blocks. A way
-    that cannot compute the problem here is skipped; one that is wrong or raises is failed; either carries its
-    reason. What was timed is checked once more; where a way fails then, the others are timed again. stage(what, way) is
-    told what is being done, and with which way, "" where with none alone; turn(name) whose turn it is to be timed.
-    Raises ValueError for unknown names and a budget that is not positive.
+    many blocks; numbers: kernels and inputs to be timed and judged in the place of drawn ones, as `numbers.read` takes
+    them, rounded to the dtype. A way that cannot compute the problem here is skipped, as all are where the dtype cannot
+    hold the numbers; one that is wrong or raises is failed; either carries its reason. What was timed is checked once
+    more; where a way fails then, the others are timed again. stage(what, way) is told what is being done, and with
+    which way, "" where with none alone; turn(name) whose turn it is to be timed.
+    Raises ValueError for unknown names, a budget that is not positive, and numbers that do not fit the problem.
     """
-    settings = {"dtype": dtype, "device": device, "budget_s": budget_s, "blocks": blocks, "seed": seed}
+    settings: dict[str, Any] = {"dtype": dtype, "device": device, "budget_s": budget_s, "blocks": blocks, "seed": seed}
+    settings["numbers"] = numbers
     return workload.run(FORWARD, problem, ways, **settings, stage=stage, turn=turn)
 
 
@@ -128,11 +133,11 @@ class ForwardGate:
     """Prepares the calls that are timed; checks them afterwards, on the timed numbers and on others in their place."""
 
     def __init__(self, bench: Bench) -> None:
-        self.bench, self.draw = bench, bench.draw()
+        self.bench, self.draw = bench, bench.timed()
 
     def learn(self) -> None:
         bench = self.bench
-        self.other = (bench.draw(1)[0], self.draw[1])
+        self.other = bench.other(self.draw)
         self.tile = TileReference.of(bench.trial.problem, *self.draw)
         self.known = Known.of(bench.trial.problem, *self.other)
 
@@ -149,17 +154,23 @@ class ForwardGate:
         bench.stage(f"checking {name} once more on other numbers", name)
         sitting.pose(flat(self.other))
         (y,) = sitting.ask([bench.form])
-        self.known.check(way, y, bench.bound(dense_bound, cell, way), "other numbers in the place of the timed ones")
+        self.known.check(way, y, self._bound(cell, way, self.other), "other numbers in the place of the timed ones")
         sitting.settle()
 
+    def _bound(self, cell: Cell, way: Way, draw: Draw) -> Bound:
+        """The usual one knows what underflow adds to drawn numbers; given ones may be of any size."""
+        bench = self.bench
+        usual = bench.bound(dense_bound, cell, way)
+        return with_underflow(usual, bench.trial.problem, way, draw, bench.trial.device) if bench.given else usual
+
     def _measure(self, cell: Cell, way: Way, sitting: Sitting) -> None:
-        """The common measures of the error on the tile, random signs, and the memory that it took to compute."""
+        """The common measures of the error on the tile, and the memory that it took to compute."""
         bench = self.bench
         (y,) = sitting.ask([bench.form], sitting.profiled)
         cell.peak_bytes = sitting.peak_bytes
         tile = self.tile.claimed(bench.trial.problem, way)
         errors = tile.errors(y)
-        bench.bound(dense_bound, cell, way).check(errors, tile.magnitudes, "the timed numbers, after timing,")
+        self._bound(cell, way, self.draw).check(errors, tile.magnitudes, "the timed numbers, after timing,")
         sizes = measures(Outcome(errors, tile.values, bench.dtype))
         if not all(map(math.isfinite, sizes.values())):
             raise ArithmeticError("the exact result is zero: there is no relative error")

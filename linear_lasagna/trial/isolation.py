@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -21,6 +22,7 @@ from linear_lasagna.switches import full_precision
 from linear_lasagna.timing import BLOCKS
 from linear_lasagna.trial.forward import FORWARD
 from linear_lasagna.trial.merge_cost import MERGE
+from linear_lasagna.trial.numbers import Given, digests, load, read, saved
 from linear_lasagna.trial.record import Cell, Repeat, Trial
 from linear_lasagna.trial.training import TRAINING_STEP
 from linear_lasagna.trial.workload import Workload, repeat, run
@@ -48,67 +50,92 @@ def run_isolated(
     budget_s: float = 1.0,
     blocks: int = BLOCKS,
     seed: int = 0,
+    numbers: Any = None,
     timeout_s: float = TIMEOUT_S,
     start_method: str = "spawn",
     work: str = "forward",
 ) -> Trial:
-    """`run` in a child process; work: what a trial does, one of `WORKS`.
+    """`run` in a child process; work: what a trial does, one of `WORKS`, of which "forward" alone takes numbers.
 
     A way with which the child dies, or spends over timeout_s on one step (checking it on integers, one visit while
     timed), fails with the reason, and the others are tried again without it; a child that finds the machine slow in the
     dtype asks for more. Steps for all ways together may take 6 times as long; where one of them ends badly, all fail.
     start_method is multiprocessing's; "fork" starts at once, but is right only where this process has not computed with
-    torch yet. Raises ValueError for unknown names, before anything starts.
+    torch yet. Raises ValueError for unknown names, and numbers that do not fit the problem, before anything starts.
     """
     if work not in WORKS:
         raise ValueError(f"unknown work {work!r}; known: {', '.join(WORKS)}")
+    if numbers is not None and WORKS[work] is not FORWARD:
+        raise ValueError(f"numbers are drawn for the work {work!r}; given ones are for forward trials")
     for name in ways:
         WORKS[work].way(name)
     kept = {"dtype": dtype_name(dtype_named(dtype)), "device": device, "budget_s": budget_s, "seed": seed}
-    settings = {**kept, "blocks": blocks}
+    given = {} if numbers is None else read(numbers, problem)
     context: Any = multiprocessing.get_context(start_method)
     start = time.perf_counter()
     trial, failed = None, dict[str, Cell]()
-    while trial is None and (left := [name for name in ways if name not in failed]):
-        child = _Child(context, left, _run, (work, problem, tuple(left), settings))
-        end = child.result(timeout_s)
-        child.end()
-        trial = end if isinstance(end, Trial) else None
-        if isinstance(end, _Lost):
-            failed |= {name: Cell("failed", end.reason) for name in ([end.way] if end.way else left)}
+    with saved({problem.name: given}) as paths:
+        settings = {**kept, "blocks": blocks, "numbers": paths.get(problem.name)}
+        while trial is None and (left := [name for name in ways if name not in failed]):
+            child = _Child(context, left, _run, (work, problem, tuple(left), settings))
+            end = child.result(timeout_s)
+            child.end()
+            trial = end if isinstance(end, Trial) else None
+            if isinstance(end, _Lost):
+                failed |= {name: Cell("failed", end.reason) for name in ([end.way] if end.way else left)}
     if trial is None:
         with full_precision():
-            trial = Trial(problem, cells={}, environment=environment(device, start=False), **kept)
+            described = environment(device, start=False)
+            trial = Trial(problem, cells={}, environment=described, numbers=digests(given), **kept)
     trial.cells = {name: (trial.cells | failed)[name] for name in ways}
     trial.elapsed_s = time.perf_counter() - start
     return trial
 
 
 def repeat_isolated(
-    trials: Sequence[tuple[str, Trial]], *, seed: int, timeout_s: float = TIMEOUT_S, start_method: str = "spawn"
+    trials: Sequence[tuple[str, Trial]],
+    *,
+    seed: int,
+    numbers: Mapping[str, Any] = MappingProxyType({}),
+    timeout_s: float = TIMEOUT_S,
+    start_method: str = "spawn",
 ) -> Iterator[Repeat]:
     """Time trials that were validated once more, all in one fresh process: what was timed of each, as it ends.
 
-    trials: what each does, one of `WORKS`, and its record. One with which the process dies, or that takes too long, is
-    a repeat with the reason and no samples; the rest go on in another process. Raises RuntimeError where a process does
-    not even start.
+    trials: what each does, one of `WORKS`, and its record; numbers: by problem, those that trials were validated on.
+    One with which the process dies, or that takes too long, is a repeat with the reason and no samples; the rest go on
+    in another process. Raises RuntimeError where a process does not even start, ValueError where numbers lack, or are
+    others than those that a trial was validated on.
     """
     context: Any = multiprocessing.get_context(start_method)
     left = list(trials)
-    while left:
-        ways = tuple(dict.fromkeys(way for _, trial in left for way in trial.cells))
-        told = [(work, trial.to_json()) for work, trial in left]
-        child = _Child(context, ways, _repeat_all, (told, seed))
-        for _ in range(len(left)):
-            end = child.result(timeout_s)
-            if isinstance(end, _Lost) and end.doing == STARTING:
-                child.end()
-                raise RuntimeError(f"a process that was to time trials again did not start: {end.reason}")
-            left.pop(0)
-            yield end if isinstance(end, Repeat) else Repeat(seed=seed, reason=_reason(end))
-            if not isinstance(end, Repeat):
-                break
-        child.end()
+    given = {trial.problem.name: _same_numbers(trial, numbers) for _, trial in trials if trial.numbers}
+    with saved(given) as paths:
+        while left:
+            ways = tuple(dict.fromkeys(way for _, trial in left for way in trial.cells))
+            told = [
+                (work, trial.to_json(), paths[trial.problem.name] if trial.numbers else None) for work, trial in left
+            ]
+            child = _Child(context, ways, _repeat_all, (told, seed))
+            for _ in range(len(left)):
+                end = child.result(timeout_s)
+                if isinstance(end, _Lost) and end.doing == STARTING:
+                    child.end()
+                    raise RuntimeError(f"a process that was to time trials again did not start: {end.reason}")
+                left.pop(0)
+                yield end if isinstance(end, Repeat) else Repeat(seed=seed, reason=_reason(end))
+                if not isinstance(end, Repeat):
+                    break
+            child.end()
+
+
+def _same_numbers(trial: Trial, numbers: Mapping[str, Any]) -> Given:
+    """Those that the trial was validated on."""
+    given = read(numbers.get(trial.problem.name, {}), trial.problem)
+    if digests(given) != trial.numbers:
+        state = "have changed" if given else "are not given"
+        raise ValueError(f"{trial.problem.name}: the numbers that it was validated on {state}")
+    return given
 
 
 def rates(
@@ -262,21 +289,22 @@ def _run(send: Send, watch: _Watch, work: str, problem: Problem, ways: Sequence[
     dtype, device = settings["dtype"], settings["device"]
     starting_s = started(device, dtype)
     send("limit", max(_limit_s(problem, dtype, device), _loading_s(starting_s)))
+    settings["numbers"] = load(settings["numbers"])
     trial = run(WORKS[work], problem, ways, **settings, stage=stage, turn=watch.turn)
     if starting_s:
         trial.conditions = {**trial.conditions, "starting_s": starting_s}
     send("trial", trial.to_json())
 
 
-def _repeat_all(send: Send, watch: _Watch, trials: Sequence[tuple[str, str]], seed: int) -> None:
+def _repeat_all(send: Send, watch: _Watch, trials: Sequence[tuple[str, str, str | None]], seed: int) -> None:
     stage = lambda *what: send("stage", what)  # noqa: E731
-    for work, text in trials:
+    for work, text, path in trials:
         trial = Trial.from_json(text)
         stage(f"preparing {trial.problem.name}", "")
         samples = [seconds for cell in trial.cells.values() for block in cell.samples for seconds in block]
         loading_s = _loading_s(started(trial.device, trial.dtype))
         send("limit", max(SLOWEST * max(samples, default=0.0), loading_s))
-        send("repeat", vars(repeat(WORKS[work], trial, seed, stage, watch.turn)))
+        send("repeat", vars(repeat(WORKS[work], trial, seed, stage, watch.turn, load(path))))
 
 
 def _limit_s(problem: Problem, dtype: str, device: str) -> float:

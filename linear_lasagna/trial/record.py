@@ -80,7 +80,8 @@ class Trial:
     """All cells of one problem, dtype and device. budget_s: seconds in timed calls of each process, all ways together;
     seed fixes the inputs and the order of the visits; conditions: of the first process, as `conditions` gives them;
     started: UTC; elapsed_s: wall time of the first process; timed_s: the part of it inside timed calls. repeats: what
-    further processes timed, in the order of their time.
+    further processes timed, in the order of their time. numbers: those that were given, not drawn, by name, with
+    digests that tell them from others (`trial.numbers`).
     """
 
     problem: Problem
@@ -97,6 +98,7 @@ class Trial:
     started: str = ""
     elapsed_s: float = 0.0
     timed_s: float = 0.0
+    numbers: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def named(self, status: Status) -> list[str]:

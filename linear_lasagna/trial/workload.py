@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import torch
 
@@ -22,6 +23,7 @@ from linear_lasagna.problems import Problem
 from linear_lasagna.switches import full_precision
 from linear_lasagna.timing import BLOCKS
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
+from linear_lasagna.trial.numbers import Given, digests, placed, read, unfit
 from linear_lasagna.trial.record import Cell, Repeat, Trial
 from linear_lasagna.trial.timed import Stage, Turn, time_again, time_together
 from linear_lasagna.validation import Bound
@@ -33,12 +35,15 @@ MOST_CHECKED_MACS = 1e7  # of a problem on which the ways are checked before the
 
 @dataclass(frozen=True)
 class Bench:
-    """What every step of one trial needs. ways: those of the trial that compute the stack forward."""
+    """What every step of one trial needs. ways: those of the trial that compute the stack forward; given: numbers that
+    are timed in the place of drawn ones.
+    """
 
     trial: Trial
     ways: Mapping[str, Way]
     dtype: torch.dtype
     stage: Stage
+    given: Given = field(default_factory=dict)
 
     def live(self) -> list[tuple[str, Cell, Way]]:
         """The ways that are neither skipped nor failed so far."""
@@ -69,6 +74,15 @@ class Bench:
     def draw(self, offset: int = 0, signs: Signs = "random") -> Draw:
         trial = self.trial
         return trial.problem.draw(self.dtype, trial.device, trial.seed + offset, signs)
+
+    def timed(self) -> Draw:
+        """What is timed."""
+        return placed(self.draw(), self.given)
+
+    def other(self, draw: Draw) -> Draw:
+        """Another input for the same kernels, as large: a given one negated and mirrored."""
+        x, kernels = draw
+        return (-x.flip(-1) if "input" in self.given else self.draw(1)[0]), kernels
 
     def sitting(self, way: Way, draw: Draw, step: int = 0) -> Sitting:
         """The way, prepared for copies of these numbers."""
@@ -126,16 +140,18 @@ def run(
     budget_s: float = 1.0,
     blocks: int = BLOCKS,
     seed: int = 0,
+    numbers: Any = None,
     stage: Stage = lambda what, way: None,
     turn: Turn = lambda name: None,
 ) -> Trial:
     """A trial of the workload; `trial.run` says what the arguments are."""
-    start, numbers = time.perf_counter(), dtype_named(dtype)
+    start, storage = time.perf_counter(), dtype_named(dtype)
+    given = {} if numbers is None else read(numbers, problem)
     forward = {name: way for name in ways if (way := workload.way(name)) is not None}
     with torch.set_grad_enabled(workload.gradients), full_precision():
         # In here: the environment tells the switches as they hold while the ways are timed.
-        trial = _begun(workload, problem, ways, numbers, device, budget_s, seed)
-        bench = Bench(trial, forward, numbers, stage)
+        trial = _begun(workload, problem, ways, storage, device, budget_s, seed, given)
+        bench = Bench(trial, forward, storage, stage, given)
         if trial.named("ok"):
             workload.check(bench)
         if trial.named("ok"):
@@ -149,17 +165,19 @@ def run(
     return trial
 
 
-def repeat(workload: Workload, trial: Trial, seed: int, stage: Stage, turn: Turn) -> Repeat:
+def repeat(
+    workload: Workload, trial: Trial, seed: int, stage: Stage, turn: Turn, given: Given = MappingProxyType({})
+) -> Repeat:
     """What another process, this one, times of a trial whose ways were validated before: neither checks nor errors.
 
     Inputs and the order of the visits are drawn anew, with the seed. Left out are ways whose plan differs here from the
-    recorded one, and hopeless ones. Raises what a way raises.
+    recorded one, and hopeless ones. given: the numbers that it was validated on. Raises what a way raises.
     """
     start, started = time.perf_counter(), _now()
     repeated = replace(trial, seed=seed)
     forward = {name: way for name in trial.cells if (way := workload.way(name)) is not None}
     with torch.set_grad_enabled(workload.gradients), full_precision():
-        bench = Bench(repeated, forward, dtype_named(trial.dtype), stage)
+        bench = Bench(repeated, forward, dtype_named(trial.dtype), stage, given)
         timed = trial.timing()
         names = [name for name in timed.samples if _as_planned(bench, name) and not trial.hopeless(name)]
         watch = _ready(trial.device)
@@ -194,15 +212,16 @@ def _begun(
     device: str,
     budget_s: float,
     seed: int,
+    given: Given,
 ) -> Trial:
     """A trial whose impossible cells are skipped, with the reason."""
     if not budget_s > 0:
         raise ValueError(f"budget_s must be positive, not {budget_s}")
-    absent = unavailable(device, dtype)
+    absent = unavailable(device, dtype) or unfit(given, dtype)
     reasons = {way: absent or workload.unsupported(problem, way, dtype, device) for way in ways}
     cells = {way: Cell("skipped", reason) if reason else Cell() for way, reason in reasons.items()}
-    described = environment("cpu" if absent else device)
-    return Trial(problem, dtype_name(dtype), device, budget_s, seed, cells, described, started=_now())
+    described, numbers = environment("cpu" if absent else device), digests(given)
+    return Trial(problem, dtype_name(dtype), device, budget_s, seed, cells, described, started=_now(), numbers=numbers)
 
 
 def _now() -> str:

@@ -47,7 +47,7 @@ def speed_section(
 
     return Section(
         group if group in GROUPS else slug("group", group),
-        f"Speed: {catalog.GROUPS[group].title if group in GROUPS else group}",
+        f"Speed: {catalog.title_of(group)}",
         per_scope(part),
         intro="A speedup is the baseline's time / the way's time: above 1 the way is faster.",
         empty=f"No trial of the group {group} was timed.",
