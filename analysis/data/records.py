@@ -148,13 +148,16 @@ def cells(records: Records) -> Frame:
 
 
 def problems(records: Records) -> Frame:
-    """One row per problem. macs: multiply-accumulates of all layers; occurrences: how often in its network."""
-    columns = ["problem", "depth", "input", "output", "parameters", "macs", "occurrences", "source"]
-    by_name = {record.trial.problem.name: record.trial.problem for record in records}
-    rows = [
-        (name, p.depth, _shape(p.shapes[0]), _shape(p.shapes[-1]), p.parameters, p.macs, p.occurrences, p.source)
-        for name, p in sorted(by_name.items())
-    ]
+    """One row per problem. macs: multiply-accumulates of all layers; occurrences: how often in its network; numbers:
+    "drawn", or which were given.
+    """
+    columns = ["problem", "depth", "input", "output", "parameters", "macs", "occurrences", "numbers", "source"]
+    by_name = {record.trial.problem.name: record.trial for record in records}
+    rows = []
+    for name, trial in sorted(by_name.items()):
+        p, given = trial.problem, f"given: {', '.join(trial.numbers)}" if trial.numbers else "drawn"
+        shapes = (_shape(p.shapes[0]), _shape(p.shapes[-1]))
+        rows.append((name, p.depth, *shapes, p.parameters, p.macs, p.occurrences, given, p.source))
     return framed(rows, columns)
 
 

@@ -251,13 +251,20 @@ def _page(
         sections=shown,
         headlines=lines,
         marks=MARKS,
-        methods=vocabulary.METHODS,
+        methods=methods(data),
         schedules=vocabulary.SCHEDULES,
         files={name: (FILES[name], list(frame.columns), len(frame)) for name, frame in files.items()},
         columns=COLUMNS,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         **told,
     )
+
+
+def methods(data: StudyData) -> dict[str, str]:
+    """The suite's methods, and those that were timed without being one, with a sentence each."""
+    timed = {way.rpartition("/")[2] for record in data.judged for way in record.trial.cells}
+    others = sorted(timed - vocabulary.METHODS.keys() - {vocabulary.CONTROL})
+    return vocabulary.METHODS | dict.fromkeys(others, "given by a problems file or an installed package.")
 
 
 def _code(text: str) -> Any:

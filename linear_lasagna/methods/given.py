@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -25,7 +25,7 @@ def method_of(name: str, given: Any) -> Method:
             return _broken(name, f"{type(error).__name__}: {error}")
     if isinstance(given, Method):
         return replace(given, name=name, unsupported=partial(_unsupported, given))
-    return Method(name, given) if callable(given) else _broken(name, f"it is a {type(given).__name__}")
+    return Method(name, cast(Any, given)) if callable(given) else _broken(name, f"it is a {type(given).__name__}")
 
 
 def _unsupported(given: Method, layer: Layer, dtype: torch.dtype, device: str) -> str | None:

@@ -182,7 +182,7 @@ def _safetensors(path: Path) -> Iterator[Any]:
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: numbers are read from .npy, .npz and .safetensors files")
     try:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError, safe_open  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise ValueError(f"{path}: {INSTALL}") from error
     try:

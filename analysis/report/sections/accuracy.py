@@ -24,7 +24,16 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
         if len(measured := rows[rows["error_u"] > 0]):
             plots.append(_accuracy_plot(group, scope, measured))
             tables.append(cost_table(group, scope, rows))
-    return Content(tuple(plots), tuple(tables))
+    return Content(tuple(plots), tuple(tables), notes=given_numbers(data))
+
+
+def given_numbers(data: StudyData) -> tuple[str, ...]:
+    """Of which problems the numbers are not drawn, in one sentence, where there are any."""
+    rows = data.problems[
+        data.problems["problem"].isin(set(data.costs["problem"])) & (data.problems["numbers"] != "drawn")
+    ]
+    names = ", ".join(rows["problem"])
+    return (f"With given numbers instead of drawn ones, as the dtype holds them: {names}.",) if names else ()
 
 
 def _accuracy_plot(group: str, scope: Scope, rows: Frame) -> Plot:

@@ -27,6 +27,8 @@ def problem_table(problems: Frame) -> Table:
         "multiply-accumulates": lambda row: show.count(row.macs),
         "occurrences": lambda row: Text(str(row.occurrences), kind="" if row.occurrences > 1 else "zero"),
     }
+    if (rows["numbers"] != "drawn").any():
+        columns["numbers"] = lambda row: row.numbers
     caption = "The problems: shapes are batch × channels × size; multiply-accumulates are those of the unmerged layers."
     return table("problems", caption, rows, columns, "problems", (0, 2, 3))
 
@@ -57,6 +59,7 @@ SECTION = Section(
         "parameters": "weights and biases of all layers",
         "macs": "multiply-accumulates of all layers, unmerged",
         "occurrences": "how often the layer stands in its network",
+        "numbers": "drawn from a seed, or which were given: the input, each layer's weight and bias",
         "source": "where the numbers come from",
     },
 )

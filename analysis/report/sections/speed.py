@@ -202,7 +202,7 @@ def speedup_tables(data: StudyData, group: str, scope: Scope) -> Iterator[Table]
         shown = {(row.problem, row.way): _unmeasured(row) for row in of_dtype.itertuples(index=False)}
         shown |= {(row.problem, row.way): speedup_text(row) for row in times.itertuples(index=False)}
         baselines = {row.problem: show.seconds(row.baseline_seconds) for row in times.itertuples(index=False)}
-        counts = _occurrences(data, of_dtype["problem"])
+        counts = _details(data, of_dtype["problem"])
         rows = tuple(
             (
                 Text(problem, counts.get(problem, "")),
@@ -219,10 +219,15 @@ def speedup_tables(data: StudyData, group: str, scope: Scope) -> Iterator[Table]
         yield Table(name, caption + f"{intervals(times)} {VERDICTS_READ}".lstrip(), head, rows, "speedups")
 
 
-def _occurrences(data: StudyData, names: Frame) -> dict[str, str]:
-    """How often a problem stands in its network, where that is more than once."""
+def _details(data: StudyData, names: Frame) -> dict[str, str]:
+    """How often a problem stands in its network, where that is more than once; and that its numbers were given."""
     rows = data.problems[data.problems["problem"].isin(set(names))]
-    return {row.problem: f"× {row.occurrences}" for row in rows.itertuples(index=False) if row.occurrences > 1}
+    return {
+        row.problem: ", ".join(
+            [f"× {row.occurrences}"] * (row.occurrences > 1) + ["given numbers"] * (row.numbers != "drawn")
+        )
+        for row in rows.itertuples(index=False)
+    }
 
 
 def _named(ways: list[str]) -> str:
