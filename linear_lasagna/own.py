@@ -1,7 +1,7 @@
 """Layers, stacks, methods and numbers of the user's own: from a Python file, and methods of installed packages.
 
-The file is named by LASAGNA_PROBLEMS; a relative path begins at the checkout in asv's processes, else at the current
-folder. It holds `CATALOG`, problems by name, which are called own/<name>; and it may hold
+The file is named by LASAGNA_PROBLEMS; for asv a relative path begins at the checkout. It holds `CATALOG`, problems by
+name, which are called own/<name>; and it may hold
 
     METHODS  methods by name: a `Method`, or a function prepare(kernel, layer) that gives call(x)
     NUMBERS  by a problem's name what `trial.numbers.read` takes; paths begin at the file's folder
@@ -85,7 +85,7 @@ def load() -> Own:
     given = os.environ.get(VARIABLE, "")
     if not given:
         return Own(methods=installed)
-    path = Path(os.environ.get("ASV_CONF_DIR", ""), given).absolute()
+    path = Path(given).absolute()
     module, text, new = _executed(path)
     return _File(path, module, text).read(installed, new)
 

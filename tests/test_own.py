@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_used_is_refused_by_file_and_line(text: str, said:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv(own.VARIABLE, "absent.py")
-    monkeypatch.setenv("ASV_CONF_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path / 'absent.py'} cannot be read: No such file or directory"):
         own.load()
 
@@ -330,7 +330,10 @@ def test_the_report_shows_them_and_needs_no_file(studied: Path) -> None:
 
 def test_what_cannot_be_used_ends_a_study_before_it_begins(studied: Path) -> None:
     bad = {
-        "numbers.py": (SMALL.replace('"x.npy"', '("x.npy", "y")'), "x.npy"),
+        "numbers.py": (
+            SMALL.replace('"x.npy"', '("x.npy", "y")'),
+            "x.npy holds one array, which has no name, such as 'y'",
+        ),
         "shape.py": (
             SMALL.replace('"input"', '"weight"'),
             "own/layer: 0.weight must have the shape (3, 2, 3, 3), not (1,",
@@ -346,6 +349,18 @@ def test_what_cannot_be_used_ends_a_study_before_it_begins(studied: Path) -> Non
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
         assert not list((studied / f"out-{name}").glob("*"))
+
+
+def test_asv_s_processes_find_the_file_from_the_checkout_and_say_what_is_wrong(copied: Path, tmp_path: Path) -> None:
+    """They run in a folder of their own, as discovery here."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from benchmarks.trials import Own; print(Own.params[0])"
+    for name, said, ended in (("user/mine.py", "['own/layer', 'own/stack']\n", 0), ("user/no.py", "", 1)):
+        environment = {**os.environ, own.VARIABLE: name, "PYTHONPATH": str(copied)}
+        line = [sys.executable, "-c", code, str(copied)]
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (ended, said), done.stderr
+        refused = f"error: the problems file {copied / name} cannot be read: No such file or directory\n"
+        assert done.stderr == (refused if ended else "")
 
 
 def test_without_a_file_there_is_no_group_and_no_benchmark() -> None:

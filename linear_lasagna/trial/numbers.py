@@ -158,6 +158,8 @@ def _names(path: Path) -> list[str]:
 def _read(path: Path, name: str = "") -> Any:
     """An array or tensor of a file. name: which, where there may be several."""
     if path.suffix == ".npy":
+        if name:
+            raise ValueError(f"{path} holds one array, which has no name, such as {name!r}")
         return _opened(path)
     if name not in (known := _names(path)):
         lacks = f"holds no {name!r}" if name else "may hold several: one is given as (path, name)"

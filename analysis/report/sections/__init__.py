@@ -43,7 +43,8 @@ from analysis.report.sections import (
     validity,
     wins,
 )
-from analysis.report.sections.speed import merging_headline, speed_section
+from analysis.report.sections.speed import merging_headline, own_headline, speed_section
+from linear_lasagna import own
 
 SPEED = (
     speed_section("sources"),
@@ -101,5 +102,8 @@ SECTIONS: tuple[Section, ...] = (
 def sections(data: StudyData) -> tuple[Section, ...]:
     """All sections; groups that the records alone know follow the last section on speed."""
     known = {section.name for section in SPEED}
-    extra = tuple(speed_section(group) for group in data.groups if group not in known)
+    headlines = {own.GROUP: {"Your own": own_headline}}
+    extra = tuple(
+        speed_section(group, headlines=headlines.get(group, {})) for group in data.groups if group not in known
+    )
     return (*SPEED, *extra, *SECTIONS[len(SPEED) :])

@@ -15,7 +15,7 @@ from analysis.report.drawing import facets, legend, log_range, log_ticks, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.style import FAINT, INK, look
 from analysis.report.tables import Table, Text, count_of, slug, table
-from linear_lasagna import catalog
+from linear_lasagna import catalog, own
 from linear_lasagna.vocabulary import MERGED
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DECIDED = ("faster", "slower")
 FEW = 3  # problems; so few need no summary
+MOST_NAMED = 4  # problems in a headline
 VERDICTS_READ = (
     "Bold: faster. Plain: slower. “=”: tie. “?”: undecided; “n = …”: too few processes, or blocks of a single one, for "
     "an interval."
@@ -278,3 +279,20 @@ def merging_headline(data: StudyData, frames: Frames) -> str:
     text += wording.listed(list(extremes.by_verdict(of_dtype)))
     ends = [end for end in (extremes.most(of_dtype, verdict) for verdict in ("faster", "slower")) if end]
     return f"{text}{': ' if ends else ''}{'; '.join(ends)}."
+
+
+def own_headline(data: StudyData, frames: Frames) -> str:
+    """The fastest way of each of the user's own problems, where one is faster than the baseline."""
+    rows = data.speedups[(data.speedups["group"] == own.GROUP) & ~data.speedups["control"].astype(bool)]
+    dtypes = wording.main_dtypes(rows["dtype"])
+    if not dtypes:
+        return ""
+    rows = rows[rows["dtype"] == dtypes[0]]
+    faster = rows[rows["verdict"] == "faster"]
+    best = [faster.loc[of_problem["ratio"].idxmin()] for _, of_problem in faster.groupby("problem", sort=False)]
+    best.sort(key=lambda row: row["ratio"])
+    parts = [f"`{row['way']}` on {row['problem']} {extremes.speedup(row)}" for row in best[:MOST_NAMED]]
+    parts += [f"and on {len(best) - MOST_NAMED} more"] if len(best) > MOST_NAMED else []
+    n = show.plural(rows["problem"].nunique(), "problem")
+    text = f"In {dtypes[0]}, on {len(best)} of {n}, {wording.by_intervals(rows)}, some way is faster than the baseline"
+    return f"{text}{'; fastest: ' if parts else ''}{'; '.join(parts)}."
