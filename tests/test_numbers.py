@@ -156,6 +156,23 @@ def test_right_ways_pass_on_numbers_of_any_size(scale: float, kernels_alone: boo
     assert list(trial.numbers) == [name for name in ("input", "0.weight", "1.weight", "1.bias") if name in given]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "image"),
+    [
+        pytest.param(1e-42, 1e20, 1.0, id="the second layer magnifies what underflow loses in the first"),
+        pytest.param(5e37, 0.01, 2e-38, id="a drawn input would overflow"),
+    ],
+)
+def test_right_ways_pass_where_numbers_are_of_very_different_sizes(first: float, second: float, image: float) -> None:
+    given = drawn(STACK)
+    for name, scale in (("0.weight", first), ("1.weight", second), ("input", image)):
+        given[name] *= scale
+    given["1.bias"] *= first * second * image
+    ways = ["direct", "control", "direct_channels_last", "unfold_matmul", "merged/direct"]
+    trial = run(STACK, ways, dtype="float32", budget_s=0.01, blocks=1, numbers=given)
+    assert {name: cell.reason for name, cell in trial.cells.items() if cell.status != "ok"} == {}
+
+
 def test_a_way_that_is_wrong_on_the_given_numbers_alone_fails(monkeypatch) -> None:
     """It computes subnormal numbers in float16, which has none so small: drawn numbers do not show it."""
 
