@@ -1,7 +1,7 @@
 """Layers, stacks, methods and numbers of the user's own: from a Python file, and methods of installed packages.
 
 The file is named by LASAGNA_PROBLEMS; for asv a relative path begins at the checkout. It holds `CATALOG`, problems by
-name, which are called own/<name>; and it may hold
+name, which are called own/<name>; it is executed in several processes, and gives the same in each. It may hold
 
     METHODS  methods by name: a `Method`, or a function prepare(kernel, layer) that gives call(x)
     NUMBERS  by a problem's name what `trial.numbers.read` takes; paths begin at the file's folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -70,6 +71,12 @@ def test_safetensors_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cut\.safetensors cannot be read"):
         numbers.read(tmp_path / "cut.safetensors", STACK)
+
+
+def test_what_reads_safetensors_may_lack(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ValueError, match=r"^all\.safetensors: safetensors is not installed; pip install -e"):
+        numbers.read(Path("all.safetensors"), STACK)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

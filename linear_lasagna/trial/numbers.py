@@ -25,7 +25,7 @@ from linear_lasagna.trial.gate import Draw
 Given: TypeAlias = Mapping[str, numpy.ndarray]
 
 KEPT = ("float16", "float32", "float64")  # what arrays are kept in; others become float64
-INSTALL = "safetensors is not installed; pip install -c constraints.txt safetensors"
+INSTALL = "safetensors is not installed; pip install -e '.[weights]' in the checkout installs it"
 
 
 def read(numbers: Any, problem: Problem, folder: Path = Path()) -> dict[str, numpy.ndarray]:
