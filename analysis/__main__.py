@@ -1,8 +1,12 @@
-"""`python -m analysis VERB`: study, precision, report, compare, noise, decisions, zoo. Each imports what it needs."""
+"""`python -m analysis VERB`: study, precision, report, recommend, compare, noise, decisions, zoo.
+
+Each imports what it needs.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -319,6 +323,52 @@ def decisions(*, processes: Whole = 4, out: Path | None = None) -> None:
     if out is not None:
         frame.to_csv(out, index=False)
     print("\n".join(summary(frame)))
+
+
+@app.command
+def recommend(
+    *,
+    input: str = "",
+    layer: tuple[str, ...] = (),
+    model: Path | None = None,
+    dtype: Literal["float16", "bfloat16", "float32", "float64"] = "float32",
+    max_error: float = math.inf,
+    device: str = "cpu",
+    json: bool = False,
+) -> None:
+    """Which way should compute this convolution, this stack, or those of a model here? Times all, in fresh processes.
+
+    Parameters
+    ----------
+    input
+        The shape of the input: batch, channels and size, such as 8x64x56x56.
+    layer
+        Output channels and kernel size, such as 64,3; more where needed: 64,3x5,stride=2,padding=1,groups=4,bias.
+        Several make a stack: --layer 256,3 --layer 16,1.
+    model
+        A model that torch.export.save wrote (.pt2), instead of input and layers.
+    dtype
+        In which it is computed.
+    max_error
+        The largest relative L2 error that may be made; any, where it is not given.
+    device
+        cpu, cuda or mps.
+    json
+        Print JSON instead of a table.
+    """
+    from analysis.measure.recommending import Asked, recommend, steps
+    from analysis.report.recommendation import as_json, print_recommendation
+
+    if not max_error > 0:
+        raise ValueError(f"max-error must be positive, not {max_error:g}")
+    (device,) = arguments.devices((device,))
+    problems = arguments.problems(input, layer, model)
+    asked = [Asked(problem, dtype, device, max_error) for problem in problems]
+    found = _ticking("timing", steps(asked), lambda tick: list(recommend(asked, tick)))
+    if json:
+        print(as_json(found))
+    else:
+        print_recommendation(found)
 
 
 @app.command

@@ -6,9 +6,13 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from linear_lasagna.problems import Layer, Problem
 
 
 def whole(kind: Any, tokens: Any) -> int:
@@ -41,9 +45,88 @@ def scheduler(address: str) -> str:
 
 
 ADDRESS = re.compile(r"([a-z]+://)?\S+:\d{1,5}")
+NUMBERS = re.compile(r"\d+(x\d+)*")
+WORD = re.compile(r"(stride|padding|dilation|groups)=(.+)")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
+
+
+def extents(name: str, text: str) -> tuple[int, ...]:
+    """Whole numbers such as 8x64x56x56."""
+    if not NUMBERS.fullmatch(text):
+        raise ValueError(f"{name} must be whole numbers such as 8x64x56x56, not {text!r}")
+    return tuple(map(int, text.split("x")))
+
+
+def problems(shape: str, layers: Sequence[str], model: Path | None) -> list[Problem]:
+    """The one of this input shape and these layers, or all those of a model that torch.export saved."""
+    from linear_lasagna.problems import Problem
+
+    if (model is None) == (not shape and not layers) or bool(shape) != bool(layers):
+        raise ValueError("give either input and layer, such as --input 8x64x56x56 --layer 64,3, or a model")
+    if model is not None:
+        return _problems_of(model)
+    batch, *channels_and_size = extents("input", shape)
+    if len(channels_and_size) < 2:
+        raise ValueError(f"input must be batch, channels and a size, such as 8x64x56x56, not {shape!r}")
+    channels, *size = channels_and_size
+    return [Problem("asked", batch, channels, tuple(size), tuple(map(layer, layers)))]
+
+
+def _problems_of(model: Path) -> list[Problem]:
+    import torch
+
+    from linear_lasagna.models import problems_from_model
+
+    if not model.is_file():
+        raise ValueError(f"{model}: no such file")
+    try:
+        program = torch.export.load(model)
+    except Exception as error:  # it raises whatever it meets
+        raise ValueError(f"{model} is no file that torch.export.save wrote: {type(error).__name__}") from None
+    if program.example_inputs is None:
+        raise ValueError(f"{model} has no example inputs, whose shapes the problems have; export it with some")
+    arguments, words = program.example_inputs
+    if words:
+        raise ValueError(f"{model} takes {', '.join(words)} by name; export it with positional arguments alone")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own way to copy what it exported
+        return list(problems_from_model(program.module(), tuple(arguments)).values())
+
+
+def layer(text: str) -> Layer:
+    """Of output channels, kernel size and what else is not usual, such as 64,3 or 64,3x5,stride=2,padding=1,bias."""
+    from linear_lasagna.problems import Layer
+
+    channels, *others = text.split(",")
+    size, *words = others or [""]
+    found: dict[str, Any] = {"out_channels": channels, "kernel_size": size}
+    for word in words:
+        name, value = ("bias", "") if word == "bias" else (WORD.fullmatch(word) or _unknown(word, text)).groups()
+        if name in found:
+            raise ValueError(f"layer {text!r} says {name} twice")
+        found[name] = value
+    given = {
+        name: True if name == "bias" else _extent(f"{name} of layer {text!r}", value) for name, value in found.items()
+    }
+    try:
+        return Layer(**given)
+    except ValueError as error:
+        raise ValueError(f"layer {text!r}: {error}") from None
+
+
+def _unknown(word: str, text: str) -> Any:
+    raise ValueError(
+        f"layer must be output channels, kernel size and perhaps stride=, padding=, dilation=, groups= and bias, as in "
+        f"64,3,stride=2,padding=1,bias; {word!r} in {text!r} is none of these"
+    )
+
+
+def _extent(name: str, text: str) -> Any:
+    """One number, or one per axis."""
+    numbers = extents(name, text)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def seconds(name: str, text: str) -> float:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -34,9 +35,12 @@ SLOWEST_RATE = 1e9  # multiply-accumulates per second of a device of which nothi
 LOADING = 10.0  # times what the first call in a dtype took, may the first of a way take
 SLOWEST = 10.0  # times what the library's own product would take: no right way is slower
 
-STARTING = "starting"
+STARTING, WAITING = "starting", "waiting for its task"
+LOADING_S = 120.0  # of processes that load torch at the same time
 
 Send: TypeAlias = Callable[[str, Any], None]
+Work: TypeAlias = Callable[..., None]
+Begin: TypeAlias = "Callable[[Sequence[str], Work, tuple[Any, ...]], _Child]"
 
 WORKS: dict[str, Workload] = {"forward": FORWARD, "merge": MERGE, "training_step": TRAINING_STEP}
 
@@ -54,6 +58,7 @@ def run_isolated(
     timeout_s: float = TIMEOUT_S,
     start_method: str = "spawn",
     work: str = "forward",
+    begin: Begin | None = None,
 ) -> Trial:
     """`run` in a child process; work: what a trial does, one of `WORKS`, of which "forward" alone takes numbers.
 
@@ -61,7 +66,8 @@ def run_isolated(
     timed), fails with the reason, and the others are tried again without it; a child that finds the machine slow in the
     dtype asks for more. Steps for all ways together may take 6 times as long; where one of them ends badly, all fail.
     start_method is multiprocessing's; "fork" starts at once, but is right only where this process has not computed with
-    torch yet. Raises ValueError for unknown names, and numbers that do not fit the problem, before anything starts.
+    torch yet. begin: of a `Lineup`, whose processes are taken instead. Raises ValueError for unknown names, and numbers
+    that do not fit the problem, before anything starts.
     """
     if work not in WORKS:
         raise ValueError(f"unknown work {work!r}; known: {', '.join(WORKS)}")
@@ -71,13 +77,13 @@ def run_isolated(
         WORKS[work].way(name)
     kept = {"dtype": dtype_name(dtype_named(dtype)), "device": device, "budget_s": budget_s, "seed": seed}
     given = {} if numbers is None else read(numbers, problem)
-    context: Any = multiprocessing.get_context(start_method)
+    begin = begin or _beginning(start_method)
     start = time.perf_counter()
     trial, failed = None, dict[str, Cell]()
     with saved({problem.name: given}) as paths:
         settings = {**kept, "blocks": blocks, "numbers": paths.get(problem.name)}
         while trial is None and (left := [name for name in ways if name not in failed]):
-            child = _Child(context, left, _run, (work, problem, tuple(left), settings))
+            child = begin(left, _run, (work, problem, tuple(left), settings))
             end = child.result(timeout_s)
             child.end()
             trial = end if isinstance(end, Trial) else None
@@ -99,15 +105,16 @@ def repeat_isolated(
     numbers: Mapping[str, Any] = MappingProxyType({}),
     timeout_s: float = TIMEOUT_S,
     start_method: str = "spawn",
+    begin: Begin | None = None,
 ) -> Iterator[Repeat]:
     """Time trials that were validated once more, all in one fresh process: what was timed of each, as it ends.
 
     trials: what each does, one of `WORKS`, and its record; numbers: by problem, those that trials were validated on.
     One with which the process dies, or that takes too long, is a repeat with the reason and no samples; the rest go on
-    in another process. Raises RuntimeError where a process does not even start, ValueError where numbers lack, or are
-    others than those that a trial was validated on.
+    in another process. begin: as `run_isolated` takes it. Raises RuntimeError where a process does not even start,
+    ValueError where numbers lack, or are others than those that a trial was validated on.
     """
-    context: Any = multiprocessing.get_context(start_method)
+    begin = begin or _beginning(start_method)
     left = list(trials)
     given = {trial.problem.name: _same_numbers(trial, numbers) for _, trial in trials if trial.numbers}
     with saved(given) as paths:
@@ -116,7 +123,7 @@ def repeat_isolated(
             told = [
                 (work, trial.to_json(), paths[trial.problem.name] if trial.numbers else None) for work, trial in left
             ]
-            child = _Child(context, ways, _repeat_all, (told, seed))
+            child = begin(ways, _repeat_all, (told, seed))
             for _ in range(len(left)):
                 end = child.result(timeout_s)
                 if isinstance(end, _Lost) and end.doing == STARTING:
@@ -144,10 +151,44 @@ def rates(
     """`macs_per_second` of dtypes on devices, found in a child: this process does not compute, so that it can go on
     forking. SLOWEST_RATE where it cannot be found.
     """
-    child = _Child(multiprocessing.get_context(start_method), (), _rates, (sorted(asked),))
+    child = _beginning(start_method)((), _rates, (sorted(asked),))
     end = child.result(timeout_s)
     child.end()
     return dict.fromkeys(asked, SLOWEST_RATE) | (end if isinstance(end, dict) else {})
+
+
+def _beginning(start_method: str) -> Begin:
+    """Starts a process for every task."""
+    return partial(_Child, multiprocessing.get_context(start_method))
+
+
+class Lineup:
+    """Fresh processes that have loaded torch and wait for a task each, so that none loads while another is timed.
+
+    ways: all that will be asked of them. What is begun after the last of them is a new process. Raises RuntimeError
+    where one does not start.
+    """
+
+    def __init__(self, ways: Sequence[str], processes: int) -> None:
+        self._new = partial(_Child, multiprocessing.get_context("spawn"), ways)
+        self._waiting = [self._new(None, ()) for _ in range(processes)]
+        for child in self._waiting:
+            child.loaded()
+
+    def begin(self, ways: Sequence[str], work: Work, task: tuple[Any, ...]) -> _Child:
+        """One of them, which does work(send, watch, *task)."""
+        if not self._waiting:
+            return self._new(work, task)
+        child = self._waiting.pop(0)
+        child.give(work, task)
+        return child
+
+    def __enter__(self) -> Lineup:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._waiting:
+            child.kill()
 
 
 def _rates(send: Send, watch: _Watch, asked: Sequence[tuple[str, str]]) -> None:
@@ -193,9 +234,9 @@ class _Watch:
 
 
 class _Child:
-    """A process that calls work(send, watch, *task); ways: whose turn it may be there."""
+    """A process that calls work(send, watch, *task), or waits until it is given both; ways: whose turn it may be."""
 
-    def __init__(self, context: Any, ways: Sequence[str], work: Callable[..., None], task: tuple[Any, ...]) -> None:
+    def __init__(self, context: Any, ways: Sequence[str], work: Work | None, task: tuple[Any, ...]) -> None:
         self._context = context
         self._pipe, its_end = context.Pipe()
         self._watch = _Watch(context, ways)
@@ -203,6 +244,21 @@ class _Child:
         self._process.start()
         self._doing: tuple[str, str] = (STARTING, "")
         its_end.close()
+
+    def loaded(self) -> None:
+        """Wait until it waits for its task."""
+        if not (self._pipe.poll(LOADING_S) and self._process.is_alive()):
+            self.kill()
+            raise RuntimeError(f"a process that was to time did not start in {LOADING_S:g} s")
+        _, self._doing = self._pipe.recv()
+
+    def give(self, work: Work, task: tuple[Any, ...]) -> None:
+        """What it waits for."""
+        self._pipe.send((work, task))
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
 
     def result(self, timeout_s: float) -> Trial | Repeat | dict[Any, Any] | _Lost:
         """What it sends next, or why it sends nothing more: it has died, or is stuck."""
@@ -249,8 +305,7 @@ class _Child:
         """Wait for it, but not for long: a thread that never ends, or a driver that hangs at exit, would keep it."""
         self._process.join(JOIN_S)
         if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+            self.kill()
 
 
 RESULTS: dict[str, Callable[[Any], Trial | Repeat | dict[Any, Any]]] = {
@@ -261,8 +316,14 @@ RESULTS: dict[str, Callable[[Any], Trial | Repeat | dict[Any, Any]]] = {
 }
 
 
-def _tell(pipe: Connection, work: Callable[..., None], watch: _Watch, task: tuple[Any, ...]) -> None:
+def _tell(pipe: Connection, work: Work | None, watch: _Watch, task: tuple[Any, ...]) -> None:
     """The child: tells what it does, sends its results, or why there are none."""
+    if work is None:
+        pipe.send(("stage", (WAITING, "")))
+        try:
+            work, task = pipe.recv()
+        except EOFError:  # its parent has gone
+            return
 
     def asked(task: fresh.Fields) -> fresh.Fields:
         pipe.send(("fresh", task))
