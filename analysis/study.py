@@ -367,7 +367,7 @@ def check(request: Request) -> Request:
 
 def _measure_precision(request: Request, until: float) -> None:
     """The rounding errors, in what is left of the time."""
-    if not request.precision:
+    if not (request.precision and request.preset.precision):
         return
     if time.monotonic() >= until:
         print("rounding errors are not measured: no time is left; `python -m analysis precision`", file=sys.stderr)

@@ -37,6 +37,30 @@ class Transforms(_Trials):
     group = "transforms"
 
 
+class Mobilenet(_Trials):
+    group = "mobilenet"
+
+
+class Sweeps(_Trials):
+    group = "sweeps"
+
+
+class Depths(_Trials):
+    group = "depths"
+
+
+class Threads(_Trials):
+    group = "threads"
+
+
+class Onethread(_Trials):
+    group = "onethread"
+
+
+class Twothreads(_Trials):
+    group = "twothreads"
+
+
 class Batches(_Trials):
     group = "batches"
 

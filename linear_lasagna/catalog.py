@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from linear_lasagna import own
+from linear_lasagna import own, sweeps
 from linear_lasagna.problems import Layer, Problem
 from linear_lasagna.vocabulary import (
     BASELINE,
     CONTROL,
     DEVICES,
     LAYER_WAYS,
+    MERGED,
     MERGED_WAYS,
     PLANNED_WAYS,
     TRANSFORMS,
@@ -30,6 +31,9 @@ VGG = "VGG-16: Simonyan and Zisserman, arXiv 1409.1556, table 1, configuration D
 SESR = "SESR's collapsible block, 3×3 to 256 channels, 1×1 to 16: Bhardwaj et al., arXiv 2103.09404, section 3"
 EXPANDNET = "ExpandNet's block, 1×1, 3×3, 1×1, expansion 4: Guo, Alvarez, Salzmann, arXiv 1811.10495, section 3"
 MOBILENET = "MobileNet's separable convolution: Howard et al., arXiv 1704.04861, table 1"
+MOBILENET_V1 = (
+    "MobileNet-V1 at 224×224: Howard et al., arXiv 1704.04861, table 1, the last depthwise layer with stride 1"
+)
 INCEPTION = "an n×1 and a 1×n convolution: Szegedy et al., arXiv 1512.00567, section 3.2, without its activation"
 PYRAMID = "repeated 5×5 blur: Burt and Adelson, IEEE Trans. Communications 31 (1983), without subsampling"
 WIDE = (
@@ -130,6 +134,29 @@ def _vgg16() -> list[Problem]:
         _conv(f"vgg16/{name}", inputs, size, Layer(outputs, 3, padding=1, bias=True), occurrences, VGG)
         for name, inputs, outputs, size, occurrences in rows
     ]
+
+
+def _mobilenet() -> list[Problem]:
+    """The 27 convolutions of MobileNet-V1; equal ones once, with how often they occur."""
+    rows = [  # of the depthwise layer before each pointwise one: channels, size, stride; channels after; occurrences
+        (32, 112, 1, 64, 1),
+        (64, 112, 2, 128, 1),
+        (128, 56, 1, 128, 1),
+        (128, 56, 2, 256, 1),
+        (256, 28, 1, 256, 1),
+        (256, 28, 2, 512, 1),
+        (512, 14, 1, 512, 5),
+        (512, 14, 2, 1024, 1),
+        (1024, 7, 1, 1024, 1),
+    ]
+    layers = [_conv("mobilenet/conv1", 3, 224, Layer(32, 3, stride=2, padding=1), 1, MOBILENET_V1)]
+    for channels, size, stride, outputs, occurrences in rows:
+        depthwise = Layer(channels, 3, stride, padding=1, groups=channels)
+        place, strided = f"{channels}_{size}", "_stride" if stride > 1 else ""
+        names = (f"mobilenet/depthwise_{place}{strided}", f"mobilenet/pointwise_{place}{strided}")
+        layers.append(_conv(names[0], channels, size, depthwise, occurrences, MOBILENET_V1))
+        layers.append(_conv(names[1], channels, size // stride, Layer(outputs, 1), occurrences, MOBILENET_V1))
+    return layers
 
 
 def _stack(name: str, channels: int, size: int, layers: list[Layer], source: str) -> Problem:
@@ -255,7 +282,8 @@ class Group:
 
     title: what they are, in a report's heading; work: what a trial of them does, a key of `trial.isolation.WORKS`;
     share: of a trial's budget, for trials that are many and alike. own_section: a report tells of them apart, and
-    counts them in none of its figures over all trials. devices: the kinds that they are for.
+    counts them in none of its figures over all trials. devices: the kinds that they are for. threads: to compute with,
+    0 for as many as torch takes.
     """
 
     title: str
@@ -265,10 +293,12 @@ class Group:
     share: float = 1.0
     own_section: bool = False
     devices: tuple[str, ...] = DEVICES
+    threads: int = 0
 
 
 ACCELERATORS = tuple(device for device in DEVICES if device != "cpu")
 STACKS = tuple(_stacks())
+SWEPT_WAYS = (BASELINE, CONTROL, "unfold_matmul", "fft", "winograd_f4")
 
 GROUPS: dict[str, Group] = {
     "sources": Group(
@@ -319,6 +349,53 @@ GROUPS: dict[str, Group] = {
         tuple(_transforms()),
         (BASELINE, CONTROL, *TRANSFORMS),
         share=0.5,
+    ),
+    "mobilenet": Group(
+        "depthwise and pointwise layers of MobileNet-V1",
+        tuple(_mobilenet()),
+        (BASELINE, CONTROL, "direct_channels_last", "unfold_matmul", "winograd_f4"),
+        share=0.5,
+    ),
+    "sweeps": Group(
+        "a layer of which one number varies",
+        sweeps.problems("sweeps"),
+        SWEPT_WAYS,
+        share=0.3,
+        own_section=True,
+    ),
+    "depths": Group(
+        "a stack of which the depth varies",
+        sweeps.problems("depths"),
+        (BASELINE, CONTROL, "unfold_matmul", "winograd_f4", MERGED),
+        share=0.3,
+        own_section=True,
+    ),
+    "threads": Group(
+        "a layer on all threads",
+        sweeps.THREADED,
+        SWEPT_WAYS,
+        share=0.3,
+        own_section=True,
+        devices=("cpu",),
+        threads=sweeps.THREADS["threads"],
+    ),
+    "onethread": Group(
+        "a layer on one thread",
+        sweeps.THREADED,
+        SWEPT_WAYS,
+        share=0.3,
+        own_section=True,
+        devices=("cpu",),
+        threads=sweeps.THREADS["onethread"],
+    ),
+    "twothreads": Group(
+        "a layer on two threads",
+        sweeps.THREADED,
+        SWEPT_WAYS,
+        share=0.3,
+        own_section=True,
+        devices=("cpu",),
+        threads=sweeps.THREADS["twothreads"],
     ),
     "batches": Group(
         "layers of published networks, in batches that keep an accelerator busy",

@@ -110,8 +110,10 @@ def test_parameters_are_static_strings() -> None:
     for benchmark in groups:
         assert benchmark.param_names == ["problem", "dtype", "device", "way"]
         assert benchmark.params[1] == ["'float16'", "'bfloat16'", "'float32'", "'float64'"]
-        large = benchmark.name.split(".")[1] in ("Batches", "Throughput")
-        assert benchmark.params[2] == [*([] if large else ["'cpu'"]), "'cuda'", "'mps'"]
+        group = benchmark.name.split(".")[1]
+        cpu = [] if group in ("Batches", "Throughput") else ["'cpu'"]
+        others = [] if group in ("Threads", "Onethread", "Twothreads") else ["'cuda'", "'mps'"]
+        assert benchmark.params[2] == [*cpu, *others]
         assert "'control'" in benchmark.params[3]
 
 

@@ -10,9 +10,9 @@ from linear_lasagna.schedules import inside
 from linear_lasagna.trial.isolation import WORKS
 
 
-def network(name):
+def network(name, group="networks"):
     """(convolutions, parameters, multiply-accumulates) of a network, equal layers as often as they occur."""
-    rows = [problem for problem in GROUPS["networks"].problems if problem.name.startswith(f"{name}/")]
+    rows = [problem for problem in GROUPS[group].problems if problem.name.startswith(f"{name}/")]
     assert all(problem.batch == 1 and problem.depth == 1 for problem in rows)
     return tuple(
         sum(p.occurrences * count for p, count in zip(rows, counts, strict=True))
@@ -32,9 +32,18 @@ def test_vgg16():
     assert network("vgg16")[1] == 14_714_688
 
 
-def test_network_layers_differ():
+def test_mobilenet():
+    """Keras' MobileNet: 4,253,864 parameters less batch norm (4 × 10,944) and classifier (1,025,000); 568,740,352
+    multiply-accumulates less the classifier's 1,024,000.
+    """
+    parameters, macs = 4_253_864 - 4 * 10_944 - 1_025_000, 568_740_352 - 1_024_000
+    assert network("mobilenet", "mobilenet") == (27, parameters, macs)
+
+
+@pytest.mark.parametrize("group", ["networks", "mobilenet"])
+def test_network_layers_differ(group):
     """What is equal stands once, with its occurrences."""
-    shapes = [(p.batch, p.in_channels, p.size, p.layers) for p in GROUPS["networks"].problems]
+    shapes = [(p.batch, p.in_channels, p.size, p.layers) for p in GROUPS[group].problems]
     assert len(set(shapes)) == len(shapes)
 
 

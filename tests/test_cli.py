@@ -26,7 +26,7 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["study", "--preset", "tiny"], 'Choose from: "smoke", "default", "full", "accelerator"'),
+        (["study", "--preset", "tiny"], 'Choose from: "smoke", "default", "full", "accelerator", "sweeps"'),
         (["precision", "width", "--out", "{tmp}"], "unknown experiment 'width'; known: depth"),
         (["precision", "--device", "tpu", "--out", "{tmp}"], "unknown device 'tpu'; known: cpu, cuda, mps"),
         (["precision", "--device", "cpu:x", "--out", "{tmp}"], "after the colon stands a number, as in cpu:0"),

@@ -22,6 +22,8 @@ from analysis.measure.presets import (
     trials,
 )
 from linear_lasagna.catalog import CATALOG, GROUPS
+from linear_lasagna.sweeps import PLACES, SWEEPS, THREADS, name_of
+from linear_lasagna.vocabulary import DTYPES
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,10 +95,26 @@ def test_no_draw_of_the_accelerator_s_presets_outgrows_a_host() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_stacks_are_timed_in_16_bits_too(name: str) -> None:
-    dtypes = {key.dtype for key in trials(preset_named(name), ("cpu",)) if key.group == "stacks"}
+    dtypes = {key.dtype for key in trials(preset_named(name), ("cpu",)) if CATALOG[key.problem].depth > 1}
     assert dtypes >= {"bfloat16", "float32"}
 
 
+def test_the_sweeps_take_all_values_in_float32_and_the_coarse_ones_in_every_dtype() -> None:
+    """The default takes the coarse ones in float32; either on one thread, two, and all."""
+    asked = {(key.group, key.problem, key.dtype) for key in trials(PRESETS["sweeps"], ("cpu",))}
+    default = {(key.group, key.problem, key.dtype) for key in trials(PRESETS["default"], ("cpu",))}
+    for axis, sweep in SWEEPS.items():
+        all_values, coarse = ([name_of(axis, value) for value in each] for each in (sweep.values, sweep.coarse))
+        assert asked >= {(sweep.group, name, "float32") for name in all_values}
+        assert asked >= {(sweep.group, name, dtype) for name in coarse for dtype in DTYPES}
+        assert {name for group, name, _ in default if group == sweep.group and PLACES[name][0] == axis} == {*coarse}
+    for each in (asked, default):
+        assert len({name for group, name, dtype in each if group == "threads"}) >= 1
+        threaded = [{key[1:] for key in each if key[0] == group} for group in THREADS]
+        assert threaded[0] == threaded[1] == threaded[2]
+    assert asked >= {("mobilenet", problem.name, "float32") for problem in GROUPS["mobilenet"].problems}
+
+
 def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown preset 'tiny'; known: smoke, default, full, accelerator"):
+    with pytest.raises(ValueError, match=r"unknown preset 'tiny'; known: smoke, default, full, accelerator, sweeps"):
         preset_named("tiny")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from linear_lasagna import sweeps
 from linear_lasagna.catalog import GROUPS
 from linear_lasagna.own import GROUP as OWN
 from linear_lasagna.trial.files import Key
@@ -31,8 +32,8 @@ class Selection:
 @dataclass(frozen=True)
 class Preset:
     """budget_s: seconds in timed calls per trial and process, all ways together; limit_s: of the timing of all trials,
-    after which no further process begins; precision: the preset of the experiments on rounding error; own: the dtypes
-    of problems that the user gives.
+    after which no further process begins; precision: the preset of the experiments on rounding error, "" for none; own:
+    the dtypes of problems that the user gives.
     """
 
     name: str
@@ -60,6 +61,17 @@ def _complete(named: tuple[Selection, ...], dtypes: tuple[str, ...]) -> tuple[Se
     return tuple(sorted((*named, *rest), key=lambda selection: list(GROUPS).index(selection.group)))
 
 
+FEW_MOBILE = tuple(
+    f"mobilenet/{kind}_{place}"
+    for kind in ("depthwise", "pointwise")
+    for place in ("32_112", "128_56_stride", "512_14")
+)
+COARSE = (  # what a short study takes of the sweeps
+    Selection("mobilenet", FEW_MOBILE, ("float32",)),
+    *(Selection(group, sweeps.coarse(group), ("float32",)) for group in ("sweeps", "depths")),
+    *(Selection(group, sweeps.FEW_THREADED, ("float32",)) for group in sweeps.THREADS),
+)
+
 SMOKE = Preset(
     "smoke",
     0.3,
@@ -81,7 +93,7 @@ SMOKE = Preset(
 DEFAULT = Preset(
     "default",
     0.3,
-    24.5 * 60,
+    27.5 * 60,
     _complete(
         (
             Selection("sources", _all("sources"), DTYPES),
@@ -89,6 +101,7 @@ DEFAULT = Preset(
             Selection("stacks", _all("stacks"), ("bfloat16", "float32")),
             Selection("stacks", FEW_STACKS, ("float16", "float64")),
             Selection("training", FEW_STACKS, ("float32",)),
+            *COARSE,
         ),
         ("float32",),
     ),
@@ -127,6 +140,22 @@ ACCELERATOR = Preset(
     ),
 )
 
+NARROW = ("float16", "bfloat16")  # slow where no hardware computes in them
+SWEEPS = Preset(
+    "sweeps",
+    0.3,
+    10 * 60.0,
+    (
+        Selection("mobilenet", _all("mobilenet"), ("float32",)),
+        Selection("mobilenet", FEW_MOBILE, (*NARROW, "float64")),
+        *(Selection(group, _all(group), ("float32",)) for group in ("sweeps", "depths")),
+        *(Selection(group, sweeps.coarse(group), (*NARROW, "float64")) for group in ("sweeps", "depths")),
+        *(Selection(group, _all(group), ("float32",)) for group in sweeps.THREADS),
+        *(Selection(group, sweeps.FEW_THREADED, (*NARROW, "float64")) for group in sweeps.THREADS),
+    ),
+    "",
+)
+
 
 def own_alone(preset: Preset, problems: Sequence[str]) -> Preset:
     """The preset with the user's own problems in the place of all others."""
@@ -139,7 +168,7 @@ def _with_own(preset: Preset) -> Preset:
     return replace(preset, selections=(*preset.selections, *given))
 
 
-PRESETS: dict[str, Preset] = {preset.name: _with_own(preset) for preset in (SMOKE, DEFAULT, FULL, ACCELERATOR)}
+PRESETS: dict[str, Preset] = {preset.name: _with_own(preset) for preset in (SMOKE, DEFAULT, FULL, ACCELERATOR, SWEEPS)}
 
 
 def preset_named(name: str) -> Preset:

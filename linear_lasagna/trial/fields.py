@@ -120,6 +120,7 @@ TRIAL: Rules = {
     "elapsed_s": SIZE,
     "timed_s": SIZE,
     "numbers": Rule("an object of text by name", _texts),
+    "threads": COUNT,
 }
 REPEAT: Rules = {
     "samples": _by_way(SAMPLES),

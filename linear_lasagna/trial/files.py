@@ -136,7 +136,8 @@ def budget_s() -> float:
 def _digest(group: str, problem: str, device: str) -> str:
     """Of all that shapes a trial, but for its dtype."""
     settings = GROUPS[group]
-    parts = [group, problem, settings.ways, settings.work, settings.share * budget_s(), *_shape(device)]
+    parts = [group, problem, settings.ways, settings.work, settings.share * budget_s(), settings.threads]
+    parts += _shape(device)
     parts += OWN.code(settings.ways)
     if group == own.GROUP:
         parts += [repr(problem_named(problem)), _numbers_digests(problem)]
@@ -231,6 +232,7 @@ def _run(key: Key, fork: bool) -> Trial:
         timeout_s=_timeout_s(),
         start_method="fork" if forkable(fork) else "spawn",
         work=GROUPS[key.group].work,
+        threads=GROUPS[key.group].threads,
     )
 
 

@@ -59,8 +59,10 @@ def run_isolated(
     start_method: str = "spawn",
     work: str = "forward",
     begin: Begin | None = None,
+    threads: int = 0,
 ) -> Trial:
-    """`run` in a child process; work: what a trial does, one of `WORKS`, of which "forward" alone takes numbers.
+    """`run` in a child process; work: what a trial does, one of `WORKS`, of which "forward" alone takes numbers;
+    threads: to compute with, 0 for as many as torch takes; no part of the environment, which tells the machine.
 
     A way with which the child dies, or spends over timeout_s on one step (checking it on integers, one visit while
     timed), fails with the reason, and the others are tried again without it; a child that finds the machine slow in the
@@ -76,6 +78,7 @@ def run_isolated(
     for name in ways:
         WORKS[work].way(name)
     kept = {"dtype": dtype_name(dtype_named(dtype)), "device": device, "budget_s": budget_s, "seed": seed}
+    kept["threads"] = threads
     given = {} if numbers is None else read(numbers, problem)
     begin = begin or _beginning(start_method)
     start = time.perf_counter()

@@ -81,7 +81,8 @@ class Trial:
     seed fixes the inputs and the order of the visits; conditions: of the first process, as `conditions` gives them;
     started: UTC; elapsed_s: wall time of the first process; timed_s: the part of it inside timed calls. repeats: what
     further processes timed, in the order of their time. numbers: those that were given, not drawn, by name, with
-    digests that tell them from others (`trial.numbers`).
+    digests that tell them from others (`trial.numbers`). threads: that were asked for in all of them, 0 where it was
+    those that the environment tells.
     """
 
     problem: Problem
@@ -99,6 +100,7 @@ class Trial:
     elapsed_s: float = 0.0
     timed_s: float = 0.0
     numbers: dict[str, str] = field(default_factory=dict)
+    threads: int = 0
     schema: int = SCHEMA
 
     def named(self, status: Status) -> list[str]:

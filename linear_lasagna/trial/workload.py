@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from linear_lasagna.environment import environment
 from linear_lasagna.methods import METHODS
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
+from linear_lasagna.reproducibility.threads import threads as computing_with
 from linear_lasagna.switches import full_precision
 from linear_lasagna.timing import BLOCKS
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
@@ -141,28 +143,40 @@ def run(
     blocks: int = BLOCKS,
     seed: int = 0,
     numbers: Any = None,
+    threads: int = 0,
     stage: Stage = lambda what, way: None,
     turn: Turn = lambda name: None,
 ) -> Trial:
-    """A trial of the workload; `trial.run` says what the arguments are."""
+    """A trial of the workload; `trial.run` says what the arguments are, `run_isolated` what threads are."""
     start, storage = time.perf_counter(), dtype_named(dtype)
     given = {} if numbers is None else read(numbers, problem)
     forward = {name: way for name in ways if (way := workload.way(name)) is not None}
     with torch.set_grad_enabled(workload.gradients), full_precision():
         # In here: the environment tells the switches as they hold while the ways are timed.
         trial = _begun(workload, problem, ways, storage, device, budget_s, seed, given)
-        bench = Bench(trial, forward, storage, stage, given)
-        if trial.named("ok"):
-            workload.check(bench)
-        if trial.named("ok"):
-            gate = workload.gate(bench)
-            stage("computing the exact results", "")
-            gate.learn()
-            watch = _ready(device)
-            time_together(trial, blocks, gate.build, gate.after, stage, turn)
-            trial.conditions = watch.seen()
+        trial.threads = threads
+        with _computing_with(threads):
+            _checked_and_timed(workload, Bench(trial, forward, storage, stage, given), blocks, turn)
     trial.elapsed_s = time.perf_counter() - start
     return trial
+
+
+def _checked_and_timed(workload: Workload, bench: Bench, blocks: int, turn: Turn) -> None:
+    trial = bench.trial
+    if trial.named("ok"):
+        workload.check(bench)
+    if trial.named("ok"):
+        gate = workload.gate(bench)
+        bench.stage("computing the exact results", "")
+        gate.learn()
+        watch = _ready(trial.device)
+        time_together(trial, blocks, gate.build, gate.after, bench.stage, turn)
+        trial.conditions = watch.seen()
+
+
+def _computing_with(number: int) -> AbstractContextManager[None]:
+    """So many threads inside; 0: those that there are."""
+    return computing_with(number) if number else nullcontext()
 
 
 def repeat(
@@ -176,7 +190,7 @@ def repeat(
     start, started = time.perf_counter(), _now()
     repeated = replace(trial, seed=seed)
     forward = {name: way for name in trial.cells if (way := workload.way(name)) is not None}
-    with torch.set_grad_enabled(workload.gradients), full_precision():
+    with torch.set_grad_enabled(workload.gradients), full_precision(), _computing_with(trial.threads):
         bench = Bench(repeated, forward, dtype_named(trial.dtype), stage, given)
         timed = trial.timing()
         names = [name for name in timed.samples if _as_planned(bench, name) and not trial.hopeless(name)]

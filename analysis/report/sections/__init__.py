@@ -38,6 +38,7 @@ from analysis.report.sections import (
     reproducibility,
     rounded,
     small_outputs,
+    sweeps,
     switches,
     training,
     validity,
@@ -52,11 +53,13 @@ SPEED = (
     speed_section("stacks", headlines={"Merging": merging_headline}),
     speed_section("borders"),
     speed_section("transforms"),
+    speed_section("mobilenet"),
 )
 SECTIONS: tuple[Section, ...] = (
     *SPEED,
     plans.SECTION,
     break_even.SECTION,
+    sweeps.SECTION,
     training.SECTION,
     merge_cost.SECTION,
     models.SECTION,

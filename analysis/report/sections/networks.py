@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 GROUP = "networks"
+NETWORKS = (GROUP, "mobilenet")  # the groups of which a network is all problems with its name
 RESAMPLES = 2000
 SEED = 0  # of the resampling: the same records give the same interval
 TOTALS = [
@@ -54,7 +55,7 @@ def totals(records: Records) -> Frame:
     """
     networks: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in records:
-        if record.group == GROUP:
+        if record.group in NETWORKS:
             trial = record.trial
             network = trial.problem.name.partition("/")[0]
             networks.setdefault((record.machine, trial.dtype, trial.device, network), []).append(record)
@@ -63,7 +64,8 @@ def totals(records: Records) -> Frame:
 
 
 def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[tuple[Any, ...]]:
-    catalogued = sum(problem.name.partition("/")[0] == key[3] for problem in GROUPS[GROUP].problems)
+    known = (problem.name.partition("/")[0] for group in NETWORKS for problem in GROUPS[group].problems)
+    catalogued = sum(name == key[3] for name in known)
     layers = sorted(layers, key=lambda layer: layer.trial.problem.name)
     timings = [(layer.trial.problem.occurrences, layer.trial.timings()) for layer in layers]
     baseline, control = layers[0].trial.baseline, layers[0].trial.control
