@@ -18,6 +18,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 from linear_lasagna import card
+from linear_lasagna.caches import processor_caches
 from linear_lasagna.switches import coarse
 from linear_lasagna.vocabulary import DEVICES, DTYPES
 
@@ -122,6 +123,10 @@ class Device:
         """The accelerator as plain data. start: whether it may be started in this process to be asked."""
         return {"accelerator": None}
 
+    def caches(self, start: bool = True) -> dict[str, int]:
+        """Bytes of its data caches by level, empty where nobody tells. start: as `describe` takes it."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """What of the accelerator changes while one measures: to be asked before and after, never in between."""
         return {}
@@ -132,6 +137,9 @@ class Cpu(Device):
 
     def absent(self) -> str | None:
         return _only_one(self.name)
+
+    def caches(self, start: bool = True) -> dict[str, int]:
+        return processor_caches()
 
     def with_peak_bytes(self, call: Callable[[], T]) -> tuple[T, int | None]:
         """The running total of torch's allocator, plus NumPy's allocations.
@@ -252,6 +260,14 @@ class Cuda(Device):
             "tf32_cudnn": coarse("cudnn.conv.fp32_precision"),
             "tf32_products": coarse("cuda.matmul.fp32_precision"),
         }
+
+    def caches(self, start: bool = True) -> dict[str, int]:
+        import torch
+
+        if not start or not torch.cuda.is_available():
+            return {}
+        size = getattr(torch.cuda.get_device_properties(self.name), "L2_cache_size", 0)
+        return {"L2": size} if size else {}
 
     def state(self) -> dict[str, Any]:
         """Clocks in MHz, power in W, temperature in °C, and what holds the clocks down: `card.state`."""

@@ -168,6 +168,7 @@ def environment(device: str = "cpu", start: bool = True) -> dict[str, Any]:
         "os": platform.system(),
         "os_release": platform.release().partition("-")[0],
         "logical_cores": os.cpu_count(),
+        "cache_bytes": device_named(device).caches(start),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "governor": _governor(),
         "load_1min": round(psutil.getloadavg()[0], 2),

@@ -20,9 +20,11 @@ import torch
 from linear_lasagna.devices import device_named
 from linear_lasagna.error_free import halves, product_error, two_sum
 from linear_lasagna.methods.direct import CONVOLUTIONS
-from linear_lasagna.methods.method import Call, Method
+from linear_lasagna.methods.method import Call, Method, products
 from linear_lasagna.methods.views import windows
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
+
+DOT2 = 17  # operations for a product that is added, of which a sum takes 2
 
 
 def unsupported(layer: Layer, dtype: torch.dtype, device: str) -> str | None:
@@ -70,4 +72,13 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     return (dot2 if kernel.weight.dtype is torch.float64 else in_float64)(kernel, layer)
 
 
-compensated = Method("compensated", prepare, unsupported, summed=False)
+def operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...], dtype: torch.dtype) -> int:
+    once = products(layer, in_channels, size, dtype)
+    return once * DOT2 // 2 if dtype is torch.float64 else once
+
+
+def computes_in(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64
+
+
+compensated = Method("compensated", prepare, unsupported, summed=False, operations=operations, computes_in=computes_in)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from linear_lasagna.methods.method import Call, Method
+from linear_lasagna.methods.method import Call, Method, no_buffer
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
 CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -26,4 +26,4 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     return call
 
 
-direct = Method("direct", prepare)
+direct = Method("direct", prepare, buffer=no_buffer)

@@ -10,6 +10,8 @@ Source: Mathieu, Henaff, LeCun, "Fast Training of Convolutional Networks through
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from linear_lasagna.formats import accumulator
@@ -64,4 +66,29 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     return call
 
 
-fft = Method("fft", prepare, exact_on_integers=False, summed=False)
+def operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...], dtype: torch.dtype) -> int:
+    """A real transform of N numbers counts 5/2 N log2 N, as FFTW's authors count it (Frigo and Johnson, "The design and
+    implementation of FFTW3", Proc. IEEE 93, 2005); a complex product and its addition 8, for half of the frequencies.
+    """
+    points = transform_size(size, layer)
+    numbers, last = math.prod(points), points[-1]
+    transforms = round(2.5 * numbers * math.log2(numbers)) * (in_channels + layer.out_channels)
+    frequencies = numbers // last * (last // 2 + 1)
+    return transforms + 8 * frequencies * layer.out_channels * (in_channels // layer.groups)
+
+
+def buffer(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:
+    """The spectra of input and output, complex, of half of the frequencies."""
+    *others, last = transform_size(size, layer)
+    return 2 * math.prod(others) * (last // 2 + 1) * (in_channels + layer.out_channels)
+
+
+fft = Method(
+    "fft",
+    prepare,
+    exact_on_integers=False,
+    summed=False,
+    operations=operations,
+    computes_in=accumulator,
+    buffer=buffer,
+)

@@ -12,7 +12,7 @@ import numpy
 import torch
 
 from linear_lasagna.devices import device_named
-from linear_lasagna.methods.method import Call, Method
+from linear_lasagna.methods.method import Call, Method, columns
 from linear_lasagna.methods.views import grouped_rows
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 
@@ -57,4 +57,4 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     return call
 
 
-im2col_numpy = Method("im2col_numpy", prepare, unsupported)
+im2col_numpy = Method("im2col_numpy", prepare, unsupported, buffer=columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,6 +23,29 @@ def _sum_then_bias(layer: ExpandedLayer) -> int:
     return 1 + layer.bias
 
 
+def _own(dtype: torch.dtype) -> torch.dtype:
+    return dtype
+
+
+def products(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Floating-point operations of an image: a product and an addition for every weight of every output."""
+    return 2 * math.prod(layer.output_size(size)) * layer.out_channels * layer.fan_in(in_channels)
+
+
+def _unknown(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int | None:
+    return None
+
+
+def no_buffer(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:
+    """Nothing but input, kernel and output."""
+    return 0
+
+
+def columns(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:
+    """Every input number once for each position of the kernel: im2col."""
+    return in_channels * layer.taps * math.prod(layer.output_size(size))
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to compute one convolution.
@@ -32,6 +56,10 @@ class Method:
     `exact_on_integers`: it only adds and multiplies, so small integers must come out exactly.
     `summed`: an output is the sum of its products, in some order, in the usual accumulator. Else no order is looked for
     and no error predicted; what it may be is in `rounding.own_bounds`.
+    `operations(layer, in_channels, size, dtype)`: floating-point operations of the algorithm per image of this size,
+    biases not counted, nor what depends on the kernel alone. `computes_in(dtype)`: the dtype of these operations.
+    `buffer(layer, in_channels, size)`: numbers per image, of that dtype, that the algorithm keeps beyond input, kernel
+    and output, None where nobody has counted them; what a library does beside is not in it.
     """
 
     name: str
@@ -40,6 +68,9 @@ class Method:
     roundings: Callable[[ExpandedLayer], int] = _sum_then_bias
     exact_on_integers: bool = True
     summed: bool = True
+    operations: Callable[[ExpandedLayer, int, tuple[int, ...], torch.dtype], int] = products
+    computes_in: Callable[[torch.dtype], torch.dtype] = _own
+    buffer: Callable[[ExpandedLayer, int, tuple[int, ...]], int | None] = _unknown
 
     def prepare(self, kernel: Kernel, layer: Layer) -> Call:
         """The call for one kernel; it checks what it is given.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from linear_lasagna.methods.method import Call, Method
+from linear_lasagna.methods.method import Call, Method, columns
 from linear_lasagna.methods.views import add_bias, grouped_rows
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, spread
 
@@ -44,4 +44,4 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     return call
 
 
-patch_matmul = Method("patch_matmul", prepare, unsupported)
+patch_matmul = Method("patch_matmul", prepare, unsupported, buffer=columns)

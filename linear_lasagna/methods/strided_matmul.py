@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from linear_lasagna.methods.method import Call, Method
+from linear_lasagna.methods.method import Call, Method, columns
 from linear_lasagna.methods.views import add_bias, grouped_rows, windows
 from linear_lasagna.problems import ExpandedLayer, Kernel
 
@@ -33,4 +33,4 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     return call
 
 
-strided_matmul = Method("strided_matmul", prepare)
+strided_matmul = Method("strided_matmul", prepare, buffer=columns)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from linear_lasagna.methods.method import Call, Method
+from linear_lasagna.methods.method import Call, Method, columns
 from linear_lasagna.methods.views import add_bias, grouped_rows
 from linear_lasagna.problems import ExpandedLayer, Kernel, Layer
 
@@ -49,4 +49,4 @@ def prepare(kernel: Kernel, layer: ExpandedLayer) -> Call:
     return call
 
 
-unfold_matmul = Method("unfold_matmul", prepare, unsupported)
+unfold_matmul = Method("unfold_matmul", prepare, unsupported, buffer=columns)

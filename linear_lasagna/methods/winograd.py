@@ -10,6 +10,7 @@ Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arX
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -94,5 +95,42 @@ def prepare(by: Transforms, kernel: Kernel, layer: ExpandedLayer) -> Call:
     return call
 
 
-winograd_f2 = Method("winograd_f2", partial(prepare, F2), unsupported, exact_on_integers=False, summed=False)
-winograd_f4 = Method("winograd_f4", partial(prepare, F4), unsupported, exact_on_integers=False, summed=False)
+def transform_operations(by: torch.Tensor) -> int:
+    """Of by @ tile @ by.mT, as many operations as its numbers ask for: none for 0, no product for 1 and -1."""
+    rows, columns = by.shape
+    terms = int((by != 0).sum())
+    once = terms - rows + int(((by != 0) & (by.abs() != 1)).sum())  # additions and products for one column
+    return once * columns + once * rows
+
+
+def operations(
+    by: Transforms, layer: ExpandedLayer, in_channels: int, size: tuple[int, ...], dtype: torch.dtype
+) -> int:
+    m, points = by.outputs.shape
+    tiles = math.prod(-(-n // m) for n in layer.output_size(size))
+    products = 2 * points**2 * layer.out_channels * (in_channels // layer.groups)
+    inputs, outputs = transform_operations(by.inputs), transform_operations(by.outputs)
+    return tiles * (products + inputs * in_channels + outputs * layer.out_channels)
+
+
+def buffer(by: Transforms, layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:
+    """All tiles transformed, before and after the products."""
+    m, points = by.outputs.shape
+    tiles = math.prod(-(-n // m) for n in layer.output_size(size))
+    return points**2 * tiles * (in_channels + layer.out_channels)
+
+
+def method(name: str, by: Transforms) -> Method:
+    return Method(
+        name,
+        partial(prepare, by),
+        unsupported,
+        exact_on_integers=False,
+        summed=False,
+        operations=partial(operations, by),
+        computes_in=accumulator,
+        buffer=partial(buffer, by),
+    )
+
+
+winograd_f2, winograd_f4 = method("winograd_f2", F2), method("winograd_f4", F4)

@@ -89,6 +89,10 @@ def _by_way(rule: Rule) -> Rule:
     return Rule(f"an object of values by way, each {rule.wanted}", holds)
 
 
+NUMBERS = Rule(
+    f"an object of numbers from 0 to {LARGEST:g}",
+    lambda value: isinstance(value, dict) and all(_text(name) and SIZE.holds(each) for name, each in value.items()),
+)
 CELL: Rules = {
     "status": Rule(f"one of {', '.join(STATUSES)}", lambda value: _text(value) and value in STATUSES),
     "reason": TEXT,
@@ -97,15 +101,15 @@ CELL: Rules = {
     "calls_per_sample": _or_none(POSITIVE),
     "every": _or_none(POSITIVE),
     "faults": _or_none(SIZE),
-    "measures": Rule(
-        f"an object of numbers from 0 to {LARGEST:g}",
-        lambda value: isinstance(value, dict) and all(_text(name) and SIZE.holds(each) for name, each in value.items()),
-    ),
+    "measures": NUMBERS,
     "peak_bytes": _or_none(COUNT),
     "runs": _or_none(Rule("pairs of layers [start, stop]", lambda value: _all(value, _run))),
     "finding": TEXT,
     "graphed_s": _or_none(SECONDS),
     "ungraphed": TEXT,
+    "counted": NUMBERS,
+    "computed_in": TEXT,
+    "resident_bytes": _or_none(COUNT),
 }
 TRIAL: Rules = {
     "dtype": NAME,

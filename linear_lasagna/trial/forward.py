@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+from linear_lasagna.counting import counted
+from linear_lasagna.devices import dtype_name
+from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import Outcome, measures
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
@@ -175,6 +178,9 @@ class ForwardGate:
         if not all(map(math.isfinite, sizes.values())):
             raise ArithmeticError("the exact result is zero: there is no relative error")
         cell.measures = sizes
+        runs = None if cell.runs is None else tuple((start, stop) for start, stop in cell.runs)
+        cell.counted = counted(bench.trial.problem, way, bench.dtype, runs)
+        cell.computed_in = dtype_name(METHODS[way.method].computes_in(bench.dtype))
 
 
 FORWARD = Workload(way_named, _unsupported, check, ForwardGate)

@@ -15,12 +15,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from linear_lasagna.ceilings import ceilings
+from linear_lasagna.conditions import allocator, settle_allocator
 from linear_lasagna.devices import dtype_name, dtype_named, macs_per_second, started
 from linear_lasagna.environment import environment
 from linear_lasagna.planning import fresh
 from linear_lasagna.problems import Problem
 from linear_lasagna.switches import full_precision
 from linear_lasagna.timing import BLOCKS
+from linear_lasagna.trial import footprint
 from linear_lasagna.trial.forward import FORWARD
 from linear_lasagna.trial.merge_cost import MERGE
 from linear_lasagna.trial.numbers import Given, digests, load, read, saved
@@ -34,6 +37,8 @@ SHARED_STEPS = 6.0  # times as long may a step take that is about no single way:
 SLOWEST_RATE = 1e9  # multiply-accumulates per second of a device of which nothing is known
 LOADING = 10.0  # times what the first call in a dtype took, may the first of a way take
 SLOWEST = 10.0  # times what the library's own product would take: no right way is slower
+
+CEILINGS_IN = 8  # so many of the processes that repeat a trial measure ceilings, which are the machine's
 
 STARTING, WAITING = "starting", "waiting for its task"
 LOADING_S = 120.0  # of processes that load torch at the same time
@@ -97,6 +102,11 @@ def run_isolated(
             described = environment(device, start=False)
             trial = Trial(problem, cells={}, environment=described, numbers=digests(given), **kept)
     trial.cells = {name: (trial.cells | failed)[name] for name in ways}
+    if start_method == "fork" and footprint.measurable(trial):
+        child = _beginning(start_method)((), _footprints, (trial.to_json(),))
+        end = child.result(timeout_s)
+        child.end()
+        footprint.keep(trial, end if isinstance(end, dict) else {})
     trial.elapsed_s = time.perf_counter() - start
     return trial
 
@@ -200,6 +210,10 @@ def _rates(send: Send, watch: _Watch, asked: Sequence[tuple[str, str]]) -> None:
         with suppress(RuntimeError, AssertionError):  # no such device, or it lacks the dtype
             found[each] = macs_per_second(*each)
     send("rates", found)
+
+
+def _footprints(send: Send, watch: _Watch, text: str) -> None:
+    send("footprints", footprint.footprints(Trial.from_json(text)))
 
 
 def _reason(end: object) -> str:
@@ -314,6 +328,7 @@ class _Child:
 RESULTS: dict[str, Callable[[Any], Trial | Repeat | dict[Any, Any]]] = {
     "rates": dict,
     "answer": dict,
+    "footprints": dict,
     "trial": Trial.from_json,
     "repeat": lambda fields: Repeat(**fields),
 }
@@ -362,13 +377,22 @@ def _run(send: Send, watch: _Watch, work: str, problem: Problem, ways: Sequence[
 
 def _repeat_all(send: Send, watch: _Watch, trials: Sequence[tuple[str, str, str | None]], seed: int) -> None:
     stage = lambda *what: send("stage", what)  # noqa: E731
+    known = set[tuple[str, str]]()
     for work, text, path in trials:
         trial = Trial.from_json(text)
         stage(f"preparing {trial.problem.name}", "")
         samples = [seconds for cell in trial.cells.values() for block in cell.samples for seconds in block]
         loading_s = _loading_s(started(trial.device, trial.dtype))
         send("limit", max(SLOWEST * max(samples, default=0.0), loading_s))
-        send("repeat", vars(repeat(WORKS[work], trial, seed, stage, watch.turn, load(path))))
+        place, found = (trial.device, trial.dtype), {}
+        if place not in known and seed <= CEILINGS_IN and allocator() == "keep":  # what is measured settles it
+            stage(f"measuring what {trial.dtype} can attain on {trial.device}", "")
+            known.add(place)
+            settle_allocator()
+            found = {"ceilings": ceilings(*place)}
+        end = repeat(WORKS[work], trial, seed, stage, watch.turn, load(path))
+        end.conditions = {**end.conditions, **found}
+        send("repeat", vars(end))
 
 
 def _limit_s(problem: Problem, dtype: str, device: str) -> float:

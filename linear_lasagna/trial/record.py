@@ -33,7 +33,8 @@ class Cell:
     by the names of `COMMON_METRICS`. peak_bytes: memory allocated at once during a call, its result included. runs:
     what a way that plans chose, half-open [start, stop] pairs of layers. finding: what is odd about a way that passed,
     in one line. graphed_s: seconds per call where the device alone repeats it, None where it cannot; ungraphed: why
-    not.
+    not. counted: what `counting.counted` gives of one call; computed_in: the dtype of its operations. resident_bytes:
+    by which a fresh process grew during its first call, the result not counted; None where that was not measured.
     """
 
     status: Status = "ok"
@@ -49,12 +50,16 @@ class Cell:
     finding: str = ""
     graphed_s: float | None = None
     ungraphed: str = ""
+    counted: dict[str, float] = field(default_factory=dict)
+    computed_in: str = ""
+    resident_bytes: int | None = None
 
     def fail(self, reason: str) -> None:
         """Mark the cell failed. What was measured of a wrong way is dropped: it is never a fast one."""
         self.status, self.reason = "failed", reason
         self.samples, self.measures, self.peak_bytes, self.finding, self.faults = [], {}, None, "", None
-        self.graphed_s, self.ungraphed = None, ""
+        self.graphed_s, self.ungraphed, self.counted, self.computed_in = None, "", {}, ""
+        self.resident_bytes = None
 
 
 @dataclass
