@@ -137,13 +137,21 @@ def _choice(way: str, trial: Trial, compared: Any, predicted: Any, max_error: fl
         return Choice(way, cell.status, cell.reason)
     seconds = [timing.seconds(way) for timing in trial.timings() if way in timing.samples]
     error = cell.measures["relative_l2"]
-    ratio = (1.0, (1.0, 1.0)) if compared is None else (compared.ratio, (compared.lower, compared.upper))
+    known = predicted is not None
     return Choice(
-        *(way, cell.status, cell.finding, error <= max_error),
-        *(trial.seconds(way), process_interval(seconds) or (math.nan, math.nan)),
-        *(*ratio, "undecided" if compared is None else compared.verdict),
-        *(error, None if predicted is None else float(predicted), None if predicted is None else predicted.interval),
-        cell.peak_bytes,
+        way,
+        cell.status,
+        cell.finding,
+        allowed=error <= max_error,
+        seconds=trial.seconds(way),
+        seconds_interval=process_interval(seconds) or (math.nan, math.nan),
+        ratio=1.0 if compared is None else compared.ratio,
+        ratio_interval=(1.0, 1.0) if compared is None else (compared.lower, compared.upper),
+        verdict="undecided" if compared is None else compared.verdict,
+        relative_l2=error,
+        predicted=float(predicted) if known else None,
+        predicted_interval=predicted.interval if known else None,
+        peak_bytes=cell.peak_bytes,
     )
 
 

@@ -168,7 +168,8 @@ def added_up(
         fresh = followed(other, *asked) & ~alike
         if bool(fresh.any()):
             theirs = layer_error(x, kernel, layer, setting.dtype, other, fresh if sure else None)
-            own = Error(*(torch.where(fresh, new, old) for new, old in zip(theirs[:2], own[:2], strict=True)), own.seen)
+            mean, variance = (torch.where(fresh, *pair) for pair in zip(theirs[:2], own[:2], strict=True))
+            own = Error(mean, variance, own.seen)
             alike = alike | fresh
     return own
 

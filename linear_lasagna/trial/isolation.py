@@ -257,7 +257,8 @@ class _Child:
         self._context = context
         self._pipe, its_end = context.Pipe()
         self._watch = _Watch(context, ways)
-        self._process = context.Process(target=_tell, args=(its_end, work, self._watch, task), daemon=True)
+        target, more = (_wait, (self._watch,)) if work is None else (_tell, (work, self._watch, task))
+        self._process = context.Process(target=target, args=(its_end, *more), daemon=True)
         self._process.start()
         self._doing: tuple[str, str] = (STARTING, "")
         its_end.close()
@@ -334,14 +335,18 @@ RESULTS: dict[str, Callable[[Any], Trial | Repeat | dict[Any, Any]]] = {
 }
 
 
-def _tell(pipe: Connection, work: Work | None, watch: _Watch, task: tuple[Any, ...]) -> None:
+def _wait(pipe: Connection, watch: _Watch) -> None:
+    """The child that is told later what to do."""
+    pipe.send(("stage", (WAITING, "")))
+    try:
+        work, task = pipe.recv()
+    except EOFError:  # its parent has gone
+        return
+    _tell(pipe, work, watch, task)
+
+
+def _tell(pipe: Connection, work: Work, watch: _Watch, task: tuple[Any, ...]) -> None:
     """The child: tells what it does, sends its results, or why there are none."""
-    if work is None:
-        pipe.send(("stage", (WAITING, "")))
-        try:
-            work, task = pipe.recv()
-        except EOFError:  # its parent has gone
-            return
 
     def asked(task: fresh.Fields) -> fresh.Fields:
         pipe.send(("fresh", task))

@@ -41,13 +41,12 @@ def pace(step: int, schedule: Schedule) -> Pace:
     """
     top = RISES * schedule.steps - 1
     if step <= top:
-        return _between(START, 1.0, *KEPT, step / top, schedule.rate)
-    return _between(1.0, END, *reversed(KEPT), (step - top) / (schedule.steps - 1 - top), schedule.rate)
-
-
-def _between(start: float, end: float, first: float, last: float, part: float, rate: float) -> Pace:
+        start, end, part = (START, KEPT[0]), (1.0, KEPT[1]), step / top
+    else:
+        start, end, part = (1.0, KEPT[1]), (END, KEPT[0]), (step - top) / (schedule.steps - 1 - top)
     left = (1 + math.cos(math.pi * part)) / 2
-    return Pace(rate * (end + (start - end) * left), last + (first - last) * left)
+    rate, kept = (last + (first - last) * left for first, last in zip(start, end, strict=True))
+    return Pace(schedule.rate * rate, kept)
 
 
 class AdamW:
