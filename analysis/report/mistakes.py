@@ -34,7 +34,8 @@ def mistakes_figure(
                 panel.plot([100 * row.median], [place], "o", color=colour, markersize=6)
         panel.set_yticks(range(len(ways)), [models[way] for way in ways])
         panel.grid(axis="x", color=FAINT, alpha=0.2)
-        panel.set(xlabel="test images classified wrongly (%)", xlim=(0, None))
+        panel.set_xlabel("test images classified wrongly (%)")
+    panels[0].set_xlim(left=0)  # of all, when all is drawn: else the first one's data say where all end
     panels[0].invert_yaxis()
     return drawing
 

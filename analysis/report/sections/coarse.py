@@ -77,8 +77,9 @@ def figure(found: Frame) -> Figure:
             panel.fill_between(line["significand_bits"], *ends, color=look["color"], alpha=0.15, linewidth=0)
         _eight_bits(panel, own)
         panel.grid(axis="y", color=FAINT, alpha=0.2)
-        panel.set(xlabel="significand bits", ylabel="wrong (%)", ylim=(0, None))
+        panel.set(xlabel="significand bits", ylabel="wrong (%)")
         panel.set_xticks(sorted(set(own["significand_bits"])))
+    panels[0].set_ylim(bottom=0)  # of all, when all is drawn: else the first one's data say where all end
     handles, labels = panels[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside upper left", ncols=2)
     return drawing
