@@ -78,6 +78,8 @@ def test_a_layer_and_a_stack_are_measured(capsys):
     assert layer.use in {each.way for each in layer.choices if each.allowed}
     direct = next(each for each in layer.choices if each.way == "direct")
     assert direct.predicted == pytest.approx(direct.relative_l2, rel=0.5)
+    assert 0 < direct.share < 2
+    assert direct.limit in ("operations", "bytes")
     assert 0 < direct.seconds_interval[0] <= direct.seconds <= direct.seconds_interval[1]
     assert (stacked.use, stacked.why[:30]) == (None, "no way errs by 1e-09 or less; ")
     assert {each.way for each in stacked.choices if each.status == "ok"} >= {"direct", "border_exact/direct"}

@@ -49,7 +49,8 @@ class Choice:
     timed it. ratio: time to the baseline's, likewise; verdict: faster or slower than the baseline, or neither.
     relative_l2: the measured error, on a tile; predicted: that which is to be expected, with its interval of 95 %, None
     for what is not predicted. peak_bytes: memory during a call, its result included, None where that is not known.
-    allowed: whether it is right, and its error within the budget. reason: why it is skipped or failed.
+    share: of what the machine could attain by its operations or by the least bytes, which is the limit, None where that
+    is not known. allowed: whether it is right, and its error within the budget. reason: why it is skipped or failed.
     """
 
     way: str
@@ -65,6 +66,8 @@ class Choice:
     predicted: float | None = None
     predicted_interval: tuple[float, float] | None = None
     peak_bytes: int | None = None
+    share: float | None = None
+    limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,21 @@ def judged(asked: Asked, trial: Trial, predicted: Mapping[str, Any]) -> Recommen
 
     timings = trial.timings()
     compared = compare(timings, trial.baseline) if trial.baseline in trial.timing().samples else {}
-    ways = [way for way in trial.cells if way != CONTROL]
+    ways, limited = [way for way in trial.cells if way != CONTROL], _limited(trial)
     choices = [_choice(way, trial, compared.get(way), predicted.get(way), asked.max_error) for way in ways]
+    choices = [replace(each, **limited.get(each.way, {})) for each in choices]
     choices.sort(key=lambda each: (not each.allowed, each.ratio if not math.isnan(each.ratio) else math.inf))
     return Recommendation(asked, tuple(choices), *chosen(choices, asked.max_error), len(timings))
+
+
+def _limited(trial: Trial) -> dict[str, dict[str, Any]]:
+    """share and limit by way, by the ceilings that were measured in the trial's processes."""
+    from analysis.data.limits import ceilings, limits, of_spots
+    from analysis.data.records import Record, Records
+
+    records = Records((Record(trial, "", ""),))
+    found = limits(records, of_spots(ceilings(records)))
+    return {row.way: {"share": float(row.share), "limit": row.limit} for row in found.itertuples(index=False)}
 
 
 def _choice(way: str, trial: Trial, compared: Any, predicted: Any, max_error: float) -> Choice:

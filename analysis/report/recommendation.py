@@ -15,11 +15,12 @@ from linear_lasagna.problems import Problem
 
 WIDTH = 150  # characters, where no terminal says
 READ_AS = (
-    "Time: of a call, median over processes, with the 95 % interval between them; ways without one take over twice "
-    "as long as the fastest, and one process timed them. Error: relative L2, measured on a tile of random numbers; "
-    "predicted: the error to expect there. Memory: allocated at once during a call, its result included."
+    "Time: of a call, median over processes, with the 95 % interval between them; ways without one take over twice as "
+    "long as the fastest, and one process timed them. Of limit: the share of what the machine attains in a matrix "
+    "product, or in copying the least bytes. Error: relative L2, measured on a tile of random numbers; predicted: the "
+    "error to expect there. Memory: allocated at once during a call, its result included."
 )
-HEADINGS = ("way", "time", "/ direct", "error", "predicted", "memory", "")
+HEADINGS = ("way", "time", "/ direct", "of limit", "error", "predicted", "memory", "")
 
 
 def print_recommendation(found: Sequence[Recommendation]) -> None:
@@ -70,12 +71,14 @@ def layers(problem: Problem) -> list[str]:
 def cells(choice: Choice) -> list[str]:
     """A row of the table."""
     if choice.status != "ok":
-        return [choice.way, "", "", "", "", "", f"{choice.status}: {choice.reason}"]
+        return [choice.way, *[""] * 6, f"{choice.status}: {choice.reason}"]
     predicted = "" if choice.predicted is None else f"{choice.predicted:.2g}"
     memory = "" if choice.peak_bytes is None else f"{choice.peak_bytes / 2**20:.3g} MiB"
     ratio = "1" if choice.way == "direct" else show.with_interval(choice.ratio, *choice.ratio_interval)
     told = "" if choice.allowed else "errs too much"
-    return [choice.way, _time(choice), ratio, f"{choice.relative_l2:.2g}", predicted, memory, told or choice.reason]
+    share = "" if choice.share is None else f"{show.percent(choice.share)}, {choice.limit}"
+    error = f"{choice.relative_l2:.2g}"
+    return [choice.way, _time(choice), ratio, share, error, predicted, memory, told or choice.reason]
 
 
 def _time(choice: Choice) -> str:
