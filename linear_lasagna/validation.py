@@ -306,10 +306,11 @@ def draw_integers(
     """An input and kernels of integers for which every sum of products, in any order and any merging, is exact.
 
     Weights are -1, 0 and 1 with so few ones that sum |a||b| stays below 2**p of `dtype` through the whole stack;
-    what then is left of the 2**p goes into the size of the inputs, so that all of the significand is used.
+    what then is left of the 2**p goes into the size of the inputs, so that all of the significand is used. Those of a
+    single layer have p / 2 bits at least: a dtype of fewer inside cannot hold them.
     """
     rng = numpy.random.default_rng(seed)
-    ones, largest = _integer_budget(problem, 2 ** SIGNIFICAND_BITS[dtype])
+    ones, largest = _integer_budget(problem, SIGNIFICAND_BITS[dtype])
 
     def tensor(values: numpy.ndarray) -> torch.Tensor:
         return torch.from_numpy(values.astype(numpy.float64)).to(dtype).to(device)
@@ -318,15 +319,17 @@ def draw_integers(
     kernels = []
     for layer, count, fan_in, channels in zip(problem.expanded, ones, problem.fan_ins, problem.channels, strict=False):
         weight = numpy.zeros((layer.out_channels, fan_in))
-        places = rng.integers(0, fan_in, (layer.out_channels, count))
+        shape = (layer.out_channels, count)
+        places = numpy.tile(numpy.arange(fan_in), (shape[0], 1)) if count == fan_in else rng.integers(0, fan_in, shape)
         numpy.put_along_axis(weight, places, rng.choice([-1.0, 1.0], places.shape), axis=1)
         bias = tensor(rng.integers(-1, 1, layer.out_channels, endpoint=True)) if layer.bias else None
         kernels.append(Kernel(tensor(weight.reshape(layer.weight_shape(channels))), bias))
     return x, tuple(kernels)
 
 
-def _integer_budget(problem: Problem, limit: int) -> tuple[list[int], int]:
-    """Non-zero weights per output of each layer, and the largest input, so that no sum exceeds the limit."""
+def _integer_budget(problem: Problem, bits: int) -> tuple[list[int], int]:
+    """Non-zero weights per output of each layer, and the largest input, so that no sum exceeds 2**bits."""
+    limit, least = 2**bits, LEAST_INPUT * (1 if problem.depth > 1 else 2 ** (bits // 2 - 2))
 
     def bound(ones: list[int], largest: int) -> int:
         for count, layer in zip(ones, problem.expanded, strict=True):
@@ -338,12 +341,12 @@ def _integer_budget(problem: Problem, limit: int) -> tuple[list[int], int]:
         index = doubling % problem.depth
         wider = ones.copy()
         wider[index] = min(2 * ones[index], problem.fan_ins[index])
-        if bound(wider, LEAST_INPUT) > limit:
+        if bound(wider, least) > limit:
             break
         ones = wider
         if ones == list(problem.fan_ins):
             break
-    largest = LEAST_INPUT
+    largest = least
     while bound(ones, 2 * largest) <= limit:
         largest *= 2
     return ones, largest

@@ -260,7 +260,7 @@ def test_each_process_measures_once_per_dtype(monkeypatch):
     """In this one, with what it would send; the first few repeats alone."""
     first = run(STACK, ["direct", "control"], budget_s=0.01, blocks=2)
     wide = run(STACK, ["direct", "control"], dtype="float64", budget_s=0.01, blocks=2)
-    works = [("forward", each.to_json()) for each in (first, first, wide)]
+    works = [("forward", each.to_json(), None) for each in (first, first, wide)]
     asked, sent = [], []
     monkeypatch.setattr(isolation, "ceilings", lambda *place: asked.append(place) or {"products": {}})
     watch = SimpleNamespace(turn=lambda name: None)
@@ -277,7 +277,7 @@ def test_an_allocator_left_alone_is_left_alone(monkeypatch):
     first = run(STACK, ["direct", "control"], budget_s=0.01, blocks=2)
     sent = []
     watch = SimpleNamespace(turn=lambda name: None)
-    isolation._repeat_all(lambda *told: sent.append(told), watch, [("forward", first.to_json())], 1)
+    isolation._repeat_all(lambda *told: sent.append(told), watch, [("forward", first.to_json(), None)], 1)
     assert sent[-1][0] == "repeat"
 
 

@@ -31,7 +31,7 @@ def choice(way, ratio, error=1e-4, verdict="undecided", allowed=True, status="ok
         (
             [choice("fast", 0.5, verdict="faster"), choice("direct", 1)],
             "fast",
-            "the fastest: it takes 0.5 [0.4, 0.6]",
+            "the fastest: it takes 0.50 [0.40, 0.60",
         ),
         ([choice("fast", 0.95), choice("direct", 1)], "direct", "none was found to be faster: fast takes 0.95"),
         ([choice("direct", 1), choice("slow", 2, verdict="slower")], "direct", "the fastest"),

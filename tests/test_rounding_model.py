@@ -364,6 +364,7 @@ def test_error_of_a_truncating_adder_is_predicted(monkeypatch, signs):
     problem = Problem("wide", 1, 512, (6, 6), (Layer(3, 1),))
     x, kernels = problem.draw(torch.float32, seed=4, signs=signs)
     how = Accumulation(sequential(512), 24, truncated=True)
+    monkeypatch.setattr(propagation, "followed", lambda *_: torch.ones(1, 3, 6, 6, dtype=torch.bool))
     monkeypatch.setattr(propagation, "accumulation", lambda *_: how)
     products = (kernels[0].weight.double().flatten(1)[:, None] * x.double().flatten(2)[0].T).flatten(0, 1)
     step = running_adder(lambda total, product: truncated(total + product).astype(numpy.float64))
