@@ -1,6 +1,6 @@
 # make study [PRESET=smoke|default|full]   time, measure error, render the report
 # make test                                all tests
-# make test-isa                            the numerical tests under SSE4.1 on one thread, and under AVX2 on all
+# make test-isa                            the numerical tests under SSE4.1, and under AVX2 where there is more
 # make test-timm                           models of timm, which it installs, against timm's own re-parametrisation
 # make lint                                ruff and pyright
 PYTHON ?= python3
@@ -29,7 +29,7 @@ NUMERICAL = $(VENV)/bin/python -m pytest --quiet --numprocesses 2 --dist loadfil
 
 test-isa: $(VENV)/.test
 	$(SSE41) OMP_NUM_THREADS=1 $(NUMERICAL)
-	$(AVX2) $(NUMERICAL)
+	if grep -q avx512f /proc/cpuinfo; then $(AVX2) $(NUMERICAL); fi
 
 test-timm: $(VENV)/.timm
 	$(VENV)/bin/python -m pytest --quiet tests/test_timm.py
