@@ -12,7 +12,7 @@ from torch import nn
 
 from analysis import arguments
 from analysis.measure.recommending import Asked, Choice, Recommendation, chosen, contenders, recommend, steps
-from analysis.report.recommendation import as_json, layers, print_recommendation, title
+from analysis.report.recommendation import as_json, cells, layers, print_recommendation, title
 from linear_lasagna import Layer, Problem
 from linear_lasagna.trial import Cell, Trial
 from linear_lasagna.trial.isolation import STARTING, Lineup, run_isolated
@@ -31,7 +31,7 @@ def choice(way, ratio, error=1e-4, verdict="undecided", allowed=True, status="ok
         (
             [choice("fast", 0.5, verdict="faster"), choice("direct", 1)],
             "fast",
-            "the fastest: it takes 0.50 [0.40, 0.60",
+            "the fastest: it takes 0.5 [0.4, 0.6]",
         ),
         ([choice("fast", 0.95), choice("direct", 1)], "direct", "none was found to be faster: fast takes 0.95"),
         ([choice("direct", 1), choice("slow", 2, verdict="slower")], "direct", "the fastest"),
@@ -98,6 +98,12 @@ def test_a_model_s_convolutions_are_problems(tmp_path):
     problems = {problem.name: problem for problem in arguments.problems("", (), tmp_path / "model.pt2")}
     assert set(problems) == {"0", "3", "4", "3…4"}
     assert problems["3…4"].shapes == ((2, 8, 14, 14), (2, 8, 12, 12), (2, 4, 12, 12))
+
+
+def test_times_have_one_unit():
+    quick = replace(choice("direct", 1), seconds=0.0255, seconds_interval=(0.0253, 0.0257))
+    assert cells(quick)[1] == "25.50 [25.30, 25.70] ms"
+    assert cells(replace(quick, seconds_interval=(math.nan, math.nan)))[1] == "25.5 ms"
 
 
 def test_what_a_table_is_headed_with():

@@ -190,7 +190,7 @@ def chosen(choices: Sequence[Choice], max_error: float) -> tuple[str | None, str
 
 
 def _ratio(choice: Choice) -> str:
-    return "{:.2f} [{:.2f}, {:.2f}]".format(choice.ratio, *choice.ratio_interval)
+    return "{:.3g} [{:.3g}, {:.3g}]".format(choice.ratio, *choice.ratio_interval)
 
 
 def predictions(asked: Asked) -> dict[str, Any]:

@@ -20,6 +20,7 @@ READ_AS = (
     "product, or in copying the least bytes. Error: relative L2, measured on a tile of random numbers; predicted: the "
     "error to expect there. Memory: allocated at once during a call, its result included."
 )
+SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 HEADINGS = ("way", "time", "/ direct", "of limit", "error", "predicted", "memory", "")
 
 
@@ -82,9 +83,10 @@ def cells(choice: Choice) -> list[str]:
 
 
 def _time(choice: Choice) -> str:
-    lower, upper = choice.seconds_interval
-    ends = "" if math.isnan(lower) else f" [{show.seconds(lower)}, {show.seconds(upper)}]"
-    return f"{show.seconds(choice.seconds)}{ends}"
+    """As in "25.50 [25.30, 25.70] ms"."""
+    _, unit = show.seconds(choice.seconds).rsplit(" ", 1)
+    values = (value / SECONDS[unit] for value in (choice.seconds, *choice.seconds_interval))
+    return f"{show.with_interval(*values)} {unit}"
 
 
 def sentence(found: Recommendation) -> str:
