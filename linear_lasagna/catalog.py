@@ -300,6 +300,13 @@ ACCELERATORS = tuple(device for device in DEVICES if device != "cpu")
 STACKS = tuple(_stacks())
 SWEPT_WAYS = (BASELINE, CONTROL, "unfold_matmul", "fft", "winograd_f4")
 
+
+def _on_threads(name: str, what: str) -> Group:
+    """The same layers with another number of threads."""
+    shared = {"share": 0.3, "own_section": True, "devices": ("cpu",)}
+    return Group(f"a layer on {what}", sweeps.THREADED, SWEPT_WAYS, threads=sweeps.THREADS[name], **shared)
+
+
 GROUPS: dict[str, Group] = {
     "sources": Group(
         "the problems of the two articles",
@@ -370,33 +377,9 @@ GROUPS: dict[str, Group] = {
         share=0.3,
         own_section=True,
     ),
-    "threads": Group(
-        "a layer on all threads",
-        sweeps.THREADED,
-        SWEPT_WAYS,
-        share=0.3,
-        own_section=True,
-        devices=("cpu",),
-        threads=sweeps.THREADS["threads"],
-    ),
-    "onethread": Group(
-        "a layer on one thread",
-        sweeps.THREADED,
-        SWEPT_WAYS,
-        share=0.3,
-        own_section=True,
-        devices=("cpu",),
-        threads=sweeps.THREADS["onethread"],
-    ),
-    "twothreads": Group(
-        "a layer on two threads",
-        sweeps.THREADED,
-        SWEPT_WAYS,
-        share=0.3,
-        own_section=True,
-        devices=("cpu",),
-        threads=sweeps.THREADS["twothreads"],
-    ),
+    "threads": _on_threads("threads", "all threads"),
+    "onethread": _on_threads("onethread", "one thread"),
+    "twothreads": _on_threads("twothreads", "two threads"),
     "batches": Group(
         "layers of published networks, in batches that keep an accelerator busy",
         tuple(_batches()),

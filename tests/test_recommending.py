@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
 from dataclasses import replace
 
 import pytest
@@ -14,7 +16,7 @@ from analysis import arguments
 from analysis.measure.recommending import Asked, Choice, Recommendation, chosen, contenders, recommend, steps
 from analysis.report.recommendation import as_json, cells, layers, print_recommendation, title
 from linear_lasagna import Layer, Problem
-from linear_lasagna.trial import Cell, Trial
+from linear_lasagna.trial import Cell, Trial, isolation
 from linear_lasagna.trial.isolation import STARTING, Lineup, run_isolated
 
 SMALL = Problem("asked", 2, 4, (9, 9), (Layer(6, 3),))
@@ -50,11 +52,32 @@ def test_what_is_chosen(choices, use, why):
     assert why in said
 
 
-def test_ways_that_are_far_from_the_fastest_are_not_timed_again():
+@pytest.mark.parametrize(
+    ("max_error", "kept"),
+    [
+        (1.0, ["direct", "control", "unfold_matmul", "merged/direct"]),
+        (1e-3, ["direct", "control", "unfold_matmul", "fft"]),  # merged/direct errs by more
+    ],
+)
+def test_ways_that_are_far_from_the_fastest_within_the_budget_are_not_timed_again(max_error, kept):
     seconds = {"direct": 5.0, "control": 5.0, "unfold_matmul": 1.9, "fft": 2.1, "merged/direct": 1.0}
-    cells = {way: Cell(samples=[[value]], first_call_s=value) for way, value in seconds.items()}
+    cells = {
+        way: Cell(samples=[[value]], first_call_s=value, measures={"relative_l2": 1e-2 if "merged" in way else 1e-4})
+        for way, value in seconds.items()
+    }
     trial = Trial(SMALL, "float32", "cpu", 1.0, 0, cells | {"failed": Cell("failed")}, {})
-    assert list(contenders(trial).cells) == ["direct", "control", "unfold_matmul", "merged/direct"]
+    assert list(contenders(trial, max_error).cells) == kept
+
+
+def test_a_process_that_does_not_load_is_told_and_leaves_no_other(monkeypatch):
+    monkeypatch.setattr(isolation, "_wait", _ends)
+    with pytest.raises(RuntimeError, match="did not start: it ended with exit code 3"):
+        Lineup(("direct",), 2)
+    assert not multiprocessing.active_children()
+
+
+def _ends(pipe, watch):
+    os._exit(3)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import math
 import pickle
 import random
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise as pairs
 from statistics import median
 
@@ -637,6 +638,19 @@ def test_outputs_that_are_added_up_otherwise(monkeypatch, depth):
     measured = relative_l2(exact.error(SCHEDULES["stacked"](problem, kernels, name)(x)), exact.to(torch.float64))
     assert measured == pytest.approx(predicted, rel=0.02)
     assert predicted.interval[0] <= measured <= predicted.interval[1]
+
+
+def test_outputs_are_asked_again_under_other_conditions(monkeypatch):
+    """With another number of threads, say, a library may leave over other outputs of a product."""
+    turned = []
+    name = "by conditions"
+    call = lambda x, kernel, layer: added(kernel, layer, x, backwards=bool(turned))  # noqa: E731
+    monkeypatch.setitem(METHODS, name, Method(name, lambda kernel, layer: partial(call, kernel=kernel, layer=layer)))
+    monkeypatch.setattr(accumulation_module, "process_conditions", lambda device: tuple(turned))
+    asked = Accumulation(sequential(18), 24, fused=False), name, Layer(2, 3).expand(2), (1, 2, 5, 5), torch.float32
+    assert bool(followed(*asked).all())
+    turned.append("backwards")
+    assert not bool(followed(*asked).all())
 
 
 @pytest.mark.parametrize("schedule", ["merged", "merged_working"])

@@ -105,8 +105,9 @@ def _trials(asked: Sequence[Asked], tick: Callable[[], None]) -> list[Trial]:
             settings: Any = {"dtype": each.dtype, "device": each.device, "budget_s": BUDGET_S, "blocks": BLOCKS}
             trials.append(run_isolated(each.problem, each.ways, **settings, begin=begin))
             tick()
-        timed = [trial for trial in trials if BASELINE in trial.timing().samples]
-        works = [("forward", contenders(trial)) for trial in timed]
+        limits = [each.max_error for each in asked]
+        known = [each for each in zip(trials, limits, strict=True) if BASELINE in each[0].timing().samples]
+        timed, works = [trial for trial, _ in known], [("forward", contenders(*each)) for each in known]
         for process in range(1, LEAST_PROCESSES):
             for trial, end in zip(timed, repeat_isolated(works, seed=process, begin=lineup.begin), strict=True):
                 trial.repeats.append(end)
@@ -114,12 +115,15 @@ def _trials(asked: Sequence[Asked], tick: Callable[[], None]) -> list[Trial]:
     return trials
 
 
-def contenders(trial: Trial) -> Trial:
-    """The trial without the ways that one process showed to be far from the fastest; the baseline and control stay."""
+def contenders(trial: Trial, max_error: float) -> Trial:
+    """The trial without the ways that err too much, and those that one process showed to be far from the fastest of the
+    others; the baseline and control stay.
+    """
     timing = trial.timing()
-    seconds = {way: timing.seconds(way) for way in timing.samples}
-    near = {way for way in seconds if seconds[way] <= FAR * min(seconds.values())}
-    return replace(trial, cells={way: trial.cells[way] for way in seconds if way in near | {BASELINE, CONTROL}})
+    right = [way for way in timing.samples if trial.cells[way].measures.get("relative_l2", 0.0) <= max_error]
+    seconds = {way: timing.seconds(way) for way in right}
+    near = {way for way in right if seconds[way] <= FAR * min(seconds.values())} | {BASELINE, CONTROL}
+    return replace(trial, cells={way: trial.cells[way] for way in timing.samples if way in near})
 
 
 def judged(asked: Asked, trial: Trial, predicted: Mapping[str, Any]) -> Recommendation:

@@ -90,7 +90,6 @@ def _holds(
     return probe is not None and fits(probe, how)
 
 
-@lru_cache(maxsize=64)
 def followed(
     how: Accumulation,
     method: str,
@@ -102,8 +101,21 @@ def followed(
     """Which outputs are added up as `how` says, by some random sums: bool, (batch, out, *output_size).
 
     Libraries may add the last few channels or positions in another order. Outputs that see padding are not asked: they
-    are as their channel is elsewhere.
+    are as their channel is elsewhere. Answers are kept.
     """
+    return _followed(how, method, layer, shape, dtype, device, process_conditions(device))
+
+
+@lru_cache(maxsize=64)
+def _followed(
+    how: Accumulation,
+    method: str,
+    layer: ExpandedLayer,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: str,
+    process: tuple[object, ...],
+) -> torch.Tensor:
     n = layer.fan_in(shape[1])
     probe = AdderProbe(lambda terms, value: terms, n + layer.bias, layer.out_channels, dtype, layer.bias)
     rows = random_rows(probe, how.bits, AGREED)[:AGREED]

@@ -185,8 +185,12 @@ class Lineup:
     def __init__(self, ways: Sequence[str], processes: int) -> None:
         self._new = partial(_Child, multiprocessing.get_context("spawn"), ways)
         self._waiting = [self._new(None, ()) for _ in range(processes)]
-        for child in self._waiting:
-            child.loaded()
+        try:
+            for child in self._waiting:
+                child.loaded()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def begin(self, ways: Sequence[str], work: Work, task: tuple[Any, ...]) -> _Child:
         """One of them, which does work(send, watch, *task)."""
@@ -265,10 +269,15 @@ class _Child:
 
     def loaded(self) -> None:
         """Wait until it waits for its task."""
-        if not (self._pipe.poll(LOADING_S) and self._process.is_alive()):
-            self.kill()
-            raise RuntimeError(f"a process that was to time did not start in {LOADING_S:g} s")
-        _, self._doing = self._pipe.recv()
+        reason = f"not in {LOADING_S:g} s"
+        try:
+            if self._pipe.poll(LOADING_S):
+                _, self._doing = self._pipe.recv()
+                return
+        except (EOFError, OSError):
+            self._process.join(JOIN_S)
+            reason = f"it {_ending(self._process.exitcode)}"
+        raise RuntimeError(f"a process that was to time did not start: {reason}")
 
     def give(self, work: Work, task: tuple[Any, ...]) -> None:
         """What it waits for."""
