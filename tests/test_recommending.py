@@ -69,9 +69,18 @@ def test_ways_that_are_far_from_the_fastest_within_the_budget_are_not_timed_agai
     assert list(contenders(trial, max_error).cells) == kept
 
 
-def test_a_process_that_does_not_load_is_told_and_leaves_no_other(monkeypatch):
+def test_a_process_that_does_not_load_is_told(monkeypatch):
     monkeypatch.setattr(isolation, "_wait", _ends)
     with pytest.raises(RuntimeError, match="did not start: it ended with exit code 3"):
+        Lineup(("direct",), 1)
+
+
+def test_where_one_does_not_load_all_are_ended(monkeypatch):
+    def loaded(child):
+        raise RuntimeError("not today")
+
+    monkeypatch.setattr(isolation._Child, "loaded", loaded)
+    with pytest.raises(RuntimeError, match="not today"):
         Lineup(("direct",), 2)
     assert not multiprocessing.active_children()
 
