@@ -44,8 +44,9 @@ VISIT_S = 5e-4  # one call's turn in a round: long against the clock, short agai
 ROUNDS = 3  # rounds per block worth having, for which slow calls are thinned
 SLOW_RATIO = 20.0  # a call this much slower than the fastest joins only some of the rounds
 SETUP_RATIO = 5.0  # a first call this much longer than the budget is not tried again, unless it is observed
-WARM_S = 0.01  # a call this long gains nothing from a first, untimed one
-LASTING_S = 0.05  # a call this long gains nothing worth its time from one before it in the same process
+WARM_S = 0.01  # a call this long gains nothing from a first, untimed one,
+LASTING_S = 0.05  # and this long, nothing worth its time from one before it in the same process,
+SETTING_UP = 1.5  # unless its first call took so many times as long: it sets up whenever it is made for new kernels
 CHANCE = 1.64  # standard errors up to which an autocorrelation is taken for none
 
 
@@ -81,27 +82,37 @@ class Timing:
         """What a further process needs to time the same calls as long."""
         rounds = max(len(block) for blocks in self.samples.values() for block in blocks)
         blocks = max(map(len, self.samples.values()))
-        return Plan(self.calls_per_sample, self.every, {n: self.seconds(n) for n in self.samples}, rounds, blocks)
+        seconds = {n: self.seconds(n) for n in self.samples}
+        return Plan(self.calls_per_sample, self.every, seconds, self.first_call_s, rounds, blocks)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Calls per visit; in which rounds a call takes part; seconds per call; rounds per block, blocks."""
+    """Calls per visit; in which rounds a call takes part; seconds per call, and of the very first; rounds per block;
+    blocks.
+    """
 
     number: Mapping[str, int]
     every: Mapping[str, int]
     seconds: Mapping[str, float]
+    first_s: Mapping[str, float]
     rounds: int
     blocks: int
 
     def of(self, names: Sequence[str]) -> Plan:
         """The plan for these calls alone."""
-        number, every = {n: self.number[n] for n in names}, {n: self.every[n] for n in names}
-        return Plan(number, every, {n: self.seconds[n] for n in names}, self.rounds, self.blocks)
+        each = ({n: of[n] for n in names} for of in (self.number, self.every, self.seconds, self.first_s))
+        return Plan(*each, self.rounds, self.blocks)
 
-    def within(self, limit_s: float) -> list[str]:
-        """The calls whose visits take less than limit_s."""
-        return [name for name, number in self.number.items() if number * self.seconds[name] < limit_s]
+    def gaining(self, limit_s: float) -> list[str]:
+        """The calls that gain from an untimed one before them: short ones, whose visits take less than limit_s, and
+        those that set up when they are first made.
+        """
+        short = {name for name, number in self.number.items() if number * self.seconds[name] < limit_s}
+        return [name for name in self.number if name in short or self._sets_up(name)]
+
+    def _sets_up(self, name: str) -> bool:
+        return self.first_s[name] > SETTING_UP * self.seconds[name]
 
 
 @dataclass(frozen=True)
@@ -149,8 +160,8 @@ def measure(
     interleaved=False gives each call its rounds in one go, so that it finds the caches as itself left them. seed fixes
     the order of the visits.
     turn(name) is told, outside the timed part, whose turn it is, so that a call that never returns can be named.
-    plan: of an earlier process's timing, to be timed in the same way: only calls shorter than LASTING_S run once before
-    they are timed, and no block begins after OVER_BUDGET times the budget.
+    plan: of an earlier process's timing, to be timed in the same way: only calls shorter than LASTING_S, and those that
+    set up, run once before they are timed, and no block begins after OVER_BUDGET times the budget.
     clock(call, number): the seconds per call of so many calls; the device's, where none is given.
     Raises ValueError for a budget that is not positive, or where build returns no calls.
     """
@@ -166,10 +177,10 @@ def measure(
         outlasting = _outlasting(calls, first_call_s, visit, budget_s, observe)
         plan = _planned(
             {name: call for name, call in calls.items() if name not in outlasting},
-            *(visit, budget_s, blocks, visit_s, least_blocks),
+            *(first_call_s, visit, budget_s, blocks, visit_s, least_blocks),
         )
     else:
-        outlasting, first_call_s = {}, {name: visit(name, calls[name], 1) for name in plan.within(LASTING_S)}
+        outlasting, first_call_s = {}, {name: visit(name, calls[name], 1) for name in plan.gaining(LASTING_S)}
     samples: dict[str, list[list[float]]] = {n: [[outlasting[n]]] if n in outlasting else [] for n in calls}
     blockwise = (calls if block == 0 else build(block) for block in range(plan.blocks))
     for times_of in _blocks(blockwise, plan, visit, random.Random(seed), OVER_BUDGET * budget_s, interleaved):
@@ -228,11 +239,17 @@ def _outlasting(
 
 
 def _planned(
-    calls: Mapping[str, Thunk], visit: _Visits, budget_s: float, blocks: int, visit_s: float, least_blocks: int
+    calls: Mapping[str, Thunk],
+    first_s: Mapping[str, float],
+    visit: _Visits,
+    budget_s: float,
+    blocks: int,
+    visit_s: float,
+    least_blocks: int,
 ) -> Plan:
     """Spread the budget over blocks and rounds, after a second look at how long a call takes."""
     if not calls:
-        return Plan({}, {}, {}, rounds=0, blocks=0)
+        return Plan({}, {}, {}, {}, rounds=0, blocks=0)
     number, each, visits = {}, {}, {}
     for name, call in calls.items():
         seconds, number[name] = visit(name, call, 1), 1
@@ -243,7 +260,7 @@ def _planned(
     every = _thinned(visits, budget_s, blocks)
     rounds = _rounds(budget_s, visits, every)
     least = min(least_blocks, blocks, _rounds(OVER_BUDGET * budget_s, visits, every))
-    return Plan(number, every, each, max(1, rounds // blocks), max(min(blocks, rounds), least))
+    return Plan(number, every, each, first_s, max(1, rounds // blocks), max(min(blocks, rounds), least))
 
 
 def _thinned(visits: Mapping[str, float], budget_s: float, blocks: int) -> dict[str, int]:
@@ -301,10 +318,10 @@ def _block(
     block: int,
     interleaved: bool,
 ) -> dict[str, list[float]]:
-    """One block's samples. A short call runs once untimed first, because it is the first on this memory."""
+    """One block's samples. What gains from it runs once untimed first, because it is the first on this memory."""
     names = list(plan.number)
     times: dict[str, list[float]] = {name: [] for name in names}
-    for name in plan.within(WARM_S):
+    for name in plan.gaining(WARM_S):
         visit.turn(name)
         calls[name]()
     turns = [(r, name) for r in range(plan.rounds) for name in order.sample(names, len(names))]

@@ -241,6 +241,27 @@ def test_the_first_call_is_no_sample_where_there_is_a_second(monkeypatch):
     assert measured.samples["setting_up"] == [[pytest.approx(2.0)]]
 
 
+@pytest.mark.parametrize("seconds", [5 * MS, 20 * MS, 300 * MS])
+def test_what_sets_up_for_every_block_is_timed_after_that(monkeypatch, seconds):
+    """As a method does that transforms its kernels in its first call; also in the next process, by the plan."""
+    clock = VirtualClock(monkeypatch, direct=MS)
+
+    def build(block):
+        made = iter([10 * seconds])
+
+        def lazy():
+            clock.now += next(made, seconds)
+
+        return {"direct": clock.call("direct", block), "lazy": lazy}
+
+    measured = measure(build, budget_s=1.0)
+    again = measure(build, budget_s=1.0, plan=measured.plan)
+    for blocks in (measured.samples["lazy"], again.samples["lazy"]):
+        assert len(blocks) >= intervals.LEAST_BLOCKS
+        assert all(sample == pytest.approx(seconds) for block in blocks for sample in block)
+    assert measured.first_call_s["lazy"] == pytest.approx(10 * seconds)
+
+
 def test_all_calls_longer_than_the_budget(monkeypatch):
     clock = VirtualClock(monkeypatch, direct=2.0, control=3.0)
     measured = measure(clock.build, budget_s=1.0)
