@@ -333,6 +333,7 @@ def recommend(
     model: Path | None = None,
     dtype: Literal["float16", "bfloat16", "float32", "float64"] = "float32",
     max_error: float = math.inf,
+    ways: Annotated[tuple[str, ...], Several] = (),
     device: str = "cpu",
     json: bool = False,
 ) -> None:
@@ -351,6 +352,8 @@ def recommend(
         In which it is computed.
     max_error
         The largest relative L2 error that may be made; any, where it is not given.
+    ways
+        What else to compare, such as merged/fft or im2col_numpy for a stack; methods of your own are compared anyway.
     device
         cpu, cuda or mps.
     json
@@ -362,8 +365,8 @@ def recommend(
     if not max_error > 0:
         raise ValueError(f"max-error must be positive, not {max_error:g}")
     (device,) = arguments.devices((device,))
-    problems = arguments.problems(input, layer, model)
-    asked = [Asked(problem, dtype, device, max_error) for problem in problems]
+    problems, ways = arguments.problems(input, layer, model), arguments.ways(ways)
+    asked = [Asked(problem, dtype, device, max_error, ways) for problem in problems]
     found = _ticking("timing", steps(asked), lambda tick: list(recommend(asked, tick)))
     if json:
         print(as_json(found))

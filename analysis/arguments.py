@@ -74,6 +74,15 @@ def problems(shape: str, layers: Sequence[str], model: Path | None) -> list[Prob
     return [Problem("asked", batch, channels, tuple(size), tuple(map(layer, layers)))]
 
 
+def ways(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of ways, each of which must be known."""
+    from linear_lasagna.ways import way_named
+
+    for name in names:
+        way_named(name)
+    return tuple(names)
+
+
 def _problems_of(model: Path) -> list[Problem]:
     import torch
 

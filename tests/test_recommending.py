@@ -13,9 +13,20 @@ import torch
 from torch import nn
 
 from analysis import arguments
-from analysis.measure.recommending import Asked, Choice, Recommendation, chosen, contenders, recommend, steps
+from analysis.measure import recommending
+from analysis.measure.recommending import (
+    Asked,
+    Choice,
+    Recommendation,
+    chosen,
+    contenders,
+    predictions,
+    recommend,
+    steps,
+)
 from analysis.report.recommendation import as_json, cells, layers, print_recommendation, title
 from linear_lasagna import Layer, Problem
+from linear_lasagna.methods import direct
 from linear_lasagna.trial import Cell, Trial, isolation
 from linear_lasagna.trial.isolation import STARTING, Lineup, run_isolated
 
@@ -120,6 +131,19 @@ def test_a_layer_and_a_stack_are_measured(capsys):
     assert "2×4×9×9, 3×3 to 6; float32, cpu; 6 processes" in shown
     assert f"Use {layer.use}: " in shown
     assert json.loads(as_json([layer, stacked]))[1]["use"] is None
+
+
+def test_own_methods_and_ways_that_are_asked_for_are_compared(monkeypatch):
+    own = replace(recommending.OWN, methods={"mine": direct.prepare_expanded})
+    monkeypatch.setattr(recommending, "OWN", own)
+    assert Asked(SMALL, "float32", "cpu", more=("merged/fft", "direct")).ways[-2:] == ("mine", "merged/fft")
+    with pytest.raises(ValueError, match="unknown method 'nonsense' in way 'merged/nonsense'; known: direct,"):
+        arguments.ways(["fft", "merged/nonsense"])
+
+
+def test_errors_are_predicted_of_the_ways_asked_for():
+    found = predictions(Asked(SMALL, "float32", "cpu"), ["direct", "control", "fft", "unfold_matmul"])
+    assert list(found) == ["direct", "unfold_matmul"]
 
 
 def test_a_model_s_convolutions_are_problems(tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from linear_lasagna.catalog import OWN
 from linear_lasagna.intervals import LEAST_PROCESSES, Verdict, process_interval
 from linear_lasagna.problems import Problem
 from linear_lasagna.vocabulary import BASELINE, CONTROL, LAYER_WAYS, MERGED, TRANSFORMS
@@ -28,17 +29,21 @@ MOST_PREDICTED = 10**8  # multiply-accumulates of a problem whose error is predi
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be computed, and how well: max_error is a relative L2 error, inf where any will do."""
+    """What is to be computed, and how well: max_error is a relative L2 error, inf where any will do; more: ways that
+    are compared beside the usual ones.
+    """
 
     problem: Problem
     dtype: str
     device: str
     max_error: float = math.inf
+    more: tuple[str, ...] = ()
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """Those that are compared."""
-        return STACK_WAYS if self.problem.depth > 1 else (*LAYER_WAYS, *TRANSFORMS)
+        """Those that are compared, the user's own methods among them."""
+        usual = STACK_WAYS if self.problem.depth > 1 else (*LAYER_WAYS, *TRANSFORMS)
+        return tuple(dict.fromkeys((*usual, *OWN.methods, *self.more)))
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,10 @@ class Choice:
     seconds: of a call, the median over processes, and its interval between them, NaN where a way is so slow that one
     timed it. ratio: time to the baseline's, likewise; verdict: faster or slower than the baseline, or neither.
     relative_l2: the measured error, on a tile; predicted: that which is to be expected, with its interval of 95 %, None
-    for what is not predicted. peak_bytes: memory during a call, its result included, None where that is not known.
-    share: of what the machine could attain by its operations or by the least bytes, which is the limit, None where that
-    is not known. allowed: whether it is right, and its error within the budget. reason: why it is skipped or failed.
+    for what is not predicted, and what one process timed. peak_bytes: memory during a call, its result included, None
+    where that is not known. share: of what the machine could attain by its operations or by the least bytes, which is
+    the limit, None where that is not known. allowed: whether it is right, and its error within the budget. reason: why
+    it is skipped or failed.
     """
 
     way: str
@@ -85,7 +91,9 @@ class Recommendation:
 def recommend(asked: Sequence[Asked], tick: Callable[[], None] = lambda: None) -> Iterator[Recommendation]:
     """In their order, when all have been timed. tick: called after each of `steps(asked)` steps."""
     trials = _trials(asked, tick)
-    yield from (judged(each, trial, predictions(each)) for each, trial in zip(asked, trials, strict=True))
+    for each, trial in zip(asked, trials, strict=True):
+        several = [way for way in each.ways if any(way in repeat.samples for repeat in trial.repeats)]
+        yield judged(each, trial, predictions(each, several))
 
 
 def steps(asked: Sequence[Asked]) -> int:
@@ -197,20 +205,20 @@ def _ratio(choice: Choice) -> str:
     return "{:.3g} [{:.3g}, {:.3g}]".format(choice.ratio, *choice.ratio_interval)
 
 
-def predictions(asked: Asked) -> dict[str, Any]:
-    """`predict_error` of every way that adds up products, by name; of a large problem, on a smaller image."""
+def predictions(asked: Asked, ways: Sequence[str]) -> dict[str, Any]:
+    """`predict_error` of those ways that add up products, by name; of a large problem, on a smaller image."""
     from linear_lasagna.devices import dtype_named
     from linear_lasagna.rounding import predict_error
     from linear_lasagna.trial.workload import smaller
     from linear_lasagna.ways import way_named
 
-    problem, found = smaller(asked.problem, MOST_PREDICTED), {}
+    problem, predicted = smaller(asked.problem, MOST_PREDICTED), {}
     x, kernels = problem.draw(dtype_named(asked.dtype), asked.device)
-    for name in (way for way in asked.ways if way != CONTROL):
+    for name in ways:
         way = way_named(name)
-        if way.unsupported(problem, x.dtype, asked.device) is None and way.schedule.plans is None:
+        if name != CONTROL and way.schedule.plans is None:
             try:
-                found[name] = predict_error(x, kernels, problem.layers, way.method, way.schedule.name)
+                predicted[name] = predict_error(x, kernels, problem.layers, way.method, way.schedule.name)
             except (ValueError, NotImplementedError):  # transforms, and what a switch of torch rounds first
                 continue
-    return found
+    return predicted

@@ -60,7 +60,7 @@ def footprint_table(scope: Scope, rows: Frame) -> Table:
     )
     caption += "was measured over the formula. Formula: the buffers of the algorithm, as im2col’s, which are the input "
     caption += "times the kernel’s area; a dash where nobody has counted them. “<”: below what a call shows that needs "
-    caption += f"none. Measured is {_kinds(rows)}; kernels that it transforms and keeps, as fft does, count."
+    caption += f"none. Measured is {_kinds(rows)}; kernels that a way transforms and keeps, as fft does, count."
     shown, name = ordered(shown.drop(columns="group")), slug("footprints", scope.machine, scope.device)
     return table(name, caption, shown, columns, "footprints", (0, 1, 5))
 
