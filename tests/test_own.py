@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from linear_lasagna.methods import method_named
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.trial import files, run
 from linear_lasagna.trial.files import Key
+from tests.copies import copy_code, run_code
 
 ROOT = Path(__file__).parent.parent
 COMMIT = "0123456789abcdef"
@@ -263,21 +263,14 @@ SMALL = FILE.replace('"wrong": wrong, "cut": cut', '"wrong": wrong') + (
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the code without git, and the user's file."""
-    home = tmp_path_factory.mktemp("copy")
-    for package in ("linear_lasagna", "analysis", "benchmarks"):
-        shutil.copytree(ROOT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", home)
+    home = copy_code(tmp_path_factory.mktemp("copy"))
     (home / "user").mkdir()
     (home / "user" / "mine.py").write_text(SMALL)
     return home
 
 
 def command(home: Path, *line: str, code: str = PLAIN) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(home), "COLUMNS": "300"}
-    for name in ("ASV_CONF_DIR", "ASV_COMMIT", "LASAGNA_ROOT", own.VARIABLE):
-        environment.pop(name, None)
-    line = (sys.executable, "-c", code, *line)
-    return subprocess.run(line, cwd=home, env=environment, capture_output=True, text=True, check=False)
+    return run_code(home, code, *line, COLUMNS="300")
 
 
 STUDY = ("study", "--preset", "smoke", "--problems", "user/mine.py", "--devices", "cpu", "--commit", COMMIT, "--no-asv")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.copies import copy_code, run_code
+
 
 NEW_FILES = {
     "linear_lasagna/methods/toy.py": '''
@@ -153,9 +150,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """What came of the toys, and the folder of their report."""
-    home = tmp_path_factory.mktemp("recipes")
-    for package in ("linear_lasagna", "analysis", "benchmarks"):
-        shutil.copytree(ROOT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
+    home = copy_code(tmp_path_factory.mktemp("recipes"))
     for name, text in NEW_FILES.items():
         (home / name).write_text(text.lstrip())
     for name, additions in NEW_LINES.items():
@@ -164,9 +159,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
             [place] = [place for place, line in enumerate(lines) if line.startswith(after)]
             lines.insert(place + 1, new)
         (home / name).write_text("\n".join(lines))
-    command = [sys.executable, "-c", FOLLOWED, str(home / "out")]
-    environment = os.environ | {"PYTHONPATH": str(home)}
-    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+    done = run_code(home, FOLLOWED, str(home / "out"))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), home / "out"
 

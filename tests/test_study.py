@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -23,17 +21,17 @@ from analysis.measure import checkout, trial_run
 from analysis.measure.presets import PRESETS, Preset, Selection
 from analysis.precision import run_study
 from tests import synthetic
+from tests.copies import copy_code, run_code
 
-ROOT = Path(__file__).parent.parent
 COMMIT = "0123456789abcdef"
-SMALL = Preset("smoke", 0.02, 30.0, (Selection("breakeven", ("breakeven/k3_4_4",), ("float32",)),), "smoke")
+SMALL = Preset("smoke", 0.02, 120.0, (Selection("breakeven", ("breakeven/k3_4_4",), ("float32",)),), "smoke")
 HIDDEN = "import sys\nfor name in ('asv', 'asv_runner', 'pandas'):\n    sys.modules[name] = None\n"
 COMMAND = """
 import sys
 from analysis import stopping
 from analysis.__main__ import main
 from analysis.measure.presets import PRESETS, Preset, Selection
-PRESETS["smoke"] = Preset("smoke", 0.02, 30.0, (Selection("breakeven", ("breakeven/k3_4_4",), ("float32",)),), "smoke")
+PRESETS["smoke"] = Preset("smoke", 0.02, 120.0, (Selection("breakeven", ("breakeven/k3_4_4",), ("float32",)),), "smoke")
 stopping.install()
 sys.exit(main())
 """
@@ -42,10 +40,7 @@ sys.exit(main())
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the code without git, installed nowhere."""
-    home = tmp_path_factory.mktemp("copy")
-    for package in ("linear_lasagna", "analysis", "benchmarks"):
-        shutil.copytree(ROOT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", home)
+    home = copy_code(tmp_path_factory.mktemp("copy"))
     (home / "hiding").mkdir()
     (home / "hiding" / "sitecustomize.py").write_text(HIDDEN)
     return home
@@ -53,17 +48,14 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(home: Path, *given: str) -> subprocess.CompletedProcess[str]:
     """`python -m analysis study` on the small preset, without git, asv and pandas."""
-    environment = {**os.environ, "PYTHONPATH": f"{home}:{home / 'hiding'}", "PATH": str(home / "hiding")}
-    for name in ("ASV_CONF_DIR", "ASV_COMMIT", "LASAGNA_ROOT"):
-        environment.pop(name, None)
-    line = [sys.executable, "-c", COMMAND, "study", "--preset", "smoke", *given]
-    return subprocess.run(line, cwd=home, env=environment, capture_output=True, text=True, check=False)
+    paths = {"PYTHONPATH": f"{home}:{home / 'hiding'}", "PATH": str(home / "hiding")}
+    return run_code(home, COMMAND, "study", "--preset", "smoke", *given, **paths)
 
 
 @pytest.fixture(scope="module")
 def brought(copied: Path) -> tuple[Path, str]:
     file = copied / "results.tar.gz"
-    given = ("--devices", "cpu", "--commit", COMMIT, "--time-limit", "30s", "--archive", str(file), "--no-precision")
+    given = ("--devices", "cpu", "--commit", COMMIT, "--time-limit", "2m", "--archive", str(file), "--no-precision")
     done = command(copied, *given)
     assert done.returncode == 0, done.stderr
     return file, done.stderr + done.stdout
@@ -80,7 +72,7 @@ def test_trials_are_timed_without_git_and_asv_and_what_is_left_out_is_said(broug
         assert (data["commit"], statuses) == (COMMIT, {"ok"})
         told = found.conditions
     assert (told["state"], told["commit"], told["git"], told["dirty"]) == ("finished", COMMIT, False, None)
-    assert (told["devices"], told["limit_s"], told["preset"]) == (["cpu"], 30.0, "smoke")
+    assert (told["devices"], told["limit_s"], told["preset"]) == (["cpu"], 120.0, "smoke")
     assert told["environments"]["cpu"]["torch"]
 
 
