@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FLUSHED = 4  # times the last cache, of which a virtual machine may tell too little
 SPIN_CYCLES = 20_000  # 10 µs at 2 GHz: as long as a launch takes; longer, it would hide launches that do take time
 GRAPH_VISITS = 3
 LONGEST_REASON = 200  # characters
@@ -126,6 +127,18 @@ class Device:
     def caches(self, start: bool = True) -> dict[str, int]:
         """Bytes of its data caches by level, empty where nobody tells. start: as `describe` takes it."""
         return {}
+
+    def cache_flush(self) -> Callable[[], object]:
+        """What empties the data caches when it is called: it reads and writes a buffer that is larger than they are.
+
+        Raises RuntimeError where nobody tells how large that is.
+        """
+        import torch
+
+        if not (caches := self.caches()):
+            raise RuntimeError(f"nobody tells how large the caches of {self.name} are: they cannot be emptied")
+        buffer = torch.ones(FLUSHED * max(caches.values()) // 4, dtype=torch.float32, device=self.name)
+        return buffer.neg_
 
     def state(self) -> dict[str, Any]:
         """What of the accelerator changes while one measures: to be asked before and after, never in between."""

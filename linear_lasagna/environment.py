@@ -177,6 +177,7 @@ def environment(device: str = "cpu", start: bool = True) -> dict[str, Any]:
         "wait_policy": os.environ.get(WAIT_POLICY, "unset"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "flush_denormal": flushes(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
         "blas": _blas(),
         "code": code_digest(),

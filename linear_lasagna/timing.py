@@ -44,6 +44,7 @@ VISIT_S = 5e-4  # one call's turn in a round: long against the clock, short agai
 ROUNDS = 3  # rounds per block worth having, for which slow calls are thinned
 SLOW_RATIO = 20.0  # a call this much slower than the fastest joins only some of the rounds
 SETUP_RATIO = 5.0  # a first call this much longer than the budget is not tried again, unless it is observed
+FLUSHING = 4.0  # times the budget may be spent where caches are emptied, with what that takes
 WARM_S = 0.01  # a call this long gains nothing from a first, untimed one,
 LASTING_S = 0.05  # and this long, nothing worth its time from one before it in the same process,
 SETTING_UP = 1.5  # unless its first call took so many times as long: it sets up whenever it is made for new kernels
@@ -149,6 +150,7 @@ def measure(
     plan: Plan | None = None,
     clock: Clock | None = None,
     observe: Observe | None = None,
+    flush: Callable[[], object] | None = None,
 ) -> Timing:
     """Time the calls that build(block) returns by name, on inputs that it allocates anew for every block.
 
@@ -163,6 +165,8 @@ def measure(
     plan: of an earlier process's timing, to be timed in the same way: only calls shorter than LASTING_S, and those that
     set up, run once before they are timed, and no block begins after OVER_BUDGET times the budget.
     clock(call, number): the seconds per call of so many calls; the device's, where none is given.
+    flush() empties the caches: it is called before every visit, outside of the timed part, and a visit is one call.
+    What it takes counts, so that there are fewer rounds.
     Raises ValueError for a budget that is not positive, or where build returns no calls.
     """
     if not budget_s > 0:
@@ -171,7 +175,8 @@ def measure(
     calls = build(0)
     if not calls:
         raise ValueError("build(0) returned no calls to time")
-    visit = _Visits(clock or device_named(device).seconds, turn)
+    there = device_named(device)
+    visit = _Visits(clock or there.seconds, turn, flush, there.synchronise)
     if plan is None:
         first_call_s = {name: visit(name, call, 1) for name, call in calls.items()}
         outlasting = _outlasting(calls, first_call_s, visit, budget_s, observe)
@@ -195,15 +200,32 @@ def measure(
 class _Visits:
     """The clock, which tells whose turn it is before it starts, and sums what it has timed."""
 
-    def __init__(self, clock: Clock, turn: Callable[[str], object]) -> None:
-        self.clock, self.turn = clock, turn
+    def __init__(
+        self,
+        clock: Clock,
+        turn: Callable[[str], object],
+        flush: Callable[[], object] | None = None,
+        wait: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.clock, self.turn, self.flush, self._wait = clock, turn, flush, wait
         self.timed_s = 0.0
+        self._flushes_s: list[float] = []
         self.forget_faults()
 
     def forget_faults(self) -> None:
         self._calls, self._faults = dict[str, int](), dict[str, int]()
 
+    @property
+    def flush_s(self) -> float:
+        """Seconds that emptying the caches takes before a visit."""
+        return median(self._flushes_s) if self._flushes_s else 0.0
+
     def __call__(self, name: str, call: Thunk, number: int) -> float:
+        if self.flush is not None:
+            start = time.perf_counter()
+            self.flush()
+            self._wait()
+            self._flushes_s.append(time.perf_counter() - start)
         self.turn(name)
         before = page_faults()
         seconds = self.clock(call, number)
@@ -253,10 +275,12 @@ def _planned(
     number, each, visits = {}, {}, {}
     for name, call in calls.items():
         seconds, number[name] = visit(name, call, 1), 1
-        if seconds < visit_s:  # too short for one clock reading: estimate from a full visit
+        if seconds < visit_s and visit.flush is None:  # too short for one clock reading: estimate from a full visit
             seconds = visit(name, call, math.ceil(visit_s / max(seconds, 1e-9)))
             number[name] = math.ceil(visit_s / max(seconds, 1e-9))
         each[name], visits[name] = seconds, number[name] * seconds
+    if visit.flush is not None:
+        budget_s, visits = FLUSHING * budget_s, {name: spent + visit.flush_s for name, spent in visits.items()}
     every = _thinned(visits, budget_s, blocks)
     rounds = _rounds(budget_s, visits, every)
     least = min(least_blocks, blocks, _rounds(OVER_BUDGET * budget_s, visits, every))

@@ -54,9 +54,11 @@ class IntegerCase:
         return float(magnitudes(*at_home((self.x, self.kernels)), self.problem.expanded).max())
 
 
-def integer_case(problem: Problem, dtype: torch.dtype, device: str = "cpu", seed: int = 0) -> IntegerCase:
+def integer_case(
+    problem: Problem, dtype: torch.dtype, device: str = "cpu", seed: int = 0, bits: int | None = None
+) -> IntegerCase:
     """What `draw_integers` draws, on the device, with the exact result."""
-    x, kernels = draw_integers(problem, dtype, device, seed)
+    x, kernels = draw_integers(problem, dtype, device, seed, bits)
     home, moved = at_home((x, kernels))
     expected = convolve(home, moved, problem.expanded).to(torch.float64)
     return IntegerCase(problem, x, kernels, expected)
@@ -301,16 +303,16 @@ def draw_single_taps(
 
 
 def draw_integers(
-    problem: Problem, dtype: torch.dtype, device: str = "cpu", seed: int = 0
+    problem: Problem, dtype: torch.dtype, device: str = "cpu", seed: int = 0, bits: int | None = None
 ) -> tuple[torch.Tensor, tuple[Kernel, ...]]:
     """An input and kernels of integers for which every sum of products, in any order and any merging, is exact.
 
     Weights are -1, 0 and 1 with so few ones that sum |a||b| stays below 2**p of `dtype` through the whole stack;
     what then is left of the 2**p goes into the size of the inputs, so that all of the significand is used. Those of a
-    single layer have p / 2 bits at least: a dtype of fewer inside cannot hold them.
+    single layer have p / 2 bits at least: a dtype of fewer inside cannot hold them. bits: in place of p.
     """
     rng = numpy.random.default_rng(seed)
-    ones, largest = _integer_budget(problem, SIGNIFICAND_BITS[dtype])
+    ones, largest = _integer_budget(problem, bits or SIGNIFICAND_BITS[dtype])
 
     def tensor(values: numpy.ndarray) -> torch.Tensor:
         return torch.from_numpy(values.astype(numpy.float64)).to(dtype).to(device)

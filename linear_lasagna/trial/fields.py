@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from linear_lasagna.factors import FACTORS
+
 if TYPE_CHECKING:
     from linear_lasagna.trial.record import Trial
 
@@ -56,6 +58,10 @@ def _plain(value: Any) -> bool:
 
 def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(_text(name) and _text(each) for name, each in value.items())
+
+
+def _conditions(value: Any) -> bool:
+    return _texts(value) and all(name in FACTORS and FACTORS[name].has(level) for name, level in value.items())
 
 
 def _run(value: Any) -> bool:
@@ -125,6 +131,7 @@ TRIAL: Rules = {
     "timed_s": SIZE,
     "numbers": Rule("an object of text by name", _texts),
     "threads": COUNT,
+    "under": Rule("an object of levels by the names of conditions", _conditions),
 }
 REPEAT: Rules = {
     "samples": _by_way(SAMPLES),

@@ -1,4 +1,4 @@
-"""Trial records on disk: `.asv/trials/<machine>/<commit>/<problem>.<dtype>.<device>.<key>.json`.
+"""Trial records on disk: `.asv/trials/<machine>/<commit>/<problem>.<dtype>.<device>[.<conditions>].<key>.json`.
 
 A record is written atomically when the process that validates its trial has ended, and again after each that repeats
 it; it is reused wherever nothing that shaped it has changed: a run that was killed goes on where it stopped.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from linear_lasagna import own
 from linear_lasagna.catalog import GROUPS, OWN, problem_named
+from linear_lasagna.factors import parsed, written
 from linear_lasagna.trial import fields
 from linear_lasagna.trial.record import Repeat, Trial
 
@@ -28,17 +29,24 @@ if TYPE_CHECKING:
 
 BUDGET_S = 0.3
 BLOCKS = 4
+DIGITS = 10  # of a record's digest
 ROOT = "LASAGNA_ROOT"  # the checkout; the current folder, where it is not set
 STEP_TIMEOUT_S = 15.0  # some library kernels never end; planning, the longest step, starts a process of its own
 
 
 class Key(NamedTuple):
-    """What identifies a trial."""
+    """What identifies a trial. under: its conditions, as `factors.written` writes them."""
 
     group: str
     problem: str
     dtype: str
     device: str
+    under: str = ""
+
+    @property
+    def work(self) -> str:
+        """What a trial of it does."""
+        return parsed(self.under).get("work", GROUPS[self.group].work)
 
 
 def first(key: Key, fork: bool = False) -> Trial:
@@ -57,7 +65,7 @@ def repeat(trials: Mapping[Key, Trial]) -> Iterator[tuple[Key, Repeat]]:
     """Time trials once more, in one fresh process, and add what was timed to them and to their records."""
     from linear_lasagna.trial.isolation import repeat_isolated
 
-    works = [(GROUPS[key.group].work, trial) for key, trial in trials.items()]
+    works = [(key.work, trial) for key, trial in trials.items()]
     seed = 1 + max(len(trial.repeats) for trial in trials.values())
     numbers = {name: given for key in trials if (given := numbers_of(name := key.problem)) is not None}
     ends = repeat_isolated(works, seed=seed, numbers=numbers, timeout_s=_timeout_s(), start_method="spawn")
@@ -90,7 +98,7 @@ def read(key: Key) -> Trial | None:
 def _superseded(path: Path, key: Key) -> bool:
     if key.group != own.GROUP:
         return False
-    others = path.parent.glob(f"{glob.escape(_name(key))}.*.json")
+    others = path.parent.glob(f"{glob.escape(_name(key))}.{'[0-9a-f]' * DIGITS}.json")
     return any(other.stat().st_mtime > path.stat().st_mtime for other in others)
 
 
@@ -99,7 +107,8 @@ def _read(path: Path, key: Key) -> Trial:
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no regular file")
     trial = fields.checked(Trial.from_dict(json.loads(path.read_text(encoding="utf-8"))["trial"]))
-    if (trial.problem.name, trial.dtype, trial.device) != key[1:] or list(trial.cells) != list(GROUPS[key.group].ways):
+    told = (trial.problem.name, trial.dtype, trial.device, written(trial.under))
+    if told != key[1:] or list(trial.cells) != list(GROUPS[key.group].ways):
         raise ValueError("it is of another trial")
     return trial
 
@@ -112,11 +121,11 @@ def prepare(device: str = "cpu") -> None:
 
 def path_of(key: Key) -> Path:
     """Where the trial's record lies, or is to lie."""
-    return folder() / f"{_name(key)}.{_digest(key.group, key.problem, key.device)}.json"
+    return folder() / f"{_name(key)}.{_digest(key)}.json"
 
 
 def _name(key: Key) -> str:
-    return f"{key.problem.replace('/', '-')}.{key.dtype}.{key.device}"
+    return f"{key.problem.replace('/', '-')}.{key.dtype}.{key.device}" + (f".{key.under}" if key.under else "")
 
 
 def budget_s() -> float:
@@ -133,15 +142,15 @@ def budget_s() -> float:
     return seconds
 
 
-def _digest(group: str, problem: str, device: str) -> str:
+def _digest(key: Key) -> str:
     """Of all that shapes a trial, but for its dtype."""
-    settings = GROUPS[group]
-    parts = [group, problem, settings.ways, settings.work, settings.share * budget_s(), settings.threads]
-    parts += _shape(device)
+    settings = GROUPS[key.group]
+    parts = [key.group, key.problem, settings.ways, settings.work, settings.share * budget_s(), settings.threads]
+    parts += [key.under, *_shape(key.device)]
     parts += OWN.code(settings.ways)
-    if group == own.GROUP:
-        parts += [repr(problem_named(problem)), _numbers_digests(problem)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+    if key.group == own.GROUP:
+        parts += [repr(problem_named(key.problem)), _numbers_digests(key.problem)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
 def numbers_of(problem: str) -> Given | None:
@@ -231,8 +240,9 @@ def _run(key: Key, fork: bool) -> Trial:
         numbers=numbers_of(key.problem),
         timeout_s=_timeout_s(),
         start_method="fork" if forkable(fork) else "spawn",
-        work=GROUPS[key.group].work,
+        work=key.work,
         threads=GROUPS[key.group].threads,
+        under=parsed(key.under),
     )
 
 

@@ -33,8 +33,8 @@ Forward: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 
 def measurable(trial: Trial) -> list[str]:
-    """The ways whose memory can be measured so in reasonable time."""
-    here = trial.device == "cpu" and sys.platform == "linux"
+    """The ways whose memory can be measured so in reasonable time; under the usual conditions alone."""
+    here = trial.device == "cpu" and sys.platform == "linux" and not trial.under
     return [name for name, cell in trial.cells.items() if here and name != trial.control and _is_short(cell)]
 
 

@@ -11,6 +11,7 @@ import torch
 
 from linear_lasagna.counting import counted
 from linear_lasagna.devices import dtype_name
+from linear_lasagna.imposing import operand_bits
 from linear_lasagna.methods import METHODS
 from linear_lasagna.metrics import Outcome, measures
 from linear_lasagna.planning import plan
@@ -94,7 +95,8 @@ def _check_integers(bench: Bench) -> None:
     """Fail every way that is wrong on small integers. A transform, which rounds them, is marked instead."""
     trial = bench.trial
     bench.stage("drawing integers", "")
-    case = integer_case(trial.problem, bench.dtype, trial.device, trial.seed)
+    bits = operand_bits(trial.under)
+    case = integer_case(trial.problem, bench.dtype, trial.device, trial.seed, bits)
     for name, cells, way in bench.distinct():
         bench.stage(f"checking {name} on integers", name)
         with failing(*cells):

@@ -19,6 +19,7 @@ from linear_lasagna.ceilings import ceilings
 from linear_lasagna.conditions import allocator, settle_allocator
 from linear_lasagna.devices import dtype_name, dtype_named, macs_per_second, started
 from linear_lasagna.environment import environment
+from linear_lasagna.imposing import prepare
 from linear_lasagna.planning import fresh
 from linear_lasagna.problems import Problem
 from linear_lasagna.switches import full_precision
@@ -65,9 +66,11 @@ def run_isolated(
     work: str = "forward",
     begin: Begin | None = None,
     threads: int = 0,
+    under: Mapping[str, str] = MappingProxyType({}),
 ) -> Trial:
     """`run` in a child process; work: what a trial does, one of `WORKS`, of which "forward" alone takes numbers;
-    threads: to compute with, 0 for as many as torch takes; no part of the environment, which tells the machine.
+    threads: to compute with, 0 for as many as torch takes; no part of the environment, which tells the machine; under:
+    the conditions, as `factors.parsed` gives them, whose work and threads come before these.
 
     A way with which the child dies, or spends over timeout_s on one step (checking it on integers, one visit while
     timed), fails with the reason, and the others are tried again without it; a child that finds the machine slow in the
@@ -76,6 +79,7 @@ def run_isolated(
     torch yet. begin: of a `Lineup`, whose processes are taken instead. Raises ValueError for unknown names, and numbers
     that do not fit the problem, before anything starts.
     """
+    work = under.get("work", work)
     if work not in WORKS:
         raise ValueError(f"unknown work {work!r}; known: {', '.join(WORKS)}")
     if numbers is not None and WORKS[work] is not FORWARD:
@@ -83,7 +87,7 @@ def run_isolated(
     for name in ways:
         WORKS[work].way(name)
     kept = {"dtype": dtype_name(dtype_named(dtype)), "device": device, "budget_s": budget_s, "seed": seed}
-    kept["threads"] = threads
+    kept |= {"threads": int(under.get("threads", threads)), "under": dict(under)}
     given = {} if numbers is None else read(numbers, problem)
     begin = begin or _beginning(start_method)
     start = time.perf_counter()
@@ -380,6 +384,7 @@ def _run(send: Send, watch: _Watch, work: str, problem: Problem, ways: Sequence[
     stage = lambda *what: send("stage", what)  # noqa: E731
     stage("starting the device", "")
     dtype, device = settings["dtype"], settings["device"]
+    prepare(settings["under"])
     starting_s = started(device, dtype)
     send("limit", max(_limit_s(problem, dtype, device), _loading_s(starting_s)))
     settings["numbers"] = load(settings["numbers"])
@@ -395,11 +400,13 @@ def _repeat_all(send: Send, watch: _Watch, trials: Sequence[tuple[str, str, str 
     for work, text, path in trials:
         trial = Trial.from_json(text)
         stage(f"preparing {trial.problem.name}", "")
+        prepare(trial.under)
         samples = [seconds for cell in trial.cells.values() for block in cell.samples for seconds in block]
         loading_s = _loading_s(started(trial.device, trial.dtype))
         send("limit", max(SLOWEST * max(samples, default=0.0), loading_s))
         place, found = (trial.device, trial.dtype), {}
-        if place not in known and seed <= CEILINGS_IN and allocator() == "keep":  # what is measured settles it
+        # They are of the usual conditions; measuring them settles the allocator.
+        if place not in known and seed <= CEILINGS_IN and allocator() == "keep" and not trial.under:
             stage(f"measuring what {trial.dtype} can attain on {trial.device}", "")
             known.add(place)
             settle_allocator()

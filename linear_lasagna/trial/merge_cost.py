@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from linear_lasagna.devices import device_named
+from linear_lasagna.imposing import arranged, operand_bits, operand_loss
 from linear_lasagna.merging import merge_stack, merged_layer, not_mergeable
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.problems import Kernel, Problem
@@ -54,7 +55,7 @@ def _sitting(bench: Bench, name: str, draw: Draw, step: int = 0) -> Sitting:
         _, kernels = refilled(own, draw[1])
         return partial(merge_stack, kernels, bench.trial.problem.expanded, MERGES[name])
 
-    return Sitting(flat(draw), prepare, step)
+    return Sitting(arranged(flat(draw), bench.trial.under), prepare, step)
 
 
 def _applied(bench: Bench, sitting: Sitting, x: torch.Tensor) -> torch.Tensor:
@@ -87,7 +88,8 @@ def _check_integers(bench: Bench) -> None:
     if not names:
         return
     bench.stage("drawing integers", "")
-    cases = [integer_case(trial.problem, bench.dtype, trial.device, trial.seed + offset) for offset in range(2)]
+    drawn = partial(integer_case, trial.problem, bench.dtype, trial.device, bits=operand_bits(trial.under))
+    cases = [drawn(seed=trial.seed + offset) for offset in range(2)]
     for name in names:
         bench.stage(f"checking {name} on integers", name)
         with failing(bench.trial.cells[name]):
@@ -123,20 +125,21 @@ class _Gate(ForwardGate):
         bench = self.bench
         bench.stage(f"checking {name} after timing", name)
         sitting.check()
-        bound = _bound(bench.trial.problem, name, bench.dtype)
+        loss = operand_loss(bench.trial.under, bench.trial.problem.depth)
+        bound = _bound(bench.trial.problem, name, bench.dtype, loss)
         for draw, right in zip(self.draws, self.kernels_known, strict=True):
             sitting.pose(flat(draw))
             right.check(way_named(BASELINE), _applied(bench, sitting, draw[0]), bound, "kernels of both signs")
         return sitting.settle()
 
 
-def _bound(problem: Problem, name: str, dtype: torch.dtype) -> Bound:
-    """Of what a merged kernel, rounded to storage, gives in float64."""
+def _bound(problem: Problem, name: str, dtype: torch.dtype, loss: float) -> Bound:
+    """Of what a merged kernel, rounded to storage, gives in float64. loss: by rounding operands of the merges."""
     layer = merged_layer(problem.expanded)
     merging = merging_bound(problem.expanded, problem.in_channels, MERGES[name] or dtype)
     applying = layer_bound(layer.fan_in(problem.in_channels) + layer.bias, 1, torch.float64)
     _, underflow = way_bound(problem, way_named("merged/direct"), dtype)
-    return Bound(chained([merging, unit_roundoff(dtype), applying]), underflow)
+    return Bound(chained([merging, loss, unit_roundoff(dtype), applying]), underflow)
 
 
 MERGE = Workload(_way, _unsupported, _check, _Gate)

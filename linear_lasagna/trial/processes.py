@@ -119,7 +119,7 @@ def _operations(key: Key) -> int:
 
     problem, group = problem_named(key.problem), GROUPS[key.group]
     merged = problem.macs if not_mergeable(problem.expanded) else run_operations(problem, (0, problem.depth))
-    forward = [WORKS[group.work].way(name) for name in group.ways]
+    forward = [WORKS[key.work].way(name) for name in group.ways]
     apart = sum(way is None or (way.schedule.merges is None and way.schedule.plans is None) for way in forward)
     return apart * problem.macs + (len(forward) - apart) * merged
 

@@ -17,7 +17,7 @@ Status: TypeAlias = Literal["ok", "skipped", "failed"]
 
 Bound: TypeAlias = Literal["host", "device", ""]
 
-SCHEMA = 3
+SCHEMA = 4
 HOST_BOUND = 1.2
 HOPELESS_RATIO = 10.0  # times what the fastest way takes,
 HOPELESS_S = 1.5  # and so many seconds a call
@@ -87,7 +87,8 @@ class Trial:
     started: UTC; elapsed_s: wall time of the first process; timed_s: the part of it inside timed calls. repeats: what
     further processes timed, in the order of their time. numbers: those that were given, not drawn, by name, with
     digests that tell them from others (`trial.numbers`). threads: that were asked for in all of them, 0 where it was
-    those that the environment tells.
+    those that the environment tells. under: the conditions that were chosen, as `factors` has them; usual ones are left
+    out.
     """
 
     problem: Problem
@@ -106,6 +107,7 @@ class Trial:
     timed_s: float = 0.0
     numbers: dict[str, str] = field(default_factory=dict)
     threads: int = 0
+    under: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def named(self, status: Status) -> list[str]:
@@ -193,7 +195,7 @@ class Trial:
             if data["schema"] not in range(1, SCHEMA + 1):
                 raise ValueError(f"trial record of schema {data['schema']!r}; this version reads 1 to {SCHEMA}")
             data = upgraded(data) if data["schema"] == 1 else dict(data)
-            data["schema"] = SCHEMA  # 2 had one process and its cells no faults: what lacks is the default
+            data["schema"] = SCHEMA  # 2 had one process and no faults, 3 no conditions: what lacks is the default
             problem = problem_of(data.pop("problem"))
             cells = {name: Cell(**cell) for name, cell in data.pop("cells").items()}
             repeats = [Repeat(**repeat) for repeat in data.pop("repeats", [])]

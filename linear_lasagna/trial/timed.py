@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from linear_lasagna.devices import device_named
+from linear_lasagna.imposing import flush_of
 from linear_lasagna.intervals import LEAST_BLOCKS
 from linear_lasagna.timing import Plan, Timing, measure
 from linear_lasagna.trial.gate import Sitting, Thunk
@@ -85,7 +86,9 @@ class _Ways:
 
     def time(self, trial: Trial, **settings: Any) -> Timing:
         try:
-            return measure(self.calls, trial.device, trial.budget_s, trial.seed, turn=self.turn, **settings)
+            flush, interleaved = flush_of(trial.under, trial.device), trial.under.get("turns") != "isolated"
+            settings |= {"turn": self.turn, "flush": flush, "interleaved": interleaved}
+            return measure(self.calls, trial.device, trial.budget_s, trial.seed, **settings)
         finally:
             self._turn("")
 
@@ -102,7 +105,9 @@ def _keep(trial: Trial, timing: Timing) -> None:
 def _graph(trial: Trial, name: str, call: Thunk, stage: Stage) -> None:
     """Time the call without the host, where the device can: it tells which of the two its time is bound by."""
     cell, device = trial.cells[name], device_named(trial.device)
-    if device.has_graphs:
+    if trial.under.get("cache") == "cold":
+        cell.ungraphed = "nothing can be done between the calls of a graph, which would find their caches warm"
+    elif device.has_graphs:
         stage(f"timing a graph of {name}", name)
         cell.graphed_s, cell.ungraphed = device.graphed_seconds(call, cell.calls_per_sample or 1)
 

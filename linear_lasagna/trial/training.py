@@ -1,5 +1,7 @@
 """What a training step costs, forward and backward: the stack, or its kernels merged anew in every step.
 
+A step of another way that computes layer after layer goes through it, forward and backward.
+
 A step is one forward and one backward call for a given gradient of the output. Before it counts, its gradients of the
 input and of all kernels must lie within a bound of the stack's in float64, on positive numbers, where the bound is
 tight. In the merged step they flow through the merge. SESR trains in this way and calls it collapsing: Bhardwaj et al.,
@@ -16,9 +18,12 @@ from functools import cached_property, partial
 import torch
 
 from linear_lasagna.devices import dtype_named
+from linear_lasagna.imposing import arranged, operand_loss
 from linear_lasagna.merging import merged_layer, not_mergeable
-from linear_lasagna.problems import ExpandedLayer, Problem
-from linear_lasagna.rounding import layer_bound, merging_bound
+from linear_lasagna.methods import METHODS
+from linear_lasagna.problems import ExpandedLayer, Kernel, Layer, Problem
+from linear_lasagna.rounding import SIGNIFICAND_BITS, layer_bound, merging_bound
+from linear_lasagna.rounding.bounds import chained
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
 from linear_lasagna.trial.record import Trial
 from linear_lasagna.trial.timed import failing
@@ -28,26 +33,44 @@ from linear_lasagna.vocabulary import BASELINE, CONTROL, Signs
 from linear_lasagna.ways import way_named
 
 MERGED = "merged_per_call"
+SINGLE = "a single layer has nothing to merge"
+LIBRARY = ("direct", "direct_channels_last")  # whose sums are rounded once
 STEPS: dict[str, str] = {BASELINE: BASELINE, CONTROL: BASELINE, MERGED: "merged_per_call/direct"}
 
 
 def _way(name: str) -> None:
-    """Raises ValueError for a name of no step; none of them only computes the stack forward."""
+    """Raises ValueError for a name of no way; none of them only computes the stack forward."""
     if name not in STEPS:
-        raise ValueError(f"unknown way {name!r} of a training step; known: {', '.join(STEPS)}")
+        way_named(name)
 
 
 def _unsupported(problem: Problem, name: str, dtype: torch.dtype, device: str) -> str | None:
-    if problem.depth == 1:
-        return "a single layer has nothing to merge"
-    return not_mergeable(problem.expanded) if name == MERGED else None
+    if name == MERGED:
+        return SINGLE if problem.depth == 1 else not_mergeable(problem.expanded)
+    if name in STEPS:
+        return None
+    way = way_named(name)
+    if way.schedule.name != "stacked":
+        return "a training step merges in every call, as merged_per_call of the group training does"
+    return _unbounded(way.method, dtype) or way.unsupported(problem, dtype, device)
+
+
+def _unbounded(method: str, dtype: torch.dtype) -> str | None:
+    """Why no bound on the gradients of a step through the method is known, or None."""
+    if not (METHODS[method].exact_on_integers and METHODS[method].summed):
+        return "no bound on the gradients of a transform is known"
+    if SIGNIFICAND_BITS[dtype] < SIGNIFICAND_BITS[torch.float32] and method not in LIBRARY:
+        return "no bound on gradients is known whose partial sums are rounded to 16 bits"
+    layer, ones = Layer(1, 1), torch.ones(1, 1, 1, 1)
+    y = METHODS[method].prepare(Kernel(ones.clone().requires_grad_(), None), layer)(ones)
+    return None if y.requires_grad else "torch records nothing of it, and so finds no gradient"
 
 
 def step(name: str, problem: Problem, draw: Draw, upstream: torch.Tensor) -> list[torch.Tensor]:
     """Gradients of sum(upstream * y) in the input, then in every layer's weight and bias. upstream: of y's shape."""
     leaves = [number.detach().requires_grad_() for number in flat(draw)]
     x, kernels = refilled(leaves, draw[1])
-    y = way_named(STEPS[name]).prepare(problem, kernels)(x)
+    y = way_named(STEPS.get(name, name)).prepare(problem, kernels)(x)
     return list(torch.autograd.grad(y, leaves, upstream))
 
 
@@ -108,12 +131,14 @@ def _sitting(trial: Trial, name: str, case: _Case, number: int = 0) -> Sitting:
         *numbers, upstream = own
         return partial(step, name, trial.problem, refilled(numbers, case.draw[1]), upstream)
 
-    return Sitting(case.numbers, prepare, number)
+    return Sitting(arranged(case.numbers, trial.under), prepare, number)
 
 
 def _ask(trial: Trial, name: str, sitting: Sitting, cases: Sequence[_Case]) -> None:
     """Raise ArithmeticError where a step misses its bound on one of the cases, each in the other's place in memory."""
     bound = gradient_bound(trial.problem, name, dtype_named(trial.dtype))
+    # Forward and backward have operands that may be rounded.
+    bound = chained([bound, operand_loss(trial.under, 2 * trial.problem.depth)])
     bound += 2 * gradient_bound(trial.problem, BASELINE, torch.float64)
     for case in cases:
         sitting.pose(case.numbers)

@@ -6,8 +6,8 @@ One `run` for all kinds of trial: skip what is impossible, check, time together,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -18,10 +18,13 @@ import torch
 from linear_lasagna.conditions import Watch, allocator, settle_allocator
 from linear_lasagna.devices import dtype_name, dtype_named, unavailable
 from linear_lasagna.environment import environment
+from linear_lasagna.factors import Under, inapplicable, usual_left_out
+from linear_lasagna.imposing import arranged, computing_with, imposed, operand_loss
+from linear_lasagna.imposing import unfit as misplaced
 from linear_lasagna.methods import METHODS
 from linear_lasagna.planning import plan
 from linear_lasagna.problems import Problem
-from linear_lasagna.reproducibility.threads import threads as computing_with
+from linear_lasagna.rounding.bounds import chained
 from linear_lasagna.switches import full_precision
 from linear_lasagna.timing import BLOCKS
 from linear_lasagna.trial.gate import Draw, Form, Sitting, Thunk, flat, refilled
@@ -88,7 +91,8 @@ class Bench:
 
     def sitting(self, way: Way, draw: Draw, step: int = 0) -> Sitting:
         """The way, prepared for copies of these numbers."""
-        return Sitting(flat(draw), lambda own: _thunk(way, self.trial.problem, refilled(own, draw[1])), step)
+        numbers = arranged(flat(draw), self.trial.under)
+        return Sitting(numbers, lambda own: _thunk(way, self.trial.problem, refilled(own, draw[1])), step)
 
     @cached_property
     def form(self) -> Form:
@@ -99,7 +103,9 @@ class Bench:
     def bound(self, kind: Callable[..., Bound], cell: Cell, way: Way) -> Bound:
         """The bound of this kind that the cell's way must meet, as a transform where it was found to be one."""
         transform = bool(cell.finding) or not METHODS[way.method].exact_on_integers
-        return kind(self.trial.problem, way, self.dtype, self.trial.device, transform)
+        bound = kind(self.trial.problem, way, self.dtype, self.trial.device, transform)
+        loss = operand_loss(self.trial.under, self.trial.problem.depth)
+        return bound._replace(relative=chained([bound.relative, loss])) if loss else bound
 
 
 class Gate(Protocol):
@@ -144,18 +150,19 @@ def run(
     seed: int = 0,
     numbers: Any = None,
     threads: int = 0,
+    under: Mapping[str, str] = MappingProxyType({}),
     stage: Stage = lambda what, way: None,
     turn: Turn = lambda name: None,
 ) -> Trial:
-    """A trial of the workload; `trial.run` says what the arguments are, `run_isolated` what threads are."""
-    start, storage = time.perf_counter(), dtype_named(dtype)
+    """A trial of the workload; `trial.run` says what the arguments are, `run_isolated` what threads and under are."""
+    start, storage, under = time.perf_counter(), dtype_named(dtype), usual_left_out(under)
     given = {} if numbers is None else read(numbers, problem)
     forward = {name: way for name in ways if (way := workload.way(name)) is not None}
-    with torch.set_grad_enabled(workload.gradients), full_precision():
+    with _setting(workload, under):
         # In here: the environment tells the switches as they hold while the ways are timed.
-        trial = _begun(workload, problem, ways, storage, device, budget_s, seed, given)
-        trial.threads = threads
-        with _computing_with(threads):
+        trial = _begun(workload, problem, ways, storage, device, budget_s, seed, given, under)
+        trial.threads = int(under.get("threads", threads))
+        with computing_with(trial.threads):
             _checked_and_timed(workload, Bench(trial, forward, storage, stage, given), blocks, turn)
     trial.elapsed_s = time.perf_counter() - start
     return trial
@@ -174,9 +181,11 @@ def _checked_and_timed(workload: Workload, bench: Bench, blocks: int, turn: Turn
         trial.conditions = watch.seen()
 
 
-def _computing_with(number: int) -> AbstractContextManager[None]:
-    """So many threads inside; 0: those that there are."""
-    return computing_with(number) if number else nullcontext()
+@contextmanager
+def _setting(workload: Workload, under: Under) -> Iterator[None]:
+    """Where a trial of the workload runs: all precision that its conditions leave."""
+    with torch.set_grad_enabled(workload.gradients), full_precision(), imposed(under):
+        yield
 
 
 def repeat(
@@ -190,7 +199,7 @@ def repeat(
     start, started = time.perf_counter(), _now()
     repeated = replace(trial, seed=seed)
     forward = {name: way for name in trial.cells if (way := workload.way(name)) is not None}
-    with torch.set_grad_enabled(workload.gradients), full_precision(), _computing_with(trial.threads):
+    with _setting(workload, trial.under), computing_with(trial.threads):
         bench = Bench(repeated, forward, dtype_named(trial.dtype), stage, given)
         timed = trial.timing()
         names = [name for name in timed.samples if _as_planned(bench, name) and not trial.hopeless(name)]
@@ -227,15 +236,18 @@ def _begun(
     budget_s: float,
     seed: int,
     given: Given,
+    under: Under,
 ) -> Trial:
     """A trial whose impossible cells are skipped, with the reason."""
     if not budget_s > 0:
         raise ValueError(f"budget_s must be positive, not {budget_s}")
-    absent = unavailable(device, dtype) or unfit(given, dtype)
+    absent = unavailable(device, dtype) or unfit(given, dtype) or inapplicable(under, device, dtype_name(dtype))
+    absent = absent or misplaced(under, problem)
     reasons = {way: absent or workload.unsupported(problem, way, dtype, device) for way in ways}
     cells = {way: Cell("skipped", reason) if reason else Cell() for way, reason in reasons.items()}
     described, numbers = environment("cpu" if absent else device), digests(given)
-    return Trial(problem, dtype_name(dtype), device, budget_s, seed, cells, described, started=_now(), numbers=numbers)
+    kept: dict[str, Any] = {"started": _now(), "numbers": numbers, "under": under}
+    return Trial(problem, dtype_name(dtype), device, budget_s, seed, cells, described, **kept)
 
 
 def _now() -> str:
