@@ -28,7 +28,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed; {INSTALL}")
 
-PresetName = Literal["smoke", "default", "full", "accelerator", "sweeps"]
+PresetName = Literal["smoke", "default", "full", "accelerator", "sweeps", "conditions"]
 PrecisionPreset = Literal["smoke", "default", "full"]
 Several = Parameter(consume_multiple=True)
 Whole = Annotated[int, Parameter(converter=arguments.whole)]
@@ -55,6 +55,7 @@ def study(
     asv: bool = True,
     workers: Whole = 0,
     retry_failed: bool = False,
+    condition: Annotated[tuple[str, ...], Several] = (),
 ) -> None:
     """Time the preset's trials, hand them to asv, measure rounding errors, render the report.
 
@@ -83,6 +84,8 @@ def study(
         Processes for the precision experiments; 0 computes them in this process.
     retry_failed
         Run trials with failed cells, and units with failed rows, once more.
+    condition
+        Time under these conditions, such as cache=cold threads=1, in the place of the usual ones.
     """
     own = _own_problems(problems)
 
@@ -90,12 +93,13 @@ def study(
     from analysis.study import Request
     from analysis.study import study as run
 
+    under = arguments.conditions(condition)
     limit_s = arguments.seconds("time-limit", time_limit) if time_limit else None
     home = None if archive is None else archive.resolve()
     named = arguments.commit(commit) if commit else ""
     chosen = own_alone(preset_named(preset), own) if own else preset_named(preset)
     measured = not own if precision is None else precision
-    asked = (chosen, _out(out, own), devices, limit_s, named, home, workers, retry_failed, measured, asv)
+    asked = (chosen, _out(out, own), devices, limit_s, named, home, workers, retry_failed, measured, asv, under)
     page = run(Request(*asked))
     if page is not None:
         print(page)
@@ -169,6 +173,7 @@ def report(
     out: Path | None = None,
     records: Path | None = None,
     commit: str = "",
+    condition: Annotated[tuple[str, ...], Several] = (),
 ) -> None:
     """Render the report again from what has been measured, however little that is.
 
@@ -185,16 +190,26 @@ def report(
         none is given.
     commit
         The commit of this code, where git does not know it.
+    condition
+        Of the trials under these conditions, such as cache=cold threads=1; of the usual ones, where none is given.
     """
     own = _own_problems(problems)
 
     from analysis.study import render
 
-    print(render(preset, _out(out, own), records, arguments.commit(commit) if commit else "", problems=own))
+    under, named = arguments.conditions(condition), arguments.commit(commit) if commit else ""
+    print(render(preset, _out(out, own), records, named, problems=own, conditions=under))
 
 
 @app.command
-def compare(before: Path, after: Path, *, out: Path | None = None, fail_on_regression: bool = False) -> None:
+def compare(
+    before: Path,
+    after: Path,
+    *,
+    out: Path | None = None,
+    fail_on_regression: bool = False,
+    condition: Annotated[tuple[str, ...], Several] = (),
+) -> None:
     """What became faster or slower, more or less accurate, from one folder of results to another.
 
     Parameters
@@ -207,19 +222,25 @@ def compare(before: Path, after: Path, *, out: Path | None = None, fail_on_regre
         A JSON file for the rows, one per cell.
     fail_on_regression
         End with code 1 where a way became slower or less accurate, or no longer passes.
+    condition
+        Compare the trials under these conditions, such as cache=cold; under the usual ones, where none is given.
     """
     from analysis.data.archive import results
     from analysis.data.comparison import compared, regressions, summary
     from analysis.report.changes import print_changes
     from analysis.study import load_records
 
+    under, *others = arguments.conditions(condition) or ("",)
+    if others:
+        raise ValueError("compare is about one of several conditions at a time: --condition cache=cold")
     for path in (before, after):
         if not path.exists():
             raise ValueError(f"{path}: no such folder, and no archive")
     if out is not None:
         arguments.file(out.resolve())
     with results(before) as old, results(after) as new:
-        frame = compared(load_records(old.records), load_records(new.records))
+        sides = [load_records(each.records).timed_under(under) for each in (old, new)]
+    frame = compared(*sides)
     if out is not None:
         frame.to_json(out, orient="records", indent=1)
     print_changes(frame)

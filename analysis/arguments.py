@@ -154,6 +154,15 @@ def commit(text: str) -> str:
     return text
 
 
+def conditions(words: Sequence[str]) -> tuple[str, ...]:
+    """Under which conditions: of words such as cache=cold threads=1, all together, or of LASAGNA_CONDITIONS, which may
+    name several; none where neither is given.
+    """
+    from linear_lasagna import factors
+
+    return (factors.canonical(",".join(words)),) if words else factors.from_environment()
+
+
 def devices(names: Iterable[str]) -> tuple[str, ...]:
     """Each once; all are there."""
     from linear_lasagna.devices import unavailable

@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +26,17 @@ from analysis.measure.presets import (
     Key,
     Preset,
     bench_patterns,
+    check_conditions,
     check_devices,
     own_alone,
     preset_named,
     trials,
+    under,
 )
 from analysis.measure.progress import progress_bar
 from linear_lasagna import own
 from linear_lasagna.catalog import OWN
+from linear_lasagna.factors import VARIABLE, canonical, named
 from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.plurals import plural
 from linear_lasagna.trial import files
@@ -87,7 +90,8 @@ def devices_here() -> tuple[str, ...]:
 class Request:
     """What a study is asked for. devices: none for all that are there; limit_s: of the timing, None for the preset's,
     whose rounding errors then take the time that they need; commit: where git does not know; archive: a file for all
-    that was measured; precision, asv: whether rounding errors are measured, and asv is handed the samples.
+    that was measured; precision, asv: whether rounding errors are measured, and asv is handed the samples; conditions:
+    in the place of the preset's usual ones.
     """
 
     preset: Preset
@@ -100,6 +104,7 @@ class Request:
     retry_failed: bool = False
     precision: bool = True
     asv: bool = True
+    conditions: tuple[str, ...] = ()
 
 
 def place(out: Path = OUT, commit: str = "") -> Place:
@@ -133,7 +138,8 @@ def hand_to_asv(request: Request, where: Place, keep: Sequence[int] = ()) -> flo
     asv_run.register_machine()
     expected = bench_patterns(request.preset, request.devices)
     budget_s, log = request.preset.budget_s, where.out / "asv.log"
-    settings = asv_run.Settings(where.checkout.commit, where.machine, expected, budget_s, log)
+    timed = tuple(dict.fromkeys(key.under for key in trials(request.preset, request.devices)))
+    settings = asv_run.Settings(where.checkout.commit, where.machine, expected, budget_s, log, timed)
     results = RESULTS / where.machine
     asv_run.unscrub(results)
     try:
@@ -189,27 +195,38 @@ def render(
     commit: str = "",
     devices: Sequence[str] = (),
     problems: Sequence[str] = (),
+    conditions: Sequence[str] = (),
 ) -> Path:
     """The report of what has been measured; prints its headlines. Returns the page's path.
 
     records: a folder of trial records or of asv's own results, or a study's archive, which tells its preset and devices
     itself; this commit's trials on this machine and its devices, where None. commit: where git does not know. problems:
-    the user's own, where it is to be of them alone. Raises ValueError for an unknown preset, or where there are no
-    results at all.
+    the user's own, where it is to be of them alone. conditions: that were to be timed in the place of the preset's
+    usual ones; the page is about the usual ones if they are among these, else about the first. Raises ValueError for an
+    unknown preset, or where there are no results at all.
     """
     preset_named(preset_name)
     arguments.folder(out)
     if records is None:
         where = place(out, commit)
         told = {"preset": preset_name, "devices": list(devices or devices_here()), "problems": list(problems)}
+        told["under"] = list(conditions)
         return _rendered(archive.Results(where.records, where.store, told), where)
     where = Place(checkout_or(commit), "", out)
     with archive.results(records) as found:
         preset = str(found.conditions.get("preset", preset_name))
         told = {"problems": list(problems), **found.conditions}
+        told["under"] = list(conditions) or _known(told.get("under", ()))
         told["preset"] = preset if preset in PRESETS else preset_name
         store = found.store if records.is_file() else where.store
         return _rendered(replace(found, store=store, conditions=told), where, records)
+
+
+def _known(conditions: Sequence[str]) -> list[str]:
+    """Those of an archive, which another version may have written."""
+    with suppress(ValueError):
+        return [canonical(text) for text in conditions]
+    return []
 
 
 def _rendered(found: archive.Results, where: Place, given: Path | None = None) -> Path:
@@ -219,14 +236,20 @@ def _rendered(found: archive.Results, where: Place, given: Path | None = None) -
     loaded, rows = load_records(found.records), load_rows(found.store) if found.store else None
     if problems:
         loaded = loaded.of(own.GROUP, problems)
+    conditions = found.conditions["under"]
+    about = conditions[0] if conditions and "" not in conditions else ""
+    if len(loaded) and not len(loaded.timed_under(about)):
+        others = ", ".join(f"--condition {text.replace(',', ' ')}" for text in sorted({each.under for each in loaded}))
+        raise ValueError(f"no trial was timed under {named(about)} conditions; of others there are: {others}")
     if not len(loaded) and rows is None:
         known = "; ".join(loaded.messages) or f"{given or found.records} holds no trial record"
         raise ValueError(f"no results yet: {known}; run `make study` first")
     preset, devices = preset_named(found.conditions["preset"]), found.conditions.get("devices", ())
-    preset = own_alone(preset, problems) if problems else preset
+    preset = under(own_alone(preset, problems) if problems else preset, conditions)
     expected = trials(preset, devices)
     checkout = where.checkout if given is None else replace(where.checkout, git=bool(found.conditions.get("git", True)))
-    report = page.render(loaded, rows, where.out, context(replace(where, checkout=checkout), preset, loaded, expected))
+    told = context(replace(where, checkout=checkout), preset, loaded, expected, conditions)
+    report = page.render(loaded, rows, where.out, replace(told, conditions=about))
     for headline in report.headlines:
         print(f"{headline.title}: {headline.text}".replace("`", ""))
     return report.page
@@ -255,7 +278,9 @@ def load_rows(store: Path) -> pandas.DataFrame | None:
     return rows if len(rows) else None
 
 
-def context(where: Place, preset: Preset, loaded: Records, expected: Sequence[Key]) -> Context:
+def context(
+    where: Place, preset: Preset, loaded: Records, expected: Sequence[Key], conditions: Sequence[str] = ()
+) -> Context:
     """What the data cannot know: version, commit, date, what should have run, how to cite."""
     from analysis.report.page import Context
 
@@ -264,7 +289,10 @@ def context(where: Place, preset: Preset, loaded: Records, expected: Sequence[Ke
     notes = _doubts(commit, where.checkout)
     commit = "" if commit == UNKNOWN else commit
     release = _version()
-    named = f", commit {commit[:12]}" if commit else ""
+    of_commit = f", commit {commit[:12]}" if commit else ""
+    study = f"python -m analysis study --preset {preset.name}"
+    if conditions:
+        study = f'{VARIABLE}="{";".join(map(named, conditions))}" {study}'
     return Context(
         version=release,
         commit=commit,
@@ -275,12 +303,14 @@ def context(where: Place, preset: Preset, loaded: Records, expected: Sequence[Ke
         commands=(
             "git clone <repository> linear-lasagna && cd linear-lasagna",
             *((f"git checkout {commit}",) if commit else ()),
-            f"python -m analysis study --preset {preset.name} --problems FILE"
+            f"{study} --problems FILE"
             if preset.own_problems
+            else study
+            if conditions
             else f"make study PRESET={preset.name}",
         ),
-        citation=f"The Linear Lasagna developers: Linear Lasagna {release}{named}.",
-        bibtex=BIBTEX.format(version=release, commit=named, year=started[:4] or "n.d."),
+        citation=f"The Linear Lasagna developers: Linear Lasagna {release}{of_commit}.",
+        bibtex=BIBTEX.format(version=release, commit=of_commit, year=started[:4] or "n.d."),
         licence="Code BSD-3-Clause, data CC-BY-4.0.",
         notes=notes,
     )
@@ -349,6 +379,8 @@ def check(request: Request) -> Request:
     arguments.workers(request.workers)
     request = replace(request, devices=arguments.devices(request.devices) or devices_here())
     check_devices(request.preset, request.devices)
+    request = replace(request, preset=under(request.preset, request.conditions))
+    check_conditions(request.preset, request.devices, request.conditions)
     for problem in OWN.numbers:
         files.numbers_of(problem)
     if not _without_asv(request, checkout_or(request.commit)) and not asv_run.importable():
@@ -382,7 +414,8 @@ def _rendered_here(request: Request) -> Path | None:
     """The report; one line where what draws it is not installed: it can be rendered elsewhere."""
     try:
         chosen = request.preset
-        return render(chosen.name, request.out, None, request.commit, request.devices, chosen.own_problems)
+        told = (request.commit, request.devices, chosen.own_problems, request.conditions)
+        return render(chosen.name, request.out, None, *told)
     except ModuleNotFoundError as error:
         print(f"the report is not rendered: {error.name} is not installed; {INSTALL}", file=sys.stderr)
         return None
@@ -440,6 +473,7 @@ def conditions(request: Request, where: Place, state: str) -> dict[str, Any]:
         "preset": request.preset.name,
         "problems": list(request.preset.own_problems),
         "devices": list(request.devices),
+        "under": list(request.conditions),
         "limit_s": None if math.isinf(limit_s) else limit_s,
         "commit": source.commit,
         "git": source.git,

@@ -11,6 +11,7 @@ from typing import Any
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from linear_lasagna.catalog import GROUPS
+from linear_lasagna.factors import USUAL, canonical, from_environment, named
 from linear_lasagna.trial import Trial
 from linear_lasagna.trial.files import Key
 from linear_lasagna.vocabulary import DTYPES
@@ -48,12 +49,13 @@ def share(trial: Trial, way: str, which: Round) -> list[float]:
 
 
 class _Replay:
-    """The trials of a group of the catalogue: problems × dtypes × devices × ways. Subclasses name the group.
+    """The trials of a group of the catalogue: problems × dtypes × devices × ways, under the conditions that
+    LASAGNA_CONDITIONS chooses. Subclasses name the group.
 
     asv runs setup again before every sample, so it loads a cell only once.
     """
 
-    param_names = ["problem", "dtype", "device", "way"]
+    param_names = ["problem", "dtype", "device", "way", "conditions"]
     params: list[list[str]]
     group = ""
     number = 1
@@ -67,12 +69,13 @@ class _Replay:
         if cls.group:
             group = GROUPS[cls.group]
             names = [problem.name for problem in group.problems]
-            cls.params = [names, list(DTYPES), list(group.devices), list(group.ways)]
+            conditions = [named(text) for text in from_environment() or ("",)]
+            cls.params = [names, list(DTYPES), list(group.devices), list(group.ways), conditions]
 
-    def setup(self, problem: str, dtype: str, device: str, way: str) -> None:
+    def setup(self, problem: str, dtype: str, device: str, way: str, conditions: str = USUAL) -> None:
         if self.cell is not None:
             return
-        self.key = Key(self.group, problem, dtype, device)
+        self.key = Key(self.group, problem, dtype, device, canonical(conditions))
         trial, which = fetch(self.key, way)
         cell = trial.cells[way]
         if cell.status == "skipped":
@@ -83,10 +86,10 @@ class _Replay:
         self.timer.load(share(trial, way, which))
         self.repeat = len(self.timer.samples)
 
-    def time_forward(self, problem: str, dtype: str, device: str, way: str) -> None:
+    def time_forward(self, problem: str, dtype: str, device: str, way: str, conditions: str = USUAL) -> None:
         """Seconds per call; the clock replays the trial's samples."""
 
-    def track_ratio(self, problem: str, dtype: str, device: str, way: str) -> float:
+    def track_ratio(self, problem: str, dtype: str, device: str, way: str, conditions: str = USUAL) -> float:
         from linear_lasagna.timing import compare
 
         trial = complete(self.key)
@@ -102,7 +105,7 @@ class _Replay:
 class _Trials(_Replay):
     """Trials that compute the problem, and so have an error."""
 
-    def track_error(self, problem: str, dtype: str, device: str, way: str) -> float:
-        return self.cell.measures["error_u"]
+    def track_error(self, problem: str, dtype: str, device: str, way: str, conditions: str = USUAL) -> float:
+        return self.cell.measures.get("error_u", float("nan"))  # a training step has none
 
     track_error.unit = "u (relative L2)"  # type: ignore[attr-defined]

@@ -114,7 +114,7 @@ def flushes_everywhere() -> bool:
     return not bool(subnormal.mul_(2).view(torch.int32).any())
 
 
-def flush_of(under: Mapping[str, str], device: str) -> Callable[[], None] | None:
+def flush_of(under: Mapping[str, str], device: str) -> Callable[[], object] | None:
     """What is called before every call where its cache shall be cold, else None. Raises RuntimeError where nobody tells
     how large the caches are.
     """

@@ -14,11 +14,12 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import cache
-from statistics import mean
+from statistics import mean, median
 from typing import Literal, TypeAlias
 
 Verdict: TypeAlias = Literal["faster", "slower", "tie", "undecided"]
 VERDICTS: tuple[Verdict, ...] = ("faster", "slower", "tie", "undecided")
+Interval: TypeAlias = tuple[float, float, float]  # an estimate, lower end, upper end
 Stop: TypeAlias = Literal["verdict", "precise"]
 
 MARGIN = 0.01  # smaller differences are never a verdict
@@ -51,6 +52,25 @@ def settled(estimate: float, lower: float, upper: float, noise: float = 0.0) -> 
         return "verdict"
     enough = PRECISE_TIE if abs(estimate) <= MARGIN else PRECISE
     return "precise" if (upper - lower) / 2 <= enough else None
+
+
+def difference(first: Interval, second: Interval) -> Interval:
+    """Second - first of two independent estimates, each with the ends of its interval; NaN where one is.
+
+    The method of variance estimates recovery: Zou and Donner, "Construction of confidence limits about effect
+    measures", Statistics in Medicine 27 (2008). Of logarithms it is the interval of a ratio.
+    """
+    (low, low_lower, low_upper), (high, high_lower, high_upper) = first, second
+    estimate = high - low
+    lower = estimate - math.hypot(high - high_lower, low_upper - low)
+    upper = estimate + math.hypot(high_upper - high, low - low_lower)
+    return estimate, lower, upper
+
+
+def log_median(values: Sequence[float]) -> Interval:
+    """The median of the logarithms of one value per process, with its interval between processes; NaN for too few."""
+    logs = [math.log(value) for value in values]
+    return (median(logs), *(process_interval(logs) or (math.nan, math.nan)))
 
 
 def median_interval(

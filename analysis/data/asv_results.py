@@ -16,10 +16,11 @@ from typing import Any
 from analysis.data import machines
 from analysis.data.records import Record, Records
 from linear_lasagna.catalog import CATALOG
+from linear_lasagna.factors import parsed
 from linear_lasagna.trial import Cell, Trial
 
 BENCHMARK = "time_forward"
-PARAMETERS = 4  # problem, dtype, device, way
+PARAMETERS = (4, 5)  # problem, dtype, device, way; and conditions, which once were the usual alone
 RECORDED = {"cpu": "cpu", "os": "os", "arch": "architecture", "num_cpu": "logical_cores", "ram": "ram"}
 SKIPPED = "asv keeps no reason for a skipped cell"
 FAILED = "asv keeps no reason for a failed cell"
@@ -48,7 +49,7 @@ def _records(results: Any, machine: str, source: str, messages: list[str]) -> It
         name, _, benchmark = key.rpartition(".")
         group = name.rpartition(".")[2].lower()  # the class's, once also the module's: trials.Sources, sources.Sources
         params = results.get_result_params(key)
-        if benchmark != BENCHMARK or len(params or ()) != PARAMETERS:
+        if benchmark != BENCHMARK or len(params or ()) not in PARAMETERS:
             continue
         unknown = sorted({_text(name) for name in params[0]} - CATALOG.keys())
         if unknown:
@@ -63,12 +64,13 @@ def _trials(results: Any, key: str, params: list[list[str]], environment: dict[s
     values = results.get_result_value(key, params)
     stored = results.get_result_samples(key, params) or itertools.repeat(None)
     combinations = itertools.product(*([_text(value) for value in values] for values in params))
-    trials: dict[tuple[str, str, str], dict[str, Cell]] = {}
-    for (problem, dtype, device, way), value, samples in zip(combinations, values, stored, strict=False):
+    trials: dict[tuple[str, str, str, str], dict[str, Cell]] = {}
+    for (problem, dtype, device, way, *rest), value, samples in zip(combinations, values, stored, strict=False):
         if problem in CATALOG:
-            trials.setdefault((problem, dtype, device), {})[way] = _cell(value, samples)
-    for (problem, dtype, device), cells in trials.items():
-        yield Trial(CATALOG[problem], dtype, device, math.nan, 0, cells, environment)
+            trials.setdefault((problem, dtype, device, "".join(rest)), {})[way] = _cell(value, samples)
+    for (problem, dtype, device, conditions), cells in trials.items():
+        under = parsed(conditions)
+        yield Trial(CATALOG[problem], dtype, device, math.nan, 0, cells, environment, under=under)
 
 
 def _cell(value: float | None, samples: list[float] | None) -> Cell:

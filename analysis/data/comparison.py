@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from analysis.data.frames import Frame, framed
 from analysis.data.records import Records, cells
 from analysis.data.speedups import speedups
-from linear_lasagna.intervals import MARGIN, verdict
+from linear_lasagna.intervals import MARGIN, difference, verdict
 
 Machines: TypeAlias = dict[tuple[str, str], str]  # (machine, device) -> its name in the rows
 
@@ -98,10 +98,8 @@ def _cells(records: Records, machines: Machines) -> Frame:
 def _change(row: dict[str, Any]) -> dict[str, float]:
     """The ratio of the ratios with its interval; NaN where one is not known."""
     logs = [[math.log(v) if (v := row[f"{name}_{side}"]) > 0 else math.nan for name in TIMES[:3]] for side in SIDES]
-    (before, before_lower, before_upper), (after, after_lower, after_upper) = logs
-    change = after - before
-    lower = change - math.hypot(after - after_lower, before_upper - before)
-    upper = change + math.hypot(after_upper - after, before - before_lower)
+    before, after = ((estimate, lower, upper) for estimate, lower, upper in logs)
+    change, lower, upper = difference(before, after)
     return {"change": math.exp(change), "change_lower": math.exp(lower), "change_upper": math.exp(upper)}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from analysis.data import machines
 from analysis.data.frames import Frame, framed
 from analysis.gaps import MOST
+from linear_lasagna.factors import written
 from linear_lasagna.trial import Trial, fields
 from linear_lasagna.vocabulary import COMMON_METRICS
 
@@ -52,14 +53,19 @@ class Record:
     given: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str, str]:
+    def under(self) -> str:
+        """The conditions of the trial, as `factors.written` writes them."""
+        return written(self.trial.under)
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str, str]:
         """What makes two records runs of the same trial."""
-        return (self.machine, self.group, self.trial.problem.name, self.trial.dtype, self.trial.device)
+        return (self.machine, self.group, self.trial.problem.name, self.trial.dtype, self.trial.device, self.under)
 
     @property
     def place(self) -> dict[str, str]:
         """The columns that say where a row comes from."""
-        machine, group, problem, dtype, device = self.key
+        machine, group, problem, dtype, device, _ = self.key
         values = (machine, self.commit, group, problem, dtype, device)
         return dict(zip(PLACE, values, strict=True))
 
@@ -81,6 +87,10 @@ class Records:
     def of(self, group: str, problems: Collection[str]) -> Records:
         """Those of a group's problems alone."""
         return replace(self, entries=tuple(r for r in self if r.group == group and r.trial.problem.name in problems))
+
+    def timed_under(self, conditions: str) -> Records:
+        """Those of these conditions alone, as `factors.written` writes them."""
+        return replace(self, entries=tuple(record for record in self if record.under == conditions))
 
     def latest(self) -> Records:
         """The newest record of every trial, by the time it started; the others are counted in a note."""

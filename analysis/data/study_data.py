@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from analysis.data import machines, speedups
 from analysis.data.frames import Frame, framed, in_fixed_order, ordered, whole
-from analysis.data.records import Records, cells, problems
+from analysis.data.records import Record, Records, cells, problems
 from analysis.gaps import STRICT, Gaps
 from analysis.precision.probing import PROBES
 from linear_lasagna import catalog, own
@@ -47,16 +47,18 @@ class Expected(NamedTuple):
     problem: str
     dtype: str
     device: str
+    conditions: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class StudyData:
-    """speedups: of all groups; costs: of those not in `APART`. rows: of all experiments, in a fixed order, None where
-    there are none that can be used; probes: what was asked of the machine, one row per answer. missing: expected trials
-    without a record.
+    """records: of the conditions that the page is about; everywhere: of all. speedups: of all groups; costs: of those
+    not in `APART`. rows: of all experiments, in a fixed order, None where there are none that can be used; probes: what
+    was asked of the machine, one row per answer. missing: expected trials without a record.
     """
 
     records: Records
+    everywhere: Records
     scopes: tuple[Scope, ...]
     cells: Frame
     problems: Frame
@@ -102,22 +104,36 @@ class StudyData:
     def _within(self, scope: Scope) -> StudyData:
         if self.scopes == (scope,):
             return self
-        entries = tuple(r for r in self.records if (r.machine, r.trial.device) == (scope.machine, scope.device))
+        mine = {name: replace(records, entries=_of(scope, records)) for name, records in self._records.items()}
         names = ("cells", "speedups", "costs", "probes")
         frames = {name: scope.of(getattr(self, name)).reset_index(drop=True) for name in names}
         rows = None if self.rows is None else scope.of(self.rows).reset_index(drop=True)
         kept = {"scopes": (scope,), "rows": rows if rows is not None and len(rows) else None}
-        return replace(self, records=replace(self.records, entries=entries), **frames, **kept)
+        return replace(self, **mine, **frames, **kept)
+
+    @property
+    def _records(self) -> dict[str, Records]:
+        return {"records": self.records, "everywhere": self.everywhere}
+
+
+def _of(scope: Scope, records: Records) -> tuple[Record, ...]:
+    return tuple(r for r in records if (r.machine, r.trial.device) == (scope.machine, scope.device))
 
 
 def study_data(
-    records: Records, rows: Frame | None, expected: Sequence[Sequence[str]] = (), gaps: Gaps = STRICT
+    records: Records,
+    rows: Frame | None,
+    expected: Sequence[Sequence[str]] = (),
+    gaps: Gaps = STRICT,
+    conditions: str = "",
 ) -> StudyData:
-    """The newest record of every trial, and the precision rows, as frames. rows: as a store is read; None for none.
+    """The newest record of every trial under the conditions, and the precision rows, as frames. rows: as a store is
+    read; None for none.
 
     Rows without the columns that all need are left out, with a message. gaps: takes what raises.
     """
-    records = records.latest()
+    everywhere = records.latest()
+    records = everywhere.timed_under(conditions)
     nothing = parted(None)
     divided = lambda: parted(machines.adopted(rows, records))  # noqa: E731
     probes, usable, messages = gaps.attempt("The data of the precision rows", divided, nothing)
@@ -129,6 +145,7 @@ def study_data(
     judged = Records(tuple(record for record in records if record.group not in APART))
     return StudyData(
         records=records,
+        everywhere=everywhere,
         scopes=scopes_of(records, usable, probes),
         cells=made("cells", cells, records),
         problems=made("problems", problems, records),
@@ -136,7 +153,7 @@ def study_data(
         costs=made("costs", speedups.costs, judged),
         rows=usable,
         probes=probes,
-        missing=missing(records, expected),
+        missing=missing(everywhere, expected),
         messages=(*records.messages, *messages),
         notes=records.notes,
     )
@@ -177,5 +194,5 @@ def answers(rows: Frame) -> Frame:
 
 def missing(records: Records, expected: Sequence[Sequence[str]]) -> Frame:
     """The expected trials of which no record was found."""
-    present = {(r.group, r.trial.problem.name, r.trial.dtype, r.trial.device) for r in records}
-    return framed(sorted(tuple(key) for key in expected if tuple(key) not in present), list(Expected._fields))
+    present = {Expected(r.group, r.trial.problem.name, r.trial.dtype, r.trial.device, r.under) for r in records}
+    return framed(sorted({Expected(*key) for key in expected} - present), list(Expected._fields))

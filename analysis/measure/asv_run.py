@@ -13,19 +13,23 @@ from pathlib import Path
 
 from analysis.measure import leash
 from analysis.measure.checkout import ROOT
+from linear_lasagna.factors import VARIABLE, named
 
 SCRUBBED = "existing"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One `asv run`, which is handed the records that there are: what it selects, where it saves."""
+    """One `asv run`, which is handed the records that there are: what it selects, where it saves. conditions: the
+    values of that parameter.
+    """
 
     commit: str
     machine: str
     patterns: Sequence[str]
     budget_s: float
     log: Path
+    conditions: Sequence[str] = ("",)
 
 
 def register_machine() -> str:
@@ -67,6 +71,7 @@ def run(settings: Settings, progress: Callable[[], None], keep: Sequence[int] = 
     for pattern in settings.patterns:
         command += ["--bench", pattern]
     environment = {**os.environ, "LASAGNA_BUDGET_S": str(settings.budget_s), "LASAGNA_REPLAY": "1"}
+    environment[VARIABLE] = ";".join(map(named, settings.conditions))
     settings.log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with settings.log.open("w") as log:

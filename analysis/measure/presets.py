@@ -7,9 +7,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from linear_lasagna import sweeps
 from linear_lasagna.catalog import GROUPS
+from linear_lasagna.catalog import OWN as OWN_GIVEN
+from linear_lasagna.factors import inapplicable, named, one_at_a_time, parsed
 from linear_lasagna.own import GROUP as OWN
 from linear_lasagna.trial.files import Key
 from linear_lasagna.vocabulary import DEVICES, DTYPES
@@ -22,11 +25,12 @@ FEW_PAIRS = ("breakeven/k3_16_8", "breakeven/k3_16_128", "breakeven/k5_16_16", "
 
 @dataclass(frozen=True)
 class Selection:
-    """Problems of one benchmark group, and the dtypes that they are timed in."""
+    """Problems of one benchmark group, the dtypes that they are timed in, and under which conditions, as text."""
 
     group: str
     problems: tuple[str, ...]
     dtypes: tuple[str, ...]
+    under: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ COARSE = (  # what a short study takes of the sweeps
     *(Selection(group, sweeps.FEW_THREADED, ("float32",)) for group in sweeps.THREADS),
 )
 
+FEW_CONDITIONS = Selection(  # beside the usual ones, which are there anyhow
+    "networks", ("resnet50/conv4_reduce",), ("float32",), ("cache=cold", "turns=isolated", "threads=1")
+)
+
 SMOKE = Preset(
     "smoke",
     0.3,
@@ -102,6 +110,7 @@ DEFAULT = Preset(
             Selection("stacks", FEW_STACKS, ("float16", "float64")),
             Selection("training", FEW_STACKS, ("float32",)),
             *COARSE,
+            FEW_CONDITIONS,
         ),
         ("float32",),
     ),
@@ -115,6 +124,7 @@ FULL = Preset(
             Selection("training", _all("stacks"), ("bfloat16", "float32")),
             # Compensated sums of float64 take seconds.
             Selection("transforms", _all("transforms"), ("float16", "bfloat16", "float32")),
+            FEW_CONDITIONS,
         ),
         DTYPES,
     ),
@@ -138,6 +148,18 @@ ACCELERATOR = Preset(
         Selection("throughput", _all("throughput"), ("bfloat16", "float32")),
         Selection("throughput", FEW_LARGE, ("float16", "float64")),
     ),
+)
+
+CONDITIONS = Preset(
+    "conditions",
+    0.3,
+    6 * 60.0,
+    (
+        Selection("networks", ("resnet50/conv2_3x3", "resnet50/conv4_reduce"), ("float32",), one_at_a_time()),
+        Selection("borders", ("borders/wide_pair_32",), ("float32",), one_at_a_time()),
+        Selection("mobilenet", ("mobilenet/depthwise_512_14",), ("float32",), one_at_a_time()),
+    ),
+    "",
 )
 
 NARROW = ("float16", "bfloat16")  # slow where no hardware computes in them
@@ -168,7 +190,9 @@ def _with_own(preset: Preset) -> Preset:
     return replace(preset, selections=(*preset.selections, *given))
 
 
-PRESETS: dict[str, Preset] = {preset.name: _with_own(preset) for preset in (SMOKE, DEFAULT, FULL, ACCELERATOR, SWEEPS)}
+PRESETS: dict[str, Preset] = {
+    preset.name: _with_own(preset) for preset in (SMOKE, DEFAULT, FULL, ACCELERATOR, SWEEPS, CONDITIONS)
+}
 
 
 def preset_named(name: str) -> Preset:
@@ -181,10 +205,40 @@ def preset_named(name: str) -> Preset:
 def trials(preset: Preset, devices: Sequence[str]) -> list[Key]:
     """Every trial of the preset on the devices, of those that its groups are for."""
     return [
-        Key(selection.group, *combination)
+        key
         for selection in preset.selections
-        for combination in itertools.product(selection.problems, selection.dtypes, _for(selection, devices))
+        for combination in itertools.product(
+            selection.problems, selection.dtypes, _for(selection, devices), selection.under
+        )
+        if without(key := Key(selection.group, *combination)) is None
     ]
+
+
+def without(key: Key) -> str | None:
+    """Why there is no such trial, for its conditions, or None."""
+    under, group = parsed(key.under), GROUPS.get(key.group)
+    if group is not None and group.threads and "threads" in under:
+        return f"the group {key.group} has its own number of threads"
+    if key.problem in OWN_GIVEN.numbers and "work" in under:
+        return f"the numbers of {key.problem} are given, and for forward trials"
+    return inapplicable(under, key.device, key.dtype, "forward" if group is None else group.work)
+
+
+def under(preset: Preset, conditions: Sequence[str]) -> Preset:
+    """The preset's usual trials under these conditions instead; none: as it is."""
+    usual = [selection for selection in preset.selections if "" in selection.under]
+    moved = tuple(replace(selection, under=tuple(conditions)) for selection in usual)
+    return replace(preset, selections=moved) if conditions else preset
+
+
+def check_conditions(preset: Preset, devices: Sequence[str], conditions: Sequence[str]) -> None:
+    """Raise ValueError, in one line, where the preset has no trial of one of these conditions on the devices."""
+    timed = {key.under for key in trials(preset, devices)}
+    for text in conditions:
+        if text not in timed:
+            chosen = [(each.group, each.problems[0], dtype) for each in preset.selections for dtype in each.dtypes]
+            keys = (Key(*first, device, text) for first in chosen for device in devices)
+            raise ValueError(next(reason for key in keys if (reason := without(key))))
 
 
 def _for(selection: Selection, devices: Sequence[str]) -> list[str]:
@@ -207,14 +261,21 @@ def check_devices(preset: Preset, devices: Sequence[str]) -> None:
 def bench_patterns(preset: Preset, devices: Sequence[str]) -> list[str]:
     """Regular expressions for `asv run --bench` that select exactly the preset's cells.
 
-    asv matches them against "module.Class.name('problem', 'dtype', 'device', 'way')".
+    asv matches them against "module.Class.name('problem', 'dtype', 'device', 'way', 'conditions')".
     """
 
     def any_of(names: Sequence[str]) -> str:
         return "'(" + "|".join(map(re.escape, names)) + ")'"
 
+    chosen: dict[tuple[Any, ...], list[str]] = {}
+    for selection in preset.selections:
+        for text in selection.under:
+            alone = replace(preset, selections=(replace(selection, under=(text,)),))
+            if keys := trials(alone, devices):
+                names = (dict.fromkeys(values) for values in zip(*(key[1:4] for key in keys), strict=True))
+                chosen.setdefault((selection.group, *map(tuple, names)), []).append(named(text))
     return [
-        rf"^{re.escape(BENCHMARKS[s.group])}\.\w+\({any_of(s.problems)}, {any_of(s.dtypes)}, {any_of(there)}, "
-        for s in preset.selections
-        if (there := _for(s, devices))
+        rf"^{re.escape(BENCHMARKS[group])}\.\w+\({any_of(problems)}, {any_of(dtypes)}, {any_of(there)}, '[^']*', "
+        rf"{any_of(conditions)}\)"
+        for (group, problems, dtypes, there), conditions in chosen.items()
     ]

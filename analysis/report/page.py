@@ -40,6 +40,7 @@ class Context:
 
     selection: the name of what should have run; expected: its trials as (group, problem, dtype, device), of which
     those without a record are listed. commands: to reproduce, one per line.
+    conditions: that the page is about, as `factors.written` writes them.
     """
 
     version: str
@@ -54,6 +55,7 @@ class Context:
     bibtex: str = ""
     licence: str = ""
     notes: tuple[str, ...] = ()
+    conditions: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def render(records: Records, rows: Frame | None, out: Path, context: Context) ->
     What cannot be made leaves a gap, which the page and a line on stderr name.
     """
     gaps = Gaps()
-    data, results = derive(records, rows, context.expected, gaps)
+    data, results = derive(records, rows, context.expected, gaps, context.conditions)
     shown = list(numbered(distinct(contents(data, results, gaps))))
     files = csv_frames(data, results, gaps)
     lines = headlines(data, results, gaps)
@@ -108,6 +110,8 @@ def render(records: Records, rows: Frame | None, out: Path, context: Context) ->
             _write(out / "figures" / f"{plot.name}.svg", plot.standalone)
     page = out / "report.html"
     told: dict[str, Any] = {"conditions": gaps.attempt("The conditions", partial(conditions, data), [])}
+    if context.conditions:
+        told["conditions"] = [f"{line}, under {context.conditions}" for line in told["conditions"]]
     told["times"] = gaps.attempt("What the intervals are", partial(times, data), "")
     told |= {"partial": missing(data, context), "warnings": warnings(data, results, context, gaps)}
     _write(page, _page(data, shown, lines, files, context, told))
@@ -117,23 +121,27 @@ def render(records: Records, rows: Frame | None, out: Path, context: Context) ->
 
 
 def derive(
-    records: Records, rows: Frame | None, expected: Sequence[Sequence[str]] = (), gaps: Gaps = STRICT
+    records: Records,
+    rows: Frame | None,
+    expected: Sequence[Sequence[str]] = (),
+    gaps: Gaps = STRICT,
+    conditions: str = "",
 ) -> tuple[StudyData, Results]:
     """The data and every section's frames, computed once. A record that alone makes them fail is left out, and named;
     gaps takes what else raises.
     """
     if gaps.strict:
-        return _derived(records, rows, expected, gaps)
+        return _derived(records, rows, expected, gaps, conditions)
     try:
-        return _derived(records, rows, expected, STRICT)
+        return _derived(records, rows, expected, STRICT, conditions)
     except Exception:
-        return _derived(_sound(records), rows, expected, gaps)
+        return _derived(_sound(records), rows, expected, gaps, conditions)
 
 
 def _derived(
-    records: Records, rows: Frame | None, expected: Sequence[Sequence[str]], gaps: Gaps
+    records: Records, rows: Frame | None, expected: Sequence[Sequence[str]], gaps: Gaps, conditions: str
 ) -> tuple[StudyData, Results]:
-    data = study_data(records, rows, expected, gaps)
+    data = study_data(records, rows, expected, gaps, conditions)
     return data, [(each, _attempt(each, gaps, partial(each.frames, data), None)) for each in sections(data)]
 
 
@@ -146,7 +154,7 @@ def _sound(records: Records) -> Records:
     kept, messages = [], list(records.messages)
     for record in records:
         try:
-            _derived(Records((record,)), None, (), STRICT)
+            _derived(Records((record,)), None, (), STRICT, record.under)
             kept.append(record)
         except Exception as error:
             messages.append(f"{record.source or record.trial.problem.name}: cannot be analysed: {reason(error)}")

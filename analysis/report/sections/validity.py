@@ -9,6 +9,7 @@ from analysis.data.frames import Frame, framed, ordered
 from analysis.data.study_data import StudyData
 from analysis.report.section import Content, Frames, Section
 from analysis.report.tables import Table, Text, count_of, table
+from linear_lasagna.factors import named
 from linear_lasagna.trial.fields import STATUSES
 
 SHOWN_NAMES = 4
@@ -110,8 +111,9 @@ def missing_table(rows: Frame) -> Table:
     columns: dict[str, Any] = {
         name: (lambda row, name=name: getattr(row, name)) for name in ("group", "problem", "dtype", "device")
     }
+    columns["conditions"] = lambda row: named(row.conditions)
     caption = "Trials that belong to the selection and left no record."
-    return table("missing", caption, rows, columns, "missing", (0, 1, 2, 3))
+    return table("missing", caption, rows, columns, "missing", (0, 1, 2, 3, 4))
 
 
 SECTION = Section(

@@ -1,0 +1,228 @@
+"""Conditions: the same trials with cold caches, isolated turns, one thread and so on, beside the usual ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis.data.conditions import conditions, summary
+from analysis.data.frames import Frame, ordered, problems_in_order, ways_in_order
+from analysis.data.study_data import Scope, StudyData
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.drawing import facets, legend, log_ticks, styled
+from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
+from analysis.report.sections.speed import VERDICTS_READ
+from analysis.report.style import INK, look
+from analysis.report.tables import Table, Text, place_in, slug, table
+from linear_lasagna.factors import FACTORS, one_at_a_time
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ORDER = one_at_a_time()
+MOST_NAMED = 3  # differing verdicts of a condition that a sentence names
+
+
+def frames(data: StudyData) -> Frames:
+    found = conditions(data.everywhere)
+    return {"conditions": in_order(found), "conditions_summary": summary(in_order(found))} if len(found) else {}
+
+
+def in_order(rows: Frame) -> Frame:
+    """By group, problem, dtype, condition and way."""
+    problems = {name: place for place, name in enumerate(problems_in_order(rows["problem"]))}
+    rows = ordered(rows)
+    keys = rows.assign(_problem=rows["problem"].map(problems), _place=[_place(each) for each in rows["conditions"]])
+    by = ["machine", "device", "_problem", "dtype", "_place", "conditions"]
+    return keys.sort_values(by, kind="stable").drop(columns=["_problem", "_place"]).reset_index(drop=True)
+
+
+def _place(text: str) -> int:
+    return place_in(ORDER, text)
+
+
+def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
+    if not frames or not len(rows := frames["conditions"]):
+        return None
+    counted = frames["conditions_summary"]
+    timed = rows[rows["status"] == "ok"]
+    plots = (_plot(scope, timed),) if len(timed) else ()
+    return Content(plots, (summary_table(scope, counted), cell_table(scope, rows)), answer(rows), notes(rows))
+
+
+def answer(rows: Frame) -> str:
+    """Which condition changes which verdicts."""
+    parts = [_differing(str(text), rows[rows["conditions"] == text]) for text in dict.fromkeys(rows["conditions"])]
+    none = wording.listed([text for text, told in parts if not told])
+    told = [f"{text} {told}." for text, told in parts if told]
+    if none:
+        told.append(f"No verdict against the baseline differs under {none}.")
+    return " ".join(told)
+
+
+def _differing(text: str, rows: Frame) -> tuple[str, str]:
+    both = int(((rows["verdict"] != "") & (rows["usual_verdict"] != "")).sum())
+    differing = rows[rows["differs"].astype(bool)]
+    if not len(differing):
+        return text, ""
+    named = [
+        f"`{row.way}` on {row.problem}, {row.usual_verdict} → {row.verdict}"
+        for row in differing.head(MOST_NAMED).itertuples(index=False)
+    ]
+    named += ["…"] if len(differing) > MOST_NAMED else []
+    return text, f"changes {len(differing)} of {show.plural(both, 'verdict')} ({'; '.join(named)})"
+
+
+def notes(rows: Frame) -> tuple[str, ...]:
+    """What could not be timed, and what the levels mean."""
+    lost = rows[rows["status"] != "ok"]
+    reasons = lost.groupby(["conditions", "status", "reason"], sort=True).size()
+    told = [
+        f"{text}: {show.plural(int(count), 'cell')} {status}: {reason}."
+        for (text, status, reason), count in reasons.items()
+    ]
+    names = {word.partition("=")[0] for text in rows["conditions"] for word in text.split(",")}
+    return (*told, *(f"{name}: {FACTORS[name].meaning}." for name in FACTORS if name in names))
+
+
+def _plot(scope: Scope, rows: Frame) -> Plot:
+    most = rows.loc[rows["change"].idxmax()]
+    caption = f"Time under a condition / time under the usual ones, {scope.label}; logarithmic. One mark per way, one "
+    caption += f"panel per problem; n = {show.plural(len(rows), 'cell')}. Line: 95 % interval between processes, where "
+    caption += "both sides have six."
+    alt = (
+        f"Dots right of 1 take longer than usual. The largest ratio is {show.times(most['change'])}, {most['way']} on "
+    )
+    alt += f"{most['problem']} under {most['conditions']}."
+    return plot(slug("fig-conditions", scope.machine, scope.device), caption, alt, "conditions", figure(rows))
+
+
+@styled
+def figure(rows: Frame) -> Figure:
+    """rows: `conditions.conditions` of one scope, timed."""
+    texts = list(dict.fromkeys(sorted(rows["conditions"], key=_place)))
+    panels_of = list(dict.fromkeys(zip(rows["problem"], rows["dtype"], strict=True)))
+    several = rows["dtype"].nunique() > 1
+    names = [f"{problem}, {dtype}" if several else problem for problem, dtype in panels_of]
+    drawing, panels = facets(names, 0.6 + 0.3 * len(texts), sharey=True, sharex=True)
+    for panel, (problem, dtype) in zip(panels, panels_of, strict=True):
+        _dots(panel, rows[(rows["problem"] == problem) & (rows["dtype"] == dtype)], texts)
+    lower, upper = min(rows["change"].min(), 0.8), max(rows["change"].max(), 1.25)
+    for panel in panels:
+        panel.set_xscale("log")
+        panel.set_xlim(lower / 1.1, upper * 1.1)
+        log_ticks(panel.xaxis, lower, upper)
+        panel.set_yticks(range(len(texts)), texts)
+        panel.set_ylim(len(texts) - 0.4, -0.6)
+        panel.axvline(1, color=INK, linewidth=0.7)
+        panel.grid(axis="x")
+        panel.set_xlabel("time / time under the usual conditions")
+    legend(drawing, ways_in_order(rows["way"]))
+    return drawing
+
+
+def _dots(panel: Axes, rows: Frame, texts: list[str]) -> None:
+    ways = ways_in_order(rows["way"])
+    for number, way in enumerate(ways):
+        colour, marker = look(way)
+        mine = rows[rows["way"] == way]
+        height = [texts.index(text) + 0.6 * ((number + 0.5) / len(ways) - 0.5) for text in mine["conditions"]]
+        panel.hlines(height, mine["change_lower"], mine["change_upper"], colors=colour, linewidth=0.9)
+        panel.plot(mine["change"], height, marker, color=colour, markersize=4)
+
+
+def summary_table(scope: Scope, rows: Frame) -> Table:
+    columns = {
+        "conditions": lambda row: row.conditions,
+        "cells": lambda row: str(row.cells),
+        "not timed": lambda row: str(row.lost),
+        "time / usual": lambda row: show.significant(row.mean_change),
+        "slower": lambda row: str(row.changed_slower),
+        "faster": lambda row: str(row.changed_faster),
+        "verdicts": lambda row: str(row.compared),
+        "that differ": lambda row: str(row.differing),
+    }
+    caption = (
+        f"What each condition changes, all others usual, {scope.label}. time / usual: the geometric mean over the "
+    )
+    caption += "cells; slower, faster: cells whose own time changed, by verdict. verdicts: against the baseline under "
+    caption += "the same condition; that differ: both decided, and not the same. The problems are a list, no sample."
+    name = slug("conditions-summary", scope.machine, scope.device)
+    return table(name, caption, rows, columns, "conditions_summary", (0,))
+
+
+def cell_table(scope: Scope, rows: Frame) -> Table:
+    columns = {
+        "problem": lambda row: row.problem,
+        "dtype": lambda row: row.dtype,
+        "conditions": lambda row: row.conditions,
+        "way": lambda row: row.way,
+        "time": lambda row: (
+            show.seconds(row.seconds) if row.status == "ok" else Text(row.status, kind=row.status, note=row.reason)
+        ),
+        "time / usual": _change,
+        "speedup": _speedup,
+        "usually": lambda row: Text(show.number(row.usual_speedup), "", row.usual_verdict, row.usual_verdict),
+        "verdict": lambda row: f"{row.usual_verdict} → {row.verdict}" if row.differs else "",
+    }
+    caption = f"Every way under every condition, {scope.label}. time / usual: its own time / that under the usual "
+    caption += (
+        "conditions, a ratio of two medians over other processes. speedup: baseline's time / time under the same "
+    )
+    caption += "condition; usually: under the usual ones; verdict: where both are decided, and differ. In brackets: "
+    caption += f"95 % intervals, {wording.process_kind(rows['processes'])}. {VERDICTS_READ}"
+    name = slug("conditions", scope.machine, scope.device)
+    return table(name, caption, rows, columns, "conditions", (0, 1, 2, 3, 8))
+
+
+def _change(row: Any) -> Text:
+    values = (row.change, row.change_lower, row.change_upper)
+    return Text(show.number(*values), show.interval(*values), row.change_verdict, row.change_verdict)
+
+
+def _speedup(row: Any) -> Text:
+    if not row.verdict:
+        return Text(show.DASH)
+    values = (row.speedup, row.speedup_lower, row.speedup_upper)
+    return Text(show.number(*values), show.interval(*values), row.verdict, row.verdict)
+
+
+def headline(data: StudyData, frames: Frames) -> str:
+    """Which condition changes which verdicts."""
+    return answer(frames["conditions"]) if frames and len(frames["conditions"]) else ""
+
+
+SECTION = Section(
+    "conditions",
+    "Do conditions change what is faster?",
+    per_scope(part),
+    frames,
+    intro="All other sections are about trials under the same conditions, mostly the usual ones. Some trials were "
+    "timed under others too, one factor at a time, in processes of their own.",
+    empty="No trial was timed under other conditions than the usual ones beside them.",
+    headlines={"Conditions": headline},
+    files={
+        "conditions": "One row per way and condition, of trials that were timed under the usual conditions too.",
+        "conditions_summary": "What each condition changes together.",
+    },
+    columns={
+        "conditions": "what is not usual, such as cache=cold,threads=1; empty for the usual conditions",
+        "usual_seconds": "seconds under the usual conditions",
+        "change": "seconds / usual_seconds",
+        "change_lower": "lower end of its 95 % interval, made from both sides’ intervals between processes",
+        "change_upper": "upper end of the same",
+        "change_verdict": "faster, slower, tie or undecided: the rule of all verdicts on `change`",
+        "usual_processes": "processes in which the way was timed under the usual conditions",
+        "usual_speedup": "baseline’s time / time, under the usual conditions",
+        "usual_verdict": "the verdict under the usual conditions",
+        "differs": "whether both verdicts are faster, slower or tie, and not the same",
+        "cells": "number of cells",
+        "lost": "of these, under the condition skipped or failed",
+        "mean_change": "geometric mean of `change`",
+        "changed_slower": "cells with the change_verdict slower",
+        "changed_faster": "cells with the change_verdict faster",
+        "compared": "cells with a verdict against the baseline",
+        "differing": "cells whose verdicts differ",
+    },
+)
