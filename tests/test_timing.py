@@ -508,3 +508,42 @@ def test_five_percent_are_found_at_one_percent_noise(ratio, verdict, correlation
 def test_equal_calls_are_ties_at_low_noise():
     found = compared({"direct": 1.0, "way": 1.0}, 0.005, 0.0, repeats=100)["way"]
     assert statistics.mean(each.verdict == "tie" for each in found) >= 0.9
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_caches_are_flushed_before_every_visit_outside_of_what_is_timed(clock, interleaved):
+    """A flush takes 3 ms, a call 1 or 2: no sample may hold any of it, and a visit is one call, however short."""
+    told = []
+
+    def flush():
+        told.append("flush")
+        clock.now += 3 * MS
+
+    def timed(call, number):
+        told.append("clock")
+        return devices.device_named("cpu").seconds(call, number)
+
+    turn = lambda name: told.append("turn")  # noqa: E731
+    measured = measure(clock.build, budget_s=0.2, clock=timed, flush=flush, turn=turn, interleaved=interleaved)
+    for name, seconds in clock.seconds.items():
+        assert all(sample == pytest.approx(seconds) for block in measured.samples[name] for sample in block)
+    assert measured.calls_per_sample == dict.fromkeys(clock.seconds, 1)
+    visits = [place for place, what in enumerate(told) if what == "clock"]
+    assert all(told[place - 2 : place] == ["flush", "turn"] for place in visits)
+    assert told.count("flush") == len(visits)
+    # 4 times 0.2 s for rounds of 4 + 9 ms.
+    assert sum(map(len, measured.samples["direct"])) == 60
+
+
+def test_short_calls_are_single_where_caches_are_flushed(monkeypatch):
+    clock = VirtualClock(monkeypatch, direct=1e-6, control=1e-6)
+    measured = measure(clock.build, budget_s=0.01, flush=lambda: None)
+    assert measured.calls_per_sample == {"direct": 1, "control": 1}
+    assert len(clock.calls) == 2 * (2 + 12 + sum(map(len, measured.samples["direct"])))
+
+
+def test_a_repeated_plan_flushes_too(clock):
+    plan = measure(clock.build, budget_s=0.1, flush=lambda: None).plan
+    told = []
+    measured = measure(clock.build, budget_s=0.1, plan=plan, flush=lambda: told.append(1))
+    assert len(told) == len(measured.first_call_s) + sum(len(b) for blocks in measured.samples.values() for b in blocks)
