@@ -19,7 +19,7 @@ DECIDED = ("faster", "slower", "tie")
 CHANGE = ["change", "change_lower", "change_upper", "change_verdict"]
 SPEEDUP = ["speedup", "speedup_lower", "speedup_upper", "verdict"]
 COLUMNS = [*PLACE, "way", "conditions", "status", "reason", "seconds", "usual_seconds", *CHANGE]
-COLUMNS += ["processes", "usual_processes", *SPEEDUP, "usual_speedup", "usual_verdict", "differs"]
+COLUMNS += ["processes", "usual_processes", *SPEEDUP, *(f"usual_{name}" for name in SPEEDUP), "differs"]
 
 
 class Spoken(NamedTuple):
@@ -56,18 +56,8 @@ def _rows(usual: Record, other: Record) -> Iterator[tuple[Any, ...]]:
         seconds = [trial.seconds(way) if each else math.nan for (trial, _), each in zip(sides, times, strict=True)]
         differs = {before.verdict, after.verdict} <= set(DECIDED) and before.verdict != after.verdict
         place = (*other.place.values(), way, other.under, cell.status, cell.reason)
-        counts = (len(times[1]), len(times[0]))
-        yield (
-            *place,
-            seconds[1],
-            seconds[0],
-            *_change(times[0], times[1], noise),
-            *counts,
-            *after,
-            before[0],
-            before[-1],
-            differs,
-        )
+        times_told = (*seconds[::-1], *_change(times[0], times[1], noise), len(times[1]), len(times[0]))
+        yield (*place, *times_told, *after, *before, differs)
 
 
 def processes_s(trial: Trial, way: str) -> list[float]:

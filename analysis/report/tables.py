@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, ways_in_order
 from analysis.report import formatting as show
+from linear_lasagna.factors import one_at_a_time
 from linear_lasagna.vocabulary import PERTURBATIONS
 
 MOST_COLUMNS = 7  # with details beside the numbers
@@ -93,6 +94,7 @@ ORDERS: dict[str, Callable[[Any], list[Any]]] = {
     "identity": lambda kinds: sorted(set(kinds), key=lambda kind: (kind not in EXACT, kind)),
     "perturbation": lambda names: sorted(set(names), key=lambda name: (place_in(PERTURBATIONS, name), name)),
     "inputs": lambda inputs: list(dict.fromkeys(inputs)),
+    "conditions": lambda texts: sorted(set(texts), key=lambda text: (place_in(one_at_a_time(), text), text)),
     "order": lambda orders: sorted(set(orders), key=lambda order: (order != "left_to_right", order)),
 }
 

@@ -13,14 +13,16 @@ from analysis.report.drawing import facets, legend, log_ticks, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.sections.speed import VERDICTS_READ
 from analysis.report.style import INK, look
-from analysis.report.tables import Table, Text, place_in, slug, table
-from linear_lasagna.factors import FACTORS, one_at_a_time
+from analysis.report.tables import Table, Text, place_in, slug, table, wide_table
+from linear_lasagna.factors import FACTORS, named, one_at_a_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ORDER = one_at_a_time()
+LABELS = {"problem": "problem", "dtype": "dtype", "way": "way"}
+SPEEDUP = ("speedup", "speedup_lower", "speedup_upper", "verdict")
 MOST_NAMED = 3  # differing verdicts of a condition that a sentence names
 
 
@@ -48,7 +50,8 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
     counted = frames["conditions_summary"]
     timed = rows[rows["status"] == "ok"]
     plots = (_plot(scope, timed),) if len(timed) else ()
-    return Content(plots, (summary_table(scope, counted), cell_table(scope, rows)), answer(rows), notes(rows))
+    tables = (summary_table(scope, counted), change_table(scope, rows), speedup_table(scope, rows))
+    return Content(plots, tuple(each for each in tables if each.rows), answer(rows), notes(rows))
 
 
 def answer(rows: Frame) -> str:
@@ -58,7 +61,18 @@ def answer(rows: Frame) -> str:
     told = [f"{text} {told}." for text, told in parts if told]
     if none:
         told.append(f"No verdict against the baseline differs under {none}.")
-    return " ".join(told)
+    return " ".join([*told, *_own_times(rows)])
+
+
+def _own_times(rows: Frame) -> list[str]:
+    """Under which conditions ways take another time than usual, by verdict."""
+    parts = []
+    for text in dict.fromkeys(rows["conditions"]):
+        verdicts = rows.loc[(rows["conditions"] == text) & (rows["status"] == "ok"), "change_verdict"]
+        counts = [f"{count} {word}" for word in ("slower", "faster") if (count := int((verdicts == word).sum()))]
+        if counts:
+            parts.append(f"{text} ({' and '.join(counts)} of {show.plural(len(verdicts), 'cell')})")
+    return [f"Times themselves are not the usual ones, by verdict, under {wording.listed(parts)}."] if parts else []
 
 
 def _differing(text: str, rows: Frame) -> tuple[str, str]:
@@ -152,40 +166,49 @@ def summary_table(scope: Scope, rows: Frame) -> Table:
     return table(name, caption, rows, columns, "conditions_summary", (0,))
 
 
-def cell_table(scope: Scope, rows: Frame) -> Table:
-    columns = {
-        "problem": lambda row: row.problem,
-        "dtype": lambda row: row.dtype,
-        "conditions": lambda row: row.conditions,
-        "way": lambda row: row.way,
-        "time": lambda row: (
-            show.seconds(row.seconds) if row.status == "ok" else Text(row.status, kind=row.status, note=row.reason)
-        ),
-        "time / usual": _change,
-        "speedup": _speedup,
-        "usually": lambda row: Text(show.number(row.usual_speedup), "", row.usual_verdict, row.usual_verdict),
-        "verdict": lambda row: f"{row.usual_verdict} → {row.verdict}" if row.differs else "",
-    }
-    caption = f"Every way under every condition, {scope.label}. time / usual: its own time / that under the usual "
-    caption += (
-        "conditions, a ratio of two medians over other processes. speedup: baseline's time / time under the same "
-    )
-    caption += "condition; usually: under the usual ones; verdict: where both are decided, and differ. In brackets: "
-    caption += f"95 % intervals, {wording.process_kind(rows['processes'])}. {VERDICTS_READ}"
+def change_table(scope: Scope, rows: Frame) -> Table:
+    caption = f"Time of every way under a condition / its time under the usual ones, {scope.label}: a ratio of two "
+    caption += f"medians over other processes. In brackets: 95 % intervals, {wording.process_kind(_timed(rows))}. "
+    caption += f"{VERDICTS_READ}"
+    name = slug("conditions-change", scope.machine, scope.device)
+    return wide_table(name, caption, rows, LABELS, "conditions", _change, "conditions", _heading)
+
+
+def speedup_table(scope: Scope, rows: Frame) -> Table:
+    """The usual speedups are a column of their own."""
+    import pandas
+
+    compared = rows[rows["usual_verdict"] != ""]
+    usual = compared.drop_duplicates([*LABELS]).drop(columns=[*SPEEDUP, "status"])
+    usual = usual.rename(columns={f"usual_{name}": name for name in SPEEDUP}).assign(conditions="", status="ok")
+    shown = pandas.concat([usual, compared], ignore_index=True)
+    caption = f"Speedup of every way over direct under the same conditions, {scope.label}. In brackets: 95 % "
+    caption += f"intervals, {wording.process_kind(_timed(rows))}. {VERDICTS_READ}"
     name = slug("conditions", scope.machine, scope.device)
-    return table(name, caption, rows, columns, "conditions", (0, 1, 2, 3, 8))
+    return wide_table(name, caption, shown, LABELS, "conditions", _speedup, "conditions", _heading)
+
+
+def _timed(rows: Frame) -> Any:
+    return rows.loc[rows["status"] == "ok", "processes"]
+
+
+def _heading(text: str) -> str:
+    """With spaces, at which it may be broken."""
+    return named(text).replace("=", " = ").replace(",", ", ")
 
 
 def _change(row: Any) -> Text:
-    values = (row.change, row.change_lower, row.change_upper)
-    return Text(show.number(*values), show.interval(*values), row.change_verdict, row.change_verdict)
+    return _ratio(row, (row.change, row.change_lower, row.change_upper), row.change_verdict)
 
 
 def _speedup(row: Any) -> Text:
-    if not row.verdict:
-        return Text(show.DASH)
-    values = (row.speedup, row.speedup_lower, row.speedup_upper)
-    return Text(show.number(*values), show.interval(*values), row.verdict, row.verdict)
+    return _ratio(row, (row.speedup, row.speedup_lower, row.speedup_upper), row.verdict)
+
+
+def _ratio(row: Any, values: tuple[float, float, float], told: str) -> Text:
+    if row.status != "ok":
+        return Text(row.status, kind=row.status, note=row.reason)
+    return Text(show.number(*values), show.interval(*values) or f"n = {row.processes}", told, told)
 
 
 def headline(data: StudyData, frames: Frames) -> str:
@@ -215,6 +238,8 @@ SECTION = Section(
         "change_verdict": "faster, slower, tie or undecided: the rule of all verdicts on `change`",
         "usual_processes": "processes in which the way was timed under the usual conditions",
         "usual_speedup": "baseline’s time / time, under the usual conditions",
+        "usual_speedup_lower": "lower end of its 95 % interval",
+        "usual_speedup_upper": "upper end of the same",
         "usual_verdict": "the verdict under the usual conditions",
         "differs": "whether both verdicts are faster, slower or tie, and not the same",
         "cells": "number of cells",
