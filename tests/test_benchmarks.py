@@ -108,7 +108,7 @@ def test_the_readme_names_every_group() -> None:
 def test_parameters_are_static_strings() -> None:
     groups = [b for b in discovered() if b.name.startswith("trials.") and b.name.endswith("time_forward")]
     for benchmark in groups:
-        assert benchmark.param_names == ["problem", "dtype", "device", "way"]
+        assert benchmark.param_names == ["problem", "dtype", "device", "way", "conditions"]
         assert benchmark.params[1] == ["'float16'", "'bfloat16'", "'float32'", "'float64'"]
         group = benchmark.name.split(".")[1]
         cpu = [] if group in ("Batches", "Throughput") else ["'cpu'"]
@@ -201,7 +201,7 @@ def test_a_finished_trial_is_reused_and_a_part_of_a_record_is_not(
 BROKEN = {
     "cut short": lambda text: text[:500],
     "empty": lambda text: "",
-    "of a newer version": lambda text: text.replace('"schema": 3', '"schema": 99'),
+    "of a newer version": lambda text: text.replace('"schema": 4', '"schema": 99'),
     "no object": lambda text: "[1]",
     "deep": lambda text: "[" * 100_000,
     "an impossible time": lambda text: text.replace('"first_call_s": ', '"first_call_s": -'),
@@ -261,9 +261,9 @@ def test_failed_cells_are_tried_again_once_where_that_is_asked_for(
 
 def test_a_group_s_share_of_the_budget_shapes_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASAGNA_BUDGET_S", "2")
-    whole = files._digest("sources", "sources/merge", "cpu")
+    whole = files._digest(Key("sources", "sources/merge", "float32", "cpu"))
     monkeypatch.setitem(GROUPS, "sources", replace(GROUPS["sources"], share=0.15))
-    assert files._digest("sources", "sources/merge", "cpu") != whole
+    assert files._digest(Key("sources", "sources/merge", "float32", "cpu")) != whole
     given = {}
     monkeypatch.setattr("linear_lasagna.trial.run_isolated", lambda *_, **settings: given.update(settings))
     files._run(Key("sources", "sources/merge", "float32", "cpu"), fork=False)
@@ -395,12 +395,12 @@ def test_a_number_of_processes_that_is_none_is_named(text: str, monkeypatch: pyt
 
 def test_another_machine_s_record_is_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """One folder may be shared by machines of one host name: none may take the other's record for its own."""
-    trial = ("sources", "sources/merge", "cpu")
-    key, folder = files._digest(*trial), files.folder()
+    trial = Key("sources", "sources/merge", "float32", "cpu")
+    key, folder = files._digest(trial), files.folder()
     found = environment_module.fingerprint()
     for change in ({"threads": 99}, {"instruction_sets": {"aten": "DEFAULT"}}, {"cpu_model": "another"}):
         monkeypatch.setattr(environment_module, "fingerprint", lambda *_, changed=found | change: changed)
         files._shape.cache_clear()
         files._machine.cache_clear()
-        assert files._digest(*trial) != key
+        assert files._digest(trial) != key
         assert files.folder() != folder

@@ -22,21 +22,24 @@ from analysis.measure.presets import (
     trials,
 )
 from linear_lasagna.catalog import CATALOG, GROUPS
+from linear_lasagna.factors import named
 from linear_lasagna.sweeps import PLACES, SWEEPS, THREADS, name_of
 from linear_lasagna.vocabulary import DTYPES
 
 ROOT = Path(__file__).parent.parent
 
 
-def selected(patterns: list[str]) -> set[Key]:
+def selected(patterns: list[str], conditions: set[str]) -> set[Key]:
     """The trials of the cells that asv would run: it searches "name(param, param, …)", parameters as repr."""
-    found = set()
+    found, texts = set(), {repr(named(text)): text for text in conditions}
     for benchmark in disc_benchmarks(str(ROOT / "benchmarks")):
         if not benchmark.name.endswith("time_forward"):
             continue
-        for params in itertools.product(*benchmark.params):
+        for params in itertools.product(*benchmark.params[:4], texts):
             if any(re.search(pattern, f"{benchmark.name}({', '.join(params)})") for pattern in patterns):
-                found.add(Key(benchmark.name.split(".")[1].lower(), *(p.strip("'") for p in params[:3])))
+                found.add(
+                    Key(benchmark.name.split(".")[1].lower(), *(p.strip("'") for p in params[:3]), texts[params[4]])
+                )
     return found
 
 
@@ -46,7 +49,8 @@ def test_the_patterns_select_exactly_the_presets_trials(name: str, devices: tupl
     preset = preset_named(name)
     expected = trials(preset, devices)
     assert len(expected) == len(set(expected))
-    assert selected(bench_patterns(preset, devices)) == set(expected)
+    conditions = {key.under for key in expected}
+    assert selected(bench_patterns(preset, devices), conditions) == set(expected)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

@@ -27,7 +27,7 @@ def test_record_is_read_as_it_was_written(tmp_path):
     loaded = one_record(tmp_path)
     (record,) = loaded
     assert loaded.messages == ()
-    assert record.key == (record.machine, "networks", "resnet50/conv2_3x3", "float32", "cpu")
+    assert record.key == (record.machine, "networks", "resnet50/conv2_3x3", "float32", "cpu", "")
     assert (record.machine.partition(" #")[0], record.given) == ("Synthetic processor (2 cores)", "synthetic")
     assert record.commit == "c0ffee"
     assert record.trial == synthetic.trial("resnet50/conv2_3x3", {"unfold_matmul": 2.0})
@@ -212,7 +212,7 @@ def test_asv_results_alone_become_records(tmp_path, module):
     path.write_text(path.read_text().replace("trials.Sources", f"{module}.Sources"))
     loaded = asv_results.load(folder)
     (record,) = loaded
-    assert record.key == (record.machine, "sources", "sources/unfold", "float32", "cpu")
+    assert record.key == (record.machine, "sources", "sources/unfold", "float32", "cpu", "")
     assert (record.machine.partition(" #")[0], record.given) == ("a processor", "box")
     cells = record.trial.cells
     assert cells["direct"].samples == [[1.0, 2.0, 3.0]]

@@ -61,7 +61,8 @@ def _all(group: str) -> tuple[str, ...]:
 def _complete(named: tuple[Selection, ...], dtypes: tuple[str, ...]) -> tuple[Selection, ...]:
     """And all problems of the groups for any device that are not named, in the catalogue's order."""
     others = [group for group in GROUPS if "cpu" in GROUPS[group].devices and group != OWN]
-    rest = [Selection(group, _all(group), dtypes) for group in others if group not in {each.group for each in named}]
+    usual = {selection.group for selection in named if "" in selection.under}
+    rest = [Selection(group, _all(group), dtypes) for group in others if group not in usual]
     return tuple(sorted((*named, *rest), key=lambda selection: list(GROUPS).index(selection.group)))
 
 
@@ -156,7 +157,7 @@ CONDITIONS = Preset(
     6 * 60.0,
     (
         Selection("networks", ("resnet50/conv2_3x3", "resnet50/conv4_reduce"), ("float32",), one_at_a_time()),
-        Selection("borders", ("borders/wide_pair_32",), ("float32",), one_at_a_time()),
+        Selection("borders", ("borders/wide_pair_32",), ("bfloat16", "float32"), one_at_a_time()),
         Selection("mobilenet", ("mobilenet/depthwise_512_14",), ("float32",), one_at_a_time()),
     ),
     "",
