@@ -290,7 +290,7 @@ def test_what_an_accelerator_loads_is_timed_before_any_way_and_sets_the_limits(c
     told: list[tuple[str, object]] = []
     monkeypatch.setattr(isolation, "started", lambda *_: started.__wrapped__("cuda", "float32") | {"product": 7.0})
     settings = {"dtype": "float32", "device": "cuda", "budget_s": 0.005, "blocks": 1, "seed": 0}
-    settings["numbers"] = None
+    settings |= {"numbers": None, "under": {}}
     watch = SimpleNamespace(turn=lambda name: None)
     isolation._run(lambda *each: told.append(each), watch, "forward", PLAIN, ("direct", "control"), settings)
     assert [content for kind, content in told if kind == "limit"] == [70.0]

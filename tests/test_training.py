@@ -92,7 +92,7 @@ def test_a_wrong_gradient_is_a_failed_cell(wrong, monkeypatch):
 @pytest.mark.parametrize(
     ("problem", "skipped", "reason"),
     [
-        (Problem("one", 1, 1, (8, 8), (Layer(2, 3),)), list(STEPS), "single layer"),
+        (Problem("one", 1, 1, (8, 8), (Layer(2, 3),)), ["merged_per_call"], "single layer"),
         (Problem("padded", 1, 1, (8, 8), (Layer(2, 3, padding=1),) * 2), ["merged_per_call"], "zero padding"),
     ],
     ids=lambda value: getattr(value, "name", None),
@@ -104,8 +104,8 @@ def test_what_cannot_be_merged_is_skipped(problem, skipped, reason):
 
 
 def test_unknown_ways_are_named():
-    with pytest.raises(ValueError, match="unknown way 'merged/direct' of a training step; known: direct, control"):
-        run_isolated(STACK, ["merged/direct"], work="training_step")
+    with pytest.raises(ValueError, match="unknown schedule 'melted' in way 'melted/direct'; known: stacked, merged"):
+        run_isolated(STACK, ["melted/direct"], work="training_step")
     with pytest.raises(ValueError, match="budget_s must be positive"):
         run(TRAINING_STEP, STACK, list(STEPS), budget_s=0)
 
