@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -229,11 +230,27 @@ def test_other_workloads_keep_to_the_conditions_too(work, text):
     assert set(repeat(work, trial, 1, lambda *what: None, lambda name: None).samples) == set(ways)
 
 
-def test_caches_are_flushed_and_turns_isolated_where_that_was_chosen(monkeypatch):
+def changes(under: dict[str, str]) -> float:
+    """How often, of all turns in the first process and the next, another way has its turn than before."""
+    turns: list[str] = []
+    trial = run(FORWARD, LAYER, WAYS, under=under, turn=turns.append, budget_s=0.05, blocks=2)
+    first = [name for name in turns if name]
+    turns.clear()
+    repeat(FORWARD, trial, 1, lambda *what: None, turns.append)
+    again = [name for name in turns if name]
+    return min(sum(a != b for a, b in itertools.pairwise(each)) / len(each) for each in (first, again))
+
+
+def test_turns_are_isolated_where_that_was_chosen():
+    """Of three ways in random order two of three turns are another's; in one go three of a block."""
+    assert changes({}) > 0.4
+    assert changes({"turns": "isolated"}) < 0.4
+
+
+def test_caches_are_flushed_where_that_was_chosen(monkeypatch):
     asked = []
     monkeypatch.setattr(devices.Cpu, "cache_flush", lambda self: lambda: asked.append("flush"))
-    turns = []
-    run(FORWARD, LAYER, WAYS, **SHORT, turn=turns.append)
+    run(FORWARD, LAYER, WAYS, **SHORT)
     assert not asked
     trial = run(FORWARD, LAYER, WAYS, under={"cache": "cold"}, **SHORT)
     assert len(asked) >= sum(len(block) for cell in trial.cells.values() for block in cell.samples)
