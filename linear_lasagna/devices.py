@@ -128,7 +128,7 @@ class Device:
         """Bytes of its data caches by level, empty where nobody tells. start: as `describe` takes it."""
         return {}
 
-    def cache_flush(self) -> Callable[[], object]:
+    def cache_flush(self) -> Callable[[], Any]:
         """What empties the data caches when it is called: it reads and writes a buffer that is larger than they are.
 
         Raises RuntimeError where nobody tells how large that is.

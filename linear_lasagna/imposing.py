@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from operator import attrgetter
+from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -114,7 +115,7 @@ def flushes_everywhere() -> bool:
     return not bool(subnormal.mul_(2).view(torch.int32).any())
 
 
-def flush_of(under: Mapping[str, str], device: str) -> Callable[[], object] | None:
+def flush_of(under: Mapping[str, str], device: str) -> Callable[[], Any] | None:
     """What is called before every call where its cache shall be cold, else None. Raises RuntimeError where nobody tells
     how large the caches are.
     """
@@ -129,8 +130,10 @@ def arranged(numbers: Sequence[torch.Tensor], under: Mapping[str, str]) -> tuple
     return tuple(number.contiguous(memory_format=each) for number, each in zip(numbers, formats, strict=True))
 
 
-def unfit(under: Mapping[str, str], problem: Problem) -> str | None:
-    """Why the problem cannot be computed under these conditions, or None."""
+def unfit(under: Mapping[str, str], problem: Problem, device: str) -> str | None:
+    """Why the problem cannot be timed under these conditions on the device, which is there; or None."""
+    if under.get("cache") == "cold" and not device_named(device).caches():
+        return f"nobody tells how large the caches of {device} are: they cannot be emptied"
     rank = len(problem.size)
     if "memory_format" in under and rank + 2 not in CHANNELS_LAST:
         return f"torch has channels_last for two or three spatial axes, not for {rank}"

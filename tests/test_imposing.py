@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -31,9 +32,9 @@ OF_CPU = ("deterministic=on", "subnormals=flushed", "threads=1", "memory_format=
 CHANNELS_LAST = torch.channels_last
 
 
-def now() -> dict[str, object]:
+def now() -> dict[str, Any]:
     """All that a condition could change."""
-    found = {name: get() for name, (get, _) in SETTINGS.items()}
+    found: dict[str, Any] = {name: get() for name, (get, _) in SETTINGS.items()}
     found["deterministic"] = torch.are_deterministic_algorithms_enabled()
     found["warned only"] = torch.is_deterministic_algorithms_warn_only_enabled()
     for name in ("cudnn", "mkldnn"):
@@ -91,9 +92,9 @@ def test_tf32_is_allowed_to_cuda_alone():
     assert {found[name] for name in found if name.startswith("mkldnn")} == {"ieee"}
 
 
-def watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What every call of unfold_matmul finds, from now on."""
-    seen: list[dict[str, object]] = []
+    seen: list[dict[str, Any]] = []
 
     def prepare(kernel, layer):
         call = direct.prepare(kernel, layer)
@@ -177,7 +178,7 @@ def test_a_way_without_a_deterministic_algorithm_fails_with_the_reason(monkeypat
     assert "put_ does not have a deterministic implementation" in cell.reason
 
 
-def test_what_a_problem_or_device_cannot_have_is_skipped_with_the_reason():
+def test_what_a_problem_or_device_cannot_have_is_skipped_with_the_reason(monkeypatch):
     line = Problem("line", 1, 4, (20,), (Layer(4, 3),))
     trial = run(FORWARD, line, WAYS, under={"memory_format": "channels_last"}, **SHORT)
     assert {cell.reason for cell in trial.cells.values()} == {
@@ -185,6 +186,11 @@ def test_what_a_problem_or_device_cannot_have_is_skipped_with_the_reason():
     }
     trial = run(FORWARD, LAYER, WAYS, under={"tf32": "on"}, **SHORT)
     assert {cell.reason for cell in trial.cells.values()} == {"tf32=on is for cuda, not cpu"}
+    monkeypatch.setattr(devices.Cpu, "caches", lambda self, start=True: {})
+    trial = run(FORWARD, LAYER, WAYS, under={"cache": "cold"}, **SHORT)
+    assert {cell.reason for cell in trial.cells.values()} == {
+        "nobody tells how large the caches of cpu are: they cannot be emptied"
+    }
 
 
 @pytest.mark.parametrize("rank", [2, 3])

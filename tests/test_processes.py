@@ -30,6 +30,7 @@ from linear_lasagna.trial import Cell, Trial, files, isolation, processes, run
 from linear_lasagna.trial.files import Key
 from linear_lasagna.trial.processes import Limits
 from linear_lasagna.trial.record import Repeat
+from tests import synthetic
 
 SMALL = Problem("small", 2, 4, (8, 8), (Layer(4, 3, padding=1, bias=True),))
 WAYS = ["direct", "control", "shifted_matmul"]
@@ -334,3 +335,11 @@ def test_an_unknown_allocator_is_named(monkeypatch):
     monkeypatch.setenv("LASAGNA_ALLOCATOR", "jemalloc")
     with pytest.raises(ValueError, match="LASAGNA_ALLOCATOR must be one of keep, default"):
         Watch().seen()
+
+
+def test_emptying_caches_is_counted_before_it_is_known_how_long_a_visit_takes():
+    def visit_s(under: dict[str, str]) -> float:
+        return processes._visit_s(synthetic.trial("vgg16/conv5", {}, seconds=1e-6, several=False, under=under))
+
+    assert visit_s({}) == pytest.approx(processes.VISITING_S, rel=0.01)
+    assert visit_s({"cache": "cold"}) == pytest.approx(processes.VISITING_S + 4.0)  # of a budget of a second

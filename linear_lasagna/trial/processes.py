@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from linear_lasagna.catalog import GROUPS, problem_named
 from linear_lasagna.intervals import LEAST_PROCESSES, Stop, settled
-from linear_lasagna.timing import Comparison, compare
+from linear_lasagna.timing import FLUSHING, Comparison, compare
 from linear_lasagna.trial import files
 from linear_lasagna.trial.files import Key
 from linear_lasagna.trial.record import Trial
@@ -96,7 +96,8 @@ def _still(trial: Trial) -> int:
 def _visit_s(trial: Trial) -> float:
     """Seconds that one more process will take for a trial: as many as the last, or as long as the first timed it."""
     took = [repeat.elapsed_s for repeat in trial.repeats if not repeat.reason]
-    return took[-1] if took else trial.visit_s() + VISITING_S
+    flushing_s = FLUSHING * trial.budget_s if trial.under.get("cache") == "cold" else 0.0
+    return took[-1] if took else max(trial.visit_s(), flushing_s) + VISITING_S
 
 
 def guessed_seconds(keys: Sequence[Key], fork: bool = False) -> dict[Key, float]:

@@ -242,7 +242,7 @@ def _begun(
     if not budget_s > 0:
         raise ValueError(f"budget_s must be positive, not {budget_s}")
     absent = unavailable(device, dtype) or unfit(given, dtype) or inapplicable(under, device, dtype_name(dtype))
-    absent = absent or misplaced(under, problem)
+    absent = absent or misplaced(under, problem, device)
     reasons = {way: absent or workload.unsupported(problem, way, dtype, device) for way in ways}
     cells = {way: Cell("skipped", reason) if reason else Cell() for way, reason in reasons.items()}
     described, numbers = environment("cpu" if absent else device), digests(given)
