@@ -1,6 +1,7 @@
 """Times of the same trials under several conditions, each beside those under the usual ones.
 
-The processes of two conditions are others, and independent: the interval of a ratio of their medians is made from both.
+The interval of a ratio of two medians over processes is that of independent ones. A process may time a problem
+under both conditions, one after the other: what it does to both alike makes the ratio vary less than the interval says.
 """
 
 from __future__ import annotations

@@ -168,8 +168,8 @@ def summary_table(scope: Scope, rows: Frame) -> Table:
 
 def change_table(scope: Scope, rows: Frame) -> Table:
     caption = f"Time of every way under a condition / its time under the usual ones, {scope.label}: a ratio of two "
-    caption += f"medians over other processes. In brackets: 95 % intervals, {wording.process_kind(_timed(rows))}. "
-    caption += f"{VERDICTS_READ}"
+    caption += "medians over processes, taken for independent. In brackets: 95 % intervals, "
+    caption += f"{wording.process_kind(_timed(rows))}. {VERDICTS_READ}"
     name = slug("conditions-change", scope.machine, scope.device)
     return wide_table(name, caption, rows, LABELS, "conditions", _change, "conditions", _heading)
 
@@ -222,7 +222,7 @@ SECTION = Section(
     per_scope(part),
     frames,
     intro="All other sections are about trials under the same conditions, mostly the usual ones. Some trials were "
-    "timed under others too, one factor at a time, in processes of their own.",
+    "timed under others too, mostly one factor at a time.",
     empty="No trial was timed under other conditions than the usual ones beside them.",
     headlines={"Conditions": headline},
     files={
