@@ -102,8 +102,9 @@ class Plan:
 
     def of(self, names: Sequence[str]) -> Plan:
         """The plan for these calls alone."""
-        each = ({n: of[n] for n in names} for of in (self.number, self.every, self.seconds, self.first_s))
-        return Plan(*each, self.rounds, self.blocks)
+        number, every = {n: self.number[n] for n in names}, {n: self.every[n] for n in names}
+        seconds, first_s = {n: self.seconds[n] for n in names}, {n: self.first_s[n] for n in names}
+        return Plan(number, every, seconds, first_s, self.rounds, self.blocks)
 
     def gaining(self, limit_s: float) -> list[str]:
         """The calls that gain from an untimed one before them: short ones, whose visits take less than limit_s, and

@@ -11,7 +11,6 @@ import pytest
 
 from tests.copies import copy_code, run_code
 
-
 NEW_FILES = {
     "linear_lasagna/methods/toy.py": '''
 """A toy: a convolution of the negated image, negated."""
