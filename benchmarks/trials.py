@@ -49,6 +49,10 @@ class Depths(_Trials):
     group = "depths"
 
 
+class Runtimes(_Trials):
+    group = "runtimes"
+
+
 class Threads(_Trials):
     group = "threads"
 

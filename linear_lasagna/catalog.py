@@ -20,6 +20,7 @@ from linear_lasagna.vocabulary import (
     MERGED,
     MERGED_WAYS,
     PLANNED_WAYS,
+    RUNTIMES,
     TRANSFORMS,
     merged_ways,
 )
@@ -276,6 +277,19 @@ def _transforms() -> list[Problem]:
     return [replace(layers[name], name=f"transforms/{name.replace('/', '_')}", occurrences=1) for name in names]
 
 
+def _runtimes() -> tuple[Problem, ...]:
+    """Layers of each kind: runtimes/<what it is>."""
+    layers = {problem.name: problem for problem in (*_sources(), *_resnet50(), *_mobilenet())}
+    named = {
+        "spatial": "resnet50/conv2_3x3",
+        "strided": "mobilenet/conv1",
+        "pointwise": "resnet50/conv4_reduce",
+        "depthwise": "mobilenet/depthwise_128_56",
+        "unfold": "sources/unfold",
+    }
+    return tuple(replace(layers[name], name=f"runtimes/{kind}", occurrences=1) for kind, name in named.items())
+
+
 @dataclass(frozen=True)
 class Group:
     """Problems that are timed with the same ways.
@@ -376,6 +390,14 @@ GROUPS: dict[str, Group] = {
         (BASELINE, CONTROL, "unfold_matmul", "winograd_f4", MERGED),
         share=0.3,
         own_section=True,
+    ),
+    "runtimes": Group(
+        "layers computed by other runtimes too",
+        _runtimes(),
+        (BASELINE, CONTROL, "unfold_matmul", *RUNTIMES),
+        work="probed",
+        own_section=True,
+        devices=("cpu",),
     ),
     "threads": _on_threads("threads", "all threads"),
     "onethread": _on_threads("onethread", "one thread"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from linear_lasagna.devices import device_named
+from linear_lasagna.installed import versions
 from linear_lasagna.plurals import plural
 from linear_lasagna.switches import conditions, flushes
 
@@ -174,6 +175,7 @@ def environment(device: str = "cpu", start: bool = True) -> dict[str, Any]:
         "load_1min": round(psutil.getloadavg()[0], 2),
         "python": platform.python_version(),
         "numpy": numpy.__version__,
+        "runtimes": versions(),
         "wait_policy": os.environ.get(WAIT_POLICY, "unset"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "flush_denormal": flushes(),

@@ -35,6 +35,7 @@ from linear_lasagna.vocabulary import (
     MERGED_WAYS,
     METHODS,
     PLANNED_WAYS,
+    RUNTIMES,
     SCHEDULES,
     merged_ways,
 )
@@ -104,7 +105,7 @@ def _taken(name: Any, others: Iterable[str]) -> str:
     """Why nothing may be called so, or ""."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         return f"a method's name is letters, digits and underscores, not {name!r}"
-    return f"there is a method {name!r} already" if name in {*METHODS, *others, CONTROL} else ""
+    return f"there is a method {name!r} already" if name in {*METHODS, *RUNTIMES, *others, CONTROL} else ""
 
 
 def _executed(path: Path) -> tuple[ModuleType, str, set[str]]:
@@ -207,7 +208,7 @@ class _File:
         asked = self.module.WAYS
         if isinstance(asked, str) or not isinstance(asked, Iterable):
             raise self._refused("WAYS", f"WAYS must be a tuple of ways, not {asked!r}")
-        asked, known = tuple(asked), {*METHODS, *methods}
+        asked, known = tuple(asked), {*METHODS, *RUNTIMES, *methods}
         for way in asked:
             schedule, _, method = str(way).rpartition("/")
             if way != CONTROL and (method not in known or (schedule and schedule not in SCHEDULES)):

@@ -150,7 +150,10 @@ def _examined(method: str, dtype: torch.dtype, device: str) -> Accumulation:
 
 def accumulator_width(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: significand bits of the running sum, and whether it is rounded to the storage dtype on its way."""
-    how = _examined(method, dtype, device)
+    return _width(_examined(method, dtype, device), dtype)
+
+
+def _width(how: Accumulation, dtype: torch.dtype) -> Answer:
     if how.order is None:
         return "unknown", None, UNKNOWN
     notes = [f"rounded to {dtype_name(dtype)} {len(how.stored)} times before the end"] * bool(how.stored)
@@ -163,7 +166,11 @@ def summation_order(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: in how many running sums 576 products are added, and how many the longest takes up; or how many at once,
     as tensor cores do.
     """
-    order = _examined(method, dtype, device).order
+    return _order(_examined(method, dtype, device), dtype)
+
+
+def _order(how: Accumulation, dtype: torch.dtype) -> Answer:
+    order = how.order
     if order is None:
         return "unknown", None, UNKNOWN
     fused, longest = sum(each.fused for each in order.sums()), len(order.longest.single)
@@ -175,12 +182,26 @@ def summation_order(method: str, dtype: torch.dtype, device: str) -> Answer:
 
 def fused_products(method: str, dtype: torch.dtype, device: str) -> Answer:
     """Finding: is a product rounded before it is added?"""
-    how = _examined(method, dtype, device)
+    return _products(_examined(method, dtype, device), dtype)
+
+
+def _products(how: Accumulation, dtype: torch.dtype) -> Answer:
     if how.order is None:
         return "unknown", None, UNKNOWN
     if how.bits >= 2 * SIGNIFICAND_BITS[dtype]:
         return "exact", None, "the accumulator holds any product"
     return ("fused" if how.fused else "rounded"), None, ""
+
+
+def told(method: str, how: Accumulation, dtype: torch.dtype) -> dict[str, str]:
+    """The answers to all that is asked of sums, by question, and notes where there are any: of what was examined."""
+    if not METHODS[method].summed:
+        return {"order": "none", "note": NO_ORDER}
+    asked = {"accumulator": _width, "order": _order, "products": _products}
+    answers = {name: each(how, dtype) for name, each in asked.items()}
+    notes = dict.fromkeys(note for _, _, note in answers.values() if note)
+    results = {name: result for name, (result, _, _) in answers.items()}
+    return results | ({"note": "; ".join(notes)} if notes else {})
 
 
 def tf32(method: str, dtype: torch.dtype, device: str) -> Answer:

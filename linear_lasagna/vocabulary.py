@@ -1,8 +1,8 @@
 """The suite's names, their order, and a sentence about each that readers see. Needs no torch.
 
-A registry of code and its sentences have equal keys: `methods.METHODS`, `schedules.SCHEDULES`, `metrics.METRICS`,
-`reproducibility.PERTURBATIONS` and `REMEDIES`, and their namesakes here. A method that has a sentence is timed wherever
-all methods are, unless it is one of TRANSFORMS.
+A registry of code and its sentences have equal keys: `methods.METHODS`, `runtimes.RUNTIMES`, `schedules.SCHEDULES`,
+`metrics.METRICS`, `reproducibility.PERTURBATIONS` and `REMEDIES`, and their namesakes here. A method that has a
+sentence is timed wherever all methods are, unless it is one of TRANSFORMS.
 """
 
 from __future__ import annotations
@@ -34,6 +34,18 @@ METHODS: dict[str, str] = {
     "winograd_f2": "Winograd’s F(2×2, 3×3), for 3×3 kernels: 16 products for 4 outputs.",
     "winograd_f4": "Winograd’s F(4×4, 3×3), for 3×3 kernels: 36 products for 16 outputs.",
     "compensated": "sums as if in twice the working precision, then rounded.",
+}
+# Of other libraries, and torch's compiler: `linear_lasagna.runtimes.RUNTIMES` has the code, `installed` what they need.
+RUNTIMES: dict[str, str] = {
+    "compiled_direct": "the library’s own convolution, by torch.compile.",
+    "compiled_unfold_matmul": "unfold and product, by torch.compile.",
+    "onnxruntime": "ONNX Runtime’s Conv, on its CPU provider.",
+    "openvino": "OpenVINO’s convolution, on its CPU plugin.",
+    "jax_direct": "JAX: lax.conv_general_dilated, compiled by XLA.",
+    "jax_patches": "JAX: lax.conv_general_dilated_patches, then a product.",
+    "tensorflow_patches": "TensorFlow: tf.image.extract_patches, then tf.matmul.",
+    "scipy_correlate": "scipy.signal.correlate, by its definition, on one thread.",
+    "scipy_fft": "a product of Fourier transforms by scipy.fft.",
 }
 SCHEDULES: dict[str, str] = {
     "stacked": "layer after layer; a bare method is computed so.",
@@ -104,8 +116,8 @@ def merged_ways(methods: Iterable[str] = ()) -> tuple[str, ...]:
 def way_order(way: str) -> tuple[bool, int, int, str]:
     """Sorts ways: by schedule, then by method; after them the control, and last, by name, what else is timed."""
     schedule, _, method = way.rpartition("/")
-    schedules, methods = list(SCHEDULES), list(METHODS)
+    schedules, methods = list(SCHEDULES), [*METHODS, *RUNTIMES]
     schedule = schedule or schedules[0]
-    if schedule in SCHEDULES and method in METHODS:
+    if schedule in SCHEDULES and method in methods:
         return False, schedules.index(schedule), methods.index(method), way
     return True, way != CONTROL, 0, way

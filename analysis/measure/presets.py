@@ -110,6 +110,8 @@ DEFAULT = Preset(
             Selection("stacks", _all("stacks"), ("bfloat16", "float32")),
             Selection("stacks", FEW_STACKS, ("float16", "float64")),
             Selection("training", FEW_STACKS, ("float32",)),
+            # Each process loads the runtimes and compiles: seconds.
+            Selection("runtimes", ("runtimes/spatial", "runtimes/unfold"), ("float32",)),
             *COARSE,
             FEW_CONDITIONS,
         ),
@@ -180,6 +182,19 @@ SWEEPS = Preset(
 )
 
 
+FEW_LAYERS = ("runtimes/unfold", "runtimes/pointwise")
+RUNTIMES = Preset(
+    "runtimes",
+    0.3,
+    20 * 60.0,
+    (
+        Selection("runtimes", _all("runtimes"), ("float32",)),
+        Selection("runtimes", FEW_LAYERS, (*NARROW, "float64")),
+    ),
+    "",
+)
+
+
 def own_alone(preset: Preset, problems: Sequence[str]) -> Preset:
     """The preset with the user's own problems in the place of all others."""
     return replace(preset, selections=(Selection(OWN, tuple(problems), preset.own),))
@@ -191,9 +206,8 @@ def _with_own(preset: Preset) -> Preset:
     return replace(preset, selections=(*preset.selections, *given))
 
 
-PRESETS: dict[str, Preset] = {
-    preset.name: _with_own(preset) for preset in (SMOKE, DEFAULT, FULL, ACCELERATOR, SWEEPS, CONDITIONS)
-}
+ALL = (SMOKE, DEFAULT, FULL, ACCELERATOR, SWEEPS, CONDITIONS, RUNTIMES)
+PRESETS: dict[str, Preset] = {preset.name: _with_own(preset) for preset in ALL}
 
 
 def preset_named(name: str) -> Preset:

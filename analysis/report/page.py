@@ -271,8 +271,10 @@ def _page(
 def methods(data: StudyData) -> dict[str, str]:
     """The suite's methods, and those that were timed without being one, with a sentence each."""
     timed = {way.rpartition("/")[2] for record in data.judged for way in record.trial.cells}
-    others = sorted(timed - vocabulary.METHODS.keys() - {vocabulary.CONTROL})
-    return vocabulary.METHODS | dict.fromkeys(others, "given by a problems file or an installed package.")
+    others = sorted(timed - vocabulary.METHODS.keys() - vocabulary.RUNTIMES.keys() - {vocabulary.CONTROL})
+    apart = {way.rpartition("/")[2] for record in data.records for way in record.trial.cells}
+    runtimes = {name: text for name, text in vocabulary.RUNTIMES.items() if name in apart}
+    return vocabulary.METHODS | runtimes | dict.fromkeys(others, "given by a problems file or an installed package.")
 
 
 def _code(text: str) -> Any:

@@ -1,5 +1,6 @@
 """The ways to compute one convolution, one file each. `METHODS["direct"](x, kernel, layer) -> y`."""
 
+from linear_lasagna import vocabulary
 from linear_lasagna.methods.compensated import compensated
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.methods.direct_channels_last import direct_channels_last
@@ -12,6 +13,16 @@ from linear_lasagna.methods.shifted_matmul import shifted_matmul
 from linear_lasagna.methods.strided_matmul import strided_matmul
 from linear_lasagna.methods.unfold_matmul import unfold_matmul
 from linear_lasagna.methods.winograd import winograd_f2, winograd_f4
+
+
+class Methods(dict[str, Method]):
+    """This package's own, by name. Those of other runtimes are found by theirs, but not among them."""
+
+    def __missing__(self, name: str) -> Method:
+        from linear_lasagna.runtimes import RUNTIMES
+
+        return RUNTIMES[name]
+
 
 METHODS: dict[str, Method] = {
     "direct": direct,
@@ -26,6 +37,7 @@ METHODS: dict[str, Method] = {
     "winograd_f4": winograd_f4,
     "compensated": compensated,
 }
+METHODS = Methods(METHODS)
 
 
 def method_named(name: str, where: str = "") -> Method:
@@ -33,11 +45,12 @@ def method_named(name: str, where: str = "") -> Method:
 
     where: what the message says of the name. Raises ValueError, with the known ones, for an unknown name.
     """
-    if name not in METHODS:
+    if name not in METHODS and name not in vocabulary.RUNTIMES:
         from linear_lasagna.catalog import OWN  # loads the user's file, which may import this module
 
         if name not in OWN.methods:
-            raise ValueError(f"unknown method {name!r}{where}; known: {', '.join((*METHODS, *OWN.methods))}")
+            known = (*METHODS, *vocabulary.RUNTIMES, *OWN.methods)
+            raise ValueError(f"unknown method {name!r}{where}; known: {', '.join(known)}")
         METHODS[name] = method_of(name, OWN.methods[name])
     return METHODS[name]
 

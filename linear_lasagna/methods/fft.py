@@ -70,7 +70,11 @@ def operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...], dt
     """A real transform of N numbers counts 5/2 N log2 N, as FFTW's authors count it (Frigo and Johnson, "The design and
     implementation of FFTW3", Proc. IEEE 93, 2005); a complex product and its addition 8, for half of the frequencies.
     """
-    points = transform_size(size, layer)
+    return operations_on(transform_size(size, layer), layer, in_channels)
+
+
+def operations_on(points: list[int], layer: ExpandedLayer, in_channels: int) -> int:
+    """`operations`, with transforms of this size."""
     numbers, last = math.prod(points), points[-1]
     transforms = round(2.5 * numbers * math.log2(numbers)) * (in_channels + layer.out_channels)
     frequencies = numbers // last * (last // 2 + 1)
@@ -79,7 +83,12 @@ def operations(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...], dt
 
 def buffer(layer: ExpandedLayer, in_channels: int, size: tuple[int, ...]) -> int:
     """The spectra of input and output, complex, of half of the frequencies."""
-    *others, last = transform_size(size, layer)
+    return buffer_of(transform_size(size, layer), layer, in_channels)
+
+
+def buffer_of(points: list[int], layer: ExpandedLayer, in_channels: int) -> int:
+    """`buffer`, with transforms of this size."""
+    *others, last = points
     return 2 * math.prod(others) * (last // 2 + 1) * (in_channels + layer.out_channels)
 
 

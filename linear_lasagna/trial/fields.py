@@ -116,6 +116,7 @@ CELL: Rules = {
     "counted": NUMBERS,
     "computed_in": TEXT,
     "resident_bytes": _or_none(COUNT),
+    "accumulation": Rule("an object of text by name", _texts),
 }
 TRIAL: Rules = {
     "dtype": NAME,

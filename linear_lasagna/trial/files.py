@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from linear_lasagna import own
 from linear_lasagna.catalog import GROUPS, OWN, problem_named
 from linear_lasagna.factors import parsed, written
+from linear_lasagna.installed import versions_of
 from linear_lasagna.trial import fields
 from linear_lasagna.trial.record import Repeat, Trial
 
@@ -148,6 +149,8 @@ def _digest(key: Key) -> str:
     parts = [key.group, key.problem, settings.ways, settings.work, settings.share * budget_s(), settings.threads]
     parts += [key.under, *_shape(key.device)]
     parts += OWN.code(settings.ways)
+    if runtimes := versions_of(settings.ways):
+        parts.append(runtimes)
     if key.group == own.GROUP:
         parts += [repr(problem_named(key.problem)), _numbers_digests(key.problem)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:DIGITS]

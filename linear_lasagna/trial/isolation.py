@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -20,6 +20,7 @@ from linear_lasagna.conditions import allocator, settle_allocator
 from linear_lasagna.devices import dtype_name, dtype_named, macs_per_second, started
 from linear_lasagna.environment import environment
 from linear_lasagna.imposing import prepare
+from linear_lasagna.installed import needed
 from linear_lasagna.planning import fresh
 from linear_lasagna.problems import Problem
 from linear_lasagna.switches import full_precision
@@ -28,6 +29,7 @@ from linear_lasagna.trial import footprint
 from linear_lasagna.trial.forward import FORWARD
 from linear_lasagna.trial.merge_cost import MERGE
 from linear_lasagna.trial.numbers import Given, digests, load, read, saved
+from linear_lasagna.trial.probed import PROBED
 from linear_lasagna.trial.record import Cell, Repeat, Trial
 from linear_lasagna.trial.training import TRAINING_STEP
 from linear_lasagna.trial.workload import Workload, repeat, run
@@ -48,7 +50,9 @@ Send: TypeAlias = Callable[[str, Any], None]
 Work: TypeAlias = Callable[..., None]
 Begin: TypeAlias = "Callable[[Sequence[str], Work, tuple[Any, ...]], _Child]"
 
-WORKS: dict[str, Workload] = {"forward": FORWARD, "merge": MERGE, "training_step": TRAINING_STEP}
+RUNTIME_S = 90.0  # may a step take with which another runtime is loaded and compiles
+
+WORKS: dict[str, Workload] = {"forward": FORWARD, "probed": PROBED, "merge": MERGE, "training_step": TRAINING_STEP}
 
 
 def run_isolated(
@@ -386,7 +390,7 @@ def _run(send: Send, watch: _Watch, work: str, problem: Problem, ways: Sequence[
     dtype, device = settings["dtype"], settings["device"]
     prepare(settings["under"])
     starting_s = started(device, dtype)
-    send("limit", max(_limit_s(problem, dtype, device), _loading_s(starting_s)))
+    send("limit", max(_limit_s(problem, dtype, device), _loading_s(starting_s), _runtime_s(ways)))
     settings["numbers"] = load(settings["numbers"])
     trial = run(WORKS[work], problem, ways, **settings, stage=stage, turn=watch.turn)
     if starting_s:
@@ -403,7 +407,7 @@ def _repeat_all(send: Send, watch: _Watch, trials: Sequence[tuple[str, str, str 
         prepare(trial.under)
         samples = [seconds for cell in trial.cells.values() for block in cell.samples for seconds in block]
         loading_s = _loading_s(started(trial.device, trial.dtype))
-        send("limit", max(SLOWEST * max(samples, default=0.0), loading_s))
+        send("limit", max(SLOWEST * max(samples, default=0.0), loading_s, _runtime_s(trial.cells)))
         place, found = (trial.device, trial.dtype), {}
         # They are of the usual conditions; measuring them settles the allocator.
         if place not in known and seed <= CEILINGS_IN and allocator() == "keep" and not trial.under:
@@ -424,6 +428,11 @@ def _limit_s(problem: Problem, dtype: str, device: str) -> float:
 def _loading_s(starting_s: Mapping[str, float]) -> float:
     """Seconds that a way may need for what its library loads, by what the first product and convolution took."""
     return LOADING * max((starting_s[name] for name in ("product", "convolution") if name in starting_s), default=0.0)
+
+
+def _runtime_s(ways: Iterable[str]) -> float:
+    """Seconds that a step with one of the ways may need because another runtime computes it."""
+    return RUNTIME_S if any(map(needed, ways)) else 0.0
 
 
 def _ending(exitcode: int | None) -> str:

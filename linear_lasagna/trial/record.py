@@ -35,6 +35,7 @@ class Cell:
     in one line. graphed_s: seconds per call where the device alone repeats it, None where it cannot; ungraphed: why
     not. counted: what `counting.counted` gives of one call; computed_in: the dtype of its operations. resident_bytes:
     by which a fresh process grew during its first call, the result not counted; None where that was not measured.
+    accumulation: how it adds up, as `probes.told` has it, where it was asked.
     """
 
     status: Status = "ok"
@@ -53,13 +54,14 @@ class Cell:
     counted: dict[str, float] = field(default_factory=dict)
     computed_in: str = ""
     resident_bytes: int | None = None
+    accumulation: dict[str, str] = field(default_factory=dict)
 
     def fail(self, reason: str) -> None:
         """Mark the cell failed. What was measured of a wrong way is dropped: it is never a fast one."""
         self.status, self.reason = "failed", reason
         self.samples, self.measures, self.peak_bytes, self.finding, self.faults = [], {}, None, "", None
         self.graphed_s, self.ungraphed, self.counted, self.computed_in = None, "", {}, ""
-        self.resident_bytes = None
+        self.resident_bytes, self.accumulation = None, {}
 
 
 @dataclass
