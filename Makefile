@@ -2,6 +2,7 @@
 # make test                                all tests
 # make test-isa                            the numerical tests under SSE4.1, and under AVX2 where there is more
 # make test-timm                           models of timm, which it installs, against timm's own re-parametrisation
+# make test-runtimes                       convolutions by ONNX Runtime and JAX, which it installs
 # make lint                                ruff and pyright
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,9 +12,9 @@ PRESET ?= default
 export OMP_WAIT_POLICY ?= PASSIVE
 
 # Tests start some hundred processes, and each would compile all that it imports anew.
-test test-isa test-timm: export PYTHONDONTWRITEBYTECODE =
+test test-isa test-timm test-runtimes: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: study test test-isa test-timm lint clean
+.PHONY: study test test-isa test-timm test-runtimes lint clean
 
 study: $(VENV)/.study
 	$(VENV)/bin/python -m analysis study --preset $(PRESET)
@@ -34,6 +35,9 @@ test-isa: $(VENV)/.test
 test-timm: $(VENV)/.timm
 	$(VENV)/bin/python -m pytest --quiet tests/test_timm.py
 
+test-runtimes: $(VENV)/.runtimes
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --quiet tests/test_runtimes.py
+
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -53,6 +57,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 # Without what they depend on, which would be another torch.
 $(VENV)/.timm: $(VENV)/.test
 	$(VENV)/bin/python -m pip install --quiet --no-deps -c constraints.txt timm torchvision huggingface_hub safetensors
+	touch $@
+
+$(VENV)/.runtimes: $(VENV)/.test
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt onnxruntime onnx jax
 	touch $@
 
 clean:

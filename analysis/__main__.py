@@ -28,7 +28,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed; {INSTALL}")
 
-PresetName = Literal["smoke", "default", "full", "accelerator", "sweeps", "conditions"]
+PresetName = Literal["smoke", "default", "full", "accelerator", "sweeps", "conditions", "runtimes"]
 PrecisionPreset = Literal["smoke", "default", "full"]
 Several = Parameter(consume_multiple=True)
 Whole = Annotated[int, Parameter(converter=arguments.whole)]

@@ -100,7 +100,8 @@ def test_no_draw_of_the_accelerator_s_presets_outgrows_a_host() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_stacks_are_timed_in_16_bits_too(name: str) -> None:
     dtypes = {key.dtype for key in trials(preset_named(name), ("cpu",)) if CATALOG[key.problem].depth > 1}
-    assert dtypes >= {"bfloat16", "float32"}
+    assert dtypes >= {"bfloat16", "float32"} or name == "runtimes"  # which times single layers
+    assert bool(dtypes) == (name != "runtimes")
 
 
 def test_the_sweeps_take_all_values_in_float32_and_the_coarse_ones_in_every_dtype() -> None:

@@ -3,6 +3,9 @@
 The model is compiled for each form of input; inputs and results are torch's memory, without copies. It is held to
 float32 inside (`INFERENCE_PRECISION_HINT`), which it would leave for bfloat16 where hardware has that; so 16 bits are
 converted, computed in float32 and rounded once. Threads are not pinned to cores, as torch's are not.
+
+Where the processor cannot convert to bfloat16, version 2026.4.1 truncates results whose last kept bit is even: an error
+of up to 2 u, where one rounding makes u. Trials fail it there.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def answer(rows: Frame) -> str:
 
 
 def _against(row: Any) -> str:
-    if row.way == BASELINE:
+    if row.way == BASELINE or math.isnan(row.ratio):
         return ""
     return f" ({show.times(row.ratio)} {BASELINE}’s time{f', {row.verdict}' if row.verdict else ''})"
 
@@ -137,19 +137,21 @@ def _errors(rows: Frame) -> str:
     """The ways whose error is another than the baseline's, with the problem on which it differs most."""
     baselines = rows[rows["way"] == BASELINE].set_index("problem")["error_u"]
     compared = rows[(rows["way"] != BASELINE) & rows["problem"].isin(baselines.index) & (rows["error_u"] > 0)]
+    least, most = (show.significant(rows["error_u"].agg(end), 2) for end in ("min", "max"))
+    text = f"Errors lie between {least} and {most} u"
+    if not len(compared):
+        return f"{text}."
     factors = compared["error_u"] / compared["problem"].map(baselines)
     compared = compared.assign(factor=factors, far=factors.map(lambda factor: abs(math.log(factor))))
     other = compared[compared["far"] > math.log(OTHER)]
-    least, most = (show.significant(rows["error_u"].agg(end), 2) for end in ("min", "max"))
-    text = f"Errors lie between {least} and {most} u; "
     if not len(other):
-        return f"{text}no way’s differs from `{BASELINE}`’s by a factor of {OTHER:g}."
+        return f"{text}; no way’s differs from `{BASELINE}`’s by a factor of {OTHER:g}."
     furthest = other.loc[other.groupby("way", sort=False)["far"].idxmax()].set_index("way")
     told = [
         f"`{way}` ({show.times(furthest['factor'][way])} on {_short(furthest['problem'][way])})"
         for way in ways_in_order(furthest.index)
     ]
-    return f"{text}by over a factor of {OTHER:g} they differ from `{BASELINE}`’s for {wording.listed(told)}."
+    return f"{text}; by over a factor of {OTHER:g} they differ from `{BASELINE}`’s for {wording.listed(told)}."
 
 
 def notes(rows: Frame) -> list[str]:
