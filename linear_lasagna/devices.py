@@ -32,6 +32,8 @@ SPIN_CYCLES = 20_000  # 10 µs at 2 GHz: as long as a launch takes; longer, it w
 GRAPH_VISITS = 3
 LONGEST_REASON = 200  # characters
 _PYTHON_NOISE = 1 << 18  # Python's own objects and the profiler's, not arrays
+# Their threads ask Python for memory while `tracemalloc` stops: Python 3.11 crashes (python/cpython#128679).
+UNTRACEABLE = {"jaxlib", "tensorflow"}
 
 
 def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
@@ -157,10 +159,13 @@ class Cpu(Device):
     def with_peak_bytes(self, call: Callable[[], T]) -> tuple[T, int | None]:
         """The running total of torch's allocator, plus NumPy's allocations.
 
-        What a library takes from the operating system by itself (scratch space of some GEMMs) is not seen.
+        What a library takes from the operating system by itself (scratch space of some GEMMs) is not seen. None where
+        a library is loaded whose threads crash `tracemalloc`.
         """
         import torch
 
+        if UNTRACEABLE & sys.modules.keys():
+            return call(), None
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]

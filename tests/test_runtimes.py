@@ -142,6 +142,27 @@ def test_what_a_runtime_is_said_to_lack_it_lacks(name, dtype):
         bound.check(errors, reference, "numbers")
 
 
+MEASURE = """
+import torch
+from linear_lasagna.devices import device_named
+from linear_lasagna.methods import METHODS
+from linear_lasagna.problems import Layer, Problem
+x, (kernel,) = Problem("p", 8, 3, (32, 32), (Layer(16, 3),)).draw(torch.float32)
+torch.set_num_threads(2)
+call = METHODS["jax_direct"].prepare(kernel, Layer(16, 3))
+for _ in range(100):
+    call(x)
+    assert device_named("cpu").with_peak_bytes(lambda: call(x))[1] is None
+"""
+
+
+def test_what_python_cannot_trace_is_not_traced():
+    """XLA's threads made `tracemalloc` crash the process: its memory is unknown there."""
+    needs("jax_direct")
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_float64_changes_nothing_of_jax():
     needs("jax_direct")
     jax = pytest.importorskip("jax")

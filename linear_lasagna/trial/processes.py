@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from linear_lasagna.catalog import GROUPS, problem_named
+from linear_lasagna.installed import needed
 from linear_lasagna.intervals import LEAST_PROCESSES, Stop, settled
 from linear_lasagna.timing import FLUSHING, Comparison, compare
 from linear_lasagna.trial import files
@@ -26,6 +27,7 @@ MOST_PROCESSES = 18
 VISITS = 100  # trials that one process repeats, at most
 # Seconds, only to guess whether the time suffices: to start a process, to validate a small trial, to visit one again.
 STARTING_S, VALIDATING_S, VISITING_S = 2.5, 1.2, 0.2
+COMPILING_S = 40.0  # the same, of a trial for which other runtimes are loaded and compile
 LEARNED_S = 10.0  # of guesses, before what they came to corrects the next
 CALLS = 2 + LEAST_PROCESSES  # of a way on the whole problem: the first process makes a few that are no samples
 
@@ -74,12 +76,13 @@ def _first_in_time(keys: Sequence[Key], limits: Limits) -> Iterator[Key]:
     taken = supposed = 0.0  # seconds: what trials took beside the constant part, and what they were guessed to
     whole = VALIDATING_S + LEAST_PROCESSES * VISITING_S
     for key in sorted(costs, key=lambda key: costs[key] / len(GROUPS[key.group].ways)):
-        guess = whole + costs[key] * (taken / supposed if supposed > LEARNED_S else 1.0)
+        constant = whole + COMPILING_S * any(map(needed, GROUPS[key.group].ways))
+        guess = constant + costs[key] * (taken / supposed if supposed > LEARNED_S else 1.0)
         if limits.left_s() < owed + guess:
             continue
         trial = files.first(key, limits.fork)
         owed += _still_s(trial)
-        taken, supposed = taken + max(0.0, trial.elapsed_s + _still_s(trial) - whole), supposed + costs[key]
+        taken, supposed = taken + max(0.0, trial.elapsed_s + _still_s(trial) - constant), supposed + costs[key]
         yield key
 
 
