@@ -4,7 +4,7 @@
                      ("valid"): a sum over channels and taps. It knows neither stride nor dilation: kernels are filled
                      up with zeros, all outputs are computed, and every stride-th is kept. One thread.
     scipy_fft        as `methods.fft`, with pocketfft's transforms of sizes that are products of small primes; the
-                     products over channels are NumPy's. Transforms take as many threads as torch.
+                     products over channels are torch's. Transforms take as many threads as torch.
 
 Both read torch's memory and give torch theirs, without copies.
 """
@@ -92,11 +92,9 @@ def _prepare_fft(kernel: Kernel, layer: ExpandedLayer) -> Call:
         workers, size = torch.get_num_threads(), _transform_size(tuple(x.shape[2:]), layer)
         image = pad(x.detach(), layer.padding).to(dtype).numpy()
         found = torch.from_numpy(fft.rfftn(image, size, axes, workers=workers))
-        product = (
-            by_frequency(found.unflatten(1, (groups, -1)).transpose(0, 1)).numpy() @ spectrum(size, workers).numpy()
-        )
-        back = torch.from_numpy(product).permute(2, 1, 3, 0).flatten(1, 2).unflatten(2, found.shape[2:])
-        y = torch.from_numpy(fft.irfftn(back.numpy(), size, axes, workers=workers))
+        product = by_frequency(found.unflatten(1, (groups, -1)).transpose(0, 1)) @ spectrum(size, workers)
+        product = product.permute(2, 1, 3, 0).flatten(1, 2).unflatten(2, found.shape[2:])
+        y = torch.from_numpy(fft.irfftn(product.numpy(), size, axes, workers=workers))
         y = y[_kept(layer, tuple(x.shape[2:]))].contiguous()
         return (y if bias is None else y.add_(bias.view(-1, *(1,) * len(axes)))).to(x.dtype)
 
