@@ -44,8 +44,8 @@ SMALL = PROBLEMS[0]
 QUICK = [name for name in RUNTIMES if not name.startswith("compiled")]  # the others compile for seconds
 CASES = [(name, dtype, problem) for name in QUICK for dtype in DTYPES for problem in PROBLEMS]
 CASES += [("compiled_unfold_matmul", torch.float32, SMALL)]
-# What may round a result to the other neighbour, so that trials fail it: OpenVINO, where hardware has no bfloat16.
-UNNEAREST = {("openvino", torch.bfloat16)}
+# What may round a result to the other neighbour, where hardware has no bfloat16, so that trials fail it.
+UNNEAREST = {("openvino", torch.bfloat16), ("tensorflow_patches", torch.bfloat16)}
 # What a runtime is said to lack: the file's own reasons.
 LACKING = {"onnxruntime": onnx_runtime.LACKING, "openvino": openvino.LACKING, "scipy_correlate": scipy.LACKING}
 
