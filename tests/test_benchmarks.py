@@ -112,7 +112,7 @@ def test_parameters_are_static_strings() -> None:
         assert benchmark.params[1] == ["'float16'", "'bfloat16'", "'float32'", "'float64'"]
         group = benchmark.name.split(".")[1]
         cpu = [] if group in ("Batches", "Throughput") else ["'cpu'"]
-        others = [] if group in ("Threads", "Onethread", "Twothreads") else ["'cuda'", "'mps'"]
+        others = [] if group in ("Runtimes", "Threads", "Onethread", "Twothreads") else ["'cuda'", "'mps'"]
         assert benchmark.params[2] == [*cpu, *others]
         assert "'control'" in benchmark.params[3]
 
