@@ -361,7 +361,8 @@ def test_the_environment_tells_the_versions():
 
 def test_a_new_version_is_timed_anew(monkeypatch):
     def digests():
-        return [files._digest(group, GROUPS[group].problems[0].name, "cpu") for group in ("runtimes", "networks")]
+        firsts = {group: GROUPS[group].problems[0].name for group in ("runtimes", "networks")}
+        return [files._digest(files.Key(*first, "float32", "cpu")) for first in firsts.items()]
 
     before = digests()
     monkeypatch.setattr(installed, "versions", lambda: {"onnxruntime": "9.9", "jax": "9.9"})
