@@ -316,6 +316,16 @@ def test_asv_saves_the_samples_of_all_processes_bit_for_bit(asv_home: tuple[Path
     assert (replayed, again) == (trial, samples)  # nothing was timed again
 
 
+def test_a_replay_times_nothing_that_has_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a study had no time for is not timed when it hands its samples to asv."""
+    monkeypatch.setenv("LASAGNA_ROOT", str(tmp_path))
+    monkeypatch.delenv("ASV_CONF_DIR", raising=False)
+    monkeypatch.setenv("LASAGNA_REPLAY", "1")
+    monkeypatch.setattr(files, "_run", lambda *arguments: pytest.fail("it was timed"))
+    with pytest.raises(SkipNotImplemented, match="no record"):
+        rounds_module.fetch(Key("sources", "sources/merge", "float32", "cpu"), "direct")
+
+
 def handed_over(trial: Trial, way: str) -> list[float]:
     return [seconds for timing in trial.timings() for block in timing.samples.get(way, []) for seconds in block]
 

@@ -110,8 +110,8 @@ DEFAULT = Preset(
             Selection("stacks", _all("stacks"), ("bfloat16", "float32")),
             Selection("stacks", FEW_STACKS, ("float16", "float64")),
             Selection("training", FEW_STACKS, ("float32",)),
-            # Each process loads the runtimes and compiles: seconds.
-            Selection("runtimes", ("runtimes/spatial", "runtimes/unfold"), ("float32",)),
+            # The least: each process loads the runtimes and compiles, which takes many seconds.
+            Selection("runtimes", ("runtimes/unfold",), ("float32",)),
             *COARSE,
             FEW_CONDITIONS,
         ),
