@@ -124,6 +124,7 @@ def test_a_layer_and_a_stack_are_measured(capsys):
     assert 0 < direct.share < 2
     assert direct.limit in ("operations", "bytes")
     assert 0 < direct.seconds_interval[0] <= direct.seconds <= direct.seconds_interval[1]
+    assert all(each.share for each in stacked.choices if each.status == "ok")
     assert (stacked.use, stacked.why[:30]) == (None, "no way errs by 1e-09 or less; ")
     assert {each.way for each in stacked.choices if each.status == "ok"} >= {"direct", "border_exact/direct"}
     print_recommendation([layer, stacked])

@@ -91,9 +91,9 @@ class Recommendation:
 def recommend(asked: Sequence[Asked], tick: Callable[[], None] = lambda: None) -> Iterator[Recommendation]:
     """In their order, when all have been timed. tick: called after each of `steps(asked)` steps."""
     trials = _trials(asked, tick)
-    for each, trial in zip(asked, trials, strict=True):
+    for each, trial, limited in zip(asked, trials, shares(trials), strict=True):
         several = [way for way in each.ways if any(way in repeat.samples for repeat in trial.repeats)]
-        yield judged(each, trial, predictions(each, several))
+        yield judged(each, trial, predictions(each, several), limited)
 
 
 def steps(asked: Sequence[Asked]) -> int:
@@ -134,27 +134,35 @@ def contenders(trial: Trial, max_error: float) -> Trial:
     return replace(trial, cells={way: trial.cells[way] for way in timing.samples if way in near})
 
 
-def judged(asked: Asked, trial: Trial, predicted: Mapping[str, Any]) -> Recommendation:
-    """What the trial says of every way, and which to use. predicted: `predict_error`s by way, where there are any."""
+def judged(
+    asked: Asked, trial: Trial, predicted: Mapping[str, Any], limited: Mapping[str, Mapping[str, Any]]
+) -> Recommendation:
+    """What the trial says of every way, and which to use. predicted: `predict_error`s by way, where there are any;
+    limited: its `shares`.
+    """
     from linear_lasagna.timing import compare
 
     timings = trial.timings()
     compared = compare(timings, trial.baseline) if trial.baseline in trial.timing().samples else {}
-    ways, limited = [way for way in trial.cells if way != CONTROL], _limited(trial)
+    ways = [way for way in trial.cells if way != CONTROL]
     choices = [_choice(way, trial, compared.get(way), predicted.get(way), asked.max_error) for way in ways]
     choices = [replace(each, **limited.get(each.way, {})) for each in choices]
     choices.sort(key=lambda each: (not each.allowed, each.ratio if not math.isnan(each.ratio) else math.inf))
     return Recommendation(asked, tuple(choices), *chosen(choices, asked.max_error), len(timings))
 
 
-def _limited(trial: Trial) -> dict[str, dict[str, Any]]:
-    """share and limit by way, by the ceilings that were measured in the trial's processes."""
+def shares(trials: Sequence[Trial]) -> list[dict[str, dict[str, Any]]]:
+    """`Choice.share` and `limit` by way, of every trial, by the ceilings that were measured in the processes of all."""
     from analysis.data.limits import ceilings, limits, of_spots
     from analysis.data.records import Record, Records
 
-    records = Records((Record(trial, "", ""),))
-    found = limits(records, of_spots(ceilings(records)))
-    return {row.way: {"share": float(row.share), "limit": row.limit} for row in found.itertuples(index=False)}
+    records = [Record(trial, "", "") for trial in trials]
+    known = of_spots(ceilings(Records(tuple(records))))
+    frames = [limits(Records((record,)), known) for record in records]
+    return [
+        {row.way: {"share": float(row.share), "limit": row.limit} for row in frame.itertuples(index=False)}
+        for frame in frames
+    ]
 
 
 def _choice(way: str, trial: Trial, compared: Any, predicted: Any, max_error: float) -> Choice:

@@ -15,11 +15,11 @@ from linear_lasagna.problems import Problem
 
 WIDTH = 150  # characters, where no terminal says
 READ_AS = (
-    "Time: of a call, median over processes, with the 95 % interval between them; ways without one take over twice as "
-    "long as the fastest, and one process timed them. Of limit: the share of what the machine attains in a matrix "
-    "product, or in copying the least bytes. Error: relative L2, measured on a tile of random numbers; predicted: the "
-    "error to expect there, of ways that add up products and that all processes timed. Memory: allocated at once "
-    "during a call, its result included."
+    "Time: of a call, median over processes, with the 95 % interval between them; ways without one err too much, or "
+    "take over twice as long as the fastest of the others, and one process timed them. Of limit: the share of what the "
+    "machine attains in a matrix product, or in copying the least bytes. Error: relative L2, measured on a tile of "
+    "random numbers; predicted: the error to expect there, of ways that add up products and that all processes timed. "
+    "Memory: allocated at once during a call, its result included."
 )
 SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 HEADINGS = ("way", "time", "/ direct", "of limit", "error", "predicted", "memory", "")
