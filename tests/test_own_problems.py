@@ -82,6 +82,26 @@ def test_the_problems_of_a_model():
     assert macs == flops.get_total_flops() // 2 - 2 * 4 * 2, "all but the linear layer's"
 
 
+class Residual(nn.Module):
+    """x + project(norm(wide(expand(x)))), as SESR trains its blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.expand, self.wide = nn.Conv2d(4, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+        self.norm, self.project = nn.BatchNorm2d(16), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        return x + self.project(self.norm(self.wide(self.expand(x))))
+
+
+def test_the_stack_of_a_branch_is_one():
+    model = trained(nn.Sequential(Residual(), nn.ReLU(), Residual(), nn.Conv2d(4, 2, 1)), dtype=torch.float32)
+    found = problems_from_model(model, drawn(1, 4, 8, 8, dtype=torch.float32))
+    stacks = {name: problem.occurrences for name, problem in found.items() if problem.depth > 1}
+    assert stacks == {"2.expand…3": 1, "0.expand…0.project": 2}
+    assert [layer.kernel_size for layer in found["0.expand…0.project"].layers] == [(3, 3), (1, 1), (1, 1)]
+
+
 def test_branches_that_meet_are_no_stack():
     found = problems_from_model(trained(RepVGG(4, 4), dtype=torch.float32), drawn(1, 4, 8, 8, dtype=torch.float32))
     assert {problem.depth for problem in found.values()} == {1}
