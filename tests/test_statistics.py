@@ -356,10 +356,11 @@ def test_break_even_of_merging():
 
 
 def test_missing_trials_are_those_without_a_record():
-    present = ("networks", "resnet50/conv2_3x3", "float32", "cpu")
-    absent = ("networks", "resnet50/conv2_3x3", "float16", "cpu")
-    found = study(one({}), None, [absent, present]).data
-    assert list(found.missing.itertuples(index=False, name=None)) == [absent]
+    present = ("networks", "resnet50/conv2_3x3", "float32", "cpu", "")
+    absent = ("networks", "resnet50/conv2_3x3", "float16", "cpu", "")
+    cold = ("networks", "resnet50/conv2_3x3", "float32", "cpu", "cache=cold")
+    found = study(one({}), None, [absent, present, cold]).data
+    assert list(found.missing.itertuples(index=False, name=None)) == [absent, cold]
 
 
 def test_nothing_is_found_in_nothing():
