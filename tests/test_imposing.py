@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from linear_lasagna.imposing import arranged, flushes_everywhere, imposed
 from linear_lasagna.methods.direct import direct
 from linear_lasagna.methods.method import Method
 from linear_lasagna.switches import flushes, state
-from linear_lasagna.trial import Trial, fields, run_isolated
+from linear_lasagna.trial import Trial, fields, run_isolated, timed
 from linear_lasagna.trial.forward import FORWARD
 from linear_lasagna.trial.gate import SETTINGS
 from linear_lasagna.trial.merge_cost import MERGE
@@ -236,21 +235,19 @@ def test_other_workloads_keep_to_the_conditions_too(work, text):
     assert set(repeat(work, trial, 1, lambda *what: None, lambda name: None).samples) == set(ways)
 
 
-def changes(under: dict[str, str]) -> float:
-    """How often, of all turns in the first process and the next, another way has its turn than before."""
-    turns: list[str] = []
-    trial = run(FORWARD, LAYER, WAYS, under=under, turn=turns.append, budget_s=0.05, blocks=2)
-    first = [name for name in turns if name]
-    turns.clear()
-    repeat(FORWARD, trial, 1, lambda *what: None, turns.append)
-    again = [name for name in turns if name]
-    return min(sum(a != b for a, b in itertools.pairwise(each)) / len(each) for each in (first, again))
+@pytest.mark.parametrize(("under", "interleaved"), [({}, True), ({"turns": "isolated"}, False)])
+def test_turns_are_isolated_where_that_was_chosen(under, interleaved, monkeypatch):
+    """In the first process and the next; what `measure` makes of it is tested where it is."""
+    told, original = [], timed.measure
 
+    def measure(*arguments, **settings):
+        told.append(settings["interleaved"])
+        return original(*arguments, **settings)
 
-def test_turns_are_isolated_where_that_was_chosen():
-    """Of three ways in random order two of three turns are another's; in one go three of a block."""
-    assert changes({}) > 0.4
-    assert changes({"turns": "isolated"}) < 0.4
+    monkeypatch.setattr(timed, "measure", measure)
+    trial = run(FORWARD, LAYER, WAYS, under=under, **SHORT)
+    repeat(FORWARD, trial, 1, lambda *what: None, lambda name: None)
+    assert told == [interleaved, interleaved]
 
 
 def test_caches_are_flushed_where_that_was_chosen(monkeypatch):
