@@ -58,9 +58,11 @@ def _all(group: str) -> tuple[str, ...]:
     return tuple(problem.name for problem in GROUPS[group].problems)
 
 
-def _complete(named: tuple[Selection, ...], dtypes: tuple[str, ...]) -> tuple[Selection, ...]:
-    """And all problems of the groups for any device that are not named, in the catalogue's order."""
-    others = [group for group in GROUPS if "cpu" in GROUPS[group].devices and group != OWN]
+def _complete(
+    named: tuple[Selection, ...], dtypes: tuple[str, ...], without: tuple[str, ...] = ()
+) -> tuple[Selection, ...]:
+    """And all problems of the groups for any device that are not named, but some, in the catalogue's order."""
+    others = [group for group in GROUPS if "cpu" in GROUPS[group].devices and group not in (OWN, *without)]
     usual = {selection.group for selection in named if "" in selection.under}
     rest = [Selection(group, _all(group), dtypes) for group in others if group not in usual]
     return tuple(sorted((*named, *rest), key=lambda selection: list(GROUPS).index(selection.group)))
@@ -110,12 +112,11 @@ DEFAULT = Preset(
             Selection("stacks", _all("stacks"), ("bfloat16", "float32")),
             Selection("stacks", FEW_STACKS, ("float16", "float64")),
             Selection("training", FEW_STACKS, ("float32",)),
-            # The least: each process loads the runtimes and compiles, which takes many seconds.
-            Selection("runtimes", ("runtimes/unfold",), ("float32",)),
             *COARSE,
             FEW_CONDITIONS,
         ),
         ("float32",),
+        without=("runtimes",),  # each process loads them and compiles: minutes for a single layer
     ),
 )
 FULL = Preset(
