@@ -37,7 +37,7 @@ METHODS: dict[str, Method] = {
     "winograd_f4": winograd_f4,
     "compensated": compensated,
 }
-METHODS = Methods(METHODS)
+METHODS = Methods(METHODS)  # which finds runtimes too
 
 
 def method_named(name: str, where: str = "") -> Method:

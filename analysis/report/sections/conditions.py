@@ -104,7 +104,7 @@ def _plot(scope: Scope, rows: Frame) -> Plot:
     most = rows.loc[rows["change"].idxmax()]
     caption = f"Time under a condition / time under the usual ones, {scope.label}; logarithmic. One mark per way, one "
     caption += f"panel per problem; n = {show.plural(len(rows), 'cell')}. Line: 95 % interval between processes, where "
-    caption += "both sides have six."
+    caption += "both sides have six; one that reaches a panel’s edge goes on beyond it."
     alt = (
         f"Dots right of 1 take longer than usual. The largest ratio is {show.times(most['change'])}, {most['way']} on "
     )
