@@ -31,6 +31,8 @@ from linear_lasagna.trial import Trial, fields, isolation, run
 from linear_lasagna.vocabulary import DTYPES
 from linear_lasagna.ways import way_named
 
+# Of JAX, which another test of the process may have loaded; nothing of it is called in the forks.
+FORKING = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 MACHINE = Ceilings(operations_per_s=100.0, bytes_per_s={MEMORY: 10.0, "L2": 50.0}, launch_s=0.5)
 GROUPED = Problem("grouped", 2, 4, (9, 7), (Layer(6, 3, stride=2, padding=1, groups=2, bias=True), Layer(4, 3)))
 PADDED = Problem("padded", 2, 4, (24, 24), (Layer(8, 3, padding=1), Layer(4, 3, padding=1)))
@@ -454,6 +456,7 @@ HERE = pytest.mark.skipif(isolation.footprint.sys.platform != "linux", reason="L
 LARGE = Problem("large", 1, 16, (128, 128), (Layer(16, 3, padding=1),))
 
 
+@FORKING
 @HERE
 def test_a_buffer_of_known_size_is_seen_in_a_fresh_process():
     """32 MiB, whoever takes them: here the system's own mmap, which no allocator sees. The system counts pages in
@@ -494,6 +497,7 @@ def test_a_trial_tells_what_its_ways_take_beyond_input_and_output():
     assert sizes["direct"] < columns / 2
 
 
+@FORKING
 def test_what_dies_or_raises_in_its_fork_is_not_measured():
     assert isolation.footprint._in_fork(lambda: os.kill(os.getpid(), signal.SIGKILL)) is None
     assert isolation.footprint._in_fork(lambda: None) is None
