@@ -14,7 +14,9 @@ import pytest
 from analysis.data.records import Records
 from analysis.data.study_data import StudyData
 from analysis.report import page, svg
-from analysis.report.section import Section
+from analysis.report.answers import Answer, answers
+from analysis.report.section import Section, within
+from analysis.report.shown import Shown
 
 
 @dataclass
@@ -30,11 +32,11 @@ class Study:
         return {name: frame for _, frames in self.results for name, frame in frames.items()}
 
     @cached_property
-    def sections(self) -> dict[str, page.Shown]:
+    def sections(self) -> dict[str, Shown]:
         """The sections that the page shows, by their anchors."""
         return {section.anchor: section for section in page.contents(self.data, self.results)}
 
-    def section(self, section: Section) -> page.Shown | None:
+    def section(self, section: Section) -> Shown | None:
         """One section, as the page shows it."""
         [frames] = [frames for each, frames in self.results if each is section]
         return page.shown_section(section, self.data, frames)
@@ -42,6 +44,14 @@ class Study:
     @cached_property
     def headlines(self) -> list[page.Headline]:
         return page.headlines(self.data, self.results)
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """The first screen's, of the first scope."""
+        if not self.data.scopes:
+            return []
+        scope = self.data.scopes[0]
+        return answers(self.data.within(scope), within(scope, page.all_frames(self.results)))
 
     @cached_property
     def files(self) -> dict[str, pandas.DataFrame]:

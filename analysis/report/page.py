@@ -5,33 +5,35 @@ The same records, rows and context give the same bytes. It renders from whatever
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from analysis.data.frames import Frame, ordered
-from analysis.data.records import Record, Records
+from analysis.data.records import Records
 from analysis.data.study_data import Scope, StudyData, study_data
 from analysis.gaps import STRICT, Gaps, reason
-from analysis.report import dictionary, wording
-from analysis.report import formatting as show
-from analysis.report.section import Frames, Plot, Section, within
+from analysis.report import answers, chapters, dictionary, results
+from analysis.report.answers import Answer
+from analysis.report.chapters import CHAPTERS, Anatomy
+from analysis.report.fitness import Fitness, conditions, fitness
+from analysis.report.markup import OF_THE_PAGE, html
+from analysis.report.section import Frames, Section, within
 from analysis.report.sections import SECTIONS, sections
-from analysis.report.tables import MARKS, Table, latex
-from linear_lasagna import vocabulary
+from analysis.report.shown import Shown, distinct
+from analysis.report.tables import latex
 
 T = TypeVar("T")
-TEMPLATES = Path(__file__).parent / "templates"
-OF_THE_PAGE = ("answer", "reading", "limitations", "cite", "reproduce", "data")  # ids in the templates
 MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
+NUMBERS = "%.12g"  # digits of a CSV: the last ones of a float64 depend on the processor that summed it
 FILES = dictionary.FILES | {name: meaning for section in SECTIONS for name, meaning in section.files.items()}
+FILES |= {"results": results.MEANING}
 COLUMNS = dictionary.COLUMNS | {name: meaning for section in SECTIONS for name, meaning in section.columns.items()}
+COLUMNS |= results.FIELDS
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Context:
     """What the data cannot know. date: of the study, passed in so that a page can be rendered again.
 
     selection: the name of what should have run; expected: its trials as (group, problem, dtype, device), of which
-    those without a record are listed. commands: to reproduce, one per line.
+    those without a record are listed. commands: to reproduce, one per line. edition: its name, where the page is one's;
+    address: where it stands; asv: that of asv's own site, from the page.
     conditions: that the page is about, as `factors.written` writes them.
     """
 
@@ -47,7 +50,7 @@ class Context:
     commit: str = ""
     dirty: bool = False
     date: str = ""
-    title: str = "Linear Lasagna: cost and accuracy of linear convolutions"
+    title: str = ""
     selection: str = ""
     expected: Sequence[Sequence[str]] = ()
     commands: tuple[str, ...] = ()
@@ -56,6 +59,9 @@ class Context:
     licence: str = ""
     notes: tuple[str, ...] = ()
     conditions: str = ""
+    edition: str = ""
+    address: str = ""
+    asv: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,21 +73,8 @@ class Headline:
     anchor: str
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A section as the page shows it. empty: what to say where there is nothing else."""
-
-    anchor: str
-    title: str
-    intro: str = ""
-    plots: tuple[Plot, ...] = ()
-    tables: tuple[Table, ...] = ()
-    empty: str = ""
-    notes: tuple[str, ...] = ()
-
-
 class Report(NamedTuple):
-    """What was rendered: the page's path, and its headlines."""
+    """What was rendered: the page's path, and its headlines: the first screen's answers, and the sections' own."""
 
     page: Path
     headlines: list[Headline]
@@ -90,34 +83,73 @@ class Report(NamedTuple):
 Results = list[tuple[Section, Frames | None]]  # every section with its frames, None where they could not be made
 
 
+@dataclass(frozen=True)
+class Rendering:
+    """All that a page is made of. answered: of every scope that has headlines."""
+
+    data: StudyData
+    anatomy: Anatomy
+    answered: tuple[tuple[Scope, tuple[Answer, ...]], ...]
+    lines: list[Headline]
+    files: dict[str, Frame]
+    fitness: Fitness
+    conditions: list[str]
+    context: Context
+
+
 def render(records: Records, rows: Frame | None, out: Path, context: Context) -> Report:
     """Write report.html, data/ and figures/ below out. rows: of the precision study, as a store is read, or None.
 
     What cannot be made leaves a gap, which the page and a line on stderr name.
     """
     gaps = Gaps()
-    data, results = derive(records, rows, context.expected, gaps, context.conditions)
-    shown = list(numbered(distinct(contents(data, results, gaps))))
-    files = csv_frames(data, results, gaps)
-    lines = headlines(data, results, gaps)
-    for name, frame in files.items():
-        _write(out / "data" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
-    for section in shown:
-        for table in section.tables:
-            text = gaps.attempt(f"{table.name}.tex", partial(latex, table), "% could not be made\n")
-            _write(out / "data" / f"{table.name}.tex", text)
-        for plot in section.plots:
-            _write(out / "figures" / f"{plot.name}.svg", plot.standalone)
+    made = rendering(records, rows, context, gaps)
+    files = texts(made, gaps)
+    for path, text in files.items():
+        _write(out / path, text)
     page = out / "report.html"
-    told: dict[str, Any] = {"conditions": gaps.attempt("The conditions", partial(conditions, data), [])}
-    if context.conditions:
-        told["conditions"] = [f"{line}, under {context.conditions}" for line in told["conditions"]]
-    told["times"] = gaps.attempt("What the intervals are", partial(times, data), "")
-    told |= {"partial": missing(data, context), "warnings": warnings(data, results, context, gaps)}
-    _write(page, _page(data, shown, lines, files, context, told))
+    made = replace(made, fitness=replace(made.fitness, bad=(*gaps.lines, *made.fitness.bad)))
+    _write(page, html(made, files))
     for line in gaps.lines:
         print(line, file=sys.stderr)
-    return Report(page, lines)
+    return Report(page, [*first_lines(made.answered), *made.lines])
+
+
+def texts(made: Rendering, gaps: Gaps) -> dict[str, str]:
+    """The files beside the page by their paths from it: CSVs, tables as LaTeX, figures as SVG."""
+    files = {
+        f"data/{name}.csv": frame.to_csv(index=False, lineterminator="\n", float_format=NUMBERS)
+        for name, frame in made.files.items()
+    }
+    for table in chapters.tables(made.anatomy):
+        text = gaps.attempt(f"{table.name}.tex", partial(latex, table), "% could not be made\n")
+        files[f"data/{table.name}.tex"] = text
+    return files | {f"figures/{plot.name}.svg": plot.standalone for plot in chapters.plots(made.anatomy)}
+
+
+def rendering(records: Records, rows: Frame | None, context: Context, gaps: Gaps) -> Rendering:
+    """Everything that a page shows."""
+    data, results = derive(records, rows, context.expected, gaps, context.conditions)
+    lines = headlines(data, results, gaps)
+    shown = list(distinct(contents(data, results, gaps, lines), OF_THE_PAGE))
+    scopes = data.scopes[:MOST_SCOPES]
+    every = {scope: (data.within(scope), within(scope, all_frames(results))) for scope in scopes}
+    answered = tuple(
+        (scope, tuple(gaps.attempt("The answer", partial(answers.answers, *of), []))) for scope, of in every.items()
+    )
+    anatomy = chapters.anatomy(shown, openings(every, gaps))
+    controls = all_frames(results).get("noise", ())
+    fit = partial(fitness, data, controls, context, warnings(data, results, gaps))
+    return Rendering(
+        data,
+        anatomy,
+        answered,
+        lines,
+        csv_frames(data, results, gaps),
+        gaps.attempt("What is wrong with the data", fit, Fitness((), ())),
+        gaps.attempt("The conditions", partial(conditions, data, context.conditions), []),
+        context,
+    )
 
 
 def derive(
@@ -161,11 +193,31 @@ def _sound(records: Records) -> Records:
     return replace(records, entries=tuple(kept), messages=tuple(messages)) if kept else records
 
 
-def contents(data: StudyData, results: Results, gaps: Gaps = STRICT) -> Iterator[Shown]:
-    """The sections of the page; one that raises says where to read why there is nothing."""
+def all_frames(results: Results) -> dict[str, Frame]:
+    """Every section's frames, by their names, of which no two sections share one."""
+    return {name: frame for _, frames in results for name, frame in (frames or {}).items()}
+
+
+def openings(every: Mapping[Scope, tuple[StudyData, Frames]], gaps: Gaps) -> dict[str, tuple[str, ...]]:
+    """The first sentences of every chapter, one per scope."""
+    found: dict[str, tuple[str, ...]] = {}
+    for chapter in CHAPTERS:
+        told = [
+            (scope, gaps.attempt(f"The opening of “{chapter.title}”", partial(chapter.opening, *of), ""))
+            for scope, of in every.items()
+        ]
+        found[chapter.name] = tuple(f"{s.label}: {text}" if s.several else text for s, text in told if text)
+    return found
+
+
+def contents(data: StudyData, results: Results, gaps: Gaps = STRICT, lines: Sequence[Headline] = ()) -> Iterator[Shown]:
+    """The sections of the page; one that raises says where to read why there is nothing. lines: their headlines."""
     for section, frames in results:
-        gap = Shown(section.name, section.title, empty="This section could not be made; the top of the page says why.")
+        why = "This section could not be made; the top of the page says why."
+        gap = Shown(section.name, section.name, section.title, empty=why)
         made = gap if frames is None else _attempt(section, gaps, partial(shown_section, section, data, frames), gap)
+        if made is not None and not made.bare:
+            made = replace(made, answers=tuple(line.text for line in lines if line.anchor == section.name))
         if made is not None:
             yield made
 
@@ -175,37 +227,22 @@ def shown_section(section: Section, data: StudyData, frames: Frames) -> Shown | 
     content = section.content(data, frames)
     if content is None:
         return None
+    shown = Shown(section.name, section.name, section.title, empty=section.empty)
     if not content:
-        return Shown(section.name, section.title, empty=section.empty)
+        return shown
     intro = f"{section.intro} {content.answer}".strip()
-    return Shown(section.name, section.title, intro, content.plots, content.tables, section.empty, content.notes)
+    return replace(shown, intro=intro, plots=content.plots, tables=content.tables, notes=content.notes)
 
 
-def distinct(sections: Iterable[Shown]) -> Iterator[Shown]:
-    """The sections with ids and files of their own: where names make one slug, the second is numbered 2, and so on."""
-    taken: set[str] = set(OF_THE_PAGE)
-
-    def free(name: str, prefix: str = "") -> str:
-        candidates = itertools.chain([name], (f"{name}-{count}" for count in itertools.count(2)))
-        chosen = next(each for each in candidates if prefix + each not in taken)
-        taken.add(prefix + chosen)
-        return chosen
-
-    for section in sections:
-        anchor = free(section.anchor)
-        plots = tuple(replace(plot, name=free(plot.name)) for plot in section.plots)
-        tables = tuple(replace(table, name=free(table.name, "table-")) for table in section.tables)
-        yield replace(section, anchor=anchor, plots=plots, tables=tables)
-
-
-def numbered(sections: Iterable[Shown]) -> Iterator[Shown]:
-    """The sections with their figures and tables numbered in the order of the page."""
-    figure, table = 0, 0
-    for section in sections:
-        plots = tuple(replace(p, number=figure + i) for i, p in enumerate(section.plots, 1))
-        tables = tuple(t.numbered(table + i) for i, t in enumerate(section.tables, 1))
-        figure, table = figure + len(plots), table + len(tables)
-        yield replace(section, plots=plots, tables=tables)
+def first_lines(answered: Sequence[tuple[Scope, Sequence[Answer]]]) -> list[Headline]:
+    """The first screen's answers as headlines."""
+    return [
+        Headline(
+            f"{a.question} ({scope.label})" if scope.several else a.question, f"{a.text} ({a.condition})", a.anchor
+        )
+        for scope, each in answered
+        for a in each
+    ]
 
 
 def headlines(data: StudyData, results: Results, gaps: Gaps = STRICT) -> list[Headline]:
@@ -226,132 +263,25 @@ def _sentence(write: Callable[[StudyData, Frames], str], data: StudyData, frames
     return write(data.within(scope), within(scope, frames))
 
 
-def csv_frames(data: StudyData, results: Results, gaps: Gaps = STRICT) -> dict[str, Frame]:
+def csv_frames(data: StudyData, found: Results, gaps: Gaps = STRICT) -> dict[str, Frame]:
     """Every CSV by name, in the order of names; those without rows are left out, and those that raise."""
     by_name = {name: gaps.attempt(f"{name}.csv", partial(make, data), []) for name, make in dictionary.FRAMES.items()}
-    by_name |= {name: frames[name] for section, frames in results if frames for name in section.files if name in frames}
-    return {
+    by_name |= {name: frames[name] for section, frames in found if frames for name in section.files if name in frames}
+    by_name = {
         name: ordered(by_name[name]) if {"dtype", "way"} <= set(by_name[name]) else by_name[name]
         for name in sorted(by_name)
         if len(by_name[name])
     }
+    table = gaps.attempt("results.csv", partial(results.frame, data, all_frames(found)), [])
+    return dict(sorted({**by_name, **({"results": table} if len(table) else {})}.items()))
 
 
-def _page(
-    data: StudyData,
-    shown: list[Shown],
-    lines: list[Headline],
-    files: dict[str, Frame],
-    context: Context,
-    told: dict[str, Any],
-) -> str:
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["code"] = _code
-    environment.filters["breakable"] = _breakable
-    return environment.get_template("report.html").render(
-        context=context,
-        data=data,
-        sections=shown,
-        headlines=lines,
-        marks=MARKS,
-        methods=methods(data),
-        schedules=vocabulary.SCHEDULES,
-        files={name: (FILES[name], list(frame.columns), len(frame)) for name, frame in files.items()},
-        columns=COLUMNS,
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        **told,
-    )
-
-
-def methods(data: StudyData) -> dict[str, str]:
-    """The suite's methods, and those that were timed without being one, with a sentence each."""
-    timed = {way.rpartition("/")[2] for record in data.judged for way in record.trial.cells}
-    others = sorted(timed - vocabulary.METHODS.keys() - vocabulary.RUNTIMES.keys() - {vocabulary.CONTROL})
-    apart = {way.rpartition("/")[2] for record in data.records for way in record.trial.cells}
-    runtimes = {name: text for name, text in vocabulary.RUNTIMES.items() if name in apart}
-    return vocabulary.METHODS | runtimes | dict.fromkeys(others, "given by a problems file or an installed package.")
-
-
-def _code(text: str) -> Any:
-    """Names in backticks as <code>; everything else escaped."""
-    import markupsafe
-
-    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
-
-
-def _breakable(name: str) -> Any:
-    """A way's name that may be broken after "_" and "/"."""
-    import markupsafe
-
-    return markupsafe.Markup(re.sub(r"([_/])", r"\1<wbr>", str(markupsafe.escape(name))))
-
-
-def conditions(data: StudyData) -> list[str]:
-    """Under which conditions the numbers hold, one line per machine and device with trials."""
-    lines = []
-    for scope in data.scopes:
-        records = data.within(scope).records.entries
-        if not records:
-            continue
-        described = records[-1].trial.environment
-        chip = described.get("accelerator") if scope.device != "cpu" else described.get("cpu")
-        threads = f"{show.plural(int(described['threads']), 'thread')}, " if described.get("threads") else ""
-        torch = f"torch {described['torch']}, " if described.get("torch") else ""
-        trials = f"{show.plural(len(records), 'trial')}, {_timed(records)}"
-        chip = "" if chip and str(chip) in scope.machine else f"{chip or 'processor not recorded'}, "
-        lines.append(f"{scope.machine}, {scope.device}: {chip}{threads}{torch}{trials}")
-    return lines
-
-
-def _timed(records: Sequence[Record]) -> str:
-    return f"each timed in {wording.span([len(r.trial.timings()) or 1 for r in records], 'process', 'processes')}"
-
-
-def times(data: StudyData) -> str:
-    """What the intervals of times on the page are, as in "between processes"."""
-    return wording.process_kind(data.speedups.loc[data.speedups["ratio_lower"].notna(), "processes"])
-
-
-def warnings(data: StudyData, results: Results, context: Context, gaps: Gaps = STRICT) -> list[str]:
-    """What a reader must know before believing a number."""
+def warnings(data: StudyData, results: Results, gaps: Gaps = STRICT) -> list[str]:
+    """What sections have to say before a reader believes a number."""
     lines: list[str] = []
     for section, frames in results:
         if frames is not None:
-            lines += _attempt(section, gaps, partial(_told, section, data, frames), [])
-    if context.dirty:
-        lines.append("The working tree differed from the commit: these numbers belong to no commit.")
-    dirty = sum(record.dirty for record in data.records)
-    if dirty:
-        count = show.plural(len(data.records), "trial")
-        lines.append(f"{dirty} of {count} ran in a working tree that differed from the commit.")
-    commits = {record.commit for record in data.records}
-    if len(commits) > 1:
-        lines.append(f"The trials come from {len(commits)} commits.")
-    codes = {r.trial.environment["code"] for r in data.records if "code" in r.trial.environment}
-    if len(codes) > len(commits):
-        lines.append(f"The trials were computed by {len(codes)} versions of the code.")
-    return [*gaps.lines, *lines, *(f"Left out: {message}" for message in data.messages)]
-
-
-def _told(section: Section, data: StudyData, frames: Frames) -> list[str]:
-    return list(section.warnings(data, frames))
-
-
-def missing(data: StudyData, context: Context) -> list[str]:
-    """What is missing."""
-    lines = []
-    if not len(data.records):
-        lines.append("There are no trial records yet.")
-    elif len(data.missing):
-        of = f"{len(data.missing)} {show.of_these(len(set(map(tuple, context.expected))), 'trial', 'the')}"
-        lines.append(f"{of} of the selection{f' “{context.selection}”' if context.selection else ''} left no record.")
-    if data.rows is None:
-        lines.append("There are no rows of the precision experiment yet.")
+            lines += _attempt(section, gaps, lambda s=section, f=frames: list(s.warnings(data, f)), [])
     return lines
 
 

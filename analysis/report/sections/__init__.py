@@ -7,6 +7,7 @@ from analysis.report.section import Section
 from analysis.report.sections import (
     accidents,
     accuracy,
+    articles,
     bitwise,
     bounds,
     break_even,
@@ -97,6 +98,7 @@ SECTIONS: tuple[Section, ...] = (
     evolved.SECTION,
     bounds.SECTION,
     switches.SECTION,
+    articles.SECTION,
     hypotheses.SECTION,
     validity.SECTION,
     noise.SECTION,

@@ -1,0 +1,187 @@
+"""The first screen: four questions, a sentence each with its number, interval and condition; "" where data are missing.
+
+What is named is fixed here, before any data: the stacks, the network, the depth. Nothing is picked for its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.data.frames import Frame, dtypes_in_order
+from analysis.data.study_data import StudyData
+from analysis.report import formatting as show
+from analysis.report import wording
+from analysis.report.miniature import Bar
+from analysis.report.section import Frames
+from analysis.report.sections import merged_error, noise
+from analysis.report.sections.plans import main_dtype
+from linear_lasagna.vocabulary import BASELINE, MERGED
+
+STACKS = {"stacks/sesr_x1": "expands: SESR", "stacks/plain_x4": "plain, 4 layers", "stacks/separable_late": "separable"}
+NETWORKS = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "mobilenet_v1": "MobileNet-V1"}
+MOST_WAYS = 3  # in a chart
+CLEAR = 0.9  # share of decided pairs from which on the answer is "yes"
+NO_WINNER = "no other way"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """text: a sentence, names of ways in backticks; condition: under which it holds; bars: its small chart, and what
+    its `scale` is; anchor: the chapter with the evidence.
+    """
+
+    question: str
+    text: str
+    condition: str
+    bars: tuple[Bar, ...]
+    scale: str
+    anchor: str
+
+
+def answers(data: StudyData, frames: Frames) -> list[Answer]:
+    """The answers of one scope that its data support, in the order of `QUESTIONS`. frames: of all sections, by name."""
+    made = (make(data, frames) for make in QUESTIONS.values())
+    return [answer for answer in made if answer is not None]
+
+
+def merging(data: StudyData, frames: Frames) -> Answer | None:
+    """Whether merging pays, where the operation count promises that and where it does not; and on three stacks."""
+    pairs = frames.get("pairs", ())
+    dtype = main_dtype(pairs) if len(pairs) else None
+    stacks = _stacks(data.speedups, dtype or main_dtype(data.speedups))
+    sentences = [_pairs(pairs[pairs["dtype"] == dtype])] if dtype else []
+    sentences += [_named_stack(stacks[0])] if stacks else []
+    text = " ".join(sentence for sentence in sentences if sentence)
+    if not text:
+        return None
+    bars = tuple(Bar(STACKS[row.problem], row.speedup, row.speedup_lower, row.speedup_upper) for row in stacks)
+    return Answer(MERGE, text, _where(data, dtype or stacks[0].dtype), bars, "speedup, merged", "merge")
+
+
+def _pairs(rows: Frame) -> str:
+    """As in "Where that saves operations, yes: faster on 33 of 35 pairs; where not, on 9 of 20."."""
+    decided = rows[rows["verdict"].isin(["faster", "slower"])]
+    if not len(decided):
+        return ""
+    saves, faster = decided["saves"].astype(bool), decided["verdict"] == "faster"
+    gain, loss = (int(saves.sum()), int((saves & faster).sum())), (int((~saves).sum()), int((~saves & faster).sum()))
+    if not gain[0]:
+        return f"Where it saves no operations, it is faster on {_of(loss)} pairs of layers."
+    told = "yes: " if gain[1] >= CLEAR * gain[0] else "" if gain[1] > gain[0] / 2 else "hardly: "
+    text = f"Where it saves operations, {told}faster on {_of(gain)} pairs of layers"
+    return f"{text}; where not, on {_of(loss)}." if loss[0] else f"{text}."
+
+
+def _of(counts: tuple[int, int]) -> str:
+    """(all, some), as in "33 of 35" and "all 35"."""
+    return f"all {counts[0]}" if counts[0] == counts[1] else f"{counts[1]} of {counts[0]}"
+
+
+def _stacks(speedups: Frame, dtype: str | None) -> list[Any]:
+    rows = speedups[(speedups["way"] == MERGED) & (speedups["dtype"] == dtype) & speedups["speedup_lower"].notna()]
+    by_name = {row.problem: row for row in rows.itertuples(index=False)}
+    return [by_name[name] for name in STACKS if name in by_name]
+
+
+def _named_stack(row: Any) -> str:
+    values = (row.speedup, row.speedup_lower, row.speedup_upper)
+    return f"{row.problem.rpartition('/')[2]}: {show.number(*values)}× {show.interval(*values)}."
+
+
+def methods(data: StudyData, frames: Frames) -> Answer | None:
+    """Which other way computes all convolutions of a network faster than the baseline, if any does."""
+    totals = frames.get("totals", ())
+    network = next((name for name in NETWORKS if len(totals) and name in set(totals["network"])), None)
+    if network is None:
+        return None
+    rows = totals[(totals["network"] == network) & ~totals["baseline"].astype(bool) & totals["speedup_lower"].notna()]
+    dtypes = wording.main_dtypes(rows["dtype"])
+    if not dtypes:
+        return None
+    text = " ".join(_best(dtype, rows[rows["dtype"] == dtype]) for dtype in dtypes)
+    first = rows[rows["dtype"] == dtypes[0]].sort_values("speedup", ascending=False, kind="stable").head(MOST_WAYS)
+    bars = tuple(
+        Bar(row.way, row.speedup, row.speedup_lower, row.speedup_upper) for row in first.itertuples(index=False)
+    )
+    layers = rows.iloc[0]
+    part = "" if layers["layers"] == layers["catalogued"] else f", {layers['layers']} of {layers['catalogued']} layers"
+    condition = f"{NETWORKS[network]}’s convolutions{part}, {_where(data, '')}"
+    return Answer(METHOD, text, condition, bars, f"speedup, {dtypes[0]}", "method")
+
+
+def _best(dtype: str, rows: Frame) -> str:
+    """As in "float32: `im2col_numpy`, 1.07× [1.03, 1.09], the best of 5."."""
+    best = rows.loc[rows["speedup"].idxmax()]
+    values = [best[name] for name in ("speedup", "speedup_lower", "speedup_upper")]
+    number = f"{show.number(*values)}× {show.interval(*values)}"
+    of = f"best of {len(rows)}" if len(rows) > 1 else "the only other"
+    if best["verdict"] == "faster":
+        return f"{dtype}: `{best['way']}`, {number}, {of}."
+    if (rows["verdict"] == "slower").all():
+        return f"{dtype}: keep `{BASELINE}`; `{best['way']}`, {of}: {number}."
+    return f"{dtype}: {NO_WINNER} is clearly faster than `{BASELINE}`; `{best['way']}`, {of}: {number}."
+
+
+def error(data: StudyData, frames: Frames) -> Answer | None:
+    """By how much merging multiplies the error, per dtype, and in which direction that is decided."""
+    summary = frames.get("merging_parts", ())
+    ratios = merged_error.spoken_of(summary, "ratio") if len(summary) else summary
+    if not len(ratios):
+        return None
+    rows = {row.dtype: row for row in ratios.itertuples(index=False)}
+    order = dtypes_in_order(rows)
+    sides: dict[str, list[str]] = {"smaller": [], "larger": [], "undecided": []}
+    for dtype in order:
+        row = rows[dtype]
+        sides["smaller" if row.upper < 1 else "larger" if row.lower > 1 else "undecided"].append(dtype)
+    told = [_side(side, [rows[dtype] for dtype in names]) for side, names in sides.items() if names]
+    bars = tuple(Bar(dtype, rows[dtype].median, rows[dtype].lower, rows[dtype].upper) for dtype in order)
+    depth, seeds = int(ratios["depth"].max()), wording.seeds(ratios)
+    condition = f"{depth} plain layers, single outputs, random signs, against the rounded weights, {seeds}"
+    text = f"It makes the error {'; '.join(told)}."
+    return Answer(ERROR, text, condition, bars, "error, merged / stacked", "precision")
+
+
+def _side(side: str, rows: list[Any]) -> str:
+    """As in "smaller in float16, 0.52 times [0.50, 0.53]"."""
+    parts = [f"{row.dtype} {wording.median(row)}" for row in rows]
+    return f"{side}, {wording.listed(parts)}" if side != "undecided" else f"undecided in {wording.listed(parts)}"
+
+
+def reliability(data: StudyData, frames: Frames) -> Answer | None:
+    """How far the same call under two names lies apart, and how many cells have no verdict."""
+    controls = frames.get("noise", ())
+    if not len(controls):
+        return None
+    floor = noise.noise_floor(controls.assign(all=0), ["all"]).iloc[0]
+    judged = data.compared[~data.compared["control"].astype(bool)]
+    undecided = int((judged["verdict"] == "undecided").sum())
+    text = f"The same call under two names differs by {show.percent(floor['median'])} in the median, "
+    text += (
+        f"{show.percent(floor['p90'])} at the 90th percentile; {undecided} of {len(judged)} comparisons stay undecided."
+    )
+    processes = wording.span(controls["processes"], "process", "processes")
+    bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))
+    return Answer(
+        TRUST, text, f"{show.plural(len(controls), 'control')}, {processes} each", bars, "difference, %", "trust"
+    )
+
+
+def _where(data: StudyData, dtype: str) -> str:
+    """As in "float32, cpu, intervals between processes"."""
+    devices = ", ".join(dict.fromkeys(scope.device for scope in data.scopes))
+    known = data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"]
+    kind = wording.process_kind(known)
+    return ", ".join(part for part in (dtype, devices, f"intervals {kind}" if kind else "") if part)
+
+
+MERGE, METHOD = "Should I merge my stack?", "Which method for single convolutions?"
+ERROR, TRUST = "What does merging do to the error?", "How far can I trust this?"
+QUESTIONS: Mapping[str, Callable[[StudyData, Frames], Answer | None]] = {
+    MERGE: merging,
+    METHOD: methods,
+    ERROR: error,
+    TRUST: reliability,
+}

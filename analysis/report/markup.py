@@ -1,0 +1,156 @@
+"""A rendering as HTML: the templates, their filters, the styles and script, and the policy that admits no others."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.report import attached, chapters, glossary, miniature, results, svg, wording
+from analysis.report.tables import MARKS
+from linear_lasagna import vocabulary
+
+if TYPE_CHECKING:
+    from analysis.data.study_data import StudyData
+    from analysis.report.page import Rendering
+
+TEMPLATES = Path(__file__).parent / "templates"
+FIXED = ("answer", "reference", "glossary", "limitations", "cite", "reproduce", "data", "attached", "empty")
+OF_THE_PAGE = (*FIXED, *(chapter.name for chapter in chapters.CHAPTERS))  # ids that no section may take
+DIGEST = re.compile(r" #[0-9a-f]{8}\b")
+
+
+def html(made: Rendering, files: Mapping[str, str]) -> str:
+    """The page. files: the texts of the files that it carries, by their paths."""
+    from analysis.report.page import COLUMNS, FILES
+
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + svg.rules(chapters.plots(made.anatomy))
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    csvs = {name: (FILES[name], list(frame.columns), len(frame)) for name, frame in made.files.items()}
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            made=made,
+            context=made.context,
+            data=made.data,
+            title=title(made),
+            machines=machines(made.data),
+            times=times(made.data),
+            marks=MARKS,
+            glossary=glossary.TERMS,
+            methods=methods(made.data),
+            schedules=vocabulary.SCHEDULES,
+            table=made.files.get("results"),
+            results=results,
+            csvs=csvs,
+            columns=COLUMNS,
+            style=style,
+            script=script,
+            policy=policy(style, script),
+            archive=attached.archive(files),
+        )
+    )
+
+
+def _environment() -> Any:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    used: set[str] = set()  # terms that were explained, each where it first occurs
+    made.filters |= {"code": code, "breakable": breakable, "terms": partial(terms, used), "chart": chart}
+    return made
+
+
+def policy(style: str, script: str) -> str:
+    """The page's content security policy: its own style and script, and nothing else, from nowhere."""
+    return (
+        f"default-src 'none'; style-src '{_sha256(style)}'; script-src '{_sha256(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _sha256(text: str) -> str:
+    """Of what stands in the element, newlines included, as the policy names it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(f"\n{text}\n".encode()).digest()).decode()
+
+
+def title(made: Rendering) -> str:
+    """The machine, what this is about, and the date."""
+    if made.context.title:
+        return made.context.title
+    named = machines(made.data)
+    machine = f"{len(named)} machines" if len(named) > 1 else named[0] if named else "no machine yet"
+    return f"Linear convolutions on {machine}"
+
+
+def machines(data: StudyData) -> list[str]:
+    """The machines and their accelerators, without what only tells them apart."""
+    names = dict.fromkeys(scope.machine for scope in data.scopes)
+    short = {name: DIGEST.sub("", name) for name in names}
+    several = len(set(short.values())) < len(short)
+    return list(names) if several else list(short.values())
+
+
+def times(data: StudyData) -> str:
+    """What the intervals of times on the page are, as in "between processes"."""
+    return wording.process_kind(data.speedups.loc[data.speedups["ratio_lower"].notna(), "processes"])
+
+
+def methods(data: StudyData) -> dict[str, str]:
+    """The suite's methods, and those that were timed without being one, with a sentence each."""
+    timed = {way.rpartition("/")[2] for record in data.judged for way in record.trial.cells}
+    others = sorted(timed - vocabulary.METHODS.keys() - vocabulary.RUNTIMES.keys() - {vocabulary.CONTROL})
+    apart = {way.rpartition("/")[2] for record in data.records for way in record.trial.cells}
+    runtimes = {name: text for name, text in vocabulary.RUNTIMES.items() if name in apart}
+    return vocabulary.METHODS | runtimes | dict.fromkeys(others, "given by a problems file or an installed package.")
+
+
+def code(text: str) -> Any:
+    """Names in backticks as <code>; everything else escaped."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
+
+
+def terms(used: set[str], text: str) -> Any:
+    """The same, and every term of the glossary explained where it first occurs on the page."""
+    import markupsafe
+
+    marked = str(code(text))
+    for name, term in glossary.TERMS.items():
+        found = None if name in used else re.search(rf"(?<![\w/`>-])({term.pattern})(?![\w/-])", marked)
+        if found and not _inside_tag(marked, found.start()):
+            used.add(name)
+            button = f'<dfn><button type="button" class="term" popovertarget="term-{name}">{found[1]}</button></dfn>'
+            marked = marked[: found.start(1)] + button + marked[found.end(1) :]
+    return markupsafe.Markup(marked)
+
+
+def _inside_tag(text: str, place: int) -> bool:
+    """Whether the place is in a tag, in code or in another term."""
+    before = text[:place]
+    return any(
+        before.rfind(start) > before.rfind(end) for start, end in (("<", ">"), ("<code", "</code"), ("<dfn", "</dfn"))
+    )
+
+
+def breakable(name: str) -> Any:
+    """A way's name that may be broken after "_" and "/"."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub(r"([_/])", r"\1<wbr>", str(markupsafe.escape(name))))
+
+
+def chart(answer: Any) -> Any:
+    """An answer's small chart."""
+    import markupsafe
+
+    return markupsafe.Markup(miniature.chart(answer.bars, answer.scale)) if answer.bars else ""

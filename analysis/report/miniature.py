@@ -1,0 +1,83 @@
+"""Charts of a line's height, as SVG text without any style of their own: the page's classes draw them."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+WIDTH, ROW, LABEL = 260, 17, 112  # of a chart of bars, in its own units
+NARROW, WIDE = 88.0, 1 / 8  # a bar of the table of results: its width, and the least speedup that it shows
+LEAST = 1.25  # a chart of ratios reaches at least so far on both sides of 1
+
+
+class Bar(NamedTuple):
+    """A value with its interval, where it has one."""
+
+    label: str
+    value: float
+    lower: float = math.nan
+    upper: float = math.nan
+
+
+def chart(bars: Sequence[Bar], title: str) -> str:
+    """One row per bar: of ratios around 1 on a logarithmic axis, where they have intervals; else lengths from 0."""
+    if any(bar.lower == bar.lower for bar in bars):
+        return _svg(bars, title, _around_one(bars), 1.0)
+    most = max(bar.value for bar in bars) or 1.0
+    return _svg(bars, title, lambda value: LABEL + (WIDTH - LABEL - 40) * value / most, 0.0)
+
+
+def _around_one(bars: Sequence[Bar]):
+    """Where a ratio lies across."""
+    ends = [end for bar in bars for end in bar[1:] if end == end and 0 < end < math.inf]
+    low, high = min([*ends, 1 / LEAST]), max([*ends, LEAST])
+    scale = (WIDTH - LABEL - 44) / math.log(high / low)
+    return lambda value: LABEL + 4 + scale * math.log(min(max(value, low), high) / low)
+
+
+def _svg(bars: Sequence[Bar], title: str, across, origin: float) -> str:
+    height = ROW * len(bars)
+    told = "; ".join(f"{bar.label} {_said(bar)}" for bar in bars)
+    zero = across(origin)
+    rows = "".join(_row(bar, ROW * place + ROW / 2, across, zero) for place, bar in enumerate(bars))
+    line = f'<path class="axis" d="M{zero:.1f} 0V{height}"/>'
+    label = html.escape(f"{title}: {told}", quote=True)
+    return f'<svg class="mini" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {height}">{line}{rows}</svg>'
+
+
+def _row(bar: Bar, middle: float, across, zero: float) -> str:
+    at = across(bar.value)
+    known = bar.lower == bar.lower
+    ends = (across(bar.lower), max(across(bar.upper), across(bar.lower) + 1)) if known else (at, at)
+    shape = (
+        f'<path class="range" d="M{ends[0]:.1f} {middle}H{ends[1]:.1f}"/>'
+        f'<circle class="dot" cx="{at:.1f}" cy="{middle}" r="3.5"/>'
+        if known
+        else f'<path class="length" d="M{zero:.1f} {middle}H{at:.1f}"/>'
+    )
+    right = max(at, across(bar.upper) if known else at) + 7
+    return (
+        f"<g><title>{html.escape(bar.label)}: {_said(bar)}</title>"
+        f'<text x="0" y="{middle + 4}">{html.escape(_short(bar.label))}</text>{shape}'
+        f'<text x="{min(right, WIDTH - 34):.1f}" y="{middle + 4}">{_number(bar)}</text></g>'
+    )
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 17 else label[:16] + "…"
+
+
+def _number(bar: Bar) -> str:
+    return f"{bar.value:.2g}" if bar.value < 10 else f"{bar.value:.0f}"
+
+
+def _said(bar: Bar) -> str:
+    return f"{bar.value:.3g}" + (f" [{bar.lower:.3g}, {bar.upper:.3g}]" if bar.lower == bar.lower else "")
+
+
+def interval(lower: float, value: float, upper: float) -> str:
+    """The d of a path in 88 × 10: the interval, a stroke at the value, ends cut at an eighth and eight times."""
+    x = [NARROW * (math.log(min(max(v, WIDE), 1 / WIDE)) / math.log(1 / WIDE) + 1) / 2 for v in (lower, value, upper)]
+    return f"M{x[0]:.0f} 5H{max(x[2], x[0] + 1):.0f}M{x[1]:.0f} 1V9"

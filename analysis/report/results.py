@@ -1,0 +1,132 @@
+"""The one table of results: every timed or failed cell, with all that was measured of it, each number with an id."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from analysis.data.frames import Frame, framed, ordered, problems_in_order
+from analysis.data.records import PLACE
+from analysis.data.study_data import StudyData
+from analysis.report import formatting as show
+from analysis.report import miniature
+from analysis.report.section import Frames
+from analysis.report.tables import MARKS
+
+KEY = ["machine", "device", "group", "problem", "dtype", "way"]
+MEASURED = ["seconds", "speedup", "speedup_lower", "speedup_upper", "verdict", "error_u", "peak_bytes"]
+COLUMNS = ["id", *KEY, "status", "baseline", *MEASURED, "of_best", "of_limit", "processes", "reason"]
+MOST = 2500  # rows on the page; the CSV has all
+MIB = 2**20
+HEADINGS: Mapping[str, str] = {
+    "way": "way, problem, dtype",
+    "speedup": "speedup",
+    "interval": "⅛ … 8×",
+    "verdict": "verdict",
+    "seconds": "time",
+    "of_best": "of fastest",
+    "of_limit": "of limit",
+    "error_u": "error (u)",
+    "peak_bytes": "memory",
+    "processes": "processes",
+}  # of columns, as the script sorts by them
+MEANING = "One row per cell that was timed or failed, but the controls: the page’s table of all results."
+FIELDS: Mapping[str, str] = {
+    "id": "its anchor on the page, the same in every edition of the machine",
+    "of_best": "the time of the trial’s fastest way, by estimate / this way’s",
+    "of_limit": "the share of what the machine attains: `share` of `limits`",
+}
+
+
+def frame(data: StudyData, frames: Frames) -> Frame:
+    """One row per cell that was timed or failed, controls left out: what was measured, and `of_best`, `of_limit`."""
+    cells = data.cells[~data.cells["control"] & (data.cells["status"] != "skipped")]
+    cells = cells[(cells["processes"] > 0) | (cells["status"] != "ok")]
+    if not len(cells):
+        return framed([], COLUMNS)
+    wanted = ["speedup", "speedup_lower", "speedup_upper", "verdict"]
+    rows = cells.merge(data.speedups[[*PLACE, "way", *wanted, "seconds"]], on=[*PLACE, "way"], how="left")
+    rows = _with_baselines(rows, data)
+    rows["of_best"] = rows.groupby(PLACE, sort=False)["seconds"].transform("min") / rows["seconds"]
+    limits = frames.get("limits", ())
+    shares = limits[[*PLACE, "way", "share"]].rename(columns={"share": "of_limit"}) if len(limits) else None
+    rows = rows.assign(of_limit=float("nan")) if shares is None else rows.merge(shares, on=[*PLACE, "way"], how="left")
+    rows["verdict"] = rows["verdict"].fillna("")
+    rows["id"] = [identity(key) for key in rows[KEY].itertuples(index=False, name=None)]
+    order = {name: place for place, name in enumerate(problems_in_order(rows["problem"]))}
+    rows = ordered(rows).assign(_place=lambda each: each["problem"].map(order))
+    by = ["machine", "device", "_place"]
+    return rows.sort_values(by, kind="stable").drop_duplicates("id")[COLUMNS].reset_index(drop=True)
+
+
+def _with_baselines(rows: Frame, data: StudyData) -> Frame:
+    """The baselines' own times: what the others of the trial were compared with."""
+    known = data.speedups.drop_duplicates(PLACE).set_index(PLACE)["baseline_seconds"]
+    places = list(rows[PLACE].itertuples(index=False, name=None))
+    times = known.to_dict()
+    own = [times.get(place, float("nan")) for place in places]
+    rows["seconds"] = rows["seconds"].where(~rows["baseline"], own)
+    rows["speedup"] = rows["speedup"].where(~rows["baseline"], 1.0)
+    return rows
+
+
+def identity(key: tuple[str, ...]) -> str:
+    """A row's id, from what it is of: the same on every page."""
+    return "r" + hashlib.sha256("\n".join(key).encode()).hexdigest()[:8]
+
+
+def rows(found: Frame, several: bool) -> Iterator[str]:
+    """The body of the table as HTML. several: whether machines or devices differ, so that rows name theirs."""
+    for row in found.head(MOST).itertuples(index=False):
+        yield _row(row, several)
+
+
+def _row(row: Any, several: bool) -> str:
+    place = [row.problem, row.dtype, *([row.device, row.machine] if several else [])]
+    told = html.escape(", ".join(place), quote=True)
+    head = f'<th scope="row">{_breakable(row.way)}<small>{told}</small></th>'
+    if row.status != "ok":
+        reason = html.escape(f"{row.status}: {row.reason}")
+        return f'<tr id="{row.id}" class="failed">{head}<td colspan="9">{reason}</td></tr>'
+    return f'<tr id="{row.id}">{head}{"".join(_cells(row))}</tr>'
+
+
+def _cells(row: Any) -> Iterator[str]:
+    ends = (row.speedup_lower, row.speedup_upper)
+    interval = show.interval(row.speedup, *ends)
+    yield _number(row, "s", row.speedup, show.number(row.speedup, *ends), interval, row.verdict)
+    bar = miniature.interval(ends[0], row.speedup, ends[1]) if ends[0] == ends[0] else ""
+    yield f'<td><svg viewBox="0 0 88 10" aria-hidden="true"><path d="{bar}"/></svg></td>' if bar else "<td></td>"
+    mark = MARKS.get(row.verdict, "").strip()
+    yield f'<td class="{row.verdict}">{"baseline" if row.baseline else row.verdict}{" " + mark if mark else ""}</td>'
+    yield _number(row, "t", row.seconds, show.seconds(row.seconds))
+    yield _number(row, "b", row.of_best, show.percent(row.of_best))
+    yield _number(row, "l", row.of_limit, show.percent(row.of_limit))
+    yield _number(row, "e", row.error_u, show.significant(row.error_u))
+    yield _number(row, "m", row.peak_bytes, _memory(row.peak_bytes))
+    yield f"<td>{row.processes}</td>"
+
+
+def _number(row: Any, letter: str, value: float, text: str, detail: str = "", kind: str = "") -> str:
+    if value != value:
+        return "<td></td>"
+    small = f" <small>{detail}</small>" if detail else ""
+    style = f' class="{kind}"' if kind else ""
+    return f'<td id="{row.id}-{letter}"{style} data-v="{value:.4g}">{text}{small}</td>'
+
+
+def _memory(value: float) -> str:
+    return f"{show.significant(value / MIB)} MiB" if value >= MIB / 10 else f"{show.significant(value / 1024)} KiB"
+
+
+def _breakable(way: str) -> str:
+    return html.escape(way).replace("/", "/<wbr>").replace("_", "_<wbr>")
+
+
+def choices(found: Frame) -> dict[str, list[str]]:
+    """What the table can be filtered by: column -> its values, of those with more than one."""
+    columns = ("group", "dtype", "device", "machine", "way", "verdict")
+    values = {name: list(dict.fromkeys(found[name])) for name in columns}
+    return {name: [value for value in each if value] for name, each in values.items() if len(each) > 1}

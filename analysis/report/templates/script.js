@@ -1,0 +1,189 @@
+"use strict";
+// The page is whole without this: it sorts, filters and cites the results, serves the page's own files, and opens what
+// is folded for print.
+(() => {
+  const one = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const form = one("#filters"), table = one("#all");
+  const collator = new Intl.Collator("en", { numeric: true });
+
+  function row(element) {
+    const heading = element.cells[0], small = one("small", heading);
+    const [problem, dtype, device, machine] = small.textContent.split(", ");
+    const values = { way: heading.firstChild && heading.textContent.slice(0, -small.textContent.length), problem, dtype, device, machine };
+    values.group = problem.split("/")[0];
+    values.verdict = element.cells[3] ? element.cells[3].textContent.split(" ")[0] : "failed";
+    return { element, values, text: element.textContent.toLowerCase() };
+  }
+
+  function key(item, column, place) {
+    const cell = item.element.cells[place];
+    if (!cell) return null;
+    if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
+    if (column === "processes") return Number(cell.textContent);
+    if (column === "interval") return key(item, "speedup", 1);
+    return cell.textContent.trim() || null;
+  }
+
+  function compare(a, b) {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return typeof a === "number" ? a - b : collator.compare(a, b);
+  }
+
+  function results() {
+    const rows = all("tbody tr", table).map(row), heads = all("thead th", table), body = one("tbody", table);
+    let order = { by: "", down: false };
+    for (const head of heads) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const by = head.dataset.key;
+        order = order.by !== by ? { by, down: by !== "way" && by !== "seconds" } : { by, down: !order.down };
+        remember();
+      });
+    }
+    for (const { element } of rows) {
+      const link = document.createElement("button");
+      link.type = "button";
+      link.className = "cite";
+      link.textContent = "cite";
+      link.setAttribute("aria-label", `Copy the citation of ${element.cells[0].textContent}`);
+      element.cells[0].append(" ", link);
+    }
+    body.addEventListener("click", (event) => {
+      const button = event.target.closest("button.cite");
+      if (button) copy(citation(button.closest("tr")), button);
+    });
+
+    function show() {
+      const asked = new FormData(form), words = asked.get("q").toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = [...asked].filter(([name, value]) => name !== "q" && value);
+      let shown = 0;
+      for (const { element, values, text } of rows) {
+        const fits = wanted.every(([name, value]) => values[name] === value) && words.every((word) => text.includes(word));
+        element.hidden = !fits;
+        shown += fits;
+      }
+      one("output", form).textContent = `${shown} of ${rows.length}`;
+      const place = heads.findIndex((head) => head.dataset.key === order.by);
+      const sorted = place < 0 ? rows : rows.map((item) => [key(item, order.by, place), item]);
+      if (place >= 0) sorted.sort(([a], [b]) => (order.down && a !== null && b !== null ? compare(b, a) : compare(a, b)));
+      body.append(...sorted.map((item) => (place < 0 ? item : item[1]).element));
+      for (const head of heads) {
+        if (head.dataset.key === order.by) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+        else head.removeAttribute("aria-sort");
+      }
+    }
+
+    function remember() {
+      const state = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+      if (order.by) state.set("sort", (order.down ? "-" : "") + order.by);
+      history.replaceState(null, "", String(state) ? `#results?${state}` : "#results");
+      show();
+    }
+
+    function recall() {
+      const [name, asked = ""] = location.hash.slice(1).split("?");
+      if (name !== "results" || !asked) return show();
+      const state = new URLSearchParams(asked), sort = state.get("sort") || "";
+      for (const field of form.elements) if (field.name) field.value = state.get(field.name) || "";
+      order = { by: sort.replace("-", ""), down: sort.startsWith("-") };
+      show();
+      one("#results").scrollIntoView();
+    }
+
+    form.hidden = false;
+    form.addEventListener("input", remember);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("reset", () => setTimeout(() => { order = { by: "", down: false }; remember(); }));
+    addEventListener("hashchange", recall);
+    recall();
+  }
+
+  function citation(element) {
+    const { machine, commit, edition, address } = document.body.dataset, cells = element.cells;
+    const { values } = row(element), words = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
+    const said = cells.length < 3 ? [words(cells[1])] : [
+      `speedup over the baseline ${words(cells[1]).replace(" ", "× ")} (${values.verdict}; 95 % interval, n = ${words(cells[9])} processes)`,
+      `time ${words(cells[4])}`,
+      `error ${words(cells[7])} u`,
+    ];
+    const page = address || location.href.split("#")[0];
+    const where = [machine, commit && `commit ${commit}`, edition && `edition ${edition}`].filter(Boolean).join(", ");
+    const way = one("th", element).textContent.replace(one("small", element).textContent, "").replace(/ ?cite$/, "");
+    return `${way} on ${one("small", element).textContent}: ${said.join(", ")}. Linear Lasagna, ${where}. ${page}#${element.id}`;
+  }
+
+  async function copy(text, button) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const field = document.createElement("textarea");
+      field.value = text;
+      document.body.append(field);
+      field.select();
+      document.execCommand("copy");
+      field.remove();
+      button.focus();
+    }
+    button.textContent = "copied";
+    button.dataset.copied = text;
+    setTimeout(() => { button.textContent = "cite"; }, 1500);
+  }
+
+  // The archive that the page carries, member by member: what a mailed page links to lies in it.
+  async function member(name) {
+    const packed = Uint8Array.from(atob(one("#attached").href.split(",")[1]), (letter) => letter.charCodeAt(0));
+    const view = new DataView(packed.buffer), end = packed.length - 22;
+    let at = view.getUint32(end + 16, true);
+    for (let count = view.getUint16(end + 10, true); count > 0; count--) {
+      const [size, names, extra, note] = [20, 28, 30, 32].map((place) => place === 20 ? view.getUint32(at + 20, true) : view.getUint16(at + place, true));
+      const found = new TextDecoder().decode(packed.subarray(at + 46, at + 46 + names)), start = view.getUint32(at + 42, true);
+      if (found === name) {
+        const from = start + 30 + view.getUint16(start + 26, true) + view.getUint16(start + 28, true);
+        const stream = new Blob([packed.subarray(from, from + size)]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+        return new Response(stream).blob();
+      }
+      at += 46 + names + extra + note;
+    }
+    return null;
+  }
+
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest("a[download]");
+    if (!link || link.id === "attached" || link.dataset.ready || !one("#attached")) return;
+    const name = link.getAttribute("href");
+    event.preventDefault();
+    const blob = await member(name);
+    const own = document.createElement("a");
+    own.dataset.ready = "yes";
+    own.download = name.split("/").pop();
+    own.href = blob ? URL.createObjectURL(blob) : name;
+    own.click();
+  });
+
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = all("details:not([open])");
+    for (const each of opened) each.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const each of opened) each.open = false;
+  });
+
+  const links = new Map(all("nav a").map((link) => [link.hash.slice(1), link]));
+  const watch = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) {
+      const link = links.get(target.id);
+      if (link && isIntersecting) {
+        for (const each of links.values()) each.removeAttribute("aria-current");
+        link.setAttribute("aria-current", "true");
+      }
+    }
+  }, { rootMargin: "-20% 0px -70% 0px" });
+  for (const section of all("main section[id]")) watch.observe(section);
+
+  if (form && table) results();
+})();

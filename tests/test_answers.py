@@ -1,0 +1,144 @@
+"""The first screen's sentences: what they say of data with a known answer, and that they say nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from analysis.data.records import Record, Records
+from analysis.report import page as report
+from analysis.report.answers import ERROR, MERGE, METHOD, QUESTIONS, TRUST
+from linear_lasagna.catalog import GROUPS
+from tests import synthetic
+from tests.reporting import study
+
+PAIRS = [problem.name for problem in GROUPS["breakeven"].problems]
+
+
+def said(trials: Mapping[str, Iterable[Any]], precision: Any = None) -> dict[str, str]:
+    """Question -> sentence, of one machine. trials: by group."""
+    records = Records(tuple(Record(trial, group, "m") for group, each in trials.items() for trial in each))
+    found = study(records, precision)
+    return {answer.question: answer.text for answer in found.answers}
+
+
+def pairs(ratio_saving: float, ratio_losing: float) -> list[Any]:
+    """A trial of every pair, merged as fast as the ratios say where that saves operations, and where it does not."""
+    from analysis.report.sections.break_even import break_even_middle
+
+    problems = {problem.name: problem for problem in GROUPS["breakeven"].problems}
+    made = []
+    for name in PAIRS:
+        problem = problems[name]
+        saves = problem.channels[1] > break_even_middle(problem)
+        made.append(synthetic.trial(name, {"merged/direct": ratio_saving if saves else ratio_losing}))
+    return made
+
+
+def counts() -> tuple[int, int]:
+    """How many pairs save operations, and how many do not."""
+    from analysis.report.sections.break_even import break_even_middle
+
+    saves = [each.channels[1] > break_even_middle(each) for each in GROUPS["breakeven"].problems]
+    return sum(saves), len(saves) - sum(saves)
+
+
+def test_nothing_is_said_of_nothing():
+    assert said({}) == {}
+
+
+def test_merging_that_pays_where_operations_say_so():
+    gain, loss = counts()
+    text = said({"breakeven": pairs(0.5, 2.0)})[MERGE]
+    assert text == f"Where it saves operations, yes: faster on all {gain} pairs of layers; where not, on 0 of {loss}."
+
+
+def test_merging_that_never_pays_is_told_so():
+    gain, loss = counts()
+    text = said({"breakeven": pairs(2.0, 2.0)})[MERGE]
+    assert (
+        text == f"Where it saves operations, hardly: faster on 0 of {gain} pairs of layers; where not, on 0 of {loss}."
+    )
+
+
+def test_the_named_stack_is_not_the_one_that_gains_most():
+    """Fixed before the data: a larger gain of another stack is not what is told."""
+    trials = [
+        synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.5}),
+        synthetic.trial("stacks/sesr_x3", {"merged/direct": 0.01}),
+    ]
+    assert said({"stacks": trials})[MERGE] == "sesr_x1: 2.00× [1.98, 2.02]."
+
+
+def test_undecided_pairs_and_stacks_without_interval_say_nothing():
+    noisy = tuple(math.exp(0.3 * (block - 5.5)) for block in range(12))
+    trial = synthetic.trial(PAIRS[0], {"merged/direct": synthetic.cell(1e-3, noisy)})
+    alone = synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.5}, several=False)
+    alone.cells["merged/direct"].samples[:] = alone.cells["merged/direct"].samples[:3]
+    assert MERGE not in said({"breakeven": [trial], "stacks": [alone]})
+
+
+def network(name: str, ways: Mapping[str, float], **extra: Any) -> list[Any]:
+    names = [problem.name for problem in GROUPS["networks"].problems if problem.name.startswith(f"{name}/")]
+    return [synthetic.trial(each, ways, **extra) for each in names]
+
+
+def test_a_method_that_is_faster_on_a_network_is_named_with_its_number():
+    text = said({"networks": network("resnet50", {"im2col_numpy": 0.5, "unfold_matmul": 2.0})})[METHOD]
+    assert text.startswith("float32: `im2col_numpy`, 2.0")
+    assert "best of 2" in text
+    assert "] " not in text.removesuffix(".")  # the interval is the last but the count
+
+
+def test_the_baseline_is_kept_where_all_others_are_slower():
+    text = said({"networks": network("resnet50", {"im2col_numpy": 1.5, "unfold_matmul": 2.0})})[METHOD]
+    assert text.startswith("float32: keep `direct`; `im2col_numpy`, best of 2: 0.6")
+
+
+def test_an_undecided_network_is_told_as_such():
+    text = said({"networks": network("vgg16", {"im2col_numpy": 1.0})})[METHOD]
+    assert text.startswith("float32: no other way is clearly faster than `direct`; `im2col_numpy`, the only other: 1.0")
+
+
+def test_the_noise_is_that_of_the_controls():
+    text = said({"networks": network("vgg16", {"im2col_numpy": 2.0})})[TRUST]
+    layers = len(network("vgg16", {}))
+    told = "The same call under two names differs by 0 % in the median, 0 % at the 90th percentile; "
+    assert text == f"{told}0 of {layers} comparisons stay undecided."
+
+
+def test_all_questions_together_are_at_most_130_words(whole):
+    """Of a study that answers all of them, with the longest sentences that these can make."""
+    texts = [*QUESTIONS, *(f"{answer.text} {answer.condition}" for answer in whole.answers)]
+    assert {answer.question for answer in whole.answers} == set(QUESTIONS)
+    assert len(" ".join(texts).split()) <= 130
+
+
+@pytest.fixture(scope="module")
+def whole():
+    from tests.test_same_report import study as fixed
+
+    return study(*fixed())
+
+
+def test_error_of_merging_is_told_by_direction(whole):
+    [text] = [answer.text for answer in whole.answers if answer.question == ERROR]
+    summary = whole.frames["merging_parts"]
+    rows = summary[
+        (summary["quantity"] == "ratio") & (summary["way"] == "merged/direct") & (summary["signs"] == "random")
+    ]
+    for row in rows[rows["depth"] == 8].itertuples():
+        side = "smaller" if row.upper < 1 else "larger" if row.lower > 1 else "undecided"
+        assert text.index(side) < text.index(row.dtype)
+
+
+def test_answers_lead_to_chapters_of_the_page():
+    from analysis.report.chapters import CHAPTERS
+
+    names = {chapter.name for chapter in CHAPTERS}
+    found = study(Records(tuple(Record(trial, "breakeven", "m") for trial in pairs(0.5, 2.0))))
+    assert {answer.anchor for answer in found.answers} <= names
+    assert report.first_lines([(found.data.scopes[0], found.answers)])[0].anchor in names

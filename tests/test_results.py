@@ -1,0 +1,85 @@
+"""The one table of results: every number once, with an id that stays."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas
+import pytest
+
+from analysis.data.records import Record, Records, load
+from analysis.report import results
+from linear_lasagna.trial import Cell
+from tests import synthetic
+from tests.reporting import Study, study
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study(load(synthetic.study(tmp_path_factory.mktemp("trials"))))
+
+
+@pytest.fixture(scope="module")
+def table(found: Study) -> pandas.DataFrame:
+    return found.files["results"]
+
+
+def test_every_timed_or_failed_cell_has_one_row_and_one_id(found, table):
+    cells = found.data.cells
+    wanted = cells[~cells["control"] & (cells["status"] != "skipped")]
+    assert len(table) == len(wanted)
+    assert table["id"].is_unique
+
+
+def test_numbers_are_those_of_the_other_files(found, table):
+    keys = ["problem", "dtype", "way"]
+    speedups = found.data.speedups.set_index(keys)["speedup"]
+    own = table[~table["baseline"] & table["speedup"].notna()].set_index(keys)["speedup"]
+    pandas.testing.assert_series_equal(own.sort_index(), speedups[own.index].sort_index())
+    sesr = table[(table["problem"] == "stacks/sesr_x1") & (table["dtype"] == "float32")].set_index("way")
+    assert sesr.loc["direct", "speedup"] == 1
+    assert sesr.loc["direct", "seconds"] == pytest.approx(1e-3)
+    assert sesr.loc["merged/direct", "of_best"] == pytest.approx(1)
+    assert sesr.loc["direct", "of_best"] == pytest.approx(0.25, rel=0.02)
+
+
+def test_ids_depend_on_nothing_but_what_the_row_is_of(table):
+    alone = synthetic.trial("resnet50/conv2_3x3", {"unfold_matmul": 7.0})
+    [record] = table[table["id"] == table["id"]].head(1)["machine"].unique()
+    other = study(Records((Record(alone, "networks", record),))).files["results"]
+    row = other[other["way"] == "unfold_matmul"].iloc[0]
+    same = table[(table["problem"] == row["problem"]) & (table["way"] == row["way"]) & (table["dtype"] == row["dtype"])]
+    assert same["id"].tolist() == [row["id"]]
+    assert same["speedup"].tolist() != [row["speedup"]]
+
+
+def test_rows_are_whole_elements_whatever_the_names(tmp_path: Path):
+    name = "<b>\"x\" & 'y'</b>"
+    cells = {name: 2.0, "unfold_matmul": Cell("failed", "wrong <script>alert(1)</script>")}
+    made = study(Records((Record(synthetic.trial("vgg16/conv5", cells), "networks", "m"),))).files["results"]
+    texts = list(results.rows(made, several=True))
+    assert len(texts) == len(made)
+    for text in texts:
+        ElementTree.fromstring(text.replace("<wbr>", ""))
+        assert "<script" not in text
+        assert "<b>" not in text
+
+
+def test_all_shown_numbers_have_ids_and_values_to_sort_by(table):
+    ids: list[str] = []
+    for text in results.rows(table, several=False):
+        for cell in re.findall(r"<td[^>]*>", text):
+            if "data-v=" in cell:
+                ids += re.findall(r'id="([^"]+)"', cell)
+                assert "id=" in cell
+        ids += re.findall(r'<tr id="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) > len(table)
+
+
+def test_what_is_the_same_in_all_rows_is_no_choice(table):
+    choices = results.choices(table)
+    assert set(choices["dtype"]) == {"float32", "bfloat16"}
+    assert "device" not in choices
+    assert "machine" not in choices
