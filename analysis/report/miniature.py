@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 WIDTH, ROW, LABEL = 260, 17, 112  # of a chart of bars, in its own units
 NARROW, WIDE = 88.0, 1 / 8  # a bar of the table of results: its width, and the least speedup that it shows
 LEAST = 1.25  # a chart of ratios reaches at least so far on both sides of 1
+Across: TypeAlias = Callable[[float], float]  # where a value lies
 
 
 class Bar(NamedTuple):
@@ -29,7 +30,7 @@ def chart(bars: Sequence[Bar], title: str) -> str:
     return _svg(bars, title, lambda value: LABEL + (WIDTH - LABEL - 40) * value / most, 0.0)
 
 
-def _around_one(bars: Sequence[Bar]):
+def _around_one(bars: Sequence[Bar]) -> Across:
     """Where a ratio lies across."""
     ends = [end for bar in bars for end in bar[1:] if end == end and 0 < end < math.inf]
     low, high = min([*ends, 1 / LEAST]), max([*ends, LEAST])
@@ -37,7 +38,7 @@ def _around_one(bars: Sequence[Bar]):
     return lambda value: LABEL + 4 + scale * math.log(min(max(value, low), high) / low)
 
 
-def _svg(bars: Sequence[Bar], title: str, across, origin: float) -> str:
+def _svg(bars: Sequence[Bar], title: str, across: Across, origin: float) -> str:
     height = ROW * len(bars)
     told = "; ".join(f"{bar.label} {_said(bar)}" for bar in bars)
     zero = across(origin)
@@ -47,7 +48,7 @@ def _svg(bars: Sequence[Bar], title: str, across, origin: float) -> str:
     return f'<svg class="mini" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {height}">{line}{rows}</svg>'
 
 
-def _row(bar: Bar, middle: float, across, zero: float) -> str:
+def _row(bar: Bar, middle: float, across: Across, zero: float) -> str:
     at = across(bar.value)
     known = bar.lower == bar.lower
     ends = (across(bar.lower), max(across(bar.upper), across(bar.lower) + 1)) if known else (at, at)

@@ -1,0 +1,99 @@
+"""The table of results with its script: sorted, filtered, remembered in the address, cited; and the page's own files."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.browser
+ROWS = "#all tbody tr:not([hidden])"
+COLUMN = "(rows, place) => rows.map(row => row.cells[place] && row.cells[place].dataset.v).filter(Boolean).map(Number)"
+
+
+@pytest.fixture
+def opened(visit, real):
+    options = {"viewport": {"width": 1440, "height": 900}, "accept_downloads": True}
+    with visit(real, permissions=["clipboard-read", "clipboard-write"], **options) as opened:
+        yield opened
+
+
+def numbers(page, place: int) -> list[float]:
+    return page.eval_on_selector_all(ROWS, COLUMN, place)
+
+
+def test_a_heading_sorts_and_sorts_back(opened):
+    page = opened.page
+    page.get_by_role("button", name="speedup", exact=True).click()
+    values = numbers(page, 1)
+    assert values == sorted(values, reverse=True)
+    assert page.locator("th[data-key=speedup]").get_attribute("aria-sort") == "descending"
+    page.get_by_role("button", name="speedup", exact=True).click()
+    values = numbers(page, 1)
+    assert values == sorted(values)
+    assert page.url.endswith("#results?sort=speedup")
+
+
+def test_filters_leave_what_fits_and_the_address_remembers(opened, visit, real):
+    page = opened.page
+    before = page.locator(ROWS).count()
+    page.locator("#filters select[name=dtype]").select_option("float32")
+    page.locator("#filters input[name=q]").fill("merged sesr")
+    texts = page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.textContent)")
+    assert 0 < len(texts) < before
+    assert all("float32" in text and "sesr" in text and "merged" in text for text in texts)
+    assert page.locator("#filters output").inner_text() == f"{len(texts)} of {before}"
+    with visit(page.url, viewport={"width": 1440, "height": 900}) as again:
+        assert again.page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.textContent)") == texts
+        again.page.get_by_role("button", name="Reset").click()
+        again.page.wait_for_function(f"document.querySelectorAll('{ROWS}').length === {before}")
+        assert again.logged == []
+
+
+def test_a_row_s_citation_says_all_that_makes_it_checkable(opened):
+    page = opened.page
+    row = page.locator(f"{ROWS}:has(td.faster)").first
+    row.scroll_into_view_if_needed()
+    row.hover()
+    row.locator("button.cite").click()
+    page.wait_for_function("document.querySelector('button.cite[data-copied]')")
+    text = page.evaluate("navigator.clipboard.readText()")
+    identity = row.get_attribute("id")
+    shown = row.locator("td").first.inner_text().replace("\n", " ")
+    assert shown.split()[0] in text
+    for part in (identity, "95 % interval", "processes", "commit c0ffee", "edition test", "Linear Lasagna"):
+        assert part in text
+    assert re.search(r"\d× \[", text)
+
+
+def test_an_address_of_a_number_leads_to_its_row(opened, visit, real):
+    identity = opened.page.locator("#all tbody td[id]").nth(30).get_attribute("id")
+    with visit(f"{real}#{identity}", viewport={"width": 1440, "height": 900}) as again:
+        again.page.wait_for_function(
+            f"(e => {{ const b = e.getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight; }})"
+            f"(document.getElementById('{identity}'))"
+        )
+
+
+def test_a_mailed_page_has_its_files(visit, real, tmp_path: Path):
+    """Alone in a folder, without what lies beside it: every link of a file gives that file."""
+    source = Path(real.removeprefix("file://"))
+    alone = tmp_path / "report.html"
+    alone.write_bytes(source.read_bytes())
+    with visit(alone.as_uri(), viewport={"width": 1440, "height": 900}, accept_downloads=True) as opened:
+        page = opened.page
+        page.evaluate("() => { for (const each of document.querySelectorAll('details')) each.open = true; }")
+        for name in ("data/results.csv", "data/speedups.csv"):
+            with page.expect_download() as download:
+                page.locator(f'a[href="{name}"]').first.click()
+            assert Path(download.value.path()).read_bytes() == (source.parent / name).read_bytes()
+        with page.expect_download() as download:
+            page.locator("#attached").click()
+        with zipfile.ZipFile(download.value.path()) as packed:
+            names = packed.namelist()
+            assert packed.read("data/cells.csv") == (source.parent / "data" / "cells.csv").read_bytes()
+        linked = page.eval_on_selector_all("a[download]:not(#attached)", "all => all.map(e => e.getAttribute('href'))")
+        assert set(linked) <= set(names)
+        assert opened.logged == []
