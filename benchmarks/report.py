@@ -80,8 +80,8 @@ def rows(count: int):
     made = grid.to_frame(index=False).head(count)
     errors = 0.5 * made["depth"] ** 0.5 * numpy.random.default_rng(0).lognormal(0, 0.05, len(made))
     names = [f"plain_x{depth}" for depth in made["depth"]]
-    told = {"experiment": "depth", "device": "cpu", "threads": 1, "fan_in": 144, "gain": 1.0, "status": "ok", "reason": ""}
-    return made.assign(error_u=errors, relative_l2=errors * 2.0**-24, problem=names, **told)
+    told = {"experiment": "depth", "device": "cpu", "threads": 1, "fan_in": 144, "gain": 1.0, "status": "ok"}
+    return made.assign(error_u=errors, relative_l2=errors * 2.0**-24, problem=names, reason="", **told)
 
 
 class Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -107,14 +108,14 @@ def test_the_noise_is_that_of_the_controls():
     text = said({"networks": network("vgg16", {"im2col_numpy": 2.0})})[TRUST]
     layers = len(network("vgg16", {}))
     told = "The same call under two names differs by 0 % in the median, 0 % at the 90th percentile; "
-    assert text == f"{told}0 of {layers} comparisons stay undecided."
+    assert text == f"{told}0 of {layers} comparisons are undecided."
 
 
 def test_all_questions_together_are_at_most_130_words(whole):
     """Of a study that answers all of them, with the longest sentences that these can make."""
     texts = [*QUESTIONS, *(f"{answer.text} {answer.condition}" for answer in whole.answers)]
     assert {answer.question for answer in whole.answers} == set(QUESTIONS)
-    assert len(" ".join(texts).split()) <= 130
+    assert len(re.findall(r"\S*\w\S*", " ".join(texts))) <= 120  # ten are the title's
 
 
 @pytest.fixture(scope="module")

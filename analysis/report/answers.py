@@ -139,7 +139,7 @@ def error(data: StudyData, frames: Frames) -> Answer | None:
     told = [_side(side, [rows[dtype] for dtype in names]) for side, names in sides.items() if names]
     bars = tuple(Bar(dtype, rows[dtype].median, rows[dtype].lower, rows[dtype].upper) for dtype in order)
     depth, seeds = int(ratios["depth"].max()), wording.seeds(ratios)
-    condition = f"{depth} plain layers, single outputs, random signs, against the rounded weights, {seeds}"
+    condition = f"single outputs of {depth} plain layers, random signs, rounded weights, {seeds}"
     text = f"It makes the error {'; '.join(told)}."
     return Answer(ERROR, text, condition, bars, "error, merged / stacked", "precision")
 
@@ -160,21 +160,18 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     undecided = int((judged["verdict"] == "undecided").sum())
     text = f"The same call under two names differs by {show.percent(floor['median'])} in the median, "
     text += (
-        f"{show.percent(floor['p90'])} at the 90th percentile; {undecided} of {len(judged)} comparisons stay undecided."
+        f"{show.percent(floor['p90'])} at the 90th percentile; {undecided} of {len(judged)} comparisons are undecided."
     )
-    processes = wording.span(controls["processes"], "process", "processes")
+    kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
+    condition = show.plural(len(controls), "control") + (f"; all intervals of times {kind}" if kind else "")
     bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))
-    return Answer(
-        TRUST, text, f"{show.plural(len(controls), 'control')}, {processes} each", bars, "difference, %", "trust"
-    )
+    return Answer(TRUST, text, condition, bars, "difference, %", "trust")
 
 
 def _where(data: StudyData, dtype: str) -> str:
-    """As in "float32, cpu, intervals between processes"."""
+    """As in "float32, cpu"."""
     devices = ", ".join(dict.fromkeys(scope.device for scope in data.scopes))
-    known = data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"]
-    kind = wording.process_kind(known)
-    return ", ".join(part for part in (dtype, devices, f"intervals {kind}" if kind else "") if part)
+    return ", ".join(part for part in (dtype, devices) if part)
 
 
 MERGE, METHOD = "Should I merge my stack?", "Which method for single convolutions?"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 FIXED = ("answer", "reference", "glossary", "limitations", "cite", "reproduce", "data", "attached", "empty")
 OF_THE_PAGE = (*FIXED, *(chapter.name for chapter in chapters.CHAPTERS))  # ids that no section may take
+UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\w))")
 DIGEST = re.compile(r" #[0-9a-f]{8}\b")
 
 
@@ -28,7 +29,8 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
     """The page. files: the texts of the files that it carries, by their paths."""
     from analysis.report.page import COLUMNS, FILES
 
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + svg.rules(chapters.plots(made.anatomy))
+    rules = getattr(svg, "rules", lambda plots: "")(chapters.plots(made.anatomy))
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + rules
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     csvs = {name: (FILES[name], list(frame.columns), len(frame)) for name, frame in made.files.items()}
     return (
@@ -114,10 +116,11 @@ def methods(data: StudyData) -> dict[str, str]:
 
 
 def code(text: str) -> Any:
-    """Names in backticks as <code>; everything else escaped."""
+    """Names in backticks as <code>, numbers on one line with their units; everything else escaped."""
     import markupsafe
 
-    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
+    kept = UNITS.sub("\u00a0", str(markupsafe.escape(text)))
+    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", kept))
 
 
 def terms(used: set[str], text: str) -> Any:

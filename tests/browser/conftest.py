@@ -78,7 +78,14 @@ def visit(browser) -> Callable[..., Visit]:
 
 def hostile() -> list[Record]:
     """Trials whose names would be markup, mathematics, quotes, another direction of writing, or very long."""
-    names = ('<img src=x onerror="alert(1)">', r"$\frac{1}$", "a \"quoted\" 'way'", "שלום_עולם", "x" * 150, "two\nlines")
+    names = (
+        '<img src=x onerror="alert(1)">',
+        r"$\frac{1}$",
+        "a \"quoted\" 'way'",
+        "שלום_עולם",
+        "x" * 150,
+        "two\nlines",
+    )
     cells: dict[str, Any] = {name: synthetic.cell(1e-3 * (1 + place / 7)) for place, name in enumerate(names)}
     cells["failed"] = Cell("failed", "<script>alert(2)</script> & more")
     return [Record(synthetic.trial("stacks/plain_x8", cells), "stacks", "<b>machine</b>")]
@@ -89,7 +96,12 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a small study that was measured, with trials of hostile names beside it."""
     trials, rows = test_same_report.study()
     context = report.Context(
-        version="0.0", commit="c0ffee" * 6, date="2020-01-02", commands=("make study",), edition="test", bibtex="@misc{x}"
+        version="0.0",
+        commit="c0ffee" * 6,
+        date="2020-01-02",
+        commands=("make study",),
+        edition="test",
+        bibtex="@misc{x}",
     )
     return report.render(trials, rows, tmp_path_factory.mktemp("real"), context).page.as_uri()
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: quiet, whole at every width, in light and dark, printed, without script, and by keyboard."""
+"""The page in a real browser: quiet, whole at every width, in light and dark, printed, without script, by keyboard."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def test_nothing_but_the_results_scrolls_sideways(visit, request, which, screen)
 
 @pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: str(screen["width"]))
 def test_text_of_figures_is_legible(visit, real, screen):
-    script = """() => [...document.querySelectorAll('figure.plot svg')].filter(s => s.viewBox.baseVal.width).flatMap(s =>
-      [...s.querySelectorAll('text')].map(e => parseFloat(getComputedStyle(e).fontSize) * s.getBoundingClientRect().width
-      / s.viewBox.baseVal.width))"""
+    script = """() => [...document.querySelectorAll('figure.plot svg')].filter(s => s.viewBox.baseVal.width)
+      .flatMap(s => [...s.querySelectorAll('text')].map(e => parseFloat(getComputedStyle(e).fontSize)
+        * s.getBoundingClientRect().width / s.viewBox.baseVal.width))"""
     with visit(real, viewport=screen) as opened:
         opened.page.evaluate(OPEN)
         sizes = opened.page.evaluate(script)

@@ -1,4 +1,4 @@
-"""The table of results with its script: sorted, filtered, remembered in the address, cited; and the page's own files."""
+"""The table of results with its script: sorted, filtered, remembered, cited; and the files that the page carries."""
 
 from __future__ import annotations
 
