@@ -15,6 +15,7 @@ from analysis.data.machines import DIGEST, adopted, mixed, told
 from analysis.data.records import Record, Records
 from analysis.data.study_data import StudyData
 from analysis.report import page as report
+from analysis.report.fitness import fitness
 from analysis.report.sections import machine as section
 from linear_lasagna.environment import (
     FINGERPRINT,
@@ -56,7 +57,8 @@ def two_machines(folder: Path, **changes: object) -> records.Records:
 
 
 def warnings(data: StudyData) -> list[str]:
-    return report.warnings(data, [(section.SECTION, section.SECTION.frames(data))], report.Context(version="0"))
+    told = report.warnings(data, [(section.SECTION, section.SECTION.frames(data))])
+    return list(fitness(data, (), report.Context(version="0"), told).bad)
 
 
 @pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))

@@ -23,7 +23,6 @@ STACKS = {"stacks/sesr_x1": "expands: SESR", "stacks/plain_x4": "plain, 4 layers
 NETWORKS = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "mobilenet_v1": "MobileNet-V1"}
 MOST_WAYS = 3  # in a chart
 CLEAR = 0.9  # share of decided pairs from which on the answer is "yes"
-NO_WINNER = "no other way"
 
 
 @dataclass(frozen=True)
@@ -107,21 +106,22 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
     )
     layers = rows.iloc[0]
     part = "" if layers["layers"] == layers["catalogued"] else f", {layers['layers']} of {layers['catalogued']} layers"
-    condition = f"{NETWORKS[network]}’s convolutions{part}, {_where(data, '')}"
+    condition = f"all convolutions of {NETWORKS[network]}{part}, {_where(data, '')}"
     return Answer(METHOD, text, condition, bars, f"speedup, {dtypes[0]}", "method")
 
 
 def _best(dtype: str, rows: Frame) -> str:
-    """As in "float32: `im2col_numpy`, 1.07× [1.03, 1.09], the best of 5."."""
+    """As in "float32: `im2col_numpy`, best of 5: 1.07× [1.03, 1.09]."."""
     best = rows.loc[rows["speedup"].idxmax()]
     values = [best[name] for name in ("speedup", "speedup_lower", "speedup_upper")]
     number = f"{show.number(*values)}× {show.interval(*values)}"
     of = f"best of {len(rows)}" if len(rows) > 1 else "the only other"
+    told = f"`{best['way']}`, {of}: {number}."
     if best["verdict"] == "faster":
-        return f"{dtype}: `{best['way']}`, {number}, {of}."
+        return f"{dtype}: {told}"
     if (rows["verdict"] == "slower").all():
-        return f"{dtype}: keep `{BASELINE}`; `{best['way']}`, {of}: {number}."
-    return f"{dtype}: {NO_WINNER} is clearly faster than `{BASELINE}`; `{best['way']}`, {of}: {number}."
+        return f"{dtype}: keep `{BASELINE}`; {told}"
+    return f"{dtype}: none clearly beats `{BASELINE}`; {told}"
 
 
 def error(data: StudyData, frames: Frames) -> Answer | None:
@@ -139,15 +139,15 @@ def error(data: StudyData, frames: Frames) -> Answer | None:
     told = [_side(side, [rows[dtype] for dtype in names]) for side, names in sides.items() if names]
     bars = tuple(Bar(dtype, rows[dtype].median, rows[dtype].lower, rows[dtype].upper) for dtype in order)
     depth, seeds = int(ratios["depth"].max()), wording.seeds(ratios)
-    condition = f"single outputs of {depth} plain layers, random signs, rounded weights, {seeds}"
-    text = f"It makes the error {'; '.join(told)}."
-    return Answer(ERROR, text, condition, bars, "error, merged / stacked", "precision")
+    condition = f"error merged / stacked, {depth} plain layers, random signs, {seeds}"
+    text = f"{'; '.join(told)}."
+    text = text[0].upper() + text[1:]
+    return Answer(ERROR, text, condition, bars, "error ratio", "precision")
 
 
 def _side(side: str, rows: list[Any]) -> str:
-    """As in "smaller in float16, 0.52 times [0.50, 0.53]"."""
-    parts = [f"{row.dtype} {wording.median(row)}" for row in rows]
-    return f"{side}, {wording.listed(parts)}" if side != "undecided" else f"undecided in {wording.listed(parts)}"
+    """As in "smaller: float16 0.52 [0.50, 0.53]"."""
+    return f"{side}: {', '.join(f'{row.dtype} {wording.median(row)}' for row in rows)}"
 
 
 def reliability(data: StudyData, frames: Frames) -> Answer | None:
@@ -158,12 +158,12 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     floor = noise.noise_floor(controls.assign(all=0), ["all"]).iloc[0]
     judged = data.compared[~data.compared["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
-    text = f"The same call under two names differs by {show.percent(floor['median'])} in the median, "
+    text = f"The same call, timed as two, differs by {show.percent(floor['median'])} in the median, by over "
     text += (
-        f"{show.percent(floor['p90'])} at the 90th percentile; {undecided} of {len(judged)} comparisons are undecided."
+        f"{show.percent(floor['p90'])} in one of ten trials; {undecided} of {len(judged)} comparisons are undecided."
     )
     kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
-    condition = show.plural(len(controls), "control") + (f"; all intervals of times {kind}" if kind else "")
+    condition = show.plural(len(controls), "control") + (f"; intervals {kind}" if kind else "")
     bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))
     return Answer(TRUST, text, condition, bars, "difference, %", "trust")
 

@@ -19,8 +19,21 @@ if TYPE_CHECKING:
     from analysis.report.page import Rendering
 
 TEMPLATES = Path(__file__).parent / "templates"
-FIXED = ("answer", "reference", "glossary", "limitations", "cite", "reproduce", "data", "attached", "empty")
-OF_THE_PAGE = (*FIXED, *(chapter.name for chapter in chapters.CHAPTERS))  # ids that no section may take
+FIXED = (
+    "answer",
+    "reference",
+    "glossary",
+    "limitations",
+    "cite",
+    "reproduce",
+    "data",
+    "attached",
+    "empty",
+    "filters",
+    "all",
+)
+TABLES = ("table-results",)
+OF_THE_PAGE = (*FIXED, *TABLES, *(chapter.name for chapter in chapters.CHAPTERS))  # ids that no section may take
 UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\w))")
 DIGEST = re.compile(r" #[0-9a-f]{8}\b")
 
