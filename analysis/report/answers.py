@@ -69,7 +69,7 @@ def _pairs(rows: Frame) -> str:
     if not gain[0]:
         return f"Where it saves no operations, it is faster on {_of(loss)} pairs of layers."
     told = "yes: " if gain[1] >= CLEAR * gain[0] else "" if gain[1] > gain[0] / 2 else "hardly: "
-    text = f"Where it saves operations, {told}faster on {_of(gain)} pairs of layers"
+    text = f"Where it saves operations, {told}faster on {_of(gain)} pairs"
     return f"{text}; where not, on {_of(loss)}." if loss[0] else f"{text}."
 
 
@@ -106,7 +106,7 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
     )
     layers = rows.iloc[0]
     part = "" if layers["layers"] == layers["catalogued"] else f", {layers['layers']} of {layers['catalogued']} layers"
-    condition = f"all convolutions of {NETWORKS[network]}{part}, {_where(data, '')}"
+    condition = f"{NETWORKS[network]}{part}, {_where(data, '')}"
     return Answer(METHOD, text, condition, bars, f"speedup, {dtypes[0]}", "method")
 
 
@@ -147,7 +147,8 @@ def error(data: StudyData, frames: Frames) -> Answer | None:
 
 def _side(side: str, rows: list[Any]) -> str:
     """As in "smaller: float16 0.52 [0.50, 0.53]"."""
-    return f"{side}: {', '.join(f'{row.dtype} {wording.median(row)}' for row in rows)}"
+    told = [row.dtype if side == "undecided" else f"{row.dtype} {wording.median(row)}" for row in rows]
+    return f"{side}: {', '.join(told)}"
 
 
 def reliability(data: StudyData, frames: Frames) -> Answer | None:
@@ -158,10 +159,8 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     floor = noise.noise_floor(controls.assign(all=0), ["all"]).iloc[0]
     judged = data.compared[~data.compared["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
-    text = f"The same call, timed as two, differs by {show.percent(floor['median'])} in the median, by over "
-    text += (
-        f"{show.percent(floor['p90'])} in one of ten trials; {undecided} of {len(judged)} comparisons are undecided."
-    )
+    text = f"The same call timed twice: {show.percent(floor['median'])} apart in the median, "
+    text += f"{show.percent(floor['p90'])} in one of ten trials; {undecided} of {len(judged)} comparisons undecided."
     kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
     condition = show.plural(len(controls), "control") + (f"; intervals {kind}" if kind else "")
     bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))

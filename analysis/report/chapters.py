@@ -160,7 +160,7 @@ def anatomy(sections: Iterable[Shown], answers: Mapping[str, tuple[str, ...]]) -
 
     answers: by chapter.
     """
-    by_name = {each.name: each for each in sections}
+    by_name = {each.anchor: each for each in sections}
     empty = tuple((each.title, each.empty) for each in by_name.values() if each.bare)
     by_name = {name: each for name, each in by_name.items() if not each.bare}
     chosen = next((name for name in HEROES if name in by_name and by_name[name].plots), "")
@@ -184,8 +184,8 @@ def _taken(by_name: dict[str, Shown], name: str) -> tuple[Plot, dict[str, Shown]
 def _part(chapter: Chapter, answers: tuple[str, ...], by_name: dict[str, Shown], others: Sequence[str]) -> Part:
     """others: sections that no chapter names."""
     mine = [by_name[name] for name in (*chapter.sections, *others) if name in by_name]
-    plots = tuple(each.plots[0] for each in mine if each.name in chapter.figures and each.plots)
-    tables = tuple(each.tables[0] for each in mine if each.name in chapter.tables and each.tables)
+    plots = tuple(each.plots[0] for each in mine if each.anchor in chapter.figures and each.plots)
+    tables = tuple(each.tables[0] for each in mine if each.anchor in chapter.tables and each.tables)
     return Part(chapter, answers, plots, tables, tuple(_without(each, plots, tables) for each in mine))
 
 
