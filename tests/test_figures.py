@@ -1,20 +1,25 @@
-"""Figures: everything is drawn, the same bytes twice, in ink that follows the page."""
+"""Figures: everything is drawn, the same bytes twice, says its values, and is seen by all eyes, light and dark."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy
+import pandas
 import pytest
 
 from analysis.data.records import load
-from analysis.report import style, svg
+from analysis.report import choosing, style, svg
+from analysis.report.drawing import LONGEST_NAME, Drawing, facets, key, marks, styled
+from analysis.report.section import Plot, plot
 from analysis.report.sections import accuracy, depth, memory, noise, speed, wins
-from linear_lasagna.vocabulary import METHODS, TRANSFORMS
-from tests import synthetic
+from tests import synthetic, test_same_report
 from tests.reporting import Study, study
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -26,7 +31,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study(load(folder), synthetic.precision())
 
 
-DRAWINGS: dict[str, Callable[[Study], object]] = {
+@pytest.fixture(scope="module")
+def page() -> list[Plot]:
+    """All figures of a page of measured trials and rows."""
+    return [plot for section in study(*test_same_report.study()).sections.values() for plot in section.plots]
+
+
+DRAWINGS: dict[str, Callable[[Study], Drawing]] = {
     "speedups": lambda s: speed.figure(s.data.speedups[s.data.speedups["group"] == "networks"]),
     "wins": lambda s: wins.figure(s.frames["wins"]),
     "accuracy": lambda s: accuracy.figure(s.data.costs),
@@ -35,86 +46,305 @@ DRAWINGS: dict[str, Callable[[Study], object]] = {
     "depth": lambda s: depth.error_figure(s.frames["depth"]),
     "merge_ratio": lambda s: depth.ratio_figure(s.frames["merge_ratios"]),
 }
+AXES = ("speedup", "problems (%)", "memory", "control", "depth (layers)")
 
 
-def texts(drawing: str) -> list[str]:
-    return [element.text or "" for element in ElementTree.fromstring(drawing).iter(f"{SVG}text")]
+def drawn(found: Study, name: str) -> Plot:
+    return plot(name, "", "what it shows", "", DRAWINGS[name](found))
+
+
+def panels(text: str) -> list[ElementTree.Element]:
+    """The panels of a figure as a page has it."""
+    return [each for each in ElementTree.fromstring(f"<div>{text}</div>").iter("svg") if each.get("role") == "img"]
+
+
+def words(root: ElementTree.Element, prefix: str = "") -> list[str]:
+    return [element.text or "" for element in root.iter(f"{prefix}text")]
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_figure_is_drawn_with_named_axes_and_the_same_bytes_twice(found, name):
-    first, second = (svg.raw(DRAWINGS[name](found), name) for _ in range(2))  # type: ignore[arg-type]
-    assert first == second
-    words = " ".join(texts(first))
-    assert any(label in words for label in ("baseline", "problems (%)", "depth (layers)"))
+def test_figure_gives_the_same_bytes_twice(found, name):
+    first, second = (drawn(found, name) for _ in range(2))
+    assert first.drawn == second.drawn
+    assert first.inline == second.inline
+    assert first.standalone == second.standalone
 
 
-def test_inline_figure_takes_the_page_s_ink_and_has_ids_of_its_own(found):
-    drawing = svg.raw(DRAWINGS["wins"](found), "name")  # type: ignore[arg-type]
-    inline = svg.inline(drawing, "name", "more <than> one & all")
-    ElementTree.fromstring(inline)
-    assert style.INK not in inline
-    assert style.FAINT not in inline
-    assert "currentColor" in inline
-    assert "more &lt;than&gt; one &amp; all" in inline
-    ids = re.findall(r'\bid="([^"]+)"', inline)
-    assert len(ids) == len(set(ids))
-    assert all(each.startswith("name-") for each in ids)
-    used = re.findall(r'url\(#([^)"]+)\)|href="#([^"]+)"', inline)
+def test_pdf_gives_the_same_bytes_twice_and_has_no_date(found):
+    first = drawn(found, "wins")
+    assert first.pdf() == first.pdf() == drawn(found, "wins").pdf()
+    assert first.pdf().startswith(b"%PDF")
+    assert b"CreationDate" not in first.pdf()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_every_panel_can_be_read_alone(found, name):
+    figure = drawn(found, name)
+    shown = panels(figure.inline)
+    assert len(shown) == len(figure.drawing.panels)  # type: ignore[union-attr]
+    for panel in shown:
+        said = " ".join(words(panel))
+        assert any(label in said for label in AXES), said
+        assert panel.get("aria-label")
+    assert "what it shows" in str(shown[0].get("aria-label"))
+
+
+def test_nothing_of_a_panel_lies_outside_of_it(found):
+    for name in DRAWINGS:
+        for panel in panels(drawn(found, name).inline):
+            _, _, width, height = map(float, str(panel.get("viewBox")).split())
+            for text in panel.iter("text"):
+                assert 0 <= float(text.get("x", 0)) <= width
+                assert 0 <= float(text.get("y", 0)) <= height
+
+
+def test_a_page_has_no_style_attributes_and_its_rules_define_what_it_uses(page):
+    rules = svg.rules(each.of_page for each in page)
+    for each in page:
+        assert "style=" not in each.inline
+        assert not re.search(r"#[0-9a-f]{6}", each.inline)
+        for name in re.findall(r'class="([^"]+)"', each.inline):
+            for part in name.split():
+                assert f".{part}" in rules, part
+    used = set(re.findall(r"var\((--[\w-]+)\)", rules))
     assert used
-    assert {a or b for a, b in used} <= set(ids)
+    for variable in used:
+        assert rules.count(f"{variable}:") == 2, variable  # light and dark
+    assert rules == svg.rules(each.of_page for each in page)
 
 
-def test_standalone_figure_is_a_whole_file(found):
-    text = svg.standalone(svg.raw(DRAWINGS["noise"](found), "noise"))  # type: ignore[arg-type]
+def test_no_colour_of_a_page_is_the_same_in_both_schemes_but_by_its_variable(page):
+    """Every colour that a class declares follows the scheme."""
+    declarations = [text for each in page for text in each.of_page.classes.values()]
+    assert declarations
+    for text in declarations:
+        assert not re.search(r"(fill|stroke):#", text), text
+
+
+def test_ids_are_the_figure_s_own(page):
+    ids = [given for each in page for given in re.findall(r'\bid="([^"]+)"', each.inline)]
+    assert len(ids) == len(set(ids))
+    for each in page:
+        assert all(given.startswith(f"{each.name}--") for given in re.findall(r'\bid="([^"]+)"', each.inline))
+        used = set(re.findall(r"url\(#([^)]+)\)", each.inline))
+        assert used <= set(re.findall(r'\bid="([^"]+)"', each.inline))
+
+
+def test_every_mark_of_a_page_says_its_value(page):
+    counted = 0
+    for each in page:
+        for element in itertools.chain.from_iterable(panel.iter() for panel in panels(each.inline)):
+            if "mark" in str(element.get("class")).split():
+                title = element.find("title")
+                assert title is not None, each.name
+                assert re.search(r"\d|all", str(title.text)), title.text
+                counted += 1
+    assert counted > 500
+
+
+def test_a_mark_without_a_title_is_found():
+    """What is drawn around the helper is a mark too."""
+
+    @styled
+    def draw() -> Drawing:
+        drawing, (panel,) = facets(["one"])
+        panel.plot([1, 2], [1, 2], "o", color=style.BLUE)
+        return drawing
+
+    [panel] = panels(plot("name", "", "", "", draw()).inline)
+    found = [element for element in panel.iter() if "mark" in str(element.get("class")).split()]
+    assert len(found) == 2
+    assert all(element.find("title") is None for element in found)
+
+
+def test_texts_are_eleven_pixels_at_least_on_a_phone(page):
+    for each in page:
+        sizes = re.findall(r"font-size:([\d.]+)px", " ".join(each.of_page.classes.values()))
+        assert min([style.FONT, *map(float, sizes)]) * 4 / 3 * 328 / 345 >= 11, each.name
+
+
+def test_titles_legends_and_names_are_escaped():
+    hostile = "<b>&\"'$x_1^2$"
+
+    @styled
+    def draw() -> Drawing:
+        drawing, (panel,) = facets([hostile])
+        marks(panel, [1.0, math.nan], [1.0, 2.0], [hostile, "none"], (style.BLUE, "o"))
+        drawing.handles.append(key(hostile, style.BLUE, "o"))
+        panel.set_xlabel(hostile)
+        return drawing
+
+    figure = plot("name", "", hostile, "", draw())
+    [panel] = panels(figure.inline)
+    assert words(panel).count(hostile) == 2
+    assert [title.text for title in panel.iter("title")] == [hostile]
+    assert hostile in str(panel.get("aria-label"))
+    assert hostile in "".join(ElementTree.fromstring(f"<div>{figure.inline}</div>").itertext())
+    whole = ElementTree.fromstring(figure.standalone.encode())
+    assert words(whole, SVG).count(hostile) == 3
+    assert hostile in [title.text for title in whole.iter(f"{SVG}title")]
+
+
+def test_standalone_figure_is_a_whole_file_that_says_its_values(found):
+    text = drawn(found, "speedups").standalone
     assert text.startswith("<?xml")
-    assert style.INK not in text
-    ElementTree.fromstring(text)
+    assert "<a " not in text
+    titles = [title.text for title in ElementTree.fromstring(text).iter(f"{SVG}title")]
+    assert any("faster" in str(title) for title in titles)
 
 
-def test_speedup_figure_shows_every_way_and_problem(found):
-    words = texts(svg.raw(DRAWINGS["speedups"](found), "speedups"))  # type: ignore[arg-type]
-    for word in ("unfold_matmul", "direct_channels_last", "resnet50/conv2_3x3", "vgg16/conv5", "float32", "bfloat16"):
-        assert word in words
-    assert "control" not in words
+def test_speedup_figure_shows_ways_and_problems_and_says_what_they_are(found):
+    text = drawn(found, "speedups").inline
+    shown = [word for panel in panels(text) for word in words(panel)]
+    for word in ("resnet50/conv2_3x3", "vgg16/conv5", "float32", "bfloat16"):
+        assert word in shown
+    for way in ("unfold_matmul", "direct_channels_last"):
+        assert f"</svg>{way}</li>" in text
+    assert "control" not in text
+    assert re.search(r"\w+, float32, unfold_matmul: [\d.]+× \[[\d., ]+\], (faster|slower|tie), \d+ processes", text)
+
+
+def test_long_names_leave_room_for_the_panel(found):
+    rows = found.data.speedups[found.data.speedups["group"] == "networks"]
+    long = speed.figure(rows.assign(problem=rows["problem"] + "x" * 200))
+    svg.raw(long, "long")
+    assert all(panel.get_position().width * long.figure.get_size_inches()[0] * 72 > 90 for panel in long.panels)
+    labels = [label.get_text() for label in long.panels[0].get_yticklabels()]
+    assert LONGEST_NAME - 1 <= max(map(len, labels)) <= LONGEST_NAME
 
 
 def test_drawing_changes_nobody_s_settings(found):
     before = dict(matplotlib.rcParams)
-    DRAWINGS["noise"](found)
+    drawn(found, "noise")
     assert dict(matplotlib.rcParams) == before
 
 
-MERGED = [way for way in style.WAYS if way not in (*METHODS, "control") and not way.startswith("merge_")]
+def rows_of(**fastest: int) -> pandas.DataFrame:
+    """Ways that take the least time on so many problems, each on problems of its own."""
+    problems = itertools.count()
+    rows = [(way, f"p{next(problems)}", "float32", 1.0) for way, count in fastest.items() for _ in range(count)]
+    rows += [(way, row[1], "float32", 99.0 - place) for place, way in enumerate(fastest) for row in list(rows)]
+    return pandas.DataFrame(rows, columns=["way", "problem", "dtype", "seconds"])
 
 
-@pytest.mark.parametrize(
-    "ways",
-    [[*METHODS, "merged/direct"], [*(way for way in METHODS if way not in TRANSFORMS), *MERGED]],
-    ids=["methods", "merged, beside no transforms"],
-)
-def test_no_two_ways_of_one_figure_share_a_colour_or_a_marker(ways):
-    for part in range(2):
-        assert len({style.WAYS[way][part] for way in ways}) == len(ways)
+MANY = {
+    "unfold_matmul": 1, "direct_channels_last": 7, "strided_matmul": 2, "im2col_numpy": 5, "merged/direct": 4,
+    "merged/unfold_matmul": 6, "merged_per_call/direct": 6, "merged_summed/direct": 10, "planned/direct": 3,
+    "planned_operations/direct": 9, "border_exact/direct": 0,
+}  # fmt: skip
+
+
+def test_five_ways_are_chosen_of_each_family_of_schedules_one_first():
+    rows = rows_of(**MANY)
+    families = ["merged/direct", "border_exact/direct", "planned/direct"]
+    assert set(choosing.chosen(rows)) == {*families, "planned_operations/direct", "direct_channels_last"}
+    assert set(choosing.shown(rows)["way"]) == set(choosing.chosen(rows))
+    assert "The table has 6 other ways" in choosing.others(rows)
+
+
+def test_wins_may_be_counted_otherwise():
+    assert "fft" in choosing.chosen(rows_of(**MANY, fft=0), {"fft": 3, "im2col_numpy": 2})
+
+
+def test_few_ways_are_all_shown_and_nothing_is_said_of_others():
+    rows = rows_of(unfold_matmul=1, fft=0, direct_channels_last=2)
+    assert len(choosing.chosen(rows)) == 3
+    assert choosing.others(rows) == ""
+
+
+def test_the_baseline_is_among_the_ways_where_a_frame_has_it():
+    rows = rows_of(**MANY, direct=0)
+    assert "direct" in choosing.chosen(rows)
+    assert len(choosing.chosen(rows)) == choosing.MOST
+
+
+def test_no_figure_of_a_page_has_more_than_five_ways(page):
+    for each in page:
+        labels = re.findall(r"</svg>([^<]+)</li>", each.inline)
+        ways = [label for label in labels if label.rpartition("/")[2] in style.METHODS]
+        assert len(ways) <= choosing.MOST, each.name
+
+
+def test_ways_of_a_method_share_its_colour_and_schedules_differ_in_shape():
+    assert style.look("merged/fft")[0] == style.look("fft")[0] == style.look("planned/fft")[0]
+    shapes = [style.look(f"{schedule}/direct" if schedule else "direct")[1] for schedule in style.SCHEDULES]
+    assert len(set(shapes)) == len(shapes)
+    assert style.OTHER not in shapes
 
 
 def test_unknown_way_looks_the_same_in_every_process():
-    assert style.look("merged/winograd") == style.look("merged/winograd")
-    assert style.look("merged/winograd")[0] in style.PALETTE
+    assert style.look("merged/own") == style.look("merged/own")
+    assert style.look("merged/own")[0] in style.PALETTE
 
 
-@pytest.mark.parametrize("colour", sorted({colour for colour, _ in style.WAYS.values()}))
-def test_colours_are_seen_on_light_and_dark_paper(colour):
-    assert min(contrast(colour, "#ffffff"), contrast(colour, "#14171a")) > 2
+# Machado, Oliveira and Fernandes 2009, severity 1, of linear RGB
+VISION = {
+    "normal": numpy.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+WHITE = numpy.array([0.95047, 1.0, 1.08883])  # D65
+SCHEMES = ("light", "dark")
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance, WCAG 2.1."""
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+def linear(colour: str) -> numpy.ndarray:
+    channels = numpy.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return numpy.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: numpy.ndarray) -> numpy.ndarray:
+    """CIELAB of linear RGB."""
+    ratio = numpy.array(TO_XYZ) @ rgb / WHITE
+    x, y, z = numpy.where(ratio > (6 / 29) ** 3, numpy.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    return numpy.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def difference(one: str, other: str, vision: str) -> float:
+    """CIE76."""
+    seen = [lab(numpy.clip(numpy.array(VISION[vision]) @ linear(colour), 0, 1)) for colour in (one, other)]
+    return float(numpy.linalg.norm(seen[0] - seen[1]))
 
 
 def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
+    """WCAG 2.1."""
+    low, high = sorted(float(numpy.array([0.2126, 0.7152, 0.0722]) @ linear(colour)) for colour in (one, other))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_differences_of_colours_are_those_of_other_sources():
+    """Of white and black 100; of red and green, 170.6 by the formula on published coordinates of sRGB's primaries."""
+    assert difference("#ffffff", "#000000", "normal") == pytest.approx(100, abs=0.1)
+    assert difference("#ff0000", "#00ff00", "normal") == pytest.approx(170.6, abs=0.2)
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+    assert difference("#ff0000", "#ff0000", "protan") == 0
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_any_two_colours_can_be_told_apart(scheme, vision):
+    place = SCHEMES.index(scheme)
+    for one, other in itertools.combinations(style.COLOURS, 2):
+        colours = style.COLOURS[one][place], style.COLOURS[other][place]
+        assert difference(*colours, vision) >= 15, (one, other)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", style.COLOURS)
+def test_every_colour_has_contrast_with_the_paper(scheme, name):
+    place = SCHEMES.index(scheme)
+    assert contrast(style.COLOURS[name][place], style.PAPER[place]) >= 3
+
+
+@pytest.mark.parametrize("name", style.HEAT)
+def test_ink_is_read_on_every_cell(name):
+    light, dark = style.HEAT[name]
+    assert contrast(light, style.INK) >= 4.5
+    assert contrast(dark, "#e4e8ec") >= 4.5
+
+
+def test_every_method_has_a_colour_of_its_own():
+    assert len(set(style.METHODS.values())) == len(style.METHODS)
+    assert set(choosing.ways_in_order(style.METHODS)) >= {"direct", "unfold_matmul"}

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.data.records import Record, Records, load
 from analysis.report import page as report
+from analysis.report import svg
 from analysis.report.formatting import shortened
 from analysis.report.page import OF_THE_PAGE, Shown, distinct
 from analysis.report.section import Plot
@@ -35,7 +36,7 @@ LONG = "x" * 300
 
 
 def section(anchor: str, name: str) -> Shown:
-    plots = (Plot(f"fig-{name}", "", "", "d", "<svg></svg>"), Plot(name, "", "", "d", "<svg></svg>"))
+    plots = (Plot(f"fig-{name}", "", "", "d", svg.Drawn("")), Plot(name, "", "", "d", svg.Drawn("")))
     return Shown(anchor, "", "", plots, (Table(name, "", (), (), "d"),))
 
 

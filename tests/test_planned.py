@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from analysis.data.records import Record, Records, load
+from analysis.report import formatting as show
 from analysis.report import svg
 from analysis.report.page import Context, render
 from analysis.report.sections import break_even, wins
@@ -114,16 +115,19 @@ def test_break_even_of_large_images_is_the_rule(k, factor):
 def test_map_is_drawn_with_its_line_and_all_ratios(found):
     first, second = (svg.raw(break_even.figure(found.frames["pairs"]), "map") for _ in range(2))
     assert first == second
-    for word in ("C_mid, channels between", "time merged / time stacked", "equally many multiply-accumulates", "3×3"):
-        assert word in first
-    words = [element.text for element in ElementTree.fromstring(first).iter("{http://www.w3.org/2000/svg}text")]
-    assert {f"{ratio:.2g}" for ratio in found.frames["pairs"]["ratio"]} <= set(words)
+    for word in ("C′, channels between", "faster than 1.1×", "equally many multiply-accumulates", "3×3 kernels"):
+        assert word in first.text
+    root = ElementTree.fromstring(first.text)
+    words = [str(element.text) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    rows = found.frames["pairs"]
+    assert {show.significant(speedup, 2) for speedup in rows["speedup"]} <= {word.removesuffix("?") for word in words}
+    assert sum(word.endswith("?") for word in words) == (rows["verdict"] == "undecided").sum()
 
 
 def test_line_of_the_map_separates_what_the_count_separates(found):
     """The drawn line passes below every cell that saves and above every cell that does not."""
     figure = break_even.figure(found.frames["pairs"])
-    for kernel, panel in zip((3, 5), figure.axes, strict=False):
+    for kernel, panel in zip((3, 5), figure.panels, strict=True):
         rows = found.frames["pairs"][found.frames["pairs"]["kernel"] == kernel]
         (line,) = panel.lines
         places = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))

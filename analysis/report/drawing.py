@@ -1,33 +1,58 @@
-"""What all figures share: panels, legends, logarithmic axes with plain numbers on them."""
+"""What all figures share: panels, marks that say their values, legends, logarithmic axes with plain numbers on them.
+
+A figure is a grid of panels of one width, each of which can be read alone: the page shows as many beside each other as
+there is room for, a file of its own all of them (`svg`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from analysis.data.frames import Frame, Series, ways_in_order
+from analysis.data.frames import Frame, Series, dtypes_in_order, ways_in_order
+from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.formatting import shortened
-from analysis.report.style import INK, RC, look
+from analysis.report.style import FAINT, FONT, INK, PAPER, RC, SHADES, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
-WIDTH = 10.0  # inches; 960 CSS pixels
+POINTS = 72  # per inch
+WIDTH = 345 * 0.75  # points of a panel: 345 CSS pixels
+HEIGHT = 150.0  # points of a panel's axes, where nothing else is said
+ROW = 15.0  # points of a named row
+LONGEST_NAME, LONGEST_TITLE = 24, 42  # characters that a panel has room for
+MARK = 5.2  # points across
 MOST_TICKS = 5
 SHORT_RANGE = 4.0
 FINE_RATIOS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5)
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+@dataclass
+class Drawing:
+    """A figure, its panels, their titles and heights in points, and the entries of its legend. boxes: once it is
+    arranged, the panels' (left, top, width, height) in points from above.
+    """
+
+    figure: Figure
+    panels: list[Axes]
+    titles: list[Any]
+    heights: list[float]
+    handles: list[Any] = field(default_factory=list)
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+
+
+def styled(draw: Callable[P, Any]) -> Callable[P, Any]:
     """Draw with the suite's settings, without changing anybody else's."""
 
     @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def styled(*args: P.args, **kwargs: P.kwargs) -> Any:
         import matplotlib
 
         settings: Any = RC
@@ -37,39 +62,118 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return styled
 
 
-def facets(names: Sequence[str], height: float, columns: int = 2, **shared: Any) -> tuple[Figure, list[Axes]]:
-    """A figure with one titled panel per name, at most `columns` beside each other."""
+def facets(
+    names: Sequence[str], height: float | Sequence[float] = HEIGHT, sharex: bool = False, sharey: bool = False
+) -> tuple[Drawing, list[Axes]]:
+    """A drawing with one titled panel per name. height: of a panel's axes, or of each, in points."""
     from matplotlib.figure import Figure
 
-    columns = min(columns, max(1, len(names)))
-    rows = math.ceil(len(names) / columns) or 1
-    figure = Figure(figsize=(WIDTH, rows * height + 0.7), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, **shared)
-    panels = list(grid.flat)
-    for panel in panels[len(names) :]:
-        panel.set_visible(False)
-    for panel, name in zip(panels, names, strict=False):
-        panel.set_title(shortened(name))
-    return figure, panels[: len(names)]
+    figure, panels, titles = Figure(), [], []
+    for name in names:
+        first = panels[0] if panels else None
+        panel = figure.add_axes(
+            (0, 0, 1, 1), label=str(len(panels)), sharex=first if sharex else None, sharey=first if sharey else None
+        )
+        titles.append(panel.set_title(shortened(name, LONGEST_TITLE)))
+        panels.append(panel)
+    heights = [float(height)] * len(panels) if isinstance(height, (int, float)) else list(height)
+    return Drawing(figure, panels, titles, heights), panels
 
 
-def legend(figure: Figure, ways: Iterable[str], extra: Sequence[Any] = ()) -> None:
+def marks(
+    panel: Axes,
+    x: Iterable[float],
+    y: Iterable[float],
+    titles: Iterable[str],
+    way: str | tuple[str, str],
+    filled: bool = True,
+    size: float = MARK,
+) -> None:
+    """A mark for each point with finite numbers, which says its title to who points at it.
+
+    way: or a colour and a marker. size: points across.
+    """
+    colour, marker = look(way) if isinstance(way, str) else way
+    points = [p for p in zip(x, y, titles, strict=True) if math.isfinite(p[0]) and math.isfinite(p[1])]
+    if not points:
+        return
+    xs, ys, told = zip(*points, strict=True)
+    style: dict[str, Any] = {"edgecolors": colour, "facecolors": colour if filled else PAPER[0], "linewidths": 0.9}
+    panel.scatter(xs, ys, s=size**2, marker=marker, urls=list(told), zorder=3, **style)
+
+
+def between(panel: Axes, at: Iterable[float], lower: Iterable[float], upper: Iterable[float], colour: str) -> None:
+    """Horizontal lines from lower to upper, for intervals."""
+    panel.hlines(list(at), list(lower), list(upper), colors=colour, linewidth=1.1)
+
+
+def within(panel: Axes, at: Iterable[float], middle: Series, spread: Series, colour: str) -> None:
+    """Thick horizontal lines on a logarithmic axis, a spread of logarithms to either side of the middle."""
+    factor = spread.map(math.exp)
+    panel.hlines(list(at), middle / factor, middle * factor, colors=colour, linewidth=3.2, alpha=0.45)
+
+
+def cells(panel: Axes, grid: Iterable[tuple[int, int, str, str, str]], shape: tuple[int, int]) -> None:
+    """A heat map: (column, row, colour, text, title) each, rows from above. shape: (columns, rows)."""
+    from matplotlib.patches import Rectangle
+
+    for column, row, colour, text, title in grid:
+        panel.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor=FAINT, linewidth=0.6, url=title))
+        panel.text(column + 0.5, row + 0.5, text, ha="center", va="center")
+    panel.set_xlim(0, shape[0])
+    panel.set_ylim(shape[1], 0)
+    panel.tick_params(length=0)
+    panel.spines[["left", "bottom"]].set_visible(False)
+
+
+def shade(share: float) -> str:
+    """The colour of a share in a heat map: one of four."""
+    return SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))]
+
+
+def cell_ticks(panel: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
+    """The names of a heat map's columns and rows, at their middles."""
+    panel.set_xticks([place + 0.5 for place in range(len(columns))], list(columns))
+    panel.set_yticks([place + 0.5 for place in range(len(rows))], [shortened(name, LONGEST_NAME) for name in rows])
+
+
+def rows_named(panel: Axes, names: Sequence[str]) -> None:
+    """One named row per name, from above, with faint lines between rows."""
+    panel.set_yticks(range(len(names)), [shortened(name, LONGEST_NAME) for name in names])
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.tick_params(axis="y", length=0)
+    for line in range(1, len(names)):
+        panel.axhline(line - 0.5, color=FAINT, linewidth=0.5, zorder=0)
+
+
+def legend(drawing: Drawing, ways: Iterable[str], extra: Sequence[Any] = ()) -> None:
+    """An entry per way, and more of them: of `key`."""
+    drawing.handles += [key(way, *look(way)) for way in ways]
+    drawing.handles += extra
+
+
+def key(label: str, colour: str = INK, marker: str = "", line: Any = "", filled: bool = True, **more: Any) -> Any:
+    """An entry of a legend: a mark, a line, or both."""
     from matplotlib.lines import Line2D
 
-    handles = []
-    for way in ways:
-        colour, marker = look(way)
-        handles.append(Line2D([], [], color=colour, marker=marker, linewidth=1.2, markersize=5, label=way))
-    handles += list(extra)
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(5, max(1, len(handles))), borderaxespad=0.2)
+    style: dict[str, Any] = {"markersize": MARK + 0.3, "markeredgewidth": 0.9, "linewidth": 1.4, **more}
+    face = colour if filled else PAPER[0]
+    return Line2D([], [], color=colour, marker=marker, markerfacecolor=face, linestyle=line, label=label, **style)
+
+
+def patch_key(label: str, colour: str) -> Any:
+    """An entry of a legend: a cell."""
+    from matplotlib.patches import Patch
+
+    return Patch(facecolor=colour, edgecolor=FAINT, linewidth=0.6, label=label)
 
 
 def log_ticks(axis: Any, lower: float, upper: float) -> None:
-    """Powers of two as plain numbers, at most eight; 1 is always among them."""
+    """Powers of two as plain numbers, at most seven; 1 is always among them."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     first, last = math.floor(math.log2(lower)), math.ceil(math.log2(upper))
-    step = max(1, math.ceil((last - first) / 7))
+    step = max(1, math.ceil((last - first) / 6))
     exponents = [e for e in range(first, last + 1) if e % step == 0]
     axis.set_major_locator(FixedLocator([2.0**e for e in exponents]))
     axis.set_minor_locator(NullLocator())
@@ -84,17 +188,24 @@ def log_range(values: Series, least: float = 1.15) -> tuple[float, float]:
     """A range around finite positive values that holds 1 and `least` on both sides of it, with some room."""
     finite = [float(v) for v in values if math.isfinite(v) and v > 0]
     lower, upper = min([*finite, 1 / least]), max([*finite, least])
-    room = (upper / lower) ** 0.03
+    room = (upper / lower) ** 0.04
     return lower / room, upper * room
 
 
 def decimal_ticks(axis: Any) -> None:
-    """1, 2, 5 of every decade as plain numbers where the range is short, else the decades."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """1, 2, 5 of every decade as plain numbers where the range is short, else the decades, every second or third of
+    many; other round numbers where no two of these lie in the range.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-    lower, upper = axis.get_view_interval()
-    subs = (1.0, 2.0, 5.0) if upper / lower < 2000 else (1.0,)
-    axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
+    lower, upper = sorted(axis.get_view_interval())
+    decades = range(math.floor(math.log10(lower)), math.ceil(math.log10(upper)) + 1)
+    factors = (1, 2, 5) if upper / lower < 60 else (1, 3) if upper / lower < 500 else (1,)
+    step = max(1, math.ceil(len(decades) / 7)) if len(factors) == 1 else 1
+    chosen = [factor * 10.0**e for e in decades if e % step == 0 for factor in factors]
+    chosen = [value for value in chosen if lower <= value <= upper]
+    chosen = chosen if len(chosen) > 1 else [v for v in MaxNLocator(4).tick_values(lower, upper) if lower <= v <= upper]
+    axis.set_major_locator(FixedLocator(chosen))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -106,25 +217,54 @@ def dash(signs: str) -> Any:
 
 def sign_handles(signs: Iterable[str]) -> list[Any]:
     """Entries of a legend."""
-    from matplotlib.lines import Line2D
-
-    shown = sorted(set(signs), reverse=True)
-    return [Line2D([], [], color=INK, linestyle=dash(s), linewidth=1.2, label=wording.signs(s)) for s in shown]
+    return [key(wording.signs(s), line=dash(s)) for s in sorted(set(signs), reverse=True)]
 
 
-def lines(panel: Axes, summary: Frame, x: str) -> None:
-    """One line per way and signs through the medians, with a band for the interval.
+def lines(panel: Axes, summary: Frame, x: str, unit: str = "", what: str = "") -> None:
+    """One line per way and signs through the medians, with a mark for each and a band for the interval.
 
-    Ways that are drawn first have larger marks, so that one that another one covers is still seen.
+    Ways that are drawn first have larger marks, so that one that another one covers is still seen. unit: of the
+    medians, what: the x, as the marks say them.
     """
+    several = summary["signs"].nunique() > 1
     for place, way in enumerate(ways_in_order(summary["way"])):
-        colour, marker = look(way)
         for signs, line in summary[summary["way"] == way].groupby("signs", sort=True):
-            line = line.sort_values(x)
-            style = {"color": colour, "marker": marker, "markersize": max(2.8, 6 - 1.6 * place), "linewidth": 1.2}
-            panel.plot(line[x], line["median"], dash(str(signs)), **style)
-            if line["lower"].notna().any():
-                panel.fill_between(line[x], line["lower"], line["upper"], color=colour, alpha=0.18, linewidth=0)
+            name = f"{way}, {wording.signs(str(signs))}" if several else way
+            titles = [told(name, f"{what or x} {row[x]:g}", row, unit) for row in line.to_dict("records")]
+            course(panel, line.assign(title=titles), x, look(way), dash(str(signs)), size=max(3.2, 6.2 - 1.1 * place))
+
+
+def course(
+    panel: Axes, line: Frame, x: str, way: tuple[str, str], dashes: Any = "-", size: float = MARK, filled: bool = True
+) -> None:
+    """One line through medians with a mark for each, and a band for the interval. line: with x, median, lower, upper
+    and title.
+    """
+    line = line.sort_values(x)
+    panel.plot(line[x], line["median"], dashes, color=way[0], linewidth=1.2)
+    if line["lower"].notna().any():
+        panel.fill_between(line[x], line["lower"], line["upper"], color=way[0], alpha=0.18, linewidth=0)
+    if way[1]:
+        marks(panel, line[x], line["median"], line["title"], way, filled, size)
+
+
+def told(name: str, where: str, row: Any, unit: str = "") -> str:
+    """What a mark says of a median over seeds: as in "direct, depth 8: 1.23 [1.21, 1.26] u, 10 seeds"."""
+    seeds = f", {show.plural(int(row['seeds']), 'seed')}" if row.get("seeds") else ""
+    value = show.with_interval(row["median"], row["lower"], row["upper"])
+    return f"{name}, {where}: {value}{f' {unit}' if unit else ''}{seeds}"
+
+
+def compared(row: Any) -> str:
+    """What a mark says of a speedup: as in "sesr_x1, float32, merged/direct: 10.2× [9.6, 11.0], faster,
+    12 processes".
+    """
+    ends = (row["speedup_lower"], row["speedup_upper"])
+    value = f"{show.number(row['speedup'], *ends)}× {show.interval(row['speedup'], *ends)}".strip()
+    counted = row["processes"] if row["processes"] > 1 else row["blocks"]
+    n = show.plural(int(counted), *(("process", "processes") if row["processes"] > 1 else ("block", "blocks")))
+    place = f"{row['problem'].rpartition('/')[2]}, {row['dtype']}, {row['way']}"
+    return f"{place}: {value}, {row['verdict']}, {n}"
 
 
 def measured_ticks(panel: Axes, values: Iterable[float], labels: dict[float, str] | None = None) -> None:
@@ -135,7 +275,6 @@ def measured_ticks(panel: Axes, values: Iterable[float], labels: dict[float, str
     shown = thinned(sorted(set(values)))
     panel.set_xticks(shown, [(labels or {}).get(value, f"{value:g}") for value in shown])
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.tick_params(axis="x", labelbottom=True)
     panel.grid(axis="both")
 
 
@@ -162,6 +301,93 @@ def ratio_ticks(axis: Any, lower: float, upper: float) -> None:
         log_ticks(axis, lower, upper)
         return
     fine = [value for value in FINE_RATIOS if lower <= value <= upper]
-    axis.set_major_locator(FixedLocator(fine))
+    axis.set_major_locator(FixedLocator(fine[:: math.ceil(len(fine) / 7)] if 1 not in fine else around_one(fine)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def around_one(values: list[float], most: int = 7) -> list[float]:
+    """Every second or third of the values, 1 among them."""
+    step, place = math.ceil(len(values) / most), values.index(1.0)
+    return values[place % step :: step]
+
+
+def speedup_axis(panel: Axes, limits: tuple[float, float], label: str = "slower  ←  speedup  →  faster") -> None:
+    """A logarithmic x axis of speedups: right is better."""
+    panel.set_xscale("log", base=2)
+    panel.set_xlim(limits)
+    ratio_ticks(panel.xaxis, *limits)
+    panel.grid(axis="x")
+    panel.axvline(1, color=INK, linewidth=0.9, zorder=1)
+    panel.set_xlabel(label)
+
+
+def in_per_cent(rows: Frame) -> Frame:
+    """Shares with their intervals, times 100."""
+    return rows.assign(**{name: 100 * rows[name] for name in ("median", "lower", "upper")})
+
+
+def by_dtype(frame: Frame) -> list[tuple[str, Frame]]:
+    """The rows of every dtype, from the narrowest."""
+    return [(dtype, frame[frame["dtype"] == dtype]) for dtype in dtypes_in_order(frame["dtype"])]
+
+
+def arrange(drawing: Drawing) -> None:
+    """Give every panel a box of `WIDTH`, and its axes the room that their labels leave: the same in all of them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    if drawing.boxes:
+        return
+    count = len(drawing.panels)
+    columns = count if count < 4 else 2 if count == 4 else 3
+    _place(drawing, columns, (WIDTH / 4, 8.0, 18.0, 30.0), 0.0)
+    margins = _margins(drawing, FigureCanvasAgg(drawing.figure).get_renderer())
+    drawing.boxes = _place(drawing, columns, margins, _legend(drawing, columns * WIDTH))
+
+
+def _margins(drawing: Drawing, renderer: Any) -> tuple[float, float, float, float]:
+    """Left, right, above and below the axes: what labels take, in points."""
+    over = [3.0, 6.0, 20.0 if any(title.get_text() for title in drawing.titles) else 4.0, 2.0]
+    for panel in drawing.panels:
+        inner = panel.get_window_extent(renderer)
+        boxes = [box for axis in (panel.xaxis, panel.yaxis) if (box := axis.get_tightbbox(renderer)) is not None]
+        over[0] = max([over[0], *(inner.x0 - box.x0 + 3 for box in boxes)])
+        over[1] = max([over[1], *(box.x1 - inner.x1 + 3 for box in boxes)])
+        over[3] = max([over[3], *(inner.y0 - box.y0 + 2 for box in boxes)])
+    return min(over[0], 0.6 * WIDTH), min(over[1], 0.2 * WIDTH), over[2], over[3]
+
+
+def _place(
+    drawing: Drawing, columns: int, margins: tuple[float, float, float, float], above: float
+) -> list[tuple[float, float, float, float]]:
+    """The panels' boxes. margins: left, right, top and bottom of each; above: all of them."""
+    left, right, top, bottom = margins
+    inner, heights, y = WIDTH - left - right, drawing.heights, above
+    tops = []
+    for line in range(0, len(heights), columns):
+        tops += [y] * len(heights[line : line + columns])
+        y += max(heights[line : line + columns]) + top + bottom
+    whole, found = (columns * WIDTH, y), []
+    drawing.figure.set_size_inches(whole[0] / POINTS, whole[1] / POINTS)
+    for place, (panel, title) in enumerate(zip(drawing.panels, drawing.titles, strict=True)):
+        x, height = place % columns * WIDTH, heights[place]
+        corner = ((x + left) / whole[0], 1 - (tops[place] + top + height) / whole[1])
+        panel.set_position((*corner, inner / whole[0], height / whole[1]))
+        title.set_x((3 - left) / inner)
+        found.append((x, tops[place], WIDTH, height + top + bottom))
+    return found
+
+
+def _legend(drawing: Drawing, width: float) -> float:
+    """Put the legend on top of the file; returned: its height in points."""
+    if not drawing.handles:
+        return 0.0
+    longest = max(len(str(handle.get_label())) for handle in drawing.handles)
+    columns = max(1, min(len(drawing.handles), int(width / (longest * FONT * 0.56 + 40))))
+    drawn = drawing.figure.legend(
+        handles=drawing.handles, loc="upper left", ncols=columns, borderaxespad=0.2, bbox_to_anchor=(0, 1)
+    )
+    for number, handle in enumerate(drawn.legend_handles):
+        if handle is not None:
+            handle.set_gid(f"key-{number}")
+    return math.ceil(len(drawing.handles) / columns) * FONT * 1.65 + 12

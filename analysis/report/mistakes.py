@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame
 from analysis.report import formatting as show
-from analysis.report.drawing import facets, styled
-from analysis.report.style import FAINT
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from analysis.report.drawing import ROW, Drawing, between, facets, marks, rows_named, styled
 
 
 @styled
 def mistakes_figure(
     found: Frame, rows: Frame, column: str, titles: Mapping[str, str], models: Mapping[str, str], colours: Mapping
-) -> Figure:
+) -> Drawing:
     """A line per model, a panel per value of a column: the median with its interval, and every seed as a faint mark.
 
     titles: of the panels, by value; models, colours: by way.
     """
     ways = [way for way in models if way in set(found["way"])]
-    drawing, panels = facets(list(titles.values()), 0.33 * len(ways) + 0.6, sharex=True, sharey=True)
+    drawing, panels = facets(list(titles.values()), 1.6 * ROW * len(ways), sharex=True)
     for panel, value in zip(panels, titles, strict=True):
         for place, way in enumerate(ways):
-            colour = colours[way]
             seeds = rows[(rows[column] == value) & (rows["way"] == way)]["wrong"]
-            panel.plot(100 * seeds, [place] * len(seeds), "|", color=colour, alpha=0.35, markersize=9)
-            for row in found[(found[column] == value) & (found["way"] == way)].itertuples(index=False):
-                panel.plot([100 * row.lower, 100 * row.upper], [place, place], color=colour, linewidth=2)
-                panel.plot([100 * row.median], [place], "o", color=colour, markersize=6)
-        panel.set_yticks(range(len(ways)), [models[way] for way in ways])
-        panel.grid(axis="x", color=FAINT, alpha=0.2)
+            panel.vlines(100 * seeds, place - 0.28, place + 0.28, colors=colours[way], alpha=0.4, linewidth=0.8)
+            for row in map(in_percent, found[(found[column] == value) & (found["way"] == way)].itertuples(index=False)):
+                between(panel, [place], [row.lower], [row.upper], colours[way])
+                said = f"{models[way]}, {titles[value]}: {show.with_interval(row.median, row.lower, row.upper)} % wrong"
+                marks(panel, [row.median], [place], [said], (colours[way], "o"))
+        rows_named(panel, [models[way] for way in ways])
+        panel.grid(axis="x")
         panel.set_xlabel("test images classified wrongly (%)")
     panels[0].set_xlim(left=0)  # of all, when all is drawn: else the first one's data say where all end
-    panels[0].invert_yaxis()
     return drawing
 
 

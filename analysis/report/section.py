@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from functools import cached_property
+from typing import TypeAlias
 
 from analysis.data.frames import Frame
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import svg
+from analysis.report.drawing import Drawing
 from analysis.report.tables import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Frames: TypeAlias = Mapping[str, Frame]
 
@@ -21,25 +20,35 @@ Frames: TypeAlias = Mapping[str, Frame]
 class Plot:
     """One figure. caption: readable without the text around it; alt: for those who cannot see it; data: its CSV.
 
-    name: its id and the stem of its file; raw: as `svg.raw` drew it.
+    name: its id and the stem of its file; drawn: as `svg.raw` drew it; drawing: what it drew.
     """
 
     name: str
     caption: str
     alt: str
     data: str
-    raw: str
+    drawn: svg.Drawn
+    drawing: Drawing | None = field(default=None, compare=False, repr=False)
     number: int = 0
+
+    @cached_property
+    def of_page(self) -> svg.Inline:
+        """For the page, with the classes of which `svg.rules` makes its CSS."""
+        return svg.inline(self.drawn, self.name, self.alt)
 
     @property
     def inline(self) -> str:
-        """For the page."""
-        return svg.inline(self.raw, self.name, self.alt)
+        """For the page: HTML, a legend and one <svg> per panel."""
+        return self.of_page.text
 
     @property
     def standalone(self) -> str:
-        """For a file of its own."""
-        return svg.standalone(self.raw)
+        """For a file of its own: SVG."""
+        return svg.standalone(self.drawn)
+
+    def pdf(self) -> bytes:
+        """For a file of its own: PDF. Empty where nothing was drawn."""
+        return svg.pdf(self.drawing) if self.drawing else b""
 
 
 @dataclass(frozen=True)
@@ -80,9 +89,9 @@ class Section:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def plot(name: str, caption: str, alt: str, data: str, figure: Figure) -> Plot:
-    """Draw the figure once, for the page and for a file of its own."""
-    return Plot(name, caption, alt, data, svg.raw(figure, name))
+def plot(name: str, caption: str, alt: str, data: str, drawing: Drawing) -> Plot:
+    """Draw once, for the page and for files of their own."""
+    return Plot(name, caption, alt, data, svg.raw(drawing, name), drawing)
 
 
 def within(scope: Scope, frames: Frames) -> Frames:

@@ -94,7 +94,7 @@ def test_text_of_figures_is_legible(visit, real, screen):
         opened.page.evaluate(OPEN)
         sizes = opened.page.evaluate(script)
         assert sizes
-        assert min(sizes) >= 10.5
+        assert min(sizes) >= 11
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order
 from analysis.data.over_seeds import PLACE, over_seeds
@@ -10,14 +10,11 @@ from analysis.data.study_data import Scope
 from analysis.precision.accidents import KINDS
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, measured_ticks, styled
+from analysis.report.drawing import Drawing, course, facets, in_per_cent, key, measured_ticks, styled, told
 from analysis.report.section import Content, Frames, plot
 from analysis.report.sections.findings import section
 from analysis.report.style import MARKERS, PALETTE
 from analysis.report.tables import Table, Text, slug, table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KEYS = [*PLACE, "dtype", "kind", "depth", "gain"]
 
@@ -44,27 +41,26 @@ def changes(rows: Frame) -> Frame:
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(found: Frame) -> Drawing:
     """The share of changed predictions against depth: a panel per kind and dtype, a line per gain."""
-    kinds = [kind for kind in KINDS if kind in set(found["kind"])]
-    dtypes = dtypes_in_order(found["dtype"])
-    titles = [f"{kind}, {dtype}" for kind in kinds for dtype in dtypes]
-    drawing, panels = facets(titles, 2.3, columns=len(dtypes), sharey=True)
-    for panel, (kind, dtype) in zip(panels, [(k, d) for k in kinds for d in dtypes], strict=True):
-        own = found[(found["kind"] == kind) & (found["dtype"] == dtype)]
-        for place, gain in enumerate(sorted(set(found["gain"]))):
-            line, colour = own[own["gain"] == gain].sort_values("depth"), PALETTE[place]
-            look: dict[str, Any] = {"marker": MARKERS[place], "markersize": 6 - place, "linewidth": 1.2}
-            panel.plot(line["depth"], 100 * line["median"], color=colour, label=f"gain {gain:g}", **look)
-            ends = 100 * line["lower"], 100 * line["upper"]
-            panel.fill_between(line["depth"], *ends, color=colour, alpha=0.15, linewidth=0)
+    kinds, dtypes = [kind for kind in KINDS if kind in set(found["kind"])], dtypes_in_order(found["dtype"])
+    places = [(kind, dtype) for kind in kinds for dtype in dtypes]
+    looks = dict(zip(sorted(set(found["gain"])), zip(PALETTE, MARKERS, strict=True), strict=False))
+    drawing, panels = facets([f"{kind}, {dtype}" for kind, dtype in places])
+    for panel, (kind, dtype) in zip(panels, places, strict=True):
+        own = in_per_cent(found[(found["kind"] == kind) & (found["dtype"] == dtype)])
+        for place, (gain, look) in enumerate(looks.items()):
+            line = own[own["gain"] == gain]
+            titles = [
+                told(f"{kind}, {dtype}, gain {gain:g}", f"depth {r['depth']}", r, "%") for r in line.to_dict("records")
+            ]
+            course(panel, line.assign(title=titles), "depth", look, size=6.2 - place)
         measured_ticks(panel, own["depth"])
         panel.set_yscale("symlog", linthresh=0.1)
         panel.set_ylim(-0.02, 130)
         panel.set_yticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
-        panel.set(xlabel="depth (layers)", ylabel="changed (%)" if panel is panels[0] else "")
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=3)
+        panel.set(xlabel="depth (layers)", ylabel="changed (%)")
+    drawing.handles += [key(f"gain {gain:g}", *look, line="-") for gain, look in looks.items()]
     return drawing
 
 

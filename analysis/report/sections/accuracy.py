@@ -6,15 +6,35 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame, dtypes_in_order, framed, ways_in_order
 from analysis.data.study_data import Scope, StudyData
+from analysis.report import choosing
 from analysis.report import formatting as show
-from analysis.report.drawing import decimal_ticks, facets, legend, log_range, log_ticks, styled
+from analysis.report.drawing import (
+    Drawing,
+    decimal_ticks,
+    facets,
+    key,
+    legend,
+    log_range,
+    marks,
+    speedup_axis,
+    styled,
+)
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
-from analysis.report.style import INK, look
 from analysis.report.tables import Table, Text, slug, table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    pass
+
+
+WITHOUT_FIGURE = (
+    "sources",
+    "borders",
+    "transforms",
+    "mobilenet",
+    "breakeven",
+    "sweeps",
+    "memory",
+)  # variations of others
 
 
 def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
@@ -22,7 +42,7 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
     for group in data.groups:
         rows = data.costs[data.costs["group"] == group]
         if len(measured := rows[rows["error_u"] > 0]):
-            plots.append(_accuracy_plot(group, scope, measured))
+            plots += [] if group in WITHOUT_FIGURE else [_accuracy_plot(group, scope, measured)]
             tables.append(cost_table(group, scope, rows))
     return Content(tuple(plots), tuple(tables), notes=given_numbers(data))
 
@@ -37,50 +57,46 @@ def given_numbers(data: StudyData) -> tuple[str, ...]:
 
 
 def _accuracy_plot(group: str, scope: Scope, rows: Frame) -> Plot:
-    caption = f"Error against time, {group}, {scope.label}; one mark per problem and way, n = "
+    caption = f"Error against speed, {group}, {scope.label}; one mark per problem and way, n = "
     caption += f"{show.plural(len(rows), 'cell')}. Filled: no other way of the same trial has both a smaller "
-    caption += "time and a smaller error, by estimates. Down and left is better. One seed each: no interval."
+    caption += "time and a smaller error, by estimates. Right and down is better. One seed each: no interval."
+    caption += choosing.others(rows)
     spread = rows.groupby("dtype")["error_u"].agg(["min", "max"])
     parts = [f"{d} {show.significant(v['min'], 2)} to {show.significant(v['max'], 2)} u" for d, v in spread.iterrows()]
-    alt = f"Scatter plots of relative error against relative time, one panel per dtype. Errors: {', '.join(parts)}."
+    alt = f"Scatter plots of relative error against speedup, one panel per dtype. Errors: {', '.join(parts)}."
     name = slug("fig-accuracy", group, scope.machine, scope.device)
     return plot(name, caption, alt, "costs", figure(rows))
 
 
 @styled
-def figure(frame: Frame) -> Figure:
-    """Error against time, one mark per cell; filled where no other way of the trial is better in both.
+def figure(frame: Frame) -> Drawing:
+    """Error against speedup, one mark per cell; filled where no other way of the trial is better in both.
 
-    frame: `statistics.costs` of one group.
+    frame: `speedups.costs` of one group.
     """
+    frame = choosing.shown(frame[frame["error_u"] > 0])
     dtypes, ways = dtypes_in_order(frame["dtype"]), ways_in_order(frame["way"])
-    figure, panels = facets(dtypes, 3.2, sharex=True)
+    drawing, panels = facets(dtypes, 165.0)
     for panel, dtype in zip(panels, dtypes, strict=True):
-        of_dtype = frame[(frame["dtype"] == dtype) & (frame["error_u"] > 0)]
+        of_dtype = frame[frame["dtype"] == dtype]
         for way in ways:
-            colour, marker = look(way)
             for optimal in (False, True):
                 rows = of_dtype[(of_dtype["way"] == way) & (of_dtype["pareto_optimal"] == optimal)]
-                face = colour if optimal else "none"
-                panel.plot(
-                    rows["ratio"], rows["error_u"], marker, mfc=face, mec=colour, mew=0.9, markersize=5, alpha=0.9
-                )
-        _error_against_time_axes(panel, log_range(frame["ratio"]))
-    legend(figure, ways)
-    return figure
+                marks(panel, 1 / rows["ratio"], rows["error_u"], map(_said, rows.to_dict("records")), way, optimal)
+        panel.set_yscale("log")
+        decimal_ticks(panel.yaxis)
+        speedup_axis(panel, log_range(1 / frame["ratio"]))
+        panel.grid(axis="y")
+        panel.set_ylabel("relative L2 error (u)")
+    legend(drawing, ways, [key("bettered in both", marker="o", filled=False)])
+    return drawing
 
 
-def _error_against_time_axes(panel: Axes, limits: tuple[float, float]) -> None:
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    panel.set_xlim(limits)
-    log_ticks(panel.xaxis, *limits)
-    decimal_ticks(panel.yaxis)
-    panel.axvline(1, color=INK, linewidth=0.7)
-    panel.grid(axis="both")
-    panel.tick_params(axis="x", labelbottom=True)
-    panel.set_xlabel("time / baseline's time")
-    panel.set_ylabel("relative L2 error (u)")
+def _said(row: Any) -> str:
+    place = f"{row['problem']}, {row['dtype']}, {row['way']}"
+    return (
+        f"{place}: {show.times(1 / row['ratio'])} as fast as the baseline, error {show.significant(row['error_u'])} u"
+    )
 
 
 def cost_table(group: str, scope: Scope, rows: Frame) -> Table:

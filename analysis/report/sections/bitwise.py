@@ -12,18 +12,16 @@ from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, usab
 from analysis.data.over_seeds import SERIES, largest, over_seeds
 from analysis.data.study_data import Scope, StudyData
 from analysis.precision.methods import UNFOLD
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import WIDTH, styled
+from analysis.report.drawing import Drawing, cell_ticks, cells, facets, shade, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import BLUE, INK
 from analysis.report.tables import Table, Text, arranged, in_order, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    pass
 
 KEYS = [*SERIES, "problem", "way"]
 CLAIMED = "unfold_matmul"
@@ -61,38 +59,27 @@ def share(row: Any) -> str:
 
 
 @styled
-def figure(shares: Frame) -> Figure:
+def figure(shares: Frame) -> Drawing:
     """The share of outputs equal to direct's: one panel per problem and signs, methods by dtypes. Of `compared`."""
-    from matplotlib.figure import Figure
-
-    problems, signs = problems_in_order(shares["problem"]), in_order("signs", shares["signs"])
+    shares = choosing.shown(shares)
     ways, dtypes = ways_in_order(shares["way"]), dtypes_in_order(shares["dtype"])
-    height = len(signs) * (0.27 * len(ways) + 0.75) + 0.3
-    drawing = Figure(figsize=(WIDTH, height), layout="constrained")
-    grid = drawing.subplots(len(signs), len(problems), squeeze=False)
-    for row, sign in enumerate(signs):
-        for column, problem in enumerate(problems):
-            panel = grid[row][column]
-            rows = shares[(shares["problem"] == problem) & (shares["signs"] == sign)]
-            _heat(panel, rows, ways, dtypes)
-            panel.set_title(f"{problem}\n{wording.signs(sign)}", fontsize=8.5)
-            panel.set_yticklabels(ways if column == 0 else [], rotation=0)
+    signs, problems = in_order("signs", shares["signs"]), problems_in_order(shares["problem"])
+    places = [(problem, sign) for problem in problems for sign in signs]
+    drawing, panels = facets([f"{problem}, {wording.signs(sign)}" for problem, sign in places], 20.0 * len(ways))
+    for panel, (problem, sign) in zip(panels, places, strict=True):
+        rows = shares[(shares["problem"] == problem) & (shares["signs"] == sign)]
+        grid = [
+            (dtypes.index(row.dtype), ways.index(row.way), shade(row.median), share(row), _said(row))
+            for row in rows.itertuples(index=False)
+        ]
+        cells(panel, grid, (len(dtypes), len(ways)))
+        cell_ticks(panel, dtypes, ways)
     return drawing
 
 
-def _heat(panel: Axes, rows: Frame, ways: list[str], dtypes: list[str]) -> None:
-    import seaborn
-
-    values = rows.pivot(index="way", columns="dtype", values="median").reindex(index=ways, columns=dtypes)
-    texts = values.map(lambda value: "").astype(object)
-    for row in rows.itertuples(index=False):
-        texts.loc[row.way, row.dtype] = share(row)
-    colours = seaborn.light_palette(BLUE, as_cmap=True)
-    shades: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": colours, "cbar": False, "linewidths": 0.6}
-    seaborn.heatmap(values, annot=texts, fmt="", annot_kws={"fontsize": 7}, linecolor=INK, ax=panel, **shades)
-    panel.tick_params(length=0, labelsize=7.5)
-    panel.set(xlabel="", ylabel="")
-    panel.set_xticklabels(dtypes, rotation=30, ha="right")
+def _said(row: Any) -> str:
+    place = f"{row.problem}, {row.dtype}, {row.way}, {wording.signs(row.signs)}"
+    return f"{place}: {share(row)} of the outputs equal, {show.plural(int(row.seeds), 'seed')}"
 
 
 def bitwise_table(name: str, shares: Frame) -> Table:
@@ -119,7 +106,8 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
         return None
     caption = f"The share of outputs that equal `{BASELINE}`'s bit for bit ({scope.label}): one panel per problem "
     caption += f"and signs, methods by dtypes. Median over seeds; n = {wording.seeds(shares)}. Intervals are in the "
-    caption += "CSV. All: every output of every seed. Empty: the method cannot compute the problem in that dtype."
+    caption += "CSV. All: every output of every seed. Empty: the method cannot compute the problem in that "
+    caption += f"dtype.{choosing.others(shares)}"
     equal = int((shares["equal_seeds"] == shares["seeds"]).sum())
     alt = f"Heat maps of methods by dtypes. In {equal} of {show.plural(len(shares), 'square')} every output of every "
     alt += "seed is equal."

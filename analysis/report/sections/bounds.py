@@ -11,7 +11,7 @@ from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, measured_ticks, styled
+from analysis.report.drawing import Drawing, course, decimal_ticks, facets, key, measured_ticks, styled, told
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.style import BLUE, GREEN, INK, ORANGE, VERMILION
@@ -20,7 +20,6 @@ from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 CASE = [*SERIES, "problem", "depth", "fan_in", "way"]
 KEYS = [*CASE, "quantity"]
@@ -33,12 +32,12 @@ KINDS = {
     "chain": "chain bound",
     "likely": "probabilistic bound",
 }
-LOOKS: dict[str, tuple[str, Any]] = {  # label, and how the line is drawn
-    "certain": (KINDS["certain"], {"color": VERMILION, "marker": "v"}),
-    "chain": (KINDS["chain"], {"color": ORANGE, "marker": "s"}),
-    "likely": (KINDS["likely"], {"color": GREEN, "marker": "D"}),
-    MEASURED: ("measured", {"color": INK, "marker": "o"}),
-    PREDICTED: ("predicted", {"color": BLUE, "marker": "x", "linestyle": "--"}),
+LOOKS = {  # label, colour, marker and dashes
+    "certain": (KINDS["certain"], VERMILION, "v", "-"),
+    "chain": (KINDS["chain"], ORANGE, "s", "-"),
+    "likely": (KINDS["likely"], GREEN, "D", "-"),
+    MEASURED: ("measured", INK, "o", "-"),
+    PREDICTED: ("predicted", BLUE, "X", "--"),
 }
 
 
@@ -143,40 +142,31 @@ def spoken_of(sizes: Frame) -> Frame:
 
 
 @styled
-def figure(sizes: Frame) -> Figure:
-    """All sizes against depth: one row of panels per sign structure, one column per dtype. sizes: `spoken_of`."""
+def figure(sizes: Frame) -> Drawing:
+    """All sizes against depth, a panel per sign structure and dtype. sizes: `spoken_of`."""
     dtypes, signs = dtypes_in_order(sizes["dtype"]), sorted(set(sizes["signs"]), reverse=True)
-    names = [f"{dtype}, {wording.signs(sign)}" for sign in signs for dtype in dtypes]
-    drawing, panels = facets(names, 2.7, columns=len(dtypes))
-    for index, panel in enumerate(panels):
-        sign, dtype = signs[index // len(dtypes)], dtypes[index % len(dtypes)]
-        rows = sizes[(sizes["signs"] == sign) & (sizes["dtype"] == dtype)]
-        _sizes(panel, rows)
-        panel.set_xlabel("depth (layers)" if sign == signs[-1] else "")
-        panel.set_ylabel("relative L2 error" if index % len(dtypes) == 0 else "")
-    _legend(drawing, [name for name in LOOKS if name in set(sizes["quantity"])])
+    places = [(sign, dtype) for sign in signs for dtype in dtypes]
+    drawing, panels = facets([f"{dtype}, {wording.signs(sign)}" for sign, dtype in places])
+    for panel, (sign, dtype) in zip(panels, places, strict=True):
+        _sizes(panel, sizes[(sizes["signs"] == sign) & (sizes["dtype"] == dtype)])
+        panel.set(xlabel="depth (layers)", ylabel="relative L2 error")
+    for name in (name for name in LOOKS if name in set(sizes["quantity"])):
+        label, colour, marker, dashes = LOOKS[name]
+        drawing.handles.append(key(label, colour, marker, dashes))
+    drawing.handles.append(key("1: no information", line=":"))
     return drawing
 
 
 def _sizes(panel: Axes, rows: Frame) -> None:
     panel.set_yscale("log")
     panel.axhline(1, color=INK, linewidth=0.9, linestyle=":")
-    for name, (_, style) in LOOKS.items():
-        line = rows[(rows["quantity"] == name) & (rows["median"] < math.inf)].sort_values("depth")
-        panel.plot(line["depth"], line["median"], markersize=4, linewidth=1.2, **style)
+    for name, (label, colour, marker, dashes) in LOOKS.items():
+        line = rows[(rows["quantity"] == name) & (rows["median"] < math.inf)]
+        titles = [told(f"{label}, {row['dtype']}", f"depth {row['depth']}", row) for row in line.to_dict("records")]
+        course(panel, line.assign(title=titles, lower=math.nan), "depth", (colour, marker), dashes, 4.4)
     if len(rows):
         measured_ticks(panel, rows["depth"])
-
-
-def _legend(drawing: Figure, names: list[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for name in names:
-        label, style = LOOKS[name]
-        handles.append(Line2D([], [], markersize=5, linewidth=1.2, label=label, **style))
-    handles.append(Line2D([], [], color=INK, linestyle=":", linewidth=0.9, label="1: nothing is said"))
-    drawing.legend(handles=handles, loc="outside upper left", ncols=3, borderaxespad=0.2)
+        decimal_ticks(panel.yaxis)
 
 
 def bound_table(name: str, sizes: Frame) -> Table:
@@ -212,11 +202,11 @@ def bound_table(name: str, sizes: Frame) -> Table:
 def vacuous_from(sizes: Frame) -> dict[tuple[str, str, str], int]:
     """(bound, dtype, signs) -> the least depth from which on some seed's bound is 1 or more; absent where none is."""
     starts = {}
-    for key, line in sizes.groupby(["quantity", "dtype", "signs"], sort=True):
+    for case, line in sizes.groupby(["quantity", "dtype", "signs"], sort=True):
         fine = line.loc[line["vacuous"] == 0, "depth"].max()
         later = line[(line["vacuous"] > 0) & ~(line["depth"] <= fine)]
         if len(later):
-            starts[key] = int(later["depth"].min())
+            starts[case] = int(later["depth"].min())
     return starts
 
 
@@ -226,9 +216,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
         return None
     caption = f"Relative L2 error of `{BASELINE}` against depth, fan-in {shown['fan_in'].max()} ({scope.label}), both "
     caption += "axes logarithmic: measured, predicted, and under three bounds. Mark: median over seeds; n = "
-    caption += f"{wording.seeds(shown)}. Dotted: 1, above which a bound says nothing. Where measured "
-    caption += "and predicted lie on each other, the prediction holds."
-    alt = "Lines on two logarithmic axes, one row of panels per sign structure, one column per dtype. "
+    caption += f"{wording.seeds(shown)}. Dotted: bound = 1, no information. Measured and predicted "
+    caption += "overlap where the prediction holds."
+    alt = "Lines on two logarithmic axes, one panel per sign structure and dtype. "
     alt += f"The bounds lie above the measured error, by up to {_largest(shown)} where they are finite."
     name = slug("bounds", scope.machine, scope.device)
     figures = (plot(f"fig-{name}", caption, alt, "bounds", figure(shown)),)

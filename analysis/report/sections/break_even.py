@@ -10,16 +10,16 @@ from analysis.data.records import PLACE, Records
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import extremes, wording
 from analysis.report import formatting as show
-from analysis.report.drawing import facets, styled
+from analysis.report.drawing import Drawing, cell_ticks, cells, compared, facets, patch_key, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.sections.plans import MERGED, against, main_dtype
 from analysis.report.sections.speed import VERDICTS_READ, intervals, over
+from analysis.report.style import INK, PAPER, STEPS
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.problems import Problem
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 PAIRS = [
@@ -34,13 +34,16 @@ PAIRS = [
     "ratio",
     "ratio_lower",
     "ratio_upper",
+    "speedup",
+    "speedup_lower",
+    "speedup_upper",
+    "way",
     "verdict",
     "processes",
     "blocks",
 ]
 SHOWN = 3
-LINE = {"color": "#15181c", "linewidth": 1.6}  # with its halo it is seen on every cell and on every page
-LEAST_RANGE = 1.0  # of log2(ratio): colours never stand for less than a factor of two
+BOUNDS = (1 / 4, 1 / 2, 1 / 1.1, 1.1, 2, 4)  # of the speedups that a colour stands for
 
 
 def pairs(records: Records, speedups: Frame) -> Frame:
@@ -83,32 +86,33 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
 
 def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
-    caption = f"Time merged / time stacked for pairs C → C_mid → C, {dtype}, {scope.label}; n = "
-    caption += (
-        f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Blue: less time merged, by estimate. Line: as "
-    )
-    caption += "many multiply-accumulates; above it, merging saves some. Intervals and verdicts stand in the table."
-    least, most = rows.loc[rows["ratio"].idxmin()], rows.loc[rows["ratio"].idxmax()]
-    alt = "Heat maps, one per kernel, C across and C_mid upwards. By verdict merging is faster on "
+    caption = f"Speedup of merging pairs of layers, from C channels to C′ and back to C, {dtype}, {scope.label}; n = "
+    caption += f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Blue: faster merged, by estimate; “?”: "
+    caption += "undecided. Line: as many multiply-accumulates; above it, merging saves some. Intervals stand in the "
+    caption += "table."
+    least, most = rows.loc[rows["speedup"].idxmin()], rows.loc[rows["speedup"].idxmax()]
+    alt = "Heat maps, one per kernel, C across and C′ upwards. By verdict merging is faster on "
     alt += f"{show.plural(counts.get('faster', 0), 'pair')} and slower on {counts.get('slower', 0)}. "
-    alt += f"The estimated ratio goes from {show.significant(least['ratio'])} ({least['problem']}) to "
-    alt += f"{show.significant(most['ratio'])} ({most['problem']})."
+    alt += f"The estimated speedup goes from {show.significant(least['speedup'])} ({least['problem']}) to "
+    alt += f"{show.significant(most['speedup'])} ({most['problem']})."
     name = slug("fig-break-even", scope.machine, scope.device, dtype)
     return plot(name, caption, alt, "pairs", figure(rows))
 
 
 @styled
-def figure(frame: Frame) -> Figure:
-    """Time merged / time stacked over C and C_mid, one panel per kernel. frame: `pairs` of one dtype.
+def figure(frame: Frame) -> Drawing:
+    """Speedup of merging over C and C_mid, one panel per kernel. frame: `pairs` of one dtype.
 
     The line is where both take equally many multiply-accumulates: above it merging saves some.
     """
     kernels = sorted(set(frame["kernel"]))
-    drawing, panels = facets([f"{k}×{k}" for k in kernels], 4.4)
-    most = max(LEAST_RANGE, max(abs(math.log2(ratio)) for ratio in frame["ratio"]))
+    drawing, panels = facets([f"{k}×{k} kernels" for k in kernels], 22.0 * len(_doublings(frame["middle"])))
     for panel, kernel in zip(panels, kernels, strict=True):
-        _map(panel, frame[frame["kernel"] == kernel], most)
-    _colours(drawing, panels, most)
+        _map(panel, frame[frame["kernel"] == kernel])
+    low, high = (f"{show.significant(BOUNDS[place], 2)}×" for place in (2, 3))
+    parts = [f"slower than {low}", f"{low} to {high}", f"faster than {high}"]
+    drawing.handles += [patch_key(part, STEPS[place]) for part, place in zip(parts, (1, 3, 5), strict=True)]
+    drawing.handles.append(_line_key())
     return drawing
 
 
@@ -118,34 +122,37 @@ def _doublings(values: Any) -> list[int]:
     return [int(min(values)) * 2**step for step in range(steps + 1)]
 
 
-def _map(panel: Axes, rows: Frame, most: float) -> None:
-    import numpy
-    import seaborn
-
+def _map(panel: Axes, rows: Frame) -> None:
     outer, middle = _doublings(rows["outer"]), _doublings(rows["middle"])[::-1]
-    ratios = rows.pivot(index="middle", columns="outer", values="ratio").reindex(index=middle, columns=outer)
-    seaborn.heatmap(
-        numpy.log2(ratios),
-        annot=ratios,
-        fmt=".2g",
-        cmap="vlag",
-        vmin=-most,
-        vmax=most,
-        cbar=False,
-        linewidths=0.5,
-        annot_kws={"size": 8},
-        ax=panel,
-    )
+    grid = [
+        (outer.index(row["outer"]), middle.index(row["middle"]), _colour(row["speedup"]), _text(row), compared(row))
+        for row in rows.to_dict("records")
+    ]
+    cells(panel, grid, (len(outer), len(middle)))
+    cell_ticks(panel, [str(c) for c in outer], [str(c) for c in middle])
     _theory(panel, rows, outer, middle)
-    panel.tick_params(length=0)
-    panel.tick_params(axis="y", rotation=0)
-    panel.set(xlabel="C, channels of input and output", ylabel="C_mid, channels between")
+    panel.set(xlabel="C, channels of input and output", ylabel="C′, channels between")
+
+
+def _colour(speedup: float) -> str:
+    """Of one of seven steps, from slower to faster."""
+    return STEPS[sum(speedup > bound for bound in BOUNDS)]
+
+
+def _text(row: Any) -> str:
+    return show.significant(row["speedup"], 2) + "?" * (row["verdict"] == "undecided")
 
 
 def _halo() -> list[Any]:
     from matplotlib.patheffects import withStroke
 
-    return [withStroke(linewidth=3.4, foreground="white")]
+    return [withStroke(linewidth=3.6, foreground=PAPER[0])]
+
+
+def _line_key() -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=INK, linewidth=1.6, label="equally many multiply-accumulates")
 
 
 def _theory(panel: Axes, rows: Frame, outer: list[int], middle: list[int]) -> None:
@@ -156,28 +163,9 @@ def _theory(panel: Axes, rows: Frame, outer: list[int], middle: list[int]) -> No
     logs = [math.log2(thresholds[c]) for c in sorted(thresholds.index)]
     logs = [logs[0] - 0.5, *logs, logs[-1] + 0.5]  # in proportion to C, to the edges of the outer cells
     heights = [len(middle) - 0.5 - (log - math.log2(min(middle))) for log in logs]
-    panel.plot(places, heights, path_effects=_halo(), **LINE)
+    panel.plot(places, heights, color=INK, linewidth=1.6, path_effects=_halo())
     panel.set_xlim(0, len(outer))
     panel.set_ylim(len(middle), 0)
-
-
-def _colours(figure: Figure, panels: list[Axes], most: float) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.lines import Line2D
-    from matplotlib.ticker import FixedLocator, FuncFormatter
-    from seaborn import color_palette
-
-    colours = ScalarMappable(Normalize(-most, most), color_palette("vlag", as_cmap=True))
-    bar = figure.colorbar(colours, ax=panels, fraction=0.04, pad=0.02)
-    step = max(1, math.ceil(most / 3))
-    whole = range(-int(most), int(most) + 1)
-    bar.ax.yaxis.set_major_locator(FixedLocator([e for e in whole if e % step == 0]))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{2.0**e:g}" if e >= 0 else f"1/{2.0**-e:g}"))
-    bar.set_label("time merged / time stacked")
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    line = Line2D([], [], path_effects=_halo(), label="equally many multiply-accumulates", **LINE)
-    figure.legend(handles=[line], loc="outside upper left", borderaxespad=0.2)
 
 
 def pair_table(scope: Scope, dtype: str, rows: Frame) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, framed, usable
 from analysis.data.over_seeds import PLACE, over_seeds
@@ -10,23 +10,20 @@ from analysis.data.study_data import Scope
 from analysis.precision.coarse import EIGHT_BITS, NARROWLY
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, styled
+from analysis.report.drawing import Drawing, course, facets, in_per_cent, key, marks, styled, told
 from analysis.report.section import Content, Frames, plot
 from analysis.report.sections.findings import section
-from analysis.report.style import BLUE, FAINT, GREEN, INK, VERMILION
+from analysis.report.style import BLUE, GREEN, INK, VERMILION
 from analysis.report.tables import Table, Text, slug, table, with_interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KEYS = [*PLACE, "problem", "format", "significand_bits"]
 STACK, TWIN, LINEAR, RELU = "the stack", "the same numbers in float64", "best linear classifier", "with ReLU"
 CURVES = {"wrong": STACK, "float64_wrong": TWIN, "linear_wrong": LINEAR, "relu_wrong": RELU}
-LOOKS: dict[str, dict[str, Any]] = {
-    STACK: {"color": VERMILION, "marker": "o", "linestyle": "-"},
-    TWIN: {"color": BLUE, "marker": "s", "linestyle": "-"},
-    LINEAR: {"color": INK, "marker": "", "linestyle": "--"},
-    RELU: {"color": GREEN, "marker": "", "linestyle": ":"},
+LOOKS = {  # colour, marker and dashes
+    STACK: (VERMILION, "o", "-"),
+    TWIN: (BLUE, "s", "-"),
+    LINEAR: (INK, "v", "--"),
+    RELU: (GREEN, "^", ":"),
 }
 
 
@@ -60,38 +57,34 @@ def said(problem: str) -> str:
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(found: Frame) -> Drawing:
     """Mistakes by significand bits, a panel per setting. The formats of 8 bits are marks without a line."""
-    problems = sorted(set(found["problem"]), key=_place)
-    drawing, panels = facets([said(name) for name in problems], 2.6, columns=2, sharey=True)
+    problems, found = sorted(set(found["problem"]), key=_place), in_per_cent(found)
+    drawing, panels = facets([said(name) for name in problems], sharey=True)
     relu = found[found["model"] == RELU]
     relu = relu[relu["problem"] == next(iter(relu["problem"]), "")]  # of one setting, for all
     for panel, problem in zip(panels, problems, strict=True):
         own = found[found["problem"] == problem]
-        for name, look in LOOKS.items():
+        for name, (colour, marker, dashes) in LOOKS.items():
             curve = relu if name == RELU else own[own["model"] == name]
-            line = curve[~curve["format"].isin(EIGHT_BITS)].sort_values("significand_bits")
-            style = {**look, "linewidth": 1.3, "markersize": 4.5}
-            panel.plot(line["significand_bits"], 100 * line["median"], label=name, **style)
-            ends = 100 * line["lower"], 100 * line["upper"]
-            panel.fill_between(line["significand_bits"], *ends, color=look["color"], alpha=0.15, linewidth=0)
+            line = curve[~curve["format"].isin(EIGHT_BITS)]
+            titles = [told(name, row["format"], row, "% wrong") for row in line.to_dict("records")]
+            course(panel, line.assign(title=titles), "significand_bits", (colour, marker), dashes, 4.4)
         _eight_bits(panel, own)
-        panel.grid(axis="y", color=FAINT, alpha=0.2)
+        panel.grid(axis="y")
         panel.set(xlabel="significand bits", ylabel="wrong (%)")
         panel.set_xticks(sorted(set(own["significand_bits"])))
     panels[0].set_ylim(bottom=0)  # of all, when all is drawn: else the first one's data say where all end
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=2)
+    drawing.handles += [key(name, *look) for name, look in LOOKS.items()]
+    drawing.handles.append(key("formats of 8 bits", VERMILION, "D", filled=False))
     return drawing
 
 
 def _eight_bits(panel: Any, own: Frame) -> None:
-    """The stack's mistakes in formats of 8 bits, named."""
+    """The stack's mistakes in formats of 8 bits."""
     points = own[own["format"].isin(EIGHT_BITS) & (own["model"] == STACK)]
-    for row in points.itertuples(index=False):
-        panel.plot([row.significand_bits], [100 * row.median], "D", color=INK, markersize=5, fillstyle="none")
-        place = {"textcoords": "offset points", "xytext": (6, -11), "fontsize": 6.5, "color": INK}
-        panel.annotate(row.format.removeprefix("float8_"), (row.significand_bits, 100 * row.median), **place)
+    titles = [told(STACK, row["format"], row, "% wrong") for row in points.to_dict("records")]
+    marks(panel, points["significand_bits"], points["median"], titles, (VERMILION, "D"), filled=False)
 
 
 def _place(problem: str) -> tuple[bool, float, str]:

@@ -7,18 +7,28 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.conditions import conditions, summary
 from analysis.data.frames import Frame, ordered, problems_in_order, ways_in_order
 from analysis.data.study_data import Scope, StudyData
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import facets, legend, log_ticks, styled
+from analysis.report.drawing import (
+    ROW,
+    Drawing,
+    between,
+    facets,
+    legend,
+    log_range,
+    marks,
+    rows_named,
+    speedup_axis,
+    styled,
+)
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.sections.speed import VERDICTS_READ
-from analysis.report.style import INK, look
+from analysis.report.style import look
 from analysis.report.tables import Table, Text, place_in, slug, table, wide_table
 from linear_lasagna.factors import FACTORS, named, one_at_a_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ORDER = one_at_a_time()
 LABELS = {"problem": "problem", "dtype": "dtype", "way": "way"}
@@ -101,49 +111,46 @@ def notes(rows: Frame) -> tuple[str, ...]:
 
 
 def _plot(scope: Scope, rows: Frame) -> Plot:
-    most = rows.loc[rows["change"].idxmax()]
-    caption = f"Time under a condition / time under the usual ones, {scope.label}; logarithmic. One mark per way, one "
-    caption += f"panel per problem; n = {show.plural(len(rows), 'cell')}. Line: 95 % interval between processes, where "
-    caption += "both sides have six; one that reaches a panel’s edge goes on beyond it."
-    alt = (
-        f"Dots right of 1 take longer than usual. The largest ratio is {show.times(most['change'])}, {most['way']} on "
-    )
-    alt += f"{most['problem']} under {most['conditions']}."
+    slowest = rows.loc[rows["change"].idxmax()]
+    caption = f"How fast a way is under a condition, as a multiple of itself under the usual ones, {scope.label}; one "
+    caption += f"panel per problem, n = {show.plural(len(rows), 'cell')}. Right of 1: faster than usual. Line: 95 % "
+    caption += f"interval between processes, where both sides have six.{choosing.others(rows)}"
+    alt = f"Dots left of 1 take longer than usual. The longest time is {show.times(slowest['change'])} the usual one, "
+    alt += f"{slowest['way']} on {slowest['problem']} under {slowest['conditions']}."
     return plot(slug("fig-conditions", scope.machine, scope.device), caption, alt, "conditions", figure(rows))
 
 
 @styled
-def figure(rows: Frame) -> Figure:
+def figure(rows: Frame) -> Drawing:
     """rows: `conditions.conditions` of one scope, timed."""
+    rows = choosing.shown(rows)
+    rows = rows.assign(speed=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"])
     texts = list(dict.fromkeys(sorted(rows["conditions"], key=_place)))
     panels_of = list(dict.fromkeys(zip(rows["problem"], rows["dtype"], strict=True)))
-    several = rows["dtype"].nunique() > 1
-    names = [f"{problem}, {dtype}" if several else problem for problem, dtype in panels_of]
-    drawing, panels = facets(names, 0.6 + 0.3 * len(texts), sharey=True, sharex=True)
+    names, ways = [f"{problem}, {dtype}" for problem, dtype in panels_of], ways_in_order(rows["way"])
+    drawing, panels = facets(names, 1.8 * ROW * len(texts))
+    limits = log_range([*rows["speed"], *rows["lower"], *rows["upper"]])
     for panel, (problem, dtype) in zip(panels, panels_of, strict=True):
-        _dots(panel, rows[(rows["problem"] == problem) & (rows["dtype"] == dtype)], texts)
-    lower, upper = min(rows["change"].min(), 0.8), max(rows["change"].max(), 1.25)
-    for panel in panels:
-        panel.set_xscale("log")
-        panel.set_xlim(lower / 1.1, upper * 1.1)
-        log_ticks(panel.xaxis, lower, upper)
-        panel.set_yticks(range(len(texts)), texts)
-        panel.set_ylim(len(texts) - 0.4, -0.6)
-        panel.axvline(1, color=INK, linewidth=0.7)
-        panel.grid(axis="x")
-        panel.set_xlabel("time / time under the usual conditions")
-    legend(drawing, ways_in_order(rows["way"]))
+        _dots(panel, rows[(rows["problem"] == problem) & (rows["dtype"] == dtype)], texts, ways)
+        rows_named(panel, texts)
+        speedup_axis(panel, limits, "slower  ←  than usual  →  faster")
+    legend(drawing, ways)
     return drawing
 
 
-def _dots(panel: Axes, rows: Frame, texts: list[str]) -> None:
-    ways = ways_in_order(rows["way"])
+def _dots(panel: Axes, rows: Frame, texts: list[str], ways: list[str]) -> None:
     for number, way in enumerate(ways):
-        colour, marker = look(way)
         mine = rows[rows["way"] == way]
-        height = [texts.index(text) + 0.6 * ((number + 0.5) / len(ways) - 0.5) for text in mine["conditions"]]
-        panel.hlines(height, mine["change_lower"], mine["change_upper"], colors=colour, linewidth=0.9)
-        panel.plot(mine["change"], height, marker, color=colour, markersize=4)
+        height = [texts.index(text) + 0.66 * ((number + 0.5) / len(ways) - 0.5) for text in mine["conditions"]]
+        between(panel, height, mine["lower"], mine["upper"], look(way)[0])
+        marks(panel, mine["speed"], height, map(_said, mine.to_dict("records")), way)
+
+
+def _said(row: Any) -> str:
+    times = show.with_interval(row["speed"], row["lower"], row["upper"])
+    place = f"{row['problem']}, {row['dtype']}, {row['way']}, {row['conditions']}"
+    n = show.plural(int(row["processes"]), "process", "processes")
+    return f"{place}: {times} times as fast as usual, {row['change_verdict']}, {n}"
 
 
 def summary_table(scope: Scope, rows: Frame) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, framed, usable
 from analysis.data.over_seeds import PLACE, over_seeds
@@ -10,14 +10,11 @@ from analysis.data.study_data import Scope
 from analysis.precision.defects import DIGITS, GRID, MEASURES, TWINS, XOR
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, styled
+from analysis.report.drawing import Drawing, facets, patch_key, styled
 from analysis.report.section import Content, Frames, Plot, plot
 from analysis.report.sections.findings import section
 from analysis.report.style import BLUE, ORANGE
 from analysis.report.tables import Table, Text, slug, table, with_interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KEYS = [*PLACE, "dtype", "problem", "way"]
 ORDER = ("ordinary", "constructed", "relu")  # networks on images, before those of so many bits
@@ -47,12 +44,12 @@ def summary(rows: Frame) -> Frame:
 
 
 @styled
-def borders(rows: Frame) -> Figure:
+def borders(rows: Frame) -> Drawing:
     """Classes on the plane: a row of two panels per task, in 16 bits and in float64. rows: one per task."""
     import numpy
 
     titles = [f"{TASKS[row.problem]}, {dtype}" for row in rows.itertuples() for dtype in (row.dtype, "float64")]
-    drawing, panels = facets(titles, 3.3)
+    drawing, panels = facets(titles, 190.0)
     texts = [getattr(row, column) for row in rows.itertuples() for column in BORDERS]
     for panel, text in zip(panels, texts, strict=True):
         classes = numpy.array(list(text), dtype=float).reshape(GRID, GRID)[::-1]
@@ -61,6 +58,7 @@ def borders(rows: Frame) -> Figure:
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set(xlabel="first coordinate", ylabel="second coordinate")
+    drawing.handles += [patch_key(f"class {place}", colour) for place, colour in enumerate((BLUE, ORANGE))]
     return drawing
 
 

@@ -9,11 +9,13 @@ from analysis.data.frames import Frame, dtypes_in_order, ordered, ways_in_order
 from analysis.data.over_seeds import SERIES, exponents, over_seeds, paired, slopes
 from analysis.data.study_data import Scope, StudyData
 from analysis.precision.unit import PLAIN_CHANNELS
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
 from analysis.report.drawing import (
+    Drawing,
     decimal_ticks,
     facets,
+    key,
     legend,
     lines,
     log_range,
@@ -30,7 +32,6 @@ from linear_lasagna.vocabulary import BASELINE, MERGED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "way"]
 DEPTH = 8  # the depth that is spoken of, where it was measured; else the largest
@@ -84,27 +85,30 @@ def frames(rows: Frame) -> Frames:
 
 
 @styled
-def error_figure(summary: Frame) -> Figure:
+def error_figure(summary: Frame) -> Drawing:
     """Median error against depth with its interval over seeds, one panel per dtype. summary: `by_depth`."""
+    summary = choosing.shown(summary)
     dtypes = dtypes_in_order(summary["dtype"])
-    drawing, panels = facets(dtypes, 3.0, sharex=True)
+    drawing, panels = facets(dtypes)
     for panel, dtype in zip(panels, dtypes, strict=True):
         of_dtype = summary[summary["dtype"] == dtype]
-        lines(panel, of_dtype, "depth")
+        lines(panel, of_dtype, "depth", "u")
         measured_ticks(panel, of_dtype["depth"])
         panel.set_yscale("log")
         decimal_ticks(panel.yaxis)
         _square_root(panel)
         panel.set(xlabel="depth (layers)", ylabel="relative L2 error (u)")
-    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
+    extra = [*sign_handles(summary["signs"]), key("in proportion to √depth", line=":")]
+    legend(drawing, ways_in_order(summary["way"]), extra)
     return drawing
 
 
 @styled
-def ratio_figure(ratios: Frame) -> Figure:
+def ratio_figure(ratios: Frame) -> Drawing:
     """Error merged / error unmerged against depth, one panel per dtype. ratios: `merge_ratios`."""
+    ratios = choosing.shown(ratios)
     dtypes, limits = dtypes_in_order(ratios["dtype"]), log_range(ratios["median"])
-    drawing, panels = facets(dtypes, 2.7, sharex=True)
+    drawing, panels = facets(dtypes)
     for panel, dtype in zip(panels, dtypes, strict=True):
         of_dtype = ratios[ratios["dtype"] == dtype]
         lines(panel, of_dtype, "depth")
@@ -112,7 +116,7 @@ def ratio_figure(ratios: Frame) -> Figure:
         panel.set_yscale("log", base=2)
         panel.set_ylim(limits)
         ratio_ticks(panel.yaxis, *limits)
-        panel.axhline(1, color=INK, linewidth=0.9)
+        panel.axhline(1, color=INK, linewidth=0.9, zorder=1)
         panel.set(xlabel="depth (layers)", ylabel="error merged / stacked")
     legend(drawing, ways_in_order(ratios["way"]), sign_handles(ratios["signs"]))
     return drawing
@@ -123,8 +127,7 @@ def _square_root(panel: Axes) -> None:
     left, right = panel.get_xlim()
     bottom, top = panel.get_ylim()
     start = bottom * (top / bottom) ** 0.04
-    panel.plot([left, right], [start, start * math.sqrt(right / left)], ":", color=INK, linewidth=0.9)
-    panel.annotate("∝ √depth", (right, start * math.sqrt(right / left)), ha="right", va="top", fontsize=7.5)
+    panel.plot([left, right], [start, start * math.sqrt(right / left)], ":", color=INK, linewidth=0.9, zorder=1)
     panel.set_xlim(left, right)
     panel.set_ylim(bottom, top)
 
@@ -176,7 +179,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 def _error_plot(scope: Scope, summary: Frame) -> Any:
     worst = summary.loc[summary["median"].idxmax()]
     caption = f"Relative L2 error in units of u against depth ({scope.label}), both axes logarithmic. "
-    caption += f"{wording.band(summary)} {wording.STYLES} Dotted: a guide ∝ √depth."
+    caption += f"{wording.band(summary)} {wording.STYLES}{choosing.others(summary)}"
     alt = "Lines on two logarithmic axes, one panel per dtype. The largest median error is "
     alt += f"{show.significant(worst['median'])} u, {worst['way']}, {worst['dtype']}, {worst['signs']} signs, "
     alt += f"at depth {worst['depth']}."
@@ -187,7 +190,7 @@ def _error_plot(scope: Scope, summary: Frame) -> Any:
 def _ratio_plot(scope: Scope, ratios: Frame) -> Any:
     least, most = (show.significant(ratios["median"].agg(end)) for end in ("min", "max"))
     caption = f"Error merged / error stacked on the same seed, against depth ({scope.label}). Below 1 the merged stack "
-    caption += f"is more accurate. {wording.band(ratios)} {wording.STYLES}"
+    caption += f"is more accurate. {wording.band(ratios)} {wording.STYLES}{choosing.others(ratios)}"
     alt = f"Lines on two logarithmic axes, one panel per dtype. The median ratios lie between {least} and {most}."
     name = slug("fig-merge-ratio", scope.machine, scope.device)
     return plot(name, caption, alt, "merge_ratios", ratio_figure(ratios))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, ways_in_order
 from analysis.data.study_data import Scope
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, facets, legend, styled
+from analysis.report.drawing import Drawing, decimal_ticks, facets, key, legend, marks, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import INK, look
+from analysis.report.style import INK
 from analysis.report.tables import Table, Text, arranged, slug, table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KEYS = ["machine", "device", "dtype", "way"]
 
@@ -59,27 +56,31 @@ def tiles(rows: Frame) -> Frame:
 
 
 @styled
-def figure(rows: Frame) -> Figure:
+def figure(rows: Frame) -> Drawing:
     """Errors predicted by forming the outputs again against errors measured, one panel per dtype."""
-    known = rows[(rows["error_u"] > 0) & (rows["emulated_u"] > 0)]
+    known = choosing.shown(rows[(rows["error_u"] > 0) & (rows["emulated_u"] > 0)])
     dtypes, ways = dtypes_in_order(known["dtype"]), ways_in_order(known["way"])
-    drawing, panels = facets(dtypes, 2.6, columns=len(dtypes))
+    drawing, panels = facets(dtypes)
     for panel, dtype in zip(panels, dtypes, strict=True):
         of_dtype = known[known["dtype"] == dtype]
         low, high = of_dtype["error_u"].min() / 1.3, of_dtype["error_u"].max() * 1.3
         panel.plot([low, high], [low, high], color=INK, linewidth=0.8)
-        for place, way in enumerate(ways):
-            colour, marker = look(way)
-            size = 9 - 2 * place  # that one which others cover is still seen
-            for fill, part in (("full", of_dtype["equal"] == 1), ("none", of_dtype["equal"] < 1)):
-                chosen = of_dtype[part & (of_dtype["way"] == way)]
-                style: Any = {"color": colour, "markersize": max(3, size), "fillstyle": fill, "linestyle": "none"}
-                panel.plot(chosen["error_u"], chosen["emulated_u"], marker=marker, **style)
-        panel.set(xscale="log", yscale="log", xlabel="measured error / u", ylabel="predicted error / u")
+        for place, way in enumerate(ways):  # the first ones are larger, and still seen under others
+            for equal in (True, False):
+                chosen = of_dtype[((of_dtype["equal"] == 1) == equal) & (of_dtype["way"] == way)]
+                titles = map(_said, chosen.to_dict("records"))
+                marks(panel, chosen["error_u"], chosen["emulated_u"], titles, way, equal, max(3.4, 8.5 - 1.6 * place))
+        panel.set(xscale="log", yscale="log", xlabel="measured error (u)", ylabel="predicted error (u)")
         decimal_ticks(panel.xaxis)
         decimal_ticks(panel.yaxis)
-    legend(drawing, ways)
+    legend(drawing, ways, [key("not equal bit for bit", marker="o", filled=False)])
     return drawing
+
+
+def _said(row: Any) -> str:
+    place = f"{row['problem']}, {row['dtype']}, {row['way']}, seed {row['seed']}"
+    errors = [show.significant(row[name]) for name in ("error_u", "emulated_u")]
+    return f"{place}: measured {errors[0]} u, predicted {errors[1]} u"
 
 
 def tiles_table(name: str, found: Frame) -> Table:

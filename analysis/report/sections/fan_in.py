@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, ordered_by_dtype, usable, ways_in_order
 from analysis.data.over_seeds import PLACE, SERIES, exponents, halves, over_seeds
 from analysis.data.study_data import Scope, StudyData
 from analysis.precision.kernel_size import CHANNELS
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
 from analysis.report.drawing import (
+    Drawing,
     decimal_ticks,
     ends,
     facets,
@@ -30,9 +31,6 @@ from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import Table, Text, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "depth", "way"]
 CHANNELS_GROW = "3×3 layers with as many channels in as out"
@@ -63,25 +61,24 @@ def growths(rows: Frame) -> Frame:
 
 
 @styled
-def figure(summary: Frame, label: str, ticks: dict[float, str] | None = None) -> Figure:
-    """Error against fan-in, both logarithmic: one row of panels per depth, one column per dtype.
+def figure(summary: Frame, label: str, ticks: dict[float, str] | None = None) -> Drawing:
+    """Error against fan-in, both logarithmic: one panel per depth and dtype.
 
     summary: `errors` of one place; label, ticks: of the x axis.
     """
+    summary = choosing.shown(summary)
     dtypes, depths = dtypes_in_order(summary["dtype"]), sorted(set(summary["depth"]))
     names = [f"{dtype}, depth {depth}" for depth in depths for dtype in dtypes]
-    drawing, panels = facets(names, 2.5, columns=len(dtypes))
+    drawing, panels = facets(names)
     for index, panel in enumerate(panels):
         depth, dtype = depths[index // len(dtypes)], dtypes[index % len(dtypes)]
         row = summary[summary["depth"] == depth]
-        lines(panel, row[row["dtype"] == dtype], "fan_in")
+        lines(panel, row[row["dtype"] == dtype], "fan_in", "u", "fan-in")
         measured_ticks(panel, row["fan_in"], ticks)
         panel.set_yscale("log")
         panel.set_ylim(log_range(ends(row)))
         decimal_ticks(panel.yaxis)
-        panel.set_xlabel(label)
-        if index % len(dtypes) == 0:
-            panel.set_ylabel("relative L2 error (u)")
+        panel.set(xlabel=label, ylabel="relative L2 error (u)")
     legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
     return drawing
 
@@ -192,8 +189,8 @@ def fan_in_part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption = (
         f"Relative L2 error in units of u against the fan-in of one layer, {CHANNELS_GROW} ({scope.label}), both axes "
     )
-    caption += f"logarithmic, one row of panels per depth. {wording.band(summary)} {wording.STYLES} Where marks lie "
-    caption += "in each other, the ways lose the same."
+    caption += f"logarithmic, one panel per depth and dtype. {wording.band(summary)} {wording.STYLES} Where marks lie "
+    caption += f"in each other, the ways lose the same.{choosing.others(summary)}"
     alt = f"Lines on two logarithmic axes, one panel per dtype and depth. {worst(summary)}"
     name = slug("fan-in", scope.machine, scope.device)
     drawn = plot(f"fig-{name}", caption, alt, "fan_in", figure(summary, "fan-in of one layer"))
@@ -220,7 +217,7 @@ def kernel_size_part(scope: Scope, rows: Frame, frames: Frames) -> Content | Non
     if not len(summary):
         return None
     caption = f"Relative L2 error in units of u against the size of the kernel, {CHANNELS} channels ({scope.label}), "
-    caption += "both axes logarithmic, one row of panels per depth. The axis is the fan-in of one layer, channels × "
+    caption += "both axes logarithmic, one panel per depth and dtype. The axis is the fan-in of one layer, channels × "
     caption += f"area, named by the kernel's size. {wording.band(summary)} {wording.STYLES}"
     alt = f"Lines on two logarithmic axes, one panel per dtype and depth. {worst(summary)}"
     name = slug("kernel-size", scope.machine, scope.device)

@@ -13,7 +13,7 @@ from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.statistics import STATISTICS
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import facets, log_ticks, styled
+from analysis.report.drawing import Drawing, between, facets, log_ticks, marks, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, Section, plot
 from analysis.report.style import INK
@@ -21,7 +21,6 @@ from analysis.report.tables import Table, Text, slug, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Part = Callable[[Scope, Frame, Frames], Content | None]
 
@@ -63,21 +62,32 @@ COLUMNS = {
 
 
 @styled
-def figure(claims: Frame) -> Figure:
-    """A panel per finding and kind of number: claimed ranges as bands, what was measured as marks with intervals."""
+def figure(claims: Frame) -> Drawing:
+    """A panel per finding and kind of number: claimed ranges as bands, what was measured as marks with intervals. Every
+    row's name stands above it.
+    """
     groups = list(claims.groupby(["finding", "statistic"], sort=True))
     titles = [FINDINGS[number].title for (number, _), _ in groups]
-    drawing, panels = facets(titles, 0.26 * max(len(own) for _, own in groups) + 0.6, columns=1)
+    drawing, panels = facets(titles, 27.0 * max(len(own) for _, own in groups))
     for panel, ((_, kind), own) in zip(panels, groups, strict=True):
         least, largest = _limits(own, STATISTICS[kind].logarithmic)
         for place, row in enumerate(own.itertuples(index=False)):
-            panel.plot([max(row.low, least), min(row.high, largest)], [place, place], color=INK, alpha=0.2, linewidth=9)
-            panel.plot([row.lower, row.upper], [place, place], color=INK, linewidth=1.4)
-            panel.plot([row.median], [place], "o", color=INK, markersize=4.5)
-        panel.set_yticks(range(len(own)), [f"{row.claim} ({row.dtype})" for row in own.itertuples(index=False)])
-        panel.invert_yaxis()
+            band = [max(row.low, least), min(row.high, largest)]
+            panel.plot(band, [place, place], color=INK, alpha=0.2, linewidth=8, solid_capstyle="butt")
+            between(panel, [place], [row.lower], [row.upper], INK)
+            marks(panel, [row.median], [place], [_said(row)], (INK, "o"), size=4.6)
+            name = show.shortened(f"{row.claim} ({row.dtype})", 46)
+            panel.text(0, place - 0.32, name, transform=panel.get_yaxis_transform(), va="bottom")
+        panel.set_yticks([])
+        panel.set_ylim(len(own) - 0.6, -0.95)
         _axis(panel, kind, least, largest)
     return drawing
+
+
+def _said(row: Any) -> str:
+    measured = show.with_interval(row.median, row.lower, row.upper)
+    n = show.plural(int(row.seeds), "seed")
+    return f"{row.claim} ({row.dtype}): {measured}, claimed {_claimed(row)}, {row.outcome}, {n}"
 
 
 def _limits(claims: Frame, logarithmic: bool) -> tuple[float, float]:

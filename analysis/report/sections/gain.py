@@ -12,9 +12,20 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.frames import Frame, dtypes_in_order, framed, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, ends, facets, legend, lines, log_range, sign_handles, styled
+from analysis.report.drawing import (
+    Drawing,
+    decimal_ticks,
+    ends,
+    facets,
+    in_per_cent,
+    legend,
+    lines,
+    log_range,
+    sign_handles,
+    styled,
+)
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import Table, Text, arranged, slug, table
@@ -22,7 +33,6 @@ from linear_lasagna.vocabulary import MERGED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "way"]
 LIMITS = ["subnormal_up_to", "flushed_up_to", "not_finite_from"]
@@ -97,24 +107,22 @@ def leaving(limits: Frame) -> list[str]:
 
 
 @styled
-def figure(summary: Frame) -> Figure:
-    """Error, lost and subnormal outputs against the gain, one row of panels per dtype. summary: `by_gain`."""
+def figure(summary: Frame) -> Drawing:
+    """Error, lost and subnormal outputs against the gain, a panel each per dtype. summary: `by_gain`."""
+    summary = choosing.shown(summary)
     dtypes = dtypes_in_order(summary["dtype"])
     titles = [f"{dtype}: {what}" for dtype in dtypes for what in TITLES.values()]
-    drawing, panels = facets(titles, 2.6, columns=len(TITLES))
+    drawing, panels = facets(titles)
     for index, panel in enumerate(panels):
         value, dtype = list(TITLES)[index % len(TITLES)], dtypes[index // len(TITLES)]
         column = summary[summary["quantity"] == value]
         of_dtype = column[column["dtype"] == dtype]
-        lines(panel, of_dtype if value == "error" else _percent(of_dtype), "gain")
+        error = value == "error"
+        lines(panel, of_dtype if error else in_per_cent(of_dtype), "gain", "u" if error else "%")
         _axes(panel, value, column)
         gain_axis(panel, summary["gain"])
     legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
     return drawing
-
-
-def _percent(rows: Frame) -> Frame:
-    return rows.assign(**{name: 100 * rows[name] for name in ("median", "lower", "upper")})
 
 
 def _axes(panel: Axes, value: str, column: Frame) -> None:

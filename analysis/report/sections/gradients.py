@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from analysis.data.frames import Frame, dtypes_in_order
 from analysis.data.over_seeds import PLACE, SERIES, exponents, over_seeds
@@ -13,15 +12,12 @@ from analysis.findings.instructions import CPU, label
 from analysis.precision.gradients import INPUT, OUTPUT, PARTS
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, facets, measured_ticks, styled
+from analysis.report.drawing import Drawing, course, decimal_ticks, facets, key, measured_ticks, styled, told
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, Plot, plot
 from analysis.report.style import MARKERS, PALETTE
 from analysis.report.tables import Table, slug, wide_table, with_interval
 from linear_lasagna.vocabulary import BASELINE, MERGED
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KEYS = [*SERIES, "inputs", "way", "part"]
 SHOWN = ["dtype", "signs", "inputs", "way", "part"]
@@ -59,23 +55,22 @@ def main(found: Frame) -> Frame:
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(found: Frame) -> Drawing:
     """Error against depth, both logarithmic, a line per part, one panel per dtype. found: of one way and family."""
-    dtypes = dtypes_in_order(found["dtype"])
-    drawing, panels = facets(dtypes, 3.0, sharex=True)
+    dtypes, names = dtypes_in_order(found["dtype"]), [part for part in PARTS if part in set(found["part"])]
+    looks = dict(zip(PARTS, zip(PALETTE, MARKERS, strict=False), strict=False))
+    labels = {part: part if part == OUTPUT else f"gradient: {part}" for part in names}
+    drawing, panels = facets(dtypes)
     for panel, dtype in zip(panels, dtypes, strict=True):
-        for place, part in enumerate(PARTS):
-            line = found[(found["dtype"] == dtype) & (found["part"] == part)].sort_values("depth")
-            colour, size = PALETTE[place], 6.5 - 0.6 * place
-            label = part if part == OUTPUT else f"gradient: {part}"
-            panel.plot(line["depth"], line["median"], color=colour, marker=MARKERS[place], markersize=size, label=label)
-            panel.fill_between(line["depth"], line["lower"], line["upper"], color=colour, alpha=0.15, linewidth=0)
+        for place, part in enumerate(names):
+            line = found[(found["dtype"] == dtype) & (found["part"] == part)]
+            titles = [told(f"{labels[part]}, {dtype}", f"depth {r['depth']}", r, "u") for r in line.to_dict("records")]
+            course(panel, line.assign(title=titles), "depth", looks[part], size=6.4 - 0.6 * place)
         measured_ticks(panel, found["depth"])
         panel.set_yscale("log")
         decimal_ticks(panel.yaxis)
         panel.set(xlabel="depth (layers)", ylabel="relative L2 error (u)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=3)
+    drawing.handles += [key(labels[part], *looks[part], line="-") for part in names]
     return drawing
 
 

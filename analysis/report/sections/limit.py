@@ -8,18 +8,17 @@ from analysis.data import limits
 from analysis.data.frames import Frame, dtypes_in_order, ordered, ordered_by_dtype, problems_in_order, ways_in_order
 from analysis.data.limits import PRODUCT, UNITS
 from analysis.data.study_data import Scope, StudyData
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, facets, legend, styled
+from analysis.report.drawing import Drawing, decimal_ticks, facets, key, legend, marks, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
-from analysis.report.style import INK, look
+from analysis.report.style import INK
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.catalog import CATALOG
 from linear_lasagna.roofline import MEMORY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ENOUGH = 0.6  # of what is attainable
 NETWORK, TAPS = "resnet50/", 9
@@ -53,35 +52,47 @@ def above(rows: Frame) -> str:
 
 def _plot(scope: Scope, found: Frame, rows: Frame) -> Plot:
     best = rows.loc[rows["share"].idxmax()]
-    caption = f"Roofline, {scope.label}, one panel per dtype; one mark per problem and way, n = "
-    caption += f"{show.plural(len(rows), 'cell')}. Across: the way's own operations per byte that any way must move "
+    caption = f"Roofline, {scope.label}, one panel per dtype; one mark per problem and way that computes "
+    caption += f"layer after layer, n = {show.plural(len(_layerwise(rows)), 'cell')}. Across: the way's own operations "
+    caption += "per byte that any way must move "
     caption += "(input, kernels and output once); up: operations per second. Line: what a copy in memory and the best "
     caption += "matrix product attain here, each the median over processes; dotted: copies in caches. Hollow: the "
-    caption += "data fit a cache, whose line then holds."
+    caption += f"data fit a cache, whose line then holds. Up is better.{choosing.others(_layerwise(rows))}"
     alt = "Scatter plots on logarithmic axes below a roof. The largest share of what is attainable is "
     alt += f"{show.percent(best['share'])}, of {best['way']} on {best['problem']} in {best['dtype']}."
     return plot(slug("fig-limit", scope.machine, scope.device), caption, alt, "limits", figure(found, rows))
 
 
 @styled
-def figure(found: Frame, rows: Frame) -> Figure:
+def figure(found: Frame, rows: Frame) -> Drawing:
     """One panel per dtype that is computed in. found: `limits.ceilings`; rows: `limits.limits`, both of one scope."""
+    rows = choosing.shown(_layerwise(rows))
     dtypes, ways = dtypes_in_order(rows["computed_in"]), ways_in_order(rows["way"])
-    figure, panels = facets(dtypes, 3.4)
+    drawing, panels = facets(dtypes, 170.0)
     for panel, dtype in zip(panels, dtypes, strict=True):
         of_dtype = rows[rows["computed_in"] == dtype]
         for way in ways:
-            colour, marker = look(way)
             for cached in (False, True):
                 drawn = of_dtype[(of_dtype["way"] == way) & ((of_dtype["held_by"] != MEMORY) == cached)]
-                face = "none" if cached else colour
-                panel.plot(drawn["intensity"], drawn["gflops"], marker, mfc=face, mec=colour, mew=0.9, markersize=4.5)
-        _roof(panel, found[found["dtype"] == dtype], of_dtype["intensity"])
-    legend(figure, ways)
-    return figure
+                titles = map(_said, drawn.to_dict("records"))
+                marks(panel, drawn["intensity"], drawn["gflops"], titles, way, not cached, 4.6)
+        _roof(panel, found[found["dtype"] == dtype], of_dtype)
+    legend(drawing, ways, [key("memory and product", line="-"), key("a cache", line=":")])
+    return drawing
 
 
-def _roof(panel: Axes, found: Frame, intensities: Any) -> None:
+def _layerwise(rows: Frame) -> Frame:
+    """The rows of ways that compute layer after layer."""
+    return rows[~rows["way"].str.contains("/")]
+
+
+def _said(row: Any) -> str:
+    place = f"{row['problem']}, {row['dtype']}, {row['way']}"
+    return f"{place}: {show.significant(row['gflops'])} GFLOP/s, {show.percent(row['share'])} of what is attainable"
+
+
+def _roof(panel: Axes, found: Frame, rows: Frame) -> None:
+    intensities = rows["intensity"]
     rates = {row.ceiling: row.rate for row in found.itertuples(index=False)}
     left, right = intensities.min() / 1.5, intensities.max() * 1.5
     top = rates[PRODUCT]
@@ -93,6 +104,7 @@ def _roof(panel: Axes, found: Frame, intensities: Any) -> None:
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlim(left, right)
+    panel.set_ylim(rows["gflops"].min() / 1.5, 1.5 * max(top, rows["gflops"].max()))
     decimal_ticks(panel.xaxis)
     decimal_ticks(panel.yaxis)
     panel.grid(axis="both")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
 from analysis.report.drawing import (
+    Drawing,
     decimal_ticks,
     ends,
     facets,
@@ -25,9 +26,6 @@ from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import EXACT, Table, Text, arranged, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ROUNDED = ("f(x+z) = f(x)+f(z)", "f(3x) = 3f(x)")
 KEYS = [*SERIES, "way", "identity"]
@@ -60,23 +58,22 @@ def named(rows: Frame) -> Frame:
 
 
 @styled
-def figure(summary: Frame) -> Figure:
-    """The defects of the identities that rounding breaks, against depth: one row of panels per identity, one column per
-    dtype. summary: `defects` of one place.
+def figure(summary: Frame) -> Drawing:
+    """The defects of the identities that rounding breaks, against depth, a panel each per dtype.
+    summary: `defects` of one place.
     """
-    summary = summary[summary["identity"].isin(ROUNDED)]
+    summary = choosing.shown(summary[summary["identity"].isin(ROUNDED)])
     dtypes, kinds = dtypes_in_order(summary["dtype"]), [name for name in ROUNDED if name in set(summary["identity"])]
-    drawing, panels = facets(dtypes * len(kinds), 2.5, columns=len(dtypes))
+    drawing, panels = facets([f"{kind}, {dtype}" for kind in kinds for dtype in dtypes])
     for index, panel in enumerate(panels):
         kind, dtype = kinds[index // len(dtypes)], dtypes[index % len(dtypes)]
         row = summary[summary["identity"] == kind]
-        lines(panel, row[row["dtype"] == dtype], "depth")
+        lines(panel, row[row["dtype"] == dtype], "depth", "u")
         measured_ticks(panel, row["depth"])
         panel.set_yscale("log")
         panel.set_ylim(log_range(ends(row)))
         decimal_ticks(panel.yaxis)
-        panel.set_xlabel("depth (layers)")
-        panel.set_ylabel(f"{kind}\nrelative L2 defect (u)" if index % len(dtypes) == 0 else "")
+        panel.set(xlabel="depth (layers)", ylabel="relative L2 defect (u)")
     legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
     return drawing
 
@@ -104,8 +101,8 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption = "By how much a computed stack misses two identities of a linear map, relative to the exact result, in "
     caption += f"units of u, against depth ({scope.label}), both axes logarithmic. x, z and their multiples are "
     caption += "exact numbers of the dtype, so all of it is rounding in the stack; a single layer has nothing to "
-    caption += f"merge. {wording.band(drawn)} {wording.STYLES}"
-    alt = "Lines on two logarithmic axes, one row of panels per identity, one column per dtype. The largest median is "
+    caption += f"merge. {wording.band(drawn)} {wording.STYLES}{choosing.others(drawn)}"
+    alt = "Lines on two logarithmic axes, one panel per identity and dtype. The largest median is "
     row = drawn.loc[drawn["median"].idxmax()]
     where = ", ".join([row["identity"], row["way"], row["dtype"], wording.signs(row["signs"])])
     alt += f"{row['median']:.3g} u: {where}, depth {row['depth']}."

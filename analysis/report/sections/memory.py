@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.footprints import footprints
 from analysis.data.frames import Frame, ordered, ways_in_order
 from analysis.data.study_data import Scope, StudyData
+from analysis.report import choosing
 from analysis.report import formatting as show
-from analysis.report.drawing import facets, log_range, log_ticks, styled
+from analysis.report.drawing import ROW, Drawing, facets, legend, log_range, log_ticks, marks, rows_named, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
-from analysis.report.style import INK, look
+from analysis.report.style import INK
 from analysis.report.tables import Table, Text, slug, table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 MB = 1e6
 
@@ -31,7 +28,8 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
 def _plot(scope: Scope, rows: Frame) -> Plot:
     caption = f"Memory of one call as a multiple of the baseline's, {scope.label}; one mark per trial, n = "
     caption += f"{show.plural(len(rows), 'cell')}. Memory is what torch and NumPy allocated at once during the call, "
-    caption += "its result included; scratch space that a library takes from the operating system is not seen."
+    caption += "its result included; scratch space that a library takes from the operating system is not seen. Right, "
+    caption += f"less memory, is better.{choosing.others(rows, 'The CSV has')}"
     most = rows.loc[rows["peak_ratio"].idxmax()]
     alt = f"Dots on a logarithmic axis, one row per way. The most memory is {show.times(most['peak_ratio'])} the "
     alt += f"baseline's, by {most['way']} on {most['problem']}."
@@ -82,37 +80,30 @@ def _mb(size: float) -> str:
 
 
 @styled
-def figure(frame: Frame) -> Figure:
+def figure(frame: Frame) -> Drawing:
     """Memory of one call / the baseline's, one mark per trial, one panel per group. frame: `speedups.costs`."""
-    import seaborn
-
-    groups, ways = sorted(set(frame["group"])), ways_in_order(frame["way"])
-    height = 0.24 * max([len(set(frame.loc[frame["group"] == g, "way"])) for g in groups] or [1]) + 0.8
-    figure, panels = facets(groups, height, columns=min(3, max(1, len(groups))))
+    frame = choosing.shown(frame)
+    groups, limits = sorted(set(frame["group"])), log_range(frame["peak_ratio"])
+    ways = {group: ways_in_order(frame.loc[frame["group"] == group, "way"]) for group in groups}
+    drawing, panels = facets(groups, [1.4 * ROW * len(ways[group]) for group in groups])
     for panel, group in zip(panels, groups, strict=True):
-        of_group = frame[frame["group"] == group]
-        order = [way for way in ways if way in set(of_group["way"])]
+        for place, way in enumerate(ways[group]):
+            rows = frame[(frame["group"] == group) & (frame["way"] == way)]
+            marks(panel, rows["peak_ratio"], [place] * len(rows), map(_said, rows.to_dict("records")), way)
+        rows_named(panel, ways[group])
         panel.set_xscale("log", base=2)
-        colours = {way: look(way)[0] for way in order}
-        seaborn.stripplot(
-            of_group,
-            x="peak_ratio",
-            y="way",
-            order=order,
-            hue="way",
-            palette=colours,
-            jitter=0,
-            alpha=0.7,
-            size=5,
-            ax=panel,
-        )
-        limits = log_range(of_group["peak_ratio"])
-        panel.set_xlim(limits)
+        panel.set_xlim(limits[1], limits[0])
         log_ticks(panel.xaxis, *limits)
         panel.grid(axis="x")
-        panel.axvline(1, color=INK, linewidth=0.9)
-        panel.set(xlabel="memory / baseline's memory", ylabel="")
-    return figure
+        panel.axvline(1, color=INK, linewidth=0.9, zorder=1)
+        panel.set_xlabel("more  ←  memory / baseline's  →  less")
+    legend(drawing, ways_in_order(frame["way"]))
+    return drawing
+
+
+def _said(row: Any) -> str:
+    place = f"{row['problem']}, {row['dtype']}, {row['way']}"
+    return f"{place}: {show.times(row['peak_ratio'])} the baseline’s memory, {_mb(row['peak_bytes'])}"
 
 
 SECTION = Section(

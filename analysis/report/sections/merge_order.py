@@ -10,18 +10,30 @@ from analysis.data.over_seeds import PLACE, SERIES, largest, over_seeds, paired
 from analysis.data.study_data import Scope
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import ends, facets, log_range, ratio_ticks, styled
+from analysis.report.drawing import (
+    ROW,
+    Drawing,
+    between,
+    ends,
+    facets,
+    key,
+    log_range,
+    marks,
+    ratio_ticks,
+    rows_named,
+    styled,
+    told,
+)
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import INK, OLIVE, PINK, SKY
+from analysis.report.style import BLUE, INK, PLUM, VERMILION
 from analysis.report.tables import Table, Text, slug, wide_table, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BASELINE = "left_to_right"
-ORDERS = {BASELINE: (PINK, "p"), "right_to_left": (SKY, "<"), "balanced": (OLIVE, "d")}
+ORDERS = {BASELINE: (PLUM, "o"), "right_to_left": (VERMILION, "<"), "balanced": (BLUE, "d")}
 VALUES = {"error": "error_u", "kernel": "kernel_error_u"}
 TITLES = {"error": "error of the result", "kernel": "error of the merged kernel"}
 KEYS = [*SERIES, "problem", "order"]
@@ -56,57 +68,43 @@ def costs(rows: Frame) -> Frame:
 
 
 @styled
-def figure(compared: Frame) -> Figure:
-    """Error / left_to_right's per problem and order, of the result and of the merged kernel, a row of panels per dtype.
-
-    compared: `ratios` of one place. Random signs are filled, positive numbers hollow.
+def figure(compared: Frame) -> Drawing:
+    """Error of left_to_right / error per problem and order, of the result and of the merged kernel, a panel each per
+    dtype. compared: `ratios` of one place. Random signs are filled, positive numbers hollow.
     """
     dtypes, names = dtypes_in_order(compared["dtype"]), problems_in_order(compared["problem"])
-    titles = [f"{dtype}: {what}" for dtype in dtypes for what in TITLES.values()]
-    drawing, panels = facets(titles, 0.32 * len(names) + 0.75, columns=2)
-    for index, panel in enumerate(panels):
-        value, dtype = list(TITLES)[index % 2], dtypes[index // 2]
+    places = [(dtype, value) for dtype in dtypes for value in TITLES]
+    drawing, panels = facets([f"{dtype}: {TITLES[value]}" for dtype, value in places], 1.8 * ROW * len(names))
+    for panel, (dtype, value) in zip(panels, places, strict=True):
         column = compared[compared["quantity"] == value]
         _dots(panel, column[column["dtype"] == dtype], names)
-        _axes(panel, names if index % 2 == 0 else [""] * len(names), log_range(ends(column)))
-        panel.set_xlabel("error / error of left_to_right" if index // 2 == len(dtypes) - 1 else "")
-    drawing.legend(handles=_handles(compared), loc="outside upper left", ncols=4, borderaxespad=0.2)
+        _axes(panel, names, log_range([1 / end for end in ends(column)]))
+    drawing.handles += [key(order, *ORDERS[order]) for order in ORDERS if order in set(compared["order"])]
+    drawing.handles += [key("random signs", marker="o"), key("positive numbers", marker="o", filled=False)]
     return drawing
 
 
 def _dots(panel: Axes, rows: Frame, names: list[str]) -> None:
     """One mark and interval per row, slightly apart by order and signs."""
-    heights = {name: place for place, name in enumerate(names)}
-    for row in rows.itertuples(index=False):
-        colour, marker = ORDERS[row.order]
-        random = row.signs == "random"
-        y = heights[row.problem] + (-0.18 if row.order == "right_to_left" else 0.18) + (-0.09 if random else 0.09)
-        panel.hlines(y, row.lower, row.upper, colors=colour, linewidth=1.2)
-        face = colour if random else "none"
-        panel.plot(row.median, y, marker, mfc=face, mec=colour, mew=0.9, markersize=4.6, linestyle="none")
+    for row in rows.to_dict("records"):
+        random = row["signs"] == "random"
+        y = names.index(row["problem"]) + (-0.18 if row["order"] == "right_to_left" else 0.18)
+        y += -0.09 if random else 0.09
+        row |= {"median": 1 / row["median"], "lower": 1 / row["upper"], "upper": 1 / row["lower"]}
+        between(panel, [y], [row["lower"]], [row["upper"]], ORDERS[row["order"]][0])
+        place = f"{row['problem']}, {row['dtype']}, {row['order']}"
+        title = told(place, wording.signs(row["signs"]), row, "times as accurate")
+        marks(panel, [row["median"]], [y], [title], ORDERS[row["order"]], random, 4.6)
 
 
 def _axes(panel: Axes, names: list[str], limits: tuple[float, float]) -> None:
-    panel.set_yticks(range(len(names)), names)
-    panel.set_ylim(len(names) - 0.5, -0.5)
-    panel.tick_params(axis="y", length=0)
+    rows_named(panel, names)
     panel.set_xscale("log", base=2)
     panel.set_xlim(limits)
     ratio_ticks(panel.xaxis, *limits)
     panel.grid(axis="x")
-    panel.axvline(1, color=INK, linewidth=0.9)
-
-
-def _handles(compared: Frame) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for order in (order for order in ORDERS if order in set(compared["order"])):
-        colour, marker = ORDERS[order]
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=5, label=order))
-    for label, face in (("random signs", INK), ("positive numbers", "none")):
-        handles.append(Line2D([], [], color=INK, marker="o", mfc=face, linestyle="none", markersize=4.5, label=label))
-    return handles
+    panel.axvline(1, color=INK, linewidth=0.9, zorder=1)
+    panel.set_xlabel("error of left_to_right / error")
 
 
 def cost_table(name: str, cost: Frame) -> Table:
@@ -141,12 +139,12 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     compared, cost = frames["order_ratios"], frames["order_costs"]
     if not len(compared):
         return None
-    caption = "Error of a stack merged in another order / merged from left to right, on the same seed "
-    caption += f"({scope.label}), logarithmic: of the result, and of the merged kernel itself. Left of 1 the order "
+    caption = "Error of a stack merged from left to right / merged in another order, on the same seed "
+    caption += f"({scope.label}), logarithmic: of the result, and of the merged kernel itself. Right of 1 the order "
     caption += "is more accurate. All merge in the dtype itself; of three layers, balanced is right to left. "
     caption += f"{wording.band(compared, 'Line')} Filled: random signs; hollow: positive numbers."
     errors = compared[compared["quantity"] == "error"]
-    least, most = (show.significant(errors["median"].agg(end)) for end in ("min", "max"))
+    least, most = (show.significant(1 / errors["median"].agg(end)) for end in ("max", "min"))
     alt = "Dots with intervals on a logarithmic axis, one row per problem, two panels per dtype. Medians lie from "
     alt += f"{least} to {most} for the result."
     name = slug("order", scope.machine, scope.device)

@@ -8,28 +8,16 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds, paired
 from analysis.data.study_data import Scope
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import (
-    ends,
-    facets,
-    legend,
-    lines,
-    log_range,
-    measured_ticks,
-    ratio_ticks,
-    sign_handles,
-    styled,
-)
+from analysis.report.drawing import Drawing, facets, in_per_cent, legend, lines, measured_ticks, sign_handles, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import INK
 from analysis.report.tables import Table, Text, slug, wide_table, with_interval
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    pass
 
 KEYS = [*SERIES, "depth", "way"]
 DEPTH = 8  # the depth that is spoken of, where it was measured; else the largest
@@ -67,41 +55,18 @@ def kernel_shares(rows: Frame) -> Frame:
 
 
 @styled
-def figure(summary: Frame) -> Figure:
-    """Share of the kernel's rounding, and merged / stacked, against depth: a row of panels each, one column per dtype.
-
-    summary: `parts` of one place.
-    """
+def figure(summary: Frame) -> Drawing:
+    """The share of the kernel's rounding against depth, one panel per dtype. summary: `parts` of one place."""
+    summary = choosing.shown(in_per_cent(summary[summary["quantity"] == "share"]))
     dtypes = dtypes_in_order(summary["dtype"])
-    titles = [dtype if value == "share" else "" for value in VALUES for dtype in dtypes]
-    drawing, panels = facets(titles, 2.4, columns=len(dtypes))
-    for index, panel in enumerate(panels):
-        value, dtype = list(VALUES)[index // len(dtypes)], dtypes[index % len(dtypes)]
-        row = _shown(summary[summary["quantity"] == value])
-        lines(panel, row[row["dtype"] == dtype], "depth")
-        measured_ticks(panel, row["depth"])
-        _axes(panel, value, row)
-        panel.set_xlabel("depth (layers)" if value == "ratio" else "")
-        panel.set_ylabel(VALUES[value] if index % len(dtypes) == 0 else "")
+    drawing, panels = facets(dtypes)
+    for panel, dtype in zip(panels, dtypes, strict=True):
+        lines(panel, summary[summary["dtype"] == dtype], "depth", "%")
+        measured_ticks(panel, summary["depth"])
+        panel.set_ylim(-5, 105)
+        panel.set(xlabel="depth (layers)", ylabel="share (%)")
     legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
     return drawing
-
-
-def _shown(rows: Frame) -> Frame:
-    """Shares as per cent."""
-    scale = 100.0 if set(rows["quantity"]) == {"share"} else 1.0
-    return rows.assign(**{name: scale * rows[name] for name in ("median", "lower", "upper")})
-
-
-def _axes(panel: Axes, value: str, row: Frame) -> None:
-    if value == "share":
-        panel.set_ylim(-5, 105)
-        return
-    limits = log_range(ends(row))
-    panel.set_yscale("log", base=2)
-    panel.set_ylim(limits)
-    ratio_ticks(panel.yaxis, *limits)
-    panel.axhline(1, color=INK, linewidth=0.9)
 
 
 def part_table(name: str, summary: Frame) -> Table:
@@ -127,12 +92,11 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     summary = frames["merging_parts"]
     if not len(summary):
         return None
-    caption = f"What the error of a merged stack is made of, against depth ({scope.label}). Above: the share of the "
-    caption += "merged kernel's rounding in the squared error; the rest is the longer sum's. Below: error merged / "
-    caption += f"stacked on the same seed, logarithmic; below 1 merging is more accurate. {wording.band(summary)} "
-    caption += f"{wording.STYLES}"
+    caption = "The share of the merged kernel's rounding in the squared error of a merged stack, against depth "
+    caption += f"({scope.label}); the rest is the longer sum's. {wording.band(summary)} {wording.STYLES}"
+    caption += choosing.others(summary)
     ratios = summary[summary["quantity"] == "ratio"]["median"]
-    alt = "Lines against depth, one column of panels per dtype. The median ratios merged / stacked lie from "
+    alt = "Lines against depth, one panel per dtype. The median ratios merged / stacked lie from "
     alt += f"{show.significant(ratios.min())} to {show.significant(ratios.max())}."
     name = slug("merge-parts", scope.machine, scope.device)
     figures = (plot(f"fig-{name}", caption, alt, "merging_parts", figure(summary)),)

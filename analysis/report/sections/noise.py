@@ -5,28 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame, framed, ordered
 from analysis.data.records import PLACE, Records
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import WIDTH, styled
+from analysis.report.drawing import Drawing, by_dtype, facets, key, marks, styled
 from analysis.report.section import Content, Frames, Plot, Section, joined, plot, within
 from analysis.report.sections.speed import over
-from analysis.report.style import INK, look
+from analysis.report.style import GREY, INK, VERMILION
 from analysis.report.tables import Table, count_of, table
 from linear_lasagna.intervals import MARGIN
 from linear_lasagna.timing import compare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 NOISE = [*PLACE, "ratio", "ratio_lower", "ratio_upper", "verdict", "processes", "blocks", "between", "within"]
 DECIDED = ("faster", "slower")
+SAME, FALSE = (GREY, "o"), (VERMILION, "D")  # controls as they are drawn
 STRONG = 0.5  # an autocorrelation with which an interval covers far less than it says
 
 
@@ -97,50 +97,59 @@ def _noise_plot(scope: Scope, rows: Frame) -> Plot:
         f"Mark: median over {over(rows)}; line: 95 % interval for it, {wording.process_kind(rows['processes'])}. "
     )
     caption += f"Band: the margin of {100 * MARGIN:g} %, within which no difference counts. Diamonds: "
-    caption += f"controls that the interval and the margin alone would call different ({false}). Linear up to 1 %."
+    caption += f"controls that the interval and the margin alone would call different ({false}). "
+    caption += "Symmetric logarithmic axis, linear within ±1 %."
     largest = show.significant(100 * abs(rows["ratio"] - 1).max(), 2)
     alt = f"Dots with intervals around zero, in order of size. The largest difference is {largest} %."
     return plot("fig-noise", caption, alt, "noise", figure(rows, MARGIN))
 
 
 @styled
-def figure(frame: Frame, margin: float) -> Figure:
-    """Every control's difference from the baseline in per cent, in order, with its interval. frame: `statistics.noise`.
+def figure(frame: Frame, margin: float) -> Drawing:
+    """Every control's difference from the baseline in per cent, in order, with its interval, one panel per dtype.
 
-    margin: the |log ratio| below which no difference counts, drawn as a band.
+    frame: `controls`; margin: the |log ratio| below which no difference counts, drawn as a band.
     """
-    from matplotlib.figure import Figure
+    drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)])
+    sides = 100 * (frame[["ratio", "ratio_lower", "ratio_upper"]] - 1)
+    most = 1.3 * max(sides.abs().max().max(), 100 * math.expm1(margin))
+    for panel, (_, rows) in zip(panels, by_dtype(frame), strict=True):
+        _controls(panel, rows.sort_values(["ratio", "problem"]).reset_index(drop=True), margin)
+        _difference_axis(panel, most)
+        panel.set_xlim(0, len(rows) + 1)
+        panel.set_xticks([1, len(rows)] if len(rows) > 1 else [1])
+        panel.set_xlabel("controls, in order")
+        panel.set_ylabel("difference (%)")
+        panel.grid(axis="y")
+    drawing.handles += [key("control", *SAME), key("called different by interval and margin alone", *FALSE)]
+    return drawing
 
-    frame = frame.sort_values(["ratio", "problem", "dtype"]).reset_index(drop=True)
-    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
-    panel = figure.subplots()
-    percent = {name: 100 * (frame[name] - 1) for name in ("ratio", "ratio_lower", "ratio_upper")}
+
+def _controls(panel: Axes, rows: Frame, margin: float) -> None:
     panel.axhspan(100 * math.expm1(-margin), 100 * math.expm1(margin), color=INK, alpha=0.1, linewidth=0)
     panel.axhline(0, color=INK, linewidth=0.7)
-    panel.vlines(frame.index, percent["ratio_lower"], percent["ratio_upper"], colors=look("control")[0], linewidth=0.9)
-    false = frame["verdict"].isin(DECIDED)
-    panel.plot(frame.index[~false], percent["ratio"][~false], "o", color=look("control")[0], markersize=3)
-    panel.plot(frame.index[false], percent["ratio"][false], "D", color=look("merged/direct")[0], markersize=4.5)
-    largest = max(percent["ratio"].abs().max(), 100 * math.expm1(margin))
-    widest = max(abs(end) for values in percent.values() for end in values.dropna())
-    _difference_axis(panel, max(2.5 * largest, 1.2 * widest))
-    panel.set_xlim(-1, len(frame))
-    panel.set_xticks([])
-    panel.set_xlabel(f"the controls of {show.plural(len(frame), 'trial')}, in order")
-    panel.set_ylabel("control against baseline (%)")
-    panel.grid(axis="y")
-    return figure
+    percent = {name: 100 * (rows[name] - 1) for name in ("ratio", "ratio_lower", "ratio_upper")}
+    panel.vlines(rows.index + 1, percent["ratio_lower"], percent["ratio_upper"], colors=GREY, linewidth=0.8, alpha=0.6)
+    titles = rows.assign(title=[_said(row) for row in rows.to_dict("records")])["title"]
+    for false, way, size in ((False, SAME, 3.2), (True, FALSE, 4.6)):
+        drawn = rows["verdict"].isin(DECIDED) == false
+        marks(panel, rows.index[drawn] + 1, percent["ratio"][drawn], titles[drawn], way, size=size)
+
+
+def _said(row: Any) -> str:
+    ends = [100 * (row[name] - 1) for name in ("ratio", "ratio_lower", "ratio_upper")]
+    return f"{row['problem']}, {row['dtype']}, control: {show.with_interval(*ends)} %, {row['verdict']}"
 
 
 def _difference_axis(panel: Axes, most: float) -> None:
     """Per cent, to `most`: in proportion up to 1, logarithmic beyond, so that margin and outliers are both seen."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    steps = [value for value in (1, 2, 5, 10, 20, 50, 100, 1000) if value <= most]
+    steps = [value for value in ((1, 2, 5, 10, 20, 50) if most < 60 else (1, 10, 100, 1000)) if value <= most]
     panel.set_yscale("symlog", linthresh=1.0, linscale=0.7)
     panel.yaxis.set_major_locator(FixedLocator([-value for value in steps] + [0, *steps]))
     panel.yaxis.set_minor_locator(NullLocator())
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show.signed(f"{value:+g}") if value else "0"))
     panel.set_ylim(-most, most)
 
 

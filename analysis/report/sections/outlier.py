@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from analysis.data.frames import Frame, dtypes_in_order, usable
 from analysis.data.over_seeds import PLACE, over_seeds
 from analysis.data.study_data import Scope
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, ends, facets, log_range, measured_ticks, styled
+from analysis.report.drawing import (
+    Drawing,
+    course,
+    decimal_ticks,
+    ends,
+    facets,
+    key,
+    log_range,
+    measured_ticks,
+    styled,
+    told,
+)
 from analysis.report.section import Content, Frames, Plot, plot
 from analysis.report.sections.findings import section
 from analysis.report.style import MARKERS, PALETTE
 from analysis.report.tables import slug
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TAPS = 9
 WIDE = 16  # channels: the stacks that are drawn, where they were computed
@@ -30,25 +36,23 @@ def errors(rows: Frame) -> Frame:
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(found: Frame) -> Drawing:
     """Error against depth, both logarithmic, a line per strength, one panel per dtype. found: of one width."""
-    dtypes = dtypes_in_order(found["dtype"])
-    drawing, panels = facets(dtypes, 3.0, sharex=True)
-    limits = log_range(ends(found))
+    dtypes, limits = dtypes_in_order(found["dtype"]), log_range(ends(found))
+    looks = dict(zip(sorted(set(found["weights"])), zip(PALETTE, MARKERS, strict=False), strict=False))
+    drawing, panels = facets(dtypes)
     for panel, dtype in zip(panels, dtypes, strict=True):
         own = found[found["dtype"] == dtype]
-        for place, weights in enumerate(sorted(set(found["weights"]))):
-            line, colour = own[own["weights"] == weights].sort_values("depth"), PALETTE[place]
-            look: dict[str, Any] = {"marker": MARKERS[place], "markersize": 5, "linewidth": 1.2, "label": said(weights)}
-            panel.plot(line["depth"], line["median"], color=colour, **look)
-            panel.fill_between(line["depth"], line["lower"], line["upper"], color=colour, alpha=0.15, linewidth=0)
+        for weights, look in looks.items():
+            line = own[own["weights"] == weights]
+            titles = [told(f"{said(weights)}, {dtype}", f"depth {r['depth']}", r, "u") for r in line.to_dict("records")]
+            course(panel, line.assign(title=titles), "depth", look)
         measured_ticks(panel, own["depth"])
         panel.set_yscale("log")
         panel.set_ylim(limits)
         decimal_ticks(panel.yaxis)
         panel.set(xlabel="depth (layers)", ylabel="relative L2 error (u)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=5)
+    drawing.handles += [key(said(weights), *look, line="-") for weights, look in looks.items()]
     return drawing
 
 

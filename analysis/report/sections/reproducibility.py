@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, Series, dtypes_in_order, ways_in_order
 from analysis.data.study_data import Scope, StudyData
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import facets, styled
+from analysis.report.drawing import Drawing, cell_ticks, cells, facets, shade, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import BLUE, INK
 from analysis.report.tables import Table, Text, in_order, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE, CONTROL, PERTURBATIONS, REMEDIES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PLACE = ["machine", "device", "dtype"]
 KEYS = [*PLACE, "problem", "way", "remedy", "perturbation"]
@@ -95,30 +91,37 @@ def share(row: Any) -> str:
 
 
 @styled
-def figure(equal: Frame) -> Figure:
-    """The share of outputs with equal bits: one panel per dtype, methods by perturbations. equal: of `pooled`."""
-    import seaborn
-
-    dtypes, ways, tried = (
-        dtypes_in_order(equal["dtype"]),
-        ways_in_order(equal["way"]),
-        in_order("perturbation", equal["perturbation"]),
-    )
-    drawing, panels = facets(dtypes, 0.27 * len(ways) + 0.9, columns=2)
-    colours = seaborn.light_palette(BLUE, as_cmap=True)
-    shades: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": colours, "cbar": False, "linewidths": 0.6}
+def figure(equal: Frame) -> Drawing:
+    """The share of outputs with equal bits: one panel per dtype, perturbations by methods. equal: of `pooled`."""
+    equal = choosing.shown(equal)
+    dtypes, ways = dtypes_in_order(equal["dtype"]), ways_in_order(equal["way"])
+    tried = in_order("perturbation", equal["perturbation"])
+    drawing, panels = facets(dtypes, 17.0 * len(tried))
     for panel, dtype in zip(panels, dtypes, strict=True):
-        rows = equal[equal["dtype"] == dtype]
-        values = rows.pivot(index="way", columns="perturbation", values="equal").reindex(index=ways, columns=tried)
-        texts = values.map(lambda value: "").astype(object)
-        for row in rows.itertuples(index=False):
-            texts.loc[row.way, row.perturbation] = share(row)
-        seaborn.heatmap(values, annot=texts, fmt="", annot_kws={"fontsize": 6.5}, linecolor=INK, ax=panel, **shades)
-        panel.tick_params(length=0, labelsize=7.5)
-        panel.set(xlabel="", ylabel="")
-        panel.set_xticklabels(tried, rotation=30, ha="right")
-        panel.set_yticklabels(ways, rotation=0)
+        grid = [
+            (
+                ways.index(row.way),
+                tried.index(row.perturbation),
+                shade(row.equal),
+                share(row).removesuffix(" %"),
+                _said(row),
+            )
+            for row in equal[equal["dtype"] == dtype].itertuples(index=False)
+        ]
+        cells(panel, grid, (len(ways), len(tried)))
+        cell_ticks(panel, ways, tried)
+        panel.tick_params(axis="x", labelrotation=30)
+        for label in panel.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
     return drawing
+
+
+def _short(row: Any) -> str:
+    return share(row).removesuffix(" %").replace("> ", ">").replace("< ", "<")
+
+
+def _said(row: Any) -> str:
+    return f"{row.way}, {row.dtype}, {row.perturbation}: {share(row)} of the outputs keep their bits"
 
 
 def atlas_table(name: str, equal: Frame, seeds: str) -> Table:
@@ -177,9 +180,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
         return None
     methods = pooled(plain(equal))
     name, seeds = slug("reproducibility", scope.machine, scope.device), wording.seeds(plain(equal))
-    caption = f"The share of an image's outputs that keep their bits ({scope.label}): one panel per dtype, methods by "
-    caption += f"what is changed; over all settings and problems, n = {seeds}. All: no bit of any case changed. Empty: "
-    caption += "nothing to change, or the method cannot compute it."
+    caption = f"The share of an image's outputs that keep their bits ({scope.label}): one panel per dtype, what is "
+    caption += f"changed by methods, in per cent; over all settings and problems, n = {seeds}. All: no bit of any case "
+    caption += f"changed. Empty: nothing to change, or the method cannot compute it.{choosing.others(methods)}"
     alt = f"Heat maps of methods by perturbations. In {int((methods['equal'] == 1).sum())} of "
     alt += f"{show.plural(len(methods), 'square')} all bits are kept."
     drawn = plot(f"fig-{name}", caption, alt, "reproducibility", figure(methods))

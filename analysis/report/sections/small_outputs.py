@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import PLACE, over_seeds
 from analysis.data.study_data import Scope
 from analysis.precision.families import INPUTS as FAMILIES
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import decimal_ticks, ends, facets, legend, lines, log_range, measured_ticks, styled
+from analysis.report.drawing import (
+    Drawing,
+    decimal_ticks,
+    ends,
+    facets,
+    legend,
+    lines,
+    log_range,
+    measured_ticks,
+    styled,
+)
 from analysis.report.section import Content, Frames, Plot, plot
 from analysis.report.sections.findings import section
 from analysis.report.tables import Table, slug, wide_table, with_interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MEASURES = {
     "error_u": "relative L2 error",
@@ -44,17 +51,18 @@ def main(found: Frame) -> Frame:
 
 
 @styled
-def figure(found: Frame) -> Figure:
+def figure(found: Frame) -> Drawing:
     """Errors against depth, both logarithmic: on the whole and of the median output, a column per family of inputs."""
+    found = choosing.shown(found)
     families = [name for name in INPUTS if name in set(found["inputs"])] or sorted(set(found["inputs"]))
     panels_of = [(measure, inputs) for measure in DRAWN for inputs in families]
     names = [f"{MEASURES[measure]}, {INPUTS.get(inputs, inputs)}" for measure, inputs in panels_of]
-    drawing, panels = facets([name[0].upper() + name[1:] for name in names], 2.6, columns=len(families))
+    drawing, panels = facets([name[0].upper() + name[1:] for name in names])
     drawn = found[found["inputs"].isin(families) & found["measure"].isin(DRAWN)]
     limits = log_range(ends(drawn))
     for panel, (measure, inputs) in zip(panels, panels_of, strict=True):
         own = drawn[(drawn["measure"] == measure) & (drawn["inputs"] == inputs)]
-        lines(panel, own, "depth")
+        lines(panel, own, "depth", "u")
         measured_ticks(panel, drawn["depth"])
         panel.set_yscale("log")
         panel.set_ylim(limits)
@@ -88,9 +96,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 
 
 def _plot(scope: Scope, name: str, found: Frame) -> Plot:
-    caption = f"Errors against depth, {found['dtype'].iloc[0]} ({scope.label}), both axes logarithmic: relative L2 "
-    caption += "above, of the median output below, relative to itself; without and with a spot that is 10,000 times "
-    caption += f"as bright. {wording.band(found)}"
+    caption = f"Errors against depth, {found['dtype'].iloc[0]} ({scope.label}), both axes logarithmic: relative L2, "
+    caption += "and of the median output, relative to itself; without and with a spot that is 10,000 times "
+    caption += f"as bright. {wording.band(found)}{choosing.others(found)}"
     lost = found[found["measure"] == "relative_q50_u"]
     worst = lost.loc[lost["median"].idxmax()]
     alt = "Lines on logarithmic axes, four panels. The largest error of a median output is "

@@ -9,18 +9,31 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.frames import Frame, dtypes_in_order, ordered, problems_in_order, ways_in_order
 from analysis.data.speedups import VERDICTS, over_problems
 from analysis.data.study_data import GROUPS, Scope, StudyData
-from analysis.report import extremes, wording
+from analysis.report import choosing, extremes, wording
 from analysis.report import formatting as show
-from analysis.report.drawing import facets, legend, log_range, log_ticks, styled
+from analysis.report.drawing import (
+    Drawing,
+    between,
+    by_dtype,
+    compared,
+    facets,
+    key,
+    legend,
+    log_range,
+    marks,
+    rows_named,
+    speedup_axis,
+    styled,
+    within,
+)
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
-from analysis.report.style import FAINT, INK, look
+from analysis.report.style import look
 from analysis.report.tables import Table, Text, count_of, slug, table
 from linear_lasagna import catalog, own
 from linear_lasagna.vocabulary import MERGED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 DECIDED = ("faster", "slower")
@@ -81,11 +94,10 @@ def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
     known = ways[ways["speedup_lower"].notna()] if ways["speedup_lower"].notna().any() else ways
     best, worst = known.loc[known["speedup"].idxmax()], known.loc[known["speedup"].idxmin()]
     n = show.plural(ways["problem"].nunique(), "problem")
-    caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over {over(ways)}. Line: 95 % "
-    caption += (
-        f"interval for that median, {wording.process_kind(known['processes'])}; no line: too few for one. Hollow: "
-    )
-    caption += "tie or undecided. Right of 1: faster than the baseline."
+    caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over {over(ways)}. Thin line: "
+    caption += f"95 % interval for that median, {wording.process_kind(known['processes'])}; none: too few for one. "
+    caption += "Thick: a standard deviation between the blocks of one process to either side. Hollow: tie or "
+    caption += f"undecided. Right of 1: faster than the baseline.{choosing.others(ways, 'The tables have')}"
     alt = (
         f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "
     )
@@ -100,74 +112,44 @@ def _of_way(row: Any) -> str:
 
 
 @styled
-def figure(frame: Frame) -> Figure:
-    """Speedup over the baseline per problem and way, one panel per dtype. frame: `statistics.speedups` of a group."""
-    frame = frame[~frame["control"].astype(bool)]
-    ways, dtypes = ways_in_order(frame["way"]), dtypes_in_order(frame["dtype"])
-    names = problems_in_order(frame["problem"])
-    row = 0.2 + 0.035 * len(ways)
-    figure, panels = facets(dtypes, max(1.5, row * len(names) + 0.6), sharex=True)
-    heights = _dodged(names, ways)
-    for index, (panel, dtype) in enumerate(zip(panels, dtypes, strict=True)):
-        _dots(panel, frame[frame["dtype"] == dtype], ways, heights, "problem")
-        _rows(panel, names, labels=index % 2 == 0)
-        _speedup_axis(panel, log_range(frame["speedup"]))
-    legend(figure, ways, [_hollow()])
-    return figure
+def figure(frame: Frame) -> Drawing:
+    """Speedup over the baseline per problem and way, one panel per dtype. frame: `speedups.speedups` of a group."""
+    frame = choosing.shown(frame[~frame["control"].astype(bool)])
+    ways, limits = ways_in_order(frame["way"]), log_range(frame["speedup"])
+    heights = [max(40.0, (8 + 6 * len(ways)) * rows["problem"].nunique()) for _, rows in by_dtype(frame)]
+    drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], heights)
+    for panel, (_, rows) in zip(panels, by_dtype(frame), strict=True):
+        names = problems_in_order(rows["problem"])
+        _dots(panel, rows, ways, dodged(names, ways))
+        rows_named(panel, _short(names))
+        speedup_axis(panel, limits)
+    legend(drawing, ways, [key("tie or undecided", marker="o", filled=False)])
+    return drawing
 
 
-def _dodged(places: Sequence[str], ways: Sequence[str], spread: float = 0.62) -> dict[tuple[str, str], float]:
+def dodged(places: Sequence[str], ways: Sequence[str], spread: float = 0.66) -> dict[tuple[str, str], float]:
     """The height of every (place, way): one row per place, its ways slightly apart."""
     step = spread / max(1, len(ways) - 1)
     offsets = {way: (i - (len(ways) - 1) / 2) * step for i, way in enumerate(ways)}
     return {(place, way): row + offsets[way] for row, place in enumerate(places) for way in ways}
 
 
-def _dots(panel: Axes, frame: Frame, ways: Sequence[str], heights: dict[tuple[str, str], float], place: str) -> None:
-    """Dot and interval for every row of frame, at the height of its place and way."""
+def _dots(panel: Axes, frame: Frame, ways: Sequence[str], heights: dict[tuple[str, str], float]) -> None:
+    """Mark and intervals for every row of frame, at the height of its problem and way."""
     for way in ways:
-        colour, marker = look(way)
         rows = frame[frame["way"] == way]
-        height = [heights[key] for key in zip(rows[place], rows["way"], strict=True)]
-        panel.hlines(height, rows["speedup_lower"], rows["speedup_upper"], colors=colour, linewidth=1.3)
+        rows = rows.assign(height=[heights[name, way] for name in rows["problem"]])
+        within(panel, rows["height"], rows["speedup"], rows["within"], look(way)[0])
+        between(panel, rows["height"], rows["speedup_lower"], rows["speedup_upper"], look(way)[0])
         for decided in (True, False):
-            drawn = rows["verdict"].isin(DECIDED) == decided
-            y = [h for h, use in zip(height, drawn, strict=True) if use]
-            face = colour if decided else "none"
-            panel.plot(
-                rows["speedup"][drawn], y, marker, mfc=face, mec=colour, mew=0.9, markersize=4.6, linestyle="none"
-            )
+            drawn = rows[rows["verdict"].isin(DECIDED) == decided]
+            marks(panel, drawn["speedup"], drawn["height"], map(compared, drawn.to_dict("records")), way, decided)
 
 
 def _short(names: Sequence[str]) -> list[str]:
     """The names without the folder that all have in common."""
     folders = {name.rpartition("/")[0] for name in names}
     return [name.rpartition("/")[2] for name in names] if len(folders) == 1 else list(names)
-
-
-def _rows(panel: Axes, names: Sequence[str], labels: bool = True) -> None:
-    """One named row per name, from above, with faint lines between rows."""
-    panel.set_yticks(range(len(names)), [show.shortened(name) for name in _short(names)] if labels else [])
-    panel.set_ylim(len(names) - 0.5, -0.5)
-    panel.tick_params(axis="y", length=0)
-    for line in range(1, len(names)):
-        panel.axhline(line - 0.5, color=FAINT, linewidth=0.5, zorder=0)
-
-
-def _speedup_axis(panel: Axes, limits: tuple[float, float]) -> None:
-    panel.set_xscale("log", base=2)
-    panel.set_xlim(limits)
-    log_ticks(panel.xaxis, *limits)
-    panel.tick_params(axis="x", labelbottom=True)
-    panel.grid(axis="x")
-    panel.axvline(1, color=INK, linewidth=0.9)
-    panel.set_xlabel("slower  ←  speedup over the baseline  →  faster")
-
-
-def _hollow() -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=INK, marker="o", mfc="none", linestyle="none", markersize=5, label="tie or undecided")
 
 
 def summary_table(group: str, scope: Scope, rows: Frame) -> Table:

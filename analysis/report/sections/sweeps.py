@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from analysis.data import sweeps
 from analysis.data.frames import Frame, dtypes_in_order, ordered, problems_in_order, ways_in_order
 from analysis.data.study_data import Scope, StudyData
-from analysis.report import extremes, wording
+from analysis.report import choosing, extremes, wording
 from analysis.report import formatting as show
-from analysis.report.drawing import decimal_ticks, facets, legend, measured_ticks, styled
+from analysis.report.drawing import Drawing, course, decimal_ticks, facets, legend, measured_ticks, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.sections.plans import main_dtype
 from analysis.report.sections.speed import VERDICTS_READ, speedup_text
@@ -22,9 +22,9 @@ from linear_lasagna.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MS = 1e3  # per second
+ENDS = {"median": "", "lower": "_lower", "upper": "_upper"}
 EXPONENT = ("exponent", "exponent_lower", "exponent_upper")
 HALF = ("half", "half_lower", "half_upper")
 AT = ("at", "at_lower", "at_upper")
@@ -51,6 +51,7 @@ def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
         f"{wording.span(rows['processes'], 'process', 'processes')}. Band: 95 % interval for that median, between "
     )
     caption += "processes; none where there are fewer than 6. Winograd is for 3×3 kernels with stride 1."
+    caption += choosing.others(rows, "The CSV has")
     slowest = rows.loc[rows["seconds"].idxmax()]
     counts = rows.loc[rows["leads"], "way"].value_counts()
     alt = "Lines on two logarithmic axes, one panel per number that varies. The longest call takes "
@@ -61,28 +62,33 @@ def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
 
 
 @styled
-def figure(rows: Frame) -> Figure:
+def figure(rows: Frame) -> Drawing:
     """Time against the value, one panel per axis. rows: `sweeps.times` of one dtype."""
-    names = in_axes_order(rows)
-    drawing, panels = facets([SWEEPS[axis].what for axis in names], 2.6, columns=3)
+    names, shown = in_axes_order(rows), choosing.shown(rows)
+    drawing, panels = facets([SWEEPS[axis].what for axis in names])
     for panel, axis in zip(panels, names, strict=True):
-        _lines(panel, rows[rows["axis"] == axis])
+        of_axis = shown[shown["axis"] == axis]
+        _lines(panel, of_axis, axis)
         panel.set_yscale("log")
-        measured_ticks(panel, rows.loc[rows["axis"] == axis, "swept"])
+        measured_ticks(panel, of_axis["swept"])
         decimal_ticks(panel.yaxis)
         panel.set(xlabel=axis, ylabel="time (ms)")
-    legend(drawing, ways_in_order(rows["way"]))
+    legend(drawing, ways_in_order(shown["way"]))
     return drawing
 
 
-def _lines(panel: Axes, rows: Frame) -> None:
+def _lines(panel: Axes, rows: Frame, axis: str) -> None:
     for way in ways_in_order(rows["way"]):
-        colour, marker = look(way)
-        line = rows[rows["way"] == way].sort_values("swept")
-        panel.plot(line["swept"], MS * line["seconds"], color=colour, marker=marker, markersize=4.4, linewidth=1.2)
-        if line["seconds_lower"].notna().any():
-            ends = (MS * line["seconds_lower"], MS * line["seconds_upper"])
-            panel.fill_between(line["swept"], *ends, color=colour, alpha=0.18, linewidth=0)
+        line = rows[rows["way"] == way]
+        titles = [_said(row, axis) for row in line.to_dict("records")]
+        ends = {name: MS * line[f"seconds{end}"] for name, end in ENDS.items()}
+        course(panel, line.assign(title=titles, **ends), "swept", look(way), size=4.6)
+
+
+def _said(row: Any, axis: str) -> str:
+    return f"{row['way']}, {row['dtype']}, {axis} {row['swept']}: {show.seconds(row['seconds'])}, " + show.plural(
+        int(row["processes"]), "process", "processes"
+    )
 
 
 def _tables(scope: Scope, frames: Frames) -> Iterator[Table]:

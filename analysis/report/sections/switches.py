@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import ends, facets, legend, log_range, log_ticks, styled
+from analysis.report.drawing import (
+    ROW,
+    Drawing,
+    between,
+    ends,
+    facets,
+    key,
+    legend,
+    log_range,
+    log_ticks,
+    marks,
+    rows_named,
+    styled,
+    told,
+)
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.style import INK, look
 from analysis.report.tables import Table, slug, wide_table, with_interval
 from linear_lasagna.vocabulary import BASELINE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 OFF, ON = "off", "on"
 KEYS = [*SERIES, "problem", "depth", "fan_in", "way"]
@@ -38,29 +47,25 @@ def ratios(rows: Frame) -> Frame:
 
 
 @styled
-def figure(ratios: Frame) -> Figure:
-    """The ratios with their intervals, one panel per dtype, a row per way and sign structure. ratios: `ratios`."""
-    dtypes, ways = dtypes_in_order(ratios["dtype"]), ways_in_order(ratios["way"])
-    drawing, panels = facets(dtypes, 2.4, columns=len(dtypes))
-    limits = log_range(ends(ratios))
+def figure(ratios: Frame) -> Drawing:
+    """The ratios with their intervals, one panel per dtype, a row per way, its signs apart. ratios: `ratios`."""
+    ratios = choosing.shown(ratios)
+    dtypes, ways, limits = dtypes_in_order(ratios["dtype"]), ways_in_order(ratios["way"]), log_range(ends(ratios))
+    drawing, panels = facets(dtypes, 1.6 * ROW * len(ways))
     for panel, dtype in zip(panels, dtypes, strict=True):
-        for row in ratios[ratios["dtype"] == dtype].itertuples(index=False):
-            colour, marker = look(row.way)
-            x = ways.index(row.way) + (0.15 if row.signs == "positive" else -0.15)
-            panel.plot([x, x], [row.lower, row.upper], color=colour, linewidth=1.2)
-            panel.plot([x], [row.median], marker, color=colour, markersize=5, fillstyle=_fill(row.signs))
-        panel.axhline(1, color=INK, linewidth=0.9)
-        panel.set_yscale("log", base=2)
-        panel.set_ylim(limits)
-        log_ticks(panel.yaxis, *limits)
-        panel.set_xticks([])
-        panel.set_ylabel("error on / off")
-    legend(drawing, ways)
+        for row in ratios[ratios["dtype"] == dtype].to_dict("records"):
+            y = ways.index(row["way"]) + (0.15 if row["signs"] == "positive" else -0.15)
+            between(panel, [y], [row["lower"]], [row["upper"]], look(row["way"])[0])
+            title = told(f"{row['way']}, {dtype}", wording.signs(row["signs"]), row)
+            marks(panel, [row["median"]], [y], [title], row["way"], row["signs"] == "random")
+        rows_named(panel, ways)
+        panel.axvline(1, color=INK, linewidth=0.9, zorder=1)
+        panel.set_xscale("log", base=2)
+        panel.set_xlim(limits)
+        log_ticks(panel.xaxis, *limits)
+        panel.set_xlabel("error on / off")
+    legend(drawing, ways, [key("random signs", marker="o"), key("positive numbers", marker="o", filled=False)])
     return drawing
-
-
-def _fill(signs: str) -> Any:
-    return "full" if signs == "random" else "none"
 
 
 def ratio_table(name: str, ratios: Frame) -> Table:

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.frames import Frame, dtypes_in_order, framed, ordered, ways_in_order
+from analysis.data.frames import Frame, framed, ordered, ways_in_order
 from analysis.data.records import PLACE, Record, Records
 from analysis.data.speedups import control_log_ratio, is_partial
 from analysis.data.study_data import Scope, StudyData
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
-from analysis.report.drawing import WIDTH, styled
-from analysis.report.formatting import shortened
+from analysis.report.drawing import ROW, Drawing, by_dtype, facets, key, legend, marks, rows_named, styled
 from analysis.report.section import Content, Frames, Section, per_scope, plot
-from analysis.report.style import INK, look
+from analysis.report.style import FAINT, INK
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.timing import compare, log_ratio
 from linear_lasagna.trial import Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
@@ -94,65 +92,55 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
         return None
     rows = wins(winners, ["group", "dtype"])
     kind = wording.process_kind(winners["processes"])
-    caption = f"The share of problems on which each way is fastest, by verdict {kind}, {scope.label}. Numbers in bars: "
-    caption += "problems; n: all problems of the group that were timed in at least two ways. Hatched: the fastest way "
-    caption += "is not faster, by verdict, than all others."
+    caption = f"The share of problems on which each way is fastest, by verdict {kind}, {scope.label}; in brackets: the "
+    caption += "problems of the group that were timed in at least two ways. Filled: faster than every other way. "
+    caption += "Hollow: not slower than the way with the least time. Cross: no single fastest way. Right is more often."
+    caption += choosing.others(rows[rows["way"] != ""], wins=_won_of(rows))
     settled = int(rows.loc[rows["way"] != "", "alone"].sum())
-    alt = f"Stacked bars, one per group and dtype. On {settled} of {show.plural(len(winners), 'trial')} one way is "
+    alt = "Marks on a scale of per cent, a row per group, a panel per dtype. On "
+    alt += f"{settled} of {show.plural(len(winners), 'trial')} one way is "
     alt += "faster than every other; the other trials have no single fastest way."
     name = slug("fig-wins", scope.machine, scope.device)
     return Content((plot(name, caption, alt, "wins", figure(rows)),), (wins_table(scope, rows, kind),))
 
 
 @styled
-def figure(frame: Frame) -> Figure:
-    """The share of problems on which each way is fastest alone. frame: `statistics.wins` by group and dtype."""
-    from matplotlib.figure import Figure
-
-    bars = frame[["group", "dtype", "trials"]].drop_duplicates()
-    bars = bars.assign(rank=bars["dtype"].map({d: i for i, d in enumerate(dtypes_in_order(bars["dtype"]))}))
-    bars = bars.sort_values(["group", "rank"]).reset_index(drop=True)
-    figure = Figure(figsize=(WIDTH, 0.34 * len(bars) + 1.1), layout="constrained")
-    panel = figure.subplots()
-    for row, (group, dtype, trials) in enumerate(zip(bars["group"], bars["dtype"], bars["trials"], strict=True)):
-        shares = frame[(frame["group"] == group) & (frame["dtype"] == dtype)]
-        _stacked_bar(panel, row, dict(zip(shares["way"], shares["alone"], strict=True)), trials)
-    labels = [
-        f"{shortened(g)}, {d} (n = {n})" for g, d, n in zip(bars["group"], bars["dtype"], bars["trials"], strict=True)
-    ]
-    panel.set_yticks(range(len(bars)), labels)
-    panel.set_ylim(len(bars) - 0.5, -0.5)
-    panel.tick_params(axis="y", length=0)
-    panel.set_xlim(0, 100)
-    panel.set_xlabel("problems (%)")
-    _bar_legend(figure, ways_in_order(way for way in frame.loc[frame["alone"] > 0, "way"] if way))
-    return figure
+def figure(frame: Frame) -> Drawing:
+    """The share of problems on which each way is fastest, a row per group. frame: `wins` by group and dtype."""
+    ways = choosing.chosen(frame[frame["way"] != ""], _won_of(frame))
+    heights = [2 * ROW * rows["group"].nunique() for _, rows in by_dtype(frame)]
+    drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], heights)
+    for panel, (dtype, rows) in zip(panels, by_dtype(frame), strict=True):
+        groups = rows.drop_duplicates("group").sort_values("group", kind="stable")
+        for place, group in enumerate(groups["group"]):
+            _shares(panel, place, dtype, rows[rows["group"] == group], ways)
+        rows_named(panel, [f"{row.group} ({row.trials})" for row in groups.itertuples(index=False)])
+        panel.set_xlim(-4, 104)
+        panel.grid(axis="x")
+        panel.set_xlabel("problems (%)")
+    extra = [key("fastest alone", marker="o"), key("among the fastest", marker="o", filled=False)]
+    legend(drawing, ways, [*extra, key("no single fastest way", marker="X")])
+    return drawing
 
 
-def _stacked_bar(panel: Axes, row: int, counts: dict[str, int], trials: int) -> None:
-    left = 0.0
-    for way in [*ways_in_order(way for way in counts if way), ""]:
-        width = 100 * counts.get(way, 0) / trials
-        if not width:
-            continue
-        if way:
-            panel.barh(row, width, left=left, height=0.68, color=look(way)[0])
-        else:
-            panel.barh(row, width, left=left, height=0.68, facecolor="none", edgecolor=INK, linewidth=0.6, hatch="////")
-        if width > 3 and way:
-            middle = left + width / 2
-            panel.text(
-                middle, row, str(counts[way]), ha="center", va="center", fontsize=8, color="white", weight="bold"
-            )
-        left += width
+def _won_of(rows: Frame) -> dict[str, float]:
+    """On how many trials each way is among the fastest."""
+    return rows.groupby("way")["among"].sum().to_dict()
 
 
-def _bar_legend(figure: Figure, ways: Sequence[str]) -> None:
-    from matplotlib.patches import Patch
-
-    handles = [Patch(facecolor=look(way)[0], label=way) for way in ways]
-    handles.append(Patch(facecolor="none", edgecolor=INK, hatch="////", linewidth=0.6, label="no single fastest way"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(5, len(handles)), borderaxespad=0.2)
+def _shares(panel: Axes, place: int, dtype: str, rows: Frame, ways: Sequence[str]) -> None:
+    """The marks of one group: alone and among the fastest, joined, of every way that is ever among them."""
+    for row in rows.itertuples(index=False):
+        alone, among = (100 * count / row.trials for count in (row.alone, row.among))
+        counted = f"{row.group}, {dtype}, {row.way or 'no single fastest way'}: {row.alone}"
+        if not row.way:
+            marks(panel, [alone], [place], [f"{counted} of {row.trials} problems"], (INK, "X"))
+        elif row.way in ways:
+            height = place + 0.6 * ((ways.index(row.way) + 0.5) / len(ways) - 0.5)
+            panel.plot([alone, among], [height, height], color=FAINT, linewidth=0.8, zorder=1)
+            title = f"{counted} alone, {row.among} among the fastest, of {row.trials} problems"
+            marks(panel, [among], [height], [title], row.way, filled=False)
+            marks(panel, [alone], [height], [title], row.way)
 
 
 def wins_table(scope: Scope, rows: Frame, kind: str) -> Table:

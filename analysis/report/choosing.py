@@ -1,0 +1,59 @@
+"""Which ways a figure shows: few enough to tell apart. The table beside it has all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from analysis.data.frames import Frame, ways_in_order
+from analysis.data.speedups import is_partial
+from analysis.report import formatting as show
+from linear_lasagna.vocabulary import BASELINE
+
+MOST = 5
+SAME_CALL = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
+RULE = "merged, border_exact and planned with the baseline’s method, then those that most often take the least time"
+TRIAL = ("machine", "group", "problem", "dtype", "device", "conditions")
+
+
+def chosen(frame: Frame, wins: Mapping[str, float] | None = None) -> list[str]:
+    """The ways of a frame to be shown, in the suite's order.
+
+    The baseline, where the frame has it; of each family of schedules (merged, border_exact, planned) the first with the
+    baseline's method; then those with most wins: by default, on how many trials they take the least time. Where there
+    are times, neither ways that are wrong at the border nor a second one that makes the same call. Where there are
+    neither times nor wins, the suite's order decides.
+    """
+    ways = ways_in_order(frame["way"])
+    if len(ways) <= MOST:
+        return ways
+    if wins is None and "seconds" in frame:
+        ways = [way for way in ways if not is_partial(way) and _twin(way) not in ways]
+        wins = _least_times(frame[frame["way"].isin(ways)])
+    families: dict[str, str] = {}
+    for way in (way for way in ways if way.endswith(f"/{BASELINE}")):
+        families.setdefault(way.partition("_")[0].partition("/")[0], way)
+    order = [BASELINE] * (BASELINE in ways) + list(families.values())
+    order += sorted((way for way in ways if way not in order), key=lambda way: -(wins or {}).get(way, 0))
+    return ways_in_order(order[:MOST])
+
+
+def _least_times(frame: Frame) -> dict[str, float]:
+    """On how many trials each way takes the least time."""
+    trials = frame.groupby([name for name in TRIAL if name in frame], sort=False)["seconds"]
+    return frame.loc[trials.idxmin(), "way"].value_counts().to_dict()
+
+
+def shown(frame: Frame) -> Frame:
+    """The rows of the chosen ways."""
+    return frame[frame["way"].isin(chosen(frame))]
+
+
+def others(frame: Frame, where: str = "The table has", wins: Mapping[str, float] | None = None) -> str:
+    """What a caption says of the ways that a figure leaves out; "" for none. where: as in "The CSV has"."""
+    left = len(set(frame["way"])) - len(chosen(frame, wins))
+    return f" {where} {show.plural(left, 'other way')}; shown are {RULE}." if left else ""
+
+
+def _twin(way: str) -> str:
+    schedule, _, method = way.rpartition("/")
+    return f"{SAME_CALL[schedule]}/{method}" if schedule in SAME_CALL else ""
