@@ -42,7 +42,7 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
     """The page. files: the texts of the files that it carries, by their paths."""
     from analysis.report.page import COLUMNS, FILES
 
-    rules = svg.rules(chapters.plots(made.anatomy))
+    rules = svg.rules(plot.of_page for plot in chapters.plots(made.anatomy))
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + rules
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     csvs = {name: (FILES[name], list(frame.columns), len(frame)) for name, frame in made.files.items()}
