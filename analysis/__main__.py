@@ -202,6 +202,88 @@ def report(
 
 
 @app.command
+def edition(
+    name: str = "",
+    *,
+    preset: PresetName = "default",
+    records: Path | None = None,
+    store: Path | None = None,
+    out: Path = Path("study"),
+    home: Path = Path("reports"),
+    notes: Path | None = None,
+    title: str = "",
+    replace: bool = False,
+    again: bool = False,
+    index: bool = False,
+) -> None:
+    """Make reports/NAME of what has been measured: page, raw data, figures, tables, hashes, and how to cite it.
+
+    Parameters
+    ----------
+    name
+        Of the edition: letters, digits, dots and dashes.
+    preset
+        What should have been run; the page lists what is missing of it.
+    records
+        A study's archive, or a folder with trial records; this commit's trials, where none is given.
+    store
+        The file of the precision rows; that of `out`, where none is given.
+    out
+        The folder of the study.
+    home
+        The folder of all editions, with their index.html.
+    notes
+        A Markdown file about this edition, which its README has.
+    title
+        Of the page; the machine, where none is given.
+    replace
+        Write it in the place of one of the same name.
+    again
+        Render an edition again from its own data, because the code that renders has changed.
+    index
+        Write index.html alone.
+    """
+    from analysis.edition import index as listing
+    from analysis.edition.making import again as render_again
+    from analysis.edition.making import make
+
+    if index:
+        print(listing.write(home.resolve()))
+        return
+    if not name:
+        raise ValueError("an edition needs a name: python -m analysis edition NAME")
+    if again:
+        print(render_again(name, home.resolve()))
+        return
+    for path in (records, store, notes):
+        if path is not None and not path.exists():
+            raise ValueError(f"{path}: no such file or folder")
+    text = "" if notes is None else notes.read_text(encoding="utf-8")
+    print(make(name, preset, out.resolve(), records, store, home.resolve(), text, title, replace))
+
+
+@app.command
+def verify(name: str, *, home: Path = Path("reports")) -> None:
+    """Check an edition: every file's hash, then that its data render to the same bytes. Code 1 where they do not.
+
+    Parameters
+    ----------
+    name
+        Of the edition.
+    home
+        The folder of all editions.
+    """
+    from analysis.edition import folder
+
+    path = home.resolve() / folder.checked(name)
+    count = len(folder.manifest(path)["files"])
+    wrong = list(folder.faults(path))
+    print("\n".join(wrong) or f"{path}: all {count} files are what they were, and are rendered again to the same bytes")
+    if wrong:
+        sys.exit(1)
+
+
+@app.command
 def compare(
     before: Path,
     after: Path,

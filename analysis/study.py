@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import arguments
 from analysis.data import archive
+from analysis.data.machines import DIGEST
+from analysis.edition.citing import CODE_LICENCE, DATA_LICENCE, Cited, bibtex, sentence
 from analysis.measure import asv_run, trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, UNKNOWN, Checkout, checkout_or
@@ -53,12 +55,6 @@ OUT = ROOT / "study"
 INSTALL = "`make study` installs it, as does pip install -e '.[analysis]' in the checkout"
 LOCK = ROOT / ".asv" / "study.lock"
 STORE = "precision.sqlite"
-BIBTEX = """@software{{linear_lasagna,
-  author  = {{{{The Linear Lasagna developers}}}},
-  title   = {{Linear Lasagna: cost, accuracy and meaning of stacked linear convolutions}},
-  version = {{{version}{commit}}},
-  year    = {{{year}}}
-}}"""
 
 
 @dataclass(frozen=True)
@@ -205,21 +201,55 @@ def render(
     usual ones; the page is about the usual ones if they are among these, else about the first. Raises ValueError for an
     unknown preset, or where there are no results at all.
     """
+    from analysis.report import page
+
+    with results_of(preset_name, out, records, commit, devices, problems, conditions) as found:
+        report = page.render(found.records, found.rows, out, found.context)
+    for headline in report.headlines:
+        print(f"{headline.title}: {headline.text}".replace("`", ""))
+    return report.page
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a page is rendered from. folder: of the trial records, for as long as it is there."""
+
+    records: Records
+    rows: pandas.DataFrame | None
+    context: Context
+    folder: Path
+
+
+@contextmanager
+def results_of(
+    preset_name: str,
+    out: Path = OUT,
+    records: Path | None = None,
+    commit: str = "",
+    devices: Sequence[str] = (),
+    problems: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+    store: Path | None = None,
+) -> Iterator[Found]:
+    """What was measured, as `render` takes it. store: of the precision rows, where they lie elsewhere than in out, or
+    than in the archive.
+    """
     preset_named(preset_name)
     arguments.folder(out)
     if records is None:
         where = place(out, commit)
         told = {"preset": preset_name, "devices": list(devices or devices_here()), "problems": list(problems)}
         told["under"] = list(conditions)
-        return _rendered(archive.Results(where.records, where.store, told), where)
+        yield _found(archive.Results(where.records, store or where.store, told), where)
+        return
     where = Place(checkout_or(commit), "", out)
     with archive.results(records) as found:
         preset = str(found.conditions.get("preset", preset_name))
         told = {"problems": list(problems), **found.conditions}
         told["under"] = list(conditions) or _known(told.get("under", ()))
         told["preset"] = preset if preset in PRESETS else preset_name
-        store = found.store if records.is_file() else where.store
-        return _rendered(replace(found, store=store, conditions=told), where, records)
+        own_store = store or (found.store if records.is_file() else where.store)
+        yield _found(replace(found, store=own_store, conditions=told), where, records)
 
 
 def _known(conditions: Sequence[str]) -> list[str]:
@@ -229,9 +259,7 @@ def _known(conditions: Sequence[str]) -> list[str]:
     return []
 
 
-def _rendered(found: archive.Results, where: Place, given: Path | None = None) -> Path:
-    from analysis.report import page
-
+def _found(found: archive.Results, where: Place, given: Path | None = None) -> Found:
     problems = found.conditions["problems"]
     loaded, rows = load_records(found.records), load_rows(found.store) if found.store else None
     if problems:
@@ -249,10 +277,7 @@ def _rendered(found: archive.Results, where: Place, given: Path | None = None) -
     expected = trials(preset, devices)
     checkout = where.checkout if given is None else replace(where.checkout, git=bool(found.conditions.get("git", True)))
     told = context(replace(where, checkout=checkout), preset, loaded, expected, conditions)
-    report = page.render(loaded, rows, where.out, replace(told, conditions=about))
-    for headline in report.headlines:
-        print(f"{headline.title}: {headline.text}".replace("`", ""))
-    return report.page
+    return Found(loaded, rows, replace(told, conditions=about), found.records)
 
 
 def load_records(folder: Path) -> Records:
@@ -288,8 +313,8 @@ def context(
     commit, dirty = _measured(where.checkout, loaded)
     notes = _doubts(commit, where.checkout)
     commit = "" if commit == UNKNOWN else commit
-    release = _version()
-    of_commit = f", commit {commit[:12]}" if commit else ""
+    release, address = _version(), _address()
+    cited = Cited(_title(loaded), f"study-{started.partition('T')[0]}", started[:10], commit, release, address)
     study = f"python -m analysis study --preset {preset.name}"
     if conditions:
         study = f'{VARIABLE}="{";".join(map(named, conditions))}" {study}'
@@ -301,7 +326,7 @@ def context(
         selection=preset.name,
         expected=expected,
         commands=(
-            "git clone <repository> linear-lasagna && cd linear-lasagna",
+            f"git clone {address} linear-lasagna && cd linear-lasagna",
             *((f"git checkout {commit}",) if commit else ()),
             f"{study} --problems FILE"
             if preset.own_problems
@@ -309,9 +334,10 @@ def context(
             if conditions
             else f"make study PRESET={preset.name}",
         ),
-        citation=f"The Linear Lasagna developers: Linear Lasagna {release}{of_commit}.",
-        bibtex=BIBTEX.format(version=release, commit=of_commit, year=started[:4] or "n.d."),
-        licence="Code BSD-3-Clause, data CC-BY-4.0.",
+        citation=sentence(cited),
+        bibtex=bibtex(cited),
+        licence=f"Code {CODE_LICENCE}, data {DATA_LICENCE}.",
+        address=address,
         notes=notes,
     )
 
@@ -332,6 +358,27 @@ def _version() -> str:
         return version("linear-lasagna")
     except PackageNotFoundError:
         return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+
+
+def _address() -> str:
+    """Of the repository, as the package's metadata have it; where nothing is installed, the checkout's."""
+    import tomllib
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        told = metadata("linear-lasagna").get_all("Project-URL") or []
+        urls = dict(text.split(", ", 1) for text in told)
+    except PackageNotFoundError:
+        urls = {}
+    if "Repository" not in urls:
+        urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    return str(urls["Repository"])
+
+
+def _title(loaded: Records) -> str:
+    """What was measured, and where."""
+    machines = sorted({DIGEST.sub("", record.machine) for record in loaded})
+    return f"Linear convolutions on {' and '.join(machines) or 'one machine'}"
 
 
 def _measured(source: Checkout, loaded: Records) -> tuple[str, bool]:

@@ -47,7 +47,7 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     csvs = {name: (FILES[name], list(frame.columns), len(frame)) for name, frame in made.files.items()}
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             made=made,
@@ -72,7 +72,8 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
     )
 
 
-def _environment() -> Any:
+def environment() -> Any:
+    """Of the templates."""
     import jinja2
 
     loader = jinja2.FileSystemLoader(TEMPLATES)
@@ -86,9 +87,9 @@ def _environment() -> Any:
 
 def policy(style: str, script: str) -> str:
     """The page's content security policy: its own style and script, and nothing else, from nowhere."""
+    scripts = f"script-src '{_sha256(script)}'; " if script else ""
     return (
-        f"default-src 'none'; style-src '{_sha256(style)}'; script-src '{_sha256(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src '{_sha256(style)}'; {scripts}img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -74,10 +74,13 @@ class Headline:
 
 
 class Report(NamedTuple):
-    """What was rendered: the page's path, and its headlines: the first screen's answers, and the sections' own."""
+    """What was rendered: the page's path, its headlines (the first screen's answers, and the sections' own), and all
+    that it is made of.
+    """
 
     page: Path
     headlines: list[Headline]
+    made: Rendering
 
 
 Results = list[tuple[Section, Frames | None]]  # every section with its frames, None where they could not be made
@@ -112,7 +115,7 @@ def render(records: Records, rows: Frame | None, out: Path, context: Context) ->
     _write(page, html(made, files))
     for line in gaps.lines:
         print(line, file=sys.stderr)
-    return Report(page, [*first_lines(made.answered), *made.lines])
+    return Report(page, [*first_lines(made.answered), *made.lines], made)
 
 
 def texts(made: Rendering, gaps: Gaps) -> dict[str, str]:
