@@ -41,7 +41,7 @@ METHOD = Chapter(
     "Methods",
     openings.method,
     ("networks", "sources", "mobilenet", "transforms", "wins", "memory"),
-    ("networks",),
+    ("wins",),
     ("networks",),
 )
 CHAPTERS = (
@@ -113,7 +113,7 @@ CHAPTERS = (
         openings.trust,
         ("noise", "processes", "samples", "validity", "characteristics", "probes", "machine"),
         ("samples",),
-        ("noise", "machine"),
+        ("noise",),
     ),
     Chapter(
         "claims",
