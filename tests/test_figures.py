@@ -134,7 +134,7 @@ def test_every_mark_of_a_page_says_its_value(page):
     counted = 0
     for each in page:
         for element in itertools.chain.from_iterable(panel.iter() for panel in panels(each.inline)):
-            if "mark" in str(element.get("class")).split():
+            if svg.MARK in str(element.get("class")).split():
                 title = element.find("title")
                 assert title is not None, each.name
                 assert re.search(r"\d|all", str(title.text)), title.text
@@ -152,7 +152,7 @@ def test_a_mark_without_a_title_is_found():
         return drawing
 
     [panel] = panels(plot("name", "", "", "", draw()).inline)
-    found = [element for element in panel.iter() if "mark" in str(element.get("class")).split()]
+    found = [element for element in panel.iter() if svg.MARK in str(element.get("class")).split()]
     assert len(found) == 2
     assert all(element.find("title") is None for element in found)
 

@@ -20,7 +20,7 @@ from analysis.precision.outlier import families as outlier_families
 from analysis.precision.scatter import stack
 from analysis.precision.small_outputs import wide
 from analysis.precision.unit import plain
-from analysis.report import formatting
+from analysis.report import formatting, svg
 from analysis.report.page import COLUMNS, FILES, Shown
 from analysis.report.sections import (
     accidents,
@@ -550,10 +550,10 @@ def test_defects_and_borders_are_shown(sections):
 def test_a_border_is_drawn_with_its_first_row_on_top(rows):
     """The upper half of the first panel has the second class, the second panel has none."""
     drawing = defects.borders(defects.drawn(rows[rows["experiment"] == "defects"]))
-    upper, lower = drawing.axes[0].collections[0].get_paths()[::-1]
+    upper, lower = drawing.panels[0].collections[0].get_paths()[::-1]
     assert upper.vertices[:, 1].min() > 22
     assert lower.vertices[:, 1].max() < 25
-    assert [len(path.vertices) for path in drawing.axes[1].collections[0].get_paths()[1:]] == [0]
+    assert [len(path.vertices) for path in drawing.panels[1].collections[0].get_paths()[1:]] == [0]
 
 
 def test_accidents_are_counted(sections):
@@ -933,7 +933,7 @@ def test_figures_are_whole_and_captions_stand_alone(sections):
 
 
 def is_mark(element: ElementTree.Element) -> bool:
-    return "mark" in str(element.get("class")).split()
+    return svg.MARK in str(element.get("class")).split()
 
 
 def own_files(found: Study) -> dict[str, pandas.DataFrame]:

@@ -11,7 +11,8 @@ from linear_lasagna.vocabulary import BASELINE
 
 MOST = 5
 SAME_CALL = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
-RULE = "merged, border_exact and planned with the baseline’s method, then those that most often take the least time"
+FAMILIES = "merged, border_exact and planned with the baseline’s method, then "
+RULE = "those that most often take the least time"
 TRIAL = ("machine", "group", "problem", "dtype", "device", "conditions")
 
 
@@ -50,8 +51,10 @@ def shown(frame: Frame) -> Frame:
 
 def others(frame: Frame, where: str = "The table has", wins: Mapping[str, float] | None = None) -> str:
     """What a caption says of the ways that a figure leaves out; "" for none. where: as in "The CSV has"."""
-    left = len(set(frame["way"])) - len(chosen(frame, wins))
-    return f" {where} {show.plural(left, 'other way')}; shown are {RULE}." if left else ""
+    kept = chosen(frame, wins)
+    left = len(set(frame["way"])) - len(kept)
+    first = FAMILIES if any("/" in way for way in kept) else ""
+    return f" {where} {show.plural(left, 'other way')}; shown are {first}{RULE}." if left else ""
 
 
 def _twin(way: str) -> str:

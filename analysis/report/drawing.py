@@ -30,7 +30,9 @@ ROW = 15.0  # points of a named row
 LONGEST_NAME, LONGEST_TITLE = 24, 42  # characters that a panel has room for
 MARK = 5.2  # points across
 MOST_TICKS = 5
-SHORT_RANGE = 4.0
+MOST_BESIDE = 24  # characters of a heat map's columns in one line
+SHORT_RANGE, WIDE_RANGE = 4.0, 1e6
+SUPERSCRIPTS = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 FINE_RATIOS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5)
 
 
@@ -102,15 +104,15 @@ def marks(
     panel.scatter(xs, ys, s=size**2, marker=marker, urls=list(told), zorder=3, **style)
 
 
-def between(panel: Axes, at: Iterable[float], lower: Iterable[float], upper: Iterable[float], colour: str) -> None:
-    """Horizontal lines from lower to upper, for intervals."""
-    panel.hlines(list(at), list(lower), list(upper), colors=colour, linewidth=1.1)
+def between(panel: Axes, at: Iterable[float], lower: Iterable[float], upper: Iterable[float], colours: Any) -> None:
+    """Horizontal lines from lower to upper, for intervals. colours: one, or one for each."""
+    panel.hlines(list(at), list(lower), list(upper), colors=colours, linewidth=1.1)
 
 
-def within(panel: Axes, at: Iterable[float], middle: Series, spread: Series, colour: str) -> None:
+def within(panel: Axes, at: Iterable[float], middle: Series, spread: Series, colours: Any) -> None:
     """Thick horizontal lines on a logarithmic axis, a spread of logarithms to either side of the middle."""
     factor = spread.map(math.exp)
-    panel.hlines(list(at), middle / factor, middle * factor, colors=colour, linewidth=3.2, alpha=0.45)
+    panel.hlines(list(at), middle / factor, middle * factor, colors=colours, linewidth=3.2, alpha=0.45)
 
 
 def cells(panel: Axes, grid: Iterable[tuple[int, int, str, str, str]], shape: tuple[int, int]) -> None:
@@ -131,9 +133,17 @@ def shade(share: float) -> str:
     return SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))]
 
 
+def in_cell(share: str) -> str:
+    """A share in per cent as a heat map has it, without the unit."""
+    return share.removesuffix(" %").replace("> ", ">").replace("< ", "<")
+
+
 def cell_ticks(panel: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
     """The names of a heat map's columns and rows, at their middles."""
     panel.set_xticks([place + 0.5 for place in range(len(columns))], list(columns))
+    if len(columns) * max(map(len, columns)) > MOST_BESIDE:
+        for label in panel.get_xticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
     panel.set_yticks([place + 0.5 for place in range(len(rows))], [shortened(name, LONGEST_NAME) for name in rows])
 
 
@@ -207,7 +217,14 @@ def decimal_ticks(axis: Any) -> None:
     chosen = chosen if len(chosen) > 1 else [v for v in MaxNLocator(4).tick_values(lower, upper) if lower <= v <= upper]
     axis.set_major_locator(FixedLocator(chosen))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    say = power_of_ten if upper / lower > WIDE_RANGE else "{:g}".format
+    axis.set_major_formatter(FuncFormatter(lambda value, _: say(value)))
+
+
+def power_of_ten(value: float) -> str:
+    """As in "10⁻⁴"; 1 is 1."""
+    exponent = round(math.log10(value))
+    return f"10{show.signed(str(exponent)).translate(SUPERSCRIPTS)}" if exponent else "1"
 
 
 def dash(signs: str) -> Any:
@@ -346,15 +363,14 @@ def arrange(drawing: Drawing) -> None:
 
 
 def _margins(drawing: Drawing, renderer: Any) -> tuple[float, float, float, float]:
-    """Left, right, above and below the axes: what labels take, in points."""
-    over = [3.0, 6.0, 20.0 if any(title.get_text() for title in drawing.titles) else 4.0, 2.0]
-    for panel in drawing.panels:
-        inner = panel.get_window_extent(renderer)
-        boxes = [box for axis in (panel.xaxis, panel.yaxis) if (box := axis.get_tightbbox(renderer)) is not None]
-        over[0] = max([over[0], *(inner.x0 - box.x0 + 3 for box in boxes)])
-        over[1] = max([over[1], *(box.x1 - inner.x1 + 3 for box in boxes)])
-        over[3] = max([over[3], *(inner.y0 - box.y0 + 2 for box in boxes)])
-    return min(over[0], 0.6 * WIDTH), min(over[1], 0.2 * WIDTH), over[2], over[3]
+    """Left, right, above and below the axes: what labels take, in points. The x axes are taken to be alike."""
+    above = 20.0 if any(title.get_text() for title in drawing.titles) else 4.0
+    inner = [panel.get_window_extent(renderer) for panel in drawing.panels]
+    boxes = [panel.yaxis.get_tightbbox(renderer) for panel in drawing.panels]
+    left = max([3.0, *(axes.x0 - box.x0 + 3 for axes, box in zip(inner, boxes, strict=True) if box is not None)])
+    across = drawing.panels[0].xaxis.get_tightbbox(renderer) if drawing.panels else None
+    below = inner[0].y0 - across.y0 + 2 if across is not None else 2.0
+    return min(left, 0.6 * WIDTH), 12.0, above, below
 
 
 def _place(

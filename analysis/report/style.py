@@ -63,7 +63,7 @@ METHODS: dict[str, str] = {
 SCHEDULES: dict[str, str] = {  # markers; a bare method is computed layer after layer
     "": "o",
     "merged": "D",
-    "merged_working": "d",
+    "merged_working": "*",
     "merged_per_call": "v",
     "border_exact": "s",
     "merged_summed": "X",

@@ -20,6 +20,7 @@ from analysis.report.style import COLOURS, FAINT, FONT, HEAT, INK, PAPER
 
 SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+MARK = "point"  # the class of what stands for a value
 KEY = (24.0, 12.0)  # points that a legend's entry takes
 NAMES = {light: f"--{name}" for name, (light, _) in {**COLOURS, **HEAT}.items()}
 VALUES = {INK: "currentColor", FAINT: f"var(--line, {FAINT})", PAPER[0]: f"var(--paper, {PAPER[0]})"}
@@ -189,7 +190,7 @@ class _Writer:
         if style.get("fill", "none") == "none" and style.get("stroke", "none") == "none":
             return ""
         points = _points(d, (at[0] - self.box[0], at[1] - self.box[1]))
-        named = " ".join((["mark"] if mark else []) + self.classes(style))
+        named = " ".join(([MARK] if mark else []) + self.classes(style))
         told = f"<title>{html.escape(title)}</title>" if title else ""
         xs, ys = [x for _, row in points for x in row[::2]], [y for _, row in points for y in row[1::2]]
         if mark and any(letter == "C" for letter, _ in points):
@@ -298,7 +299,7 @@ LAYOUT = f"""\
 .figure{{display:block;width:100%;max-width:28rem;height:auto;color:inherit;overflow:visible}}
 :where(.figure) text{{font-size:{FONT:g}px;fill:currentColor}}
 :where(.figure,.key) path{{fill:none}}
-.mark{{pointer-events:all}}
+.{MARK}{{pointer-events:all}}
 .legend{{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;list-style:none;margin:0 0 .5rem;padding:0;font-size:.82rem}}
 .legend li{{display:flex;align-items:center;gap:.35rem}}
 .key{{flex:none}}

@@ -14,7 +14,7 @@ from analysis.data.study_data import Scope, StudyData
 from analysis.precision.methods import UNFOLD
 from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report.drawing import Drawing, cell_ticks, cells, facets, shade, styled
+from analysis.report.drawing import Drawing, cell_ticks, cells, facets, in_cell, shade, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import Table, Text, arranged, in_order, slug, wide_table
@@ -69,7 +69,7 @@ def figure(shares: Frame) -> Drawing:
     for panel, (problem, sign) in zip(panels, places, strict=True):
         rows = shares[(shares["problem"] == problem) & (shares["signs"] == sign)]
         grid = [
-            (dtypes.index(row.dtype), ways.index(row.way), shade(row.median), share(row), _said(row))
+            (dtypes.index(row.dtype), ways.index(row.way), shade(row.median), in_cell(share(row)), _said(row))
             for row in rows.itertuples(index=False)
         ]
         cells(panel, grid, (len(dtypes), len(ways)))
@@ -88,7 +88,7 @@ def bitwise_table(name: str, shares: Frame) -> Table:
     pairs = zip(shares["dtype"], shares["signs"], strict=True)
     shares = shares.assign(inputs=[f"{dtype},{NO_BREAK}{signs}" for dtype, signs in pairs])
     labels = {"problem": "problem", "inputs": "dtype, signs"}
-    caption = f"The share of outputs that equal `{BASELINE}`'s bit for bit, all images together, median over "
+    caption = f"The share of outputs that equal {BASELINE}'s bit for bit, all images together, median over "
     caption += f"{wording.seeds(shares)}; in brackets the largest distance, relative L2 in units of u. All: every "
     caption += "output of every seed. The largest differences, in ulps and absolute, and the intervals over seeds "
     caption += "are in the CSV."
@@ -104,9 +104,11 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     shares = frames["bitwise"]
     if not len(shares):
         return None
-    caption = f"The share of outputs that equal `{BASELINE}`'s bit for bit ({scope.label}): one panel per problem "
-    caption += f"and signs, methods by dtypes. Median over seeds; n = {wording.seeds(shares)}. Intervals are in the "
-    caption += "CSV. All: every output of every seed. Empty: the method cannot compute the problem in that "
+    caption = f"The share of outputs that equal {BASELINE}'s bit for bit ({scope.label}): one panel per problem "
+    caption += (
+        f"and signs, methods by dtypes, in per cent. Median over seeds; n = {wording.seeds(shares)}. Intervals are in "
+    )
+    caption += "the CSV. All: every output of every seed. Empty: the method cannot compute the problem in that "
     caption += f"dtype.{choosing.others(shares)}"
     equal = int((shares["equal_seeds"] == shares["seeds"]).sum())
     alt = f"Heat maps of methods by dtypes. In {equal} of {show.plural(len(shares), 'square')} every output of every "

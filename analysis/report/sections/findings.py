@@ -16,7 +16,7 @@ from analysis.report import wording
 from analysis.report.drawing import Drawing, between, facets, log_ticks, marks, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, Section, plot
-from analysis.report.style import INK
+from analysis.report.style import INK, PAPER
 from analysis.report.tables import Table, Text, slug, table
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ COLUMNS = {
     "confirmed and another refuted; undecided, one is undecided and not all are; one set, no other was run",
 }
 
+LONGEST_CLAIM = 50  # characters that a panel has room for
+
 
 @styled
 def figure(claims: Frame) -> Drawing:
@@ -76,8 +78,9 @@ def figure(claims: Frame) -> Drawing:
             panel.plot(band, [place, place], color=INK, alpha=0.2, linewidth=8, solid_capstyle="butt")
             between(panel, [place], [row.lower], [row.upper], INK)
             marks(panel, [row.median], [place], [_said(row)], (INK, "o"), size=4.6)
-            name = show.shortened(f"{row.claim} ({row.dtype})", 46)
-            panel.text(0, place - 0.32, name, transform=panel.get_yaxis_transform(), va="bottom")
+            name = show.shortened(f"{row.claim} ({row.dtype})", LONGEST_CLAIM)
+            paper = {"facecolor": PAPER[0], "edgecolor": "none", "pad": 0.6}
+            panel.text(0, place - 0.3, name, transform=panel.get_yaxis_transform(), va="bottom", bbox=paper)
         panel.set_yticks([])
         panel.set_ylim(len(own) - 0.6, -0.95)
         _axis(panel, kind, least, largest)

@@ -198,9 +198,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 def _caption(scope: Scope, rows: Frame, summary: Frame) -> str:
     depth = wording.listed([str(depth) for depth in sorted(set(rows["depth"]))])
     text = f"What happens when each layer's weights are multiplied by a gain, stacks of depth {depth} "
-    text += f"({scope.label}); the gain axis is logarithmic. Left: relative L2 error in units of u, logarithmic, "
-    text += "where all outputs of all seeds are finite; an error of 1/u loses everything. Middle: lost outputs are "
-    text += f"not finite, or zero though the exact ones are not. Right: subnormal outputs. {wording.band(summary)} "
+    text += f"({scope.label}); the gain axis is logarithmic. Error: relative L2 in units of u, logarithmic, "
+    text += "where all outputs of all seeds are finite; an error of 1/u loses everything. Lost outputs are "
+    text += f"not finite, or zero though the exact ones are not. {wording.band(summary)} "
     return text + f"{wording.STYLES} Dtypes whose range no gain tried leaves are not shown."
 
 

@@ -110,14 +110,7 @@ def figure(equal: Frame) -> Drawing:
         ]
         cells(panel, grid, (len(ways), len(tried)))
         cell_ticks(panel, ways, tried)
-        panel.tick_params(axis="x", labelrotation=30)
-        for label in panel.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
     return drawing
-
-
-def _short(row: Any) -> str:
-    return share(row).removesuffix(" %").replace("> ", ">").replace("< ", "<")
 
 
 def _said(row: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame, framed, ways_in_order
 from analysis.data.records import PLACE, Record
@@ -115,17 +115,22 @@ def _of_trial(rows: Frame, place: tuple[str, str]) -> Frame:
 
 def _strips(panel: Axes, rows: Frame, ways: list[str]) -> None:
     """Every way's processes below each other, in the order of their time."""
-    for row, way in enumerate(ways):
-        processes = list(rows[rows["way"] == way].groupby("process", sort=True)["speedup"])
-        step = 0.8 / max(1, len(processes))
-        for place, (number, blocks) in enumerate(processes):
-            height = row - 0.4 + step * (place + 0.5)
-            panel.vlines(
-                blocks, height - 0.4 * step, height + 0.4 * step, colors=look(way)[0], linewidth=0.7, alpha=0.55
-            )
-            said = f"{way}, process {number}: {show.times(blocks.median())}, {show.plural(len(blocks), 'block')}"
-            said += f" from {show.times(blocks.min())} to {show.times(blocks.max())}"
-            marks(panel, [blocks.median()], [height], [said], way, size=3.6)
+    for place, way in enumerate(ways):
+        blocks = rows[rows["way"] == way]
+        numbers = sorted(set(blocks["process"]))
+        step = 0.8 / len(numbers)
+        heights = {number: place - 0.4 + step * (strip + 0.5) for strip, number in enumerate(numbers)}
+        at = blocks["process"].map(heights)
+        panel.vlines(
+            blocks["speedup"], at - 0.45 * step, at + 0.45 * step, colors=look(way)[0], linewidth=0.8, alpha=0.6
+        )
+        each = blocks.groupby("process", sort=True)["speedup"].agg(["median", "min", "max", "size"])
+        marks(panel, each["median"], heights.values(), [_said(way, row) for row in each.itertuples()], way, size=3.6)
+
+
+def _said(way: str, row: Any) -> str:
+    blocks = f"{show.plural(int(row.size), 'block')} from {show.times(row.min)} to {show.times(row.max)}"
+    return f"{way}, process {row.Index}: {show.times(row.median)}, {blocks}"
 
 
 SECTION = Section(

@@ -120,7 +120,7 @@ def figure(frame: Frame) -> Drawing:
     drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], heights)
     for panel, (_, rows) in zip(panels, by_dtype(frame), strict=True):
         names = problems_in_order(rows["problem"])
-        _dots(panel, rows, ways, dodged(names, ways))
+        _dots(panel, rows, dodged(names, ways))
         rows_named(panel, _short(names))
         speedup_axis(panel, limits)
     legend(drawing, ways, [key("tie or undecided", marker="o", filled=False)])
@@ -134,16 +134,14 @@ def dodged(places: Sequence[str], ways: Sequence[str], spread: float = 0.66) -> 
     return {(place, way): row + offsets[way] for row, place in enumerate(places) for way in ways}
 
 
-def _dots(panel: Axes, frame: Frame, ways: Sequence[str], heights: dict[tuple[str, str], float]) -> None:
+def _dots(panel: Axes, frame: Frame, heights: dict[tuple[str, str], float]) -> None:
     """Mark and intervals for every row of frame, at the height of its problem and way."""
-    for way in ways:
-        rows = frame[frame["way"] == way]
-        rows = rows.assign(height=[heights[name, way] for name in rows["problem"]])
-        within(panel, rows["height"], rows["speedup"], rows["within"], look(way)[0])
-        between(panel, rows["height"], rows["speedup_lower"], rows["speedup_upper"], look(way)[0])
-        for decided in (True, False):
-            drawn = rows[rows["verdict"].isin(DECIDED) == decided]
-            marks(panel, drawn["speedup"], drawn["height"], map(compared, drawn.to_dict("records")), way, decided)
+    frame = frame.assign(height=[heights[place] for place in zip(frame["problem"], frame["way"], strict=True)])
+    colours = [look(way)[0] for way in frame["way"]]
+    within(panel, frame["height"], frame["speedup"], frame["within"], colours)
+    between(panel, frame["height"], frame["speedup_lower"], frame["speedup_upper"], colours)
+    for (way, decided), drawn in frame.groupby(["way", frame["verdict"].isin(DECIDED)], sort=True):
+        marks(panel, drawn["speedup"], drawn["height"], map(compared, drawn.to_dict("records")), way, decided)
 
 
 def _short(names: Sequence[str]) -> list[str]:

@@ -40,7 +40,7 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
     times = frames["sweeps"]
     if not len(times):
         return None
-    plots = tuple(_plot(scope, dtype, times[times["dtype"] == dtype]) for dtype in dtypes_in_order(times["dtype"]))
+    plots = tuple(_plot(scope, dtype, times[times["dtype"] == dtype]) for dtype in wording.main_dtypes(times["dtype"]))
     return Content(plots, tuple(_tables(scope, frames)), answer(frames), tuple(notes(data)))
 
 
@@ -50,7 +50,8 @@ def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     caption += (
         f"{wording.span(rows['processes'], 'process', 'processes')}. Band: 95 % interval for that median, between "
     )
-    caption += "processes; none where there are fewer than 6. Winograd is for 3×3 kernels with stride 1."
+    caption += "processes; none where there are fewer than 6. Winograd is for 3×3 kernels with stride 1. Down is "
+    caption += "better."
     caption += choosing.others(rows, "The CSV has")
     slowest = rows.loc[rows["seconds"].idxmax()]
     counts = rows.loc[rows["leads"], "way"].value_counts()
