@@ -20,18 +20,19 @@ def chosen(frame: Frame, wins: Mapping[str, float] | None = None) -> list[str]:
     """The ways of a frame to be shown, in the suite's order.
 
     The baseline, where the frame has it; of each family of schedules (merged, border_exact, planned) the first with the
-    baseline's method; then those with most wins: by default, on how many trials they take the least time. Where there
-    are times, neither ways that are wrong at the border nor a second one that makes the same call. Where there are
-    neither times nor wins, the suite's order decides.
+    baseline's method; then those that on most trials take the least time. Neither ways that are wrong at the border
+    nor a second one that makes the same call. Where there are no times, the suite's order decides. wins: what decides
+    instead of all this.
     """
     ways = ways_in_order(frame["way"])
     if len(ways) <= MOST:
         return ways
+    by_wins = wins is not None
     if wins is None and "seconds" in frame:
         ways = [way for way in ways if not is_partial(way) and _twin(way) not in ways]
         wins = _least_times(frame[frame["way"].isin(ways)])
     families: dict[str, str] = {}
-    for way in (way for way in ways if way.endswith(f"/{BASELINE}")):
+    for way in (way for way in ways if way.endswith(f"/{BASELINE}") and not by_wins):
         families.setdefault(way.partition("_")[0].partition("/")[0], way)
     order = [BASELINE] * (BASELINE in ways) + list(families.values())
     order += sorted((way for way in ways if way not in order), key=lambda way: -(wins or {}).get(way, 0))
@@ -53,8 +54,9 @@ def others(frame: Frame, where: str = "The table has", wins: Mapping[str, float]
     """What a caption says of the ways that a figure leaves out; "" for none. where: as in "The CSV has"."""
     kept = chosen(frame, wins)
     left = len(set(frame["way"])) - len(kept)
-    first = FAMILIES if any("/" in way for way in kept) else ""
-    return f" {where} {show.plural(left, 'other way')}; shown are {first}{RULE}." if left else ""
+    first = FAMILIES if any("/" in way for way in kept) and wins is None else ""
+    rule = RULE if wins is None else "those that are most often among the fastest"
+    return f" {where} {show.plural(left, 'other way')}; shown are {first}{rule}." if left else ""
 
 
 def _twin(way: str) -> str:

@@ -26,7 +26,10 @@ NAMES = {light: f"--{name}" for name, (light, _) in {**COLOURS, **HEAT}.items()}
 VALUES = {INK: "currentColor", FAINT: f"var(--line, {FAINT})", PAPER[0]: f"var(--paper, {PAPER[0]})"}
 VALUES |= {light: f"var({name})" for light, name in NAMES.items()}
 LEFT_OUT = {"stroke-linejoin", "stroke-linecap", "font-family", "stroke-miterlimit"}
+ANY_ORDER = ("matplotlib.axis", "LineCollection")  # and of which nothing covers anything
 NO_MARKS = ("matplotlib.axis", "FillBetween")  # how the ids of groups begin that matplotlib draws like marks
+LINE = re.compile(r' d="([^"]*)"/>')
+LINES = re.compile(r'<path class="(\w+)" d="[^"]*"/>(?:<path class="\1" d="[^"]*"/>)+')
 
 Box = tuple[float, float, float, float]  # left, top, width, height, in points from above
 
@@ -143,7 +146,7 @@ class _Parts:
 
 def _panel(found: Inline, parts: _Parts, number: int, box: Box, name: str, alt: str) -> str:
     writer = _Writer(found, parts, box, name)
-    body = "".join(writer.element(parts.groups[f"panel-{number}"]))
+    body = writer.joined("".join(writer.element(parts.groups[f"panel-{number}"])))
     clips = "".join(f'<clipPath id="{i}"><rect {_rectangle(b, box)}/></clipPath>' for i, b in writer.clips.items())
     head = f'<svg role="img" class="figure" viewBox="0 0 {_short(box[2])} {_short(box[3])}" '
     return f'{head}aria-label="{html.escape(alt)}">{f"<defs>{clips}</defs>" if clips else ""}{body}</svg>\n'
@@ -171,14 +174,16 @@ class _Writer:
         clip = element.get("clip-path", clip)
         if tag in ("g", "a"):
             title = element.get(LINK) if tag == "a" else title
-            for child in element:
-                yield from self.element(child, plain, title, clip)
+            parts = (part for child in element for part in self.element(child, plain, title, clip))
+            yield from sorted(parts, key=_kind) if str(element.get("id", "")).startswith(ANY_ORDER) else parts
         elif tag == "path":
             yield self.path(element.get("d", ""), _declared(element), (0.0, 0.0), title, clip, title is not None)
         elif tag == "use":
             shape = self.parts.shapes[element.get(LINK, "")[1:]]
             at = (float(element.get("x", 0)), float(element.get("y", 0)))
             style = _declared(shape) | _declared(element)
+            if len(shape.get("d", "").split("L")) == 2:  # a line, as those of ticks
+                style.pop("fill", None)
             yield self.path(shape.get("d", ""), style, at, title, clip, self.marked and not plain)
         elif tag == "text":
             yield self.words(element)
@@ -199,6 +204,15 @@ class _Writer:
         else:
             shape, tag = f'd="{_written(points)}"', "path"
         return f'<{tag} class="{named}" {shape}{self.cut(clip, xs, ys)}' + (f">{told}</{tag}>" if told else "/>")
+
+    def joined(self, text: str) -> str:
+        """The text with neighbouring lines of one class as one path each."""
+        return LINES.sub(self._one, text)
+
+    def _one(self, match: re.Match[str]) -> str:
+        if "fill:" in self.found.classes[match[1]]:
+            return match[0]
+        return f'<path class="{match[1]}" d="{"".join(LINE.findall(match[0]))}"/>'
 
     def cut(self, clip: str, xs: list[float], ys: list[float]) -> str:
         """The attribute that clips, where something is outside."""
@@ -231,6 +245,11 @@ class _Writer:
         if self.found.classes.setdefault(name, declaration) != declaration:
             raise ValueError(f"two declarations have the class {name}")
         return [name]
+
+
+def _kind(text: str) -> str:
+    """What elements are sorted by, so that lines of one class are neighbours: all up to its place."""
+    return text.partition(" d=")[0] if text.startswith("<path") else "=" + text[:5]
 
 
 def _declared(element: Any) -> dict[str, str]:

@@ -52,12 +52,11 @@ def above(rows: Frame) -> str:
 
 def _plot(scope: Scope, found: Frame, rows: Frame) -> Plot:
     best = rows.loc[rows["share"].idxmax()]
-    caption = f"Roofline, {scope.label}, one panel per dtype; one mark per problem and way that computes "
-    caption += f"layer after layer, n = {show.plural(len(_layerwise(rows)), 'cell')}. Across: the way's own operations "
-    caption += "per byte that any way must move "
-    caption += "(input, kernels and output once); up: operations per second. Line: what a copy in memory and the best "
-    caption += "matrix product attain here, each the median over processes; dotted: copies in caches. Hollow: the "
-    caption += f"data fit a cache, whose line then holds. Up is better.{choosing.others(_layerwise(rows))}"
+    caption = f"Roofline, {scope.label}, one panel per dtype; one mark per problem, its fastest way by estimate, n = "
+    caption += f"{show.plural(len(_drawn(rows)), 'problem')}. Across: the way's own operations per byte that any way "
+    caption += "must move (input, kernels and output once); up: operations per second. Line: what a copy in memory and "
+    caption += "the best matrix product attain here, each the median over processes; dotted: copies in caches. Hollow: "
+    caption += f"the data fit a cache, whose line then holds. Up is better.{choosing.others(rows, 'The CSV has')}"
     alt = "Scatter plots on logarithmic axes below a roof. The largest share of what is attainable is "
     alt += f"{show.percent(best['share'])}, of {best['way']} on {best['problem']} in {best['dtype']}."
     return plot(slug("fig-limit", scope.machine, scope.device), caption, alt, "limits", figure(found, rows))
@@ -66,7 +65,7 @@ def _plot(scope: Scope, found: Frame, rows: Frame) -> Plot:
 @styled
 def figure(found: Frame, rows: Frame) -> Drawing:
     """One panel per dtype that is computed in. found: `limits.ceilings`; rows: `limits.limits`, both of one scope."""
-    rows = choosing.shown(_layerwise(rows))
+    rows = _drawn(rows)
     dtypes, ways = dtypes_in_order(rows["computed_in"]), ways_in_order(rows["way"])
     drawing, panels = facets(dtypes, 170.0)
     for panel, dtype in zip(panels, dtypes, strict=True):
@@ -81,9 +80,9 @@ def figure(found: Frame, rows: Frame) -> Drawing:
     return drawing
 
 
-def _layerwise(rows: Frame) -> Frame:
-    """The rows of ways that compute layer after layer."""
-    return rows[~rows["way"].str.contains("/")]
+def _drawn(rows: Frame) -> Frame:
+    """Of every problem and dtype the fastest of the chosen ways."""
+    return limits.fastest(choosing.shown(rows))
 
 
 def _said(row: Any) -> str:

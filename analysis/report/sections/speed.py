@@ -115,7 +115,7 @@ def _of_way(row: Any) -> str:
 def figure(frame: Frame) -> Drawing:
     """Speedup over the baseline per problem and way, one panel per dtype. frame: `speedups.speedups` of a group."""
     frame = choosing.shown(frame[~frame["control"].astype(bool)])
-    ways, limits = ways_in_order(frame["way"]), log_range(frame["speedup"])
+    ways, limits = ways_in_order(frame["way"]), log_range(_reach(frame))
     heights = [max(40.0, (8 + 6 * len(ways)) * rows["problem"].nunique()) for _, rows in by_dtype(frame)]
     drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], heights)
     for panel, (_, rows) in zip(panels, by_dtype(frame), strict=True):
@@ -125,6 +125,13 @@ def figure(frame: Frame) -> Drawing:
         speedup_axis(panel, limits)
     legend(drawing, ways, [key("tie or undecided", marker="o", filled=False)])
     return drawing
+
+
+def _reach(frame: Frame) -> list[float]:
+    """All that is drawn of the speedups, with the ends of both intervals."""
+    factor = frame["within"].map(math.exp)
+    sides = (frame["speedup"], frame["speedup_lower"], frame["speedup_upper"])
+    return [value for side in (*sides, sides[0] / factor, sides[0] * factor) for value in side]
 
 
 def dodged(places: Sequence[str], ways: Sequence[str], spread: float = 0.66) -> dict[tuple[str, str], float]:
