@@ -106,7 +106,7 @@ def figure(frame: Frame) -> Drawing:
     The line is where both take equally many multiply-accumulates: above it merging saves some.
     """
     kernels = sorted(set(frame["kernel"]))
-    drawing, panels = facets([f"{k}×{k} kernels" for k in kernels], 22.0 * len(_doublings(frame["middle"])))
+    drawing, panels = facets([f"{k}×{k} kernels" for k in kernels], 17.0 * len(_doublings(frame["middle"])))
     for panel, kernel in zip(panels, kernels, strict=True):
         _map(panel, frame[frame["kernel"] == kernel])
     low, high = (f"{show.significant(BOUNDS[place], 2)}×" for place in (2, 3))

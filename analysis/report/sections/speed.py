@@ -90,7 +90,8 @@ def with_interval(rows: Frame) -> Frame:
 
 
 def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
-    ways = rows[~rows["control"].astype(bool)]
+    every = rows[~rows["control"].astype(bool)]
+    ways = every[every["dtype"].isin(wording.main_dtypes(every["dtype"]))]
     known = ways[ways["speedup_lower"].notna()] if ways["speedup_lower"].notna().any() else ways
     best, worst = known.loc[known["speedup"].idxmax()], known.loc[known["speedup"].idxmin()]
     n = show.plural(ways["problem"].nunique(), "problem")
@@ -98,6 +99,7 @@ def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
     caption += f"95 % interval for that median, {wording.process_kind(known['processes'])}; none: too few for one. "
     caption += "Thick: a standard deviation between the blocks of one process to either side. Hollow: tie or "
     caption += f"undecided. Right of 1: faster than the baseline.{choosing.others(ways, 'The tables have')}"
+    caption += " Other dtypes are in the table of all results." if len(ways) < len(every) else ""
     alt = (
         f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "
     )
@@ -116,7 +118,7 @@ def figure(frame: Frame) -> Drawing:
     """Speedup over the baseline per problem and way, one panel per dtype. frame: `speedups.speedups` of a group."""
     frame = choosing.shown(frame[~frame["control"].astype(bool)])
     ways, limits = ways_in_order(frame["way"]), log_range(_reach(frame))
-    heights = [max(40.0, (8 + 6 * len(ways)) * rows["problem"].nunique()) for _, rows in by_dtype(frame)]
+    heights = [max(40.0, (6 + 4.5 * len(ways)) * rows["problem"].nunique()) for _, rows in by_dtype(frame)]
     drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], heights)
     for panel, (_, rows) in zip(panels, by_dtype(frame), strict=True):
         names = problems_in_order(rows["problem"])
