@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from analysis.data.study_data import StudyData
 from analysis.report import openings
@@ -11,6 +12,8 @@ from analysis.report.section import Frames, Plot
 from analysis.report.shown import Shown
 from analysis.report.tables import Table
 from linear_lasagna import own
+
+T = TypeVar("T", Plot, Table)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ CHAPTERS = (
     ),
 )
 REFERENCE = ("problems",)  # sections among the reference, at the end
-HEROES = ("breakeven", own.GROUP, "stacks", "networks", "sources", "sweeps", "depth")  # whose first figure comes first
+MAIN = "float32"
+HEROES = ("breakeven", own.GROUP, "stacks", "networks", "sources", "sweeps", "depth")  # whose figure comes first
 
 
 @dataclass(frozen=True)
@@ -176,16 +180,22 @@ def anatomy(sections: Iterable[Shown], answers: Mapping[str, tuple[str, ...]]) -
 
 
 def _taken(by_name: dict[str, Shown], name: str) -> tuple[Plot, dict[str, Shown]]:
-    """A section's first figure, and the sections without it."""
-    first, *rest = by_name[name].plots
-    return first, {**by_name, name: replace(by_name[name], plots=tuple(rest))}
+    """A section's foremost figure, and the sections without it."""
+    chosen = _foremost(by_name[name].plots)
+    rest = tuple(each for each in by_name[name].plots if each is not chosen)
+    return chosen, {**by_name, name: replace(by_name[name], plots=rest)}
+
+
+def _foremost(parts: Sequence[T]) -> T:
+    """The one about the main dtype, where there is one per dtype; else the first."""
+    return next((part for part in parts if part.name.endswith(f"-{MAIN}")), parts[0])
 
 
 def _part(chapter: Chapter, answers: tuple[str, ...], by_name: dict[str, Shown], others: Sequence[str]) -> Part:
     """others: sections that no chapter names."""
     mine = [by_name[name] for name in (*chapter.sections, *others) if name in by_name]
-    plots = tuple(each.plots[0] for each in mine if each.anchor in chapter.figures and each.plots)
-    tables = tuple(each.tables[0] for each in mine if each.anchor in chapter.tables and each.tables)
+    plots = tuple(_foremost(each.plots) for each in mine if each.anchor in chapter.figures and each.plots)
+    tables = tuple(_foremost(each.tables) for each in mine if each.anchor in chapter.tables and each.tables)
     return Part(chapter, answers, plots, tables, tuple(_without(each, plots, tables) for each in mine))
 
 

@@ -34,7 +34,7 @@ def _whole(speedups: Frame) -> str:
     rows = rows[rows["dtype"] == dtype]
     if not len(rows):
         return ""
-    return f"In {dtype}, merging the whole stack is {_verdicts(rows)} {show.of_these(len(rows), 'stack', 'the')} here."
+    return f"In {dtype}, merging the whole stack is {_verdicts(rows)} {show.of_these(len(rows), 'stack', 'the')}."
 
 
 def _planned(plans: Frame) -> str:
@@ -45,7 +45,7 @@ def _planned(plans: Frame) -> str:
     if not len(measured):
         return ""
     text = f"Merging only the runs of layers that were measured to pay (`{MEASURED}`) is {_verdicts(measured)} "
-    text += f"{len(measured)} against the better of both"
+    text += f"of {show.plural(len(measured), 'stack')}, against the better of both"
     slower = int((counted["verdict"] == "slower").sum())
     return f"{text}; deciding by operation count is slower on {slower}." if len(counted) else f"{text}."
 
