@@ -18,9 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas
+import pytest
 
 from analysis.data import records
 from analysis.report import page as report
+from tests.compiling import compiled, compiling
 from tests.reporting import undrawn
 
 STUDY = Path(__file__).parent / "fixed_study"
@@ -60,19 +62,38 @@ def _shown(value: str) -> str:
         return value
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """The first 16 hex digits of every file's digest."""
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its report."""
+    return render(tmp_path_factory.mktemp("report"))
+
+
+def render(folder: Path) -> Path:
     with undrawn():
         report.render(*study(), folder, CONTEXT)
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The first 16 hex digits of every file's digest."""
     kinds = {".csv": rounded, ".html": lambda text: SVG.sub("", text), ".tex": str}
     files = sorted(path for path in folder.rglob("*") if path.suffix in kinds)
     texts = {path.relative_to(folder).as_posix(): kinds[path.suffix](path.read_text("utf-8")) for path in files}
     return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
 
 
-def test_the_report_is_the_same(tmp_path: Path) -> None:
-    found, expected = digests(tmp_path), json.loads(DIGESTS.read_text())
+def test_the_report_is_the_same(rendered: Path) -> None:
+    found, expected = digests(rendered), json.loads(DIGESTS.read_text())
     assert {name for name in found | expected if found.get(name) != expected.get(name)} == set()
+
+
+@compiling
+def test_its_tables_compile_and_fit_the_page(rendered: Path, tmp_path: Path) -> None:
+    tables = [path.read_text(encoding="ascii") for path in sorted(rendered.glob("data/*.tex"))]
+    assert len(tables) > 40
+    assert any("begin{longtable}" in each for each in tables)
+    said = compiled(tables, tmp_path)
+    assert [line for line in said.splitlines() if "Overfull" in line or "too large" in line] == []
 
 
 def test_a_scope_s_frames_depend_on_its_own_data_alone() -> None:
@@ -98,5 +119,5 @@ def test_a_scope_s_frames_depend_on_its_own_data_alone() -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        DIGESTS.write_text(json.dumps(digests(Path(folder)), indent=1) + "\n")
+        DIGESTS.write_text(json.dumps(digests(render(Path(folder))), indent=1) + "\n")
     print(f"wrote {DIGESTS}", file=sys.stderr)

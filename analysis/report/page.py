@@ -21,11 +21,11 @@ from analysis.report import answers, chapters, dictionary, results
 from analysis.report.answers import Answer
 from analysis.report.chapters import CHAPTERS, Anatomy
 from analysis.report.fitness import Fitness, conditions, fitness
+from analysis.report.latex import latex
 from analysis.report.markup import OF_THE_PAGE, html
 from analysis.report.section import Frames, Section, within
 from analysis.report.sections import SECTIONS, sections
 from analysis.report.shown import Shown, distinct
-from analysis.report.tables import latex
 
 T = TypeVar("T")
 MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
@@ -125,9 +125,16 @@ def texts(made: Rendering, gaps: Gaps) -> dict[str, str]:
         for name, frame in made.files.items()
     }
     for table in chapters.tables(made.anatomy):
-        text = gaps.attempt(f"{table.name}.tex", partial(latex, table), "% could not be made\n")
+        text = gaps.attempt(f"{table.name}.tex", partial(latex, table, source(made.context)), "% could not be made\n")
         files[f"data/{table.name}.tex"] = text
     return files | {f"figures/{plot.name}.svg": plot.standalone for plot in chapters.plots(made.anatomy)}
+
+
+def source(context: Context) -> str:
+    """What a table outside of its page must tell: which edition it is of, measured when and by what."""
+    told = (context.edition and f"edition {context.edition}", context.date, f"Linear Lasagna {context.version}")
+    commit = f"commit {context.commit[:12]}" + (" with changes" if context.dirty else "") if context.commit else ""
+    return f"Source: {', '.join(part for part in (*told, commit) if part)}."
 
 
 def rendering(records: Records, rows: Frame | None, context: Context, gaps: Gaps) -> Rendering:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, ways_in_order
@@ -50,7 +51,7 @@ class Table:
     def anchor(self) -> str:
         return f"table-{self.name}"
 
-    @property
+    @cached_property
     def crowded(self) -> bool:
         """Whether details go below their numbers, because there are many columns and long details."""
         longest = max((len(text.detail) for row in self.rows for text in row), default=0)
@@ -149,16 +150,6 @@ def with_interval(row: Any) -> Text:
 
 def _key(row: Any, names: list[str]) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in names)
-
-
-def latex(table: Table) -> str:
-    """The table as LaTeX with booktabs' rules."""
-    import pandas
-
-    frame = pandas.DataFrame([[str(cell) for cell in row] for row in table.rows], columns=list(table.head))
-    styler: Any = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    alignment = "".join("l" if column in table.wide else "r" for column in range(len(table.head)))
-    return str(styler.to_latex(hrules=True, column_format=alignment))
 
 
 def slug(*parts: str) -> str:
