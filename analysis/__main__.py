@@ -284,6 +284,30 @@ def verify(name: str, *, home: Path = Path("reports")) -> None:
 
 
 @app.command
+def reproduce(name: str, *, home: Path = Path("reports"), json: bool = False) -> None:
+    """Measure an edition's headlines again here, some minutes. Code 1 where one is contradicted.
+
+    Parameters
+    ----------
+    name
+        Of the edition.
+    home
+        The folder of all editions.
+    json
+        Print JSON instead of lines.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from analysis.edition import folder, reproducing
+
+    found = reproducing.of_edition(home.resolve() / folder.checked(name))
+    print(dumps(asdict(found), indent=1) if json else "\n".join(reproducing.lines(found)))
+    if any(each.said == "contradicted" for each in found.outcomes):
+        sys.exit(1)
+
+
+@app.command
 def compare(
     before: Path,
     after: Path,

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.data import records
 from analysis.data.frames import Frame
-from analysis.edition import citing, crate, raw
+from analysis.edition import citing, crate, headlines, raw
 from analysis.edition.citing import Cited
 from analysis.report import chapters, markup, page
 from analysis.report.page import Context, Rendering
@@ -125,6 +125,7 @@ def manifest(made: Rendering, context: Context, cited: Cited, files: Mapping[str
             for scope, each in made.answered
             for a in each
         ],
+        "headlines": [asdict(headline) for headline in headlines.chosen(made)],
         "context": {**asdict(replace(context, expected=())), "expected": [list(key) for key in context.expected]},
         "files": files,
     }

@@ -34,16 +34,20 @@ class Specification:
 
 
 def time_all(
-    specification: Specification, log: Path, progress: Callable[[int], None], keep: Sequence[int] = ()
+    specification: Specification,
+    log: Path,
+    progress: Callable[[int], None],
+    keep: Sequence[int] = (),
+    home: Path = ROOT,
 ) -> float:
     """Time the trials to their end; progress is told how many processes have visited one, about twice a second. Returns
     the wall seconds.
 
-    keep: file descriptors that stay open until all that was started has ended. Raises RuntimeError, naming the log,
-    where it did not run.
+    keep: file descriptors that stay open until all that was started has ended. home: below which the records lie.
+    Raises RuntimeError, naming the log, where it did not run.
     """
     command = [sys.executable, "-m", "analysis.measure.trial_run", json.dumps(asdict(specification))]
-    environment = {**os.environ, "LASAGNA_BUDGET_S": str(specification.budget_s), "LASAGNA_ROOT": str(ROOT)}
+    environment = {**os.environ, "LASAGNA_BUDGET_S": str(specification.budget_s), "LASAGNA_ROOT": str(home)}
     environment["LASAGNA_RETRY_BEFORE"] = str(specification.retry_before)
     environment |= {"ASV_COMMIT": specification.commit} if specification.commit else {}
     log.parent.mkdir(parents=True, exist_ok=True)

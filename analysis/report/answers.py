@@ -49,7 +49,7 @@ def merging(data: StudyData, frames: Frames) -> Answer | None:
     """Whether merging pays, where the operation count promises that and where it does not; and on three stacks."""
     pairs = frames.get("pairs", ())
     dtype = main_dtype(pairs) if len(pairs) else None
-    stacks = _stacks(data.speedups, dtype or main_dtype(data.speedups))
+    stacks = named_stacks(data, frames)
     sentences = [_pairs(pairs[pairs["dtype"] == dtype])] if dtype else []
     sentences += [_named_stack(stacks[0])] if stacks else []
     text = " ".join(sentence for sentence in sentences if sentence)
@@ -78,7 +78,10 @@ def _of(counts: tuple[int, int]) -> str:
     return f"all {counts[0]}" if counts[0] == counts[1] else f"{counts[1]} of {counts[0]}"
 
 
-def _stacks(speedups: Frame, dtype: str | None) -> list[Any]:
+def named_stacks(data: StudyData, frames: Frames) -> list[Any]:
+    """The speedups of merging the stacks that are named, in the dtype that is spoken of."""
+    pairs, speedups = frames.get("pairs", ()), data.speedups
+    dtype = (main_dtype(pairs) if len(pairs) else None) or main_dtype(speedups)
     rows = speedups[(speedups["way"] == MERGED) & (speedups["dtype"] == dtype) & speedups["speedup_lower"].notna()]
     by_name = {row.problem: row for row in rows.itertuples(index=False)}
     return [by_name[name] for name in STACKS if name in by_name]
@@ -91,12 +94,8 @@ def _named_stack(row: Any) -> str:
 
 def methods(data: StudyData, frames: Frames) -> Answer | None:
     """Which other way computes all convolutions of a network faster than the baseline, if any does."""
-    totals = frames.get("totals", ())
-    network = next((name for name in NETWORKS if len(totals) and name in set(totals["network"])), None)
-    if network is None:
-        return None
-    rows = totals[(totals["network"] == network) & ~totals["baseline"].astype(bool) & totals["speedup_lower"].notna()]
-    dtypes = wording.main_dtypes(rows["dtype"])
+    network, rows = of_network(frames)
+    dtypes = wording.main_dtypes(rows["dtype"]) if network else []
     if not dtypes:
         return None
     text = " ".join(_best(dtype, rows[rows["dtype"] == dtype]) for dtype in dtypes)
@@ -110,14 +109,29 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
     return Answer(METHOD, text, condition, bars, f"speedup, {dtypes[0]}", "method")
 
 
+def of_network(frames: Frames) -> tuple[str, Frame]:
+    """The network that is spoken of, and all its ways with an interval but the baseline; "" where there is none."""
+    totals = frames.get("totals", ())
+    network = next((name for name in NETWORKS if len(totals) and name in set(totals["network"])), "")
+    if not network:
+        return "", totals
+    of_it = (totals["network"] == network) & ~totals["baseline"].astype(bool)
+    return network, totals[of_it & totals["speedup_lower"].notna()]
+
+
+def best_of(rows: Frame) -> Any:
+    """The way with the largest speedup."""
+    return next(rows.loc[[rows["speedup"].idxmax()]].itertuples(index=False))
+
+
 def _best(dtype: str, rows: Frame) -> str:
     """As in "float32: `im2col_numpy`, best of 5: 1.07× [1.03, 1.09]."."""
-    best = rows.loc[rows["speedup"].idxmax()]
-    values = [best[name] for name in ("speedup", "speedup_lower", "speedup_upper")]
+    best = best_of(rows)
+    values = (best.speedup, best.speedup_lower, best.speedup_upper)
     number = f"{show.number(*values)}× {show.interval(*values)}"
     of = f"best of {len(rows)}" if len(rows) > 1 else "the only other"
-    told = f"`{best['way']}`, {of}: {number}."
-    if best["verdict"] == "faster":
+    told = f"`{best.way}`, {of}: {number}."
+    if best.verdict == "faster":
         return f"{dtype}: {told}"
     if (rows["verdict"] == "slower").all():
         return f"{dtype}: keep `{BASELINE}`; {told}"
