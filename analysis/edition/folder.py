@@ -86,7 +86,7 @@ def faults(folder: Path) -> Iterator[str]:
     Raises ValueError for what is no edition.
     """
     told = manifest(folder)
-    wrong = list(_by_hash(folder, told["files"]))
+    wrong = list(by_hash(folder, told["files"]))
     yield from wrong
     if any(line.startswith((raw.TRIALS, raw.ROWS)) for line in wrong):
         yield "not rendered again: what it was measured from is not what it was"
@@ -94,7 +94,7 @@ def faults(folder: Path) -> Iterator[str]:
     yield from _by_rendering(folder, told)
 
 
-def _by_hash(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
+def by_hash(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
     for path, expected in files.items():
         if not (folder / path).is_file():
             yield f"{path}: missing"

@@ -196,7 +196,8 @@ def _part(chapter: Chapter, answers: tuple[str, ...], by_name: dict[str, Shown],
     mine = [by_name[name] for name in (*chapter.sections, *others) if name in by_name]
     plots = tuple(_foremost(each.plots) for each in mine if each.anchor in chapter.figures and each.plots)
     tables = tuple(_foremost(each.tables) for each in mine if each.anchor in chapter.tables and each.tables)
-    return Part(chapter, answers, plots, tables, tuple(_without(each, plots, tables) for each in mine))
+    left = (_without(each, plots, tables) for each in mine)
+    return Part(chapter, answers, plots, tables, tuple(each for each in left if not each.bare))
 
 
 def _without(shown: Shown, plots: Sequence[Plot], tables: Sequence[Table]) -> Shown:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from analysis.data import zoo
 from analysis.data.frames import Frame, ways_in_order
 from analysis.data.limits import fastest
@@ -9,12 +11,17 @@ from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.section import Frames
-from analysis.report.sections import rounded, runtimes
+from analysis.report.sections import articles, rounded, runtimes
 from analysis.report.sections.depth import merging_headline
 from analysis.report.sections.plans import COUNTED, MEASURED, main_dtype
 from analysis.report.sections.speed import own_headline
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
+OUTCOMES: dict[str, Callable[[int], str]] = {
+    articles.HOLDS: lambda count: "holds" if count == 1 else "hold",
+    articles.FAILS: lambda count: "does not" if count == 1 else "do not",
+    articles.UNDECIDED: lambda count: "is undecided" if count == 1 else "are undecided",
+}
 WORSE = 1.1  # times the baseline's error, from which on a way loses accuracy
 
 

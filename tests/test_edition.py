@@ -1,0 +1,212 @@
+"""Editions: made whole, the same bytes twice, and whatever was touched is found by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas
+import pytest
+
+from analysis.edition import citing, composing, crate, folder, index, raw
+from analysis.edition.composing import Measured
+from analysis.report.page import Context
+from tests import synthetic, test_same_report
+from tests.reporting import undrawn
+
+CONTEXT = Context(
+    version="1.2",
+    commit="c0ffee" * 6,
+    date="2026-11-28",
+    selection="default",
+    expected=(("networks", "vgg16/conv5", "float32", "cpu", ""),),
+    commands=("make study",),
+    edition="one",
+    address="https://example.org/lasagna",
+)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    trials = synthetic.study(tmp_path_factory.mktemp("trials"))
+    return Measured(raw.members(trials), synthetic.precision(6), "Some **notes**.", {"notes.md": b"Some **notes**."})
+
+
+@pytest.fixture(scope="module")
+def files(measured: Measured) -> dict[str, bytes]:
+    with undrawn():
+        return composing.compose(measured, CONTEXT)
+
+
+@pytest.fixture
+def home(tmp_path: Path, files: dict[str, bytes]) -> Path:
+    folder.write(tmp_path, "one", files)
+    return tmp_path
+
+
+def faults(path: Path) -> list[str]:
+    with undrawn():
+        return list(folder.faults(path))
+
+
+def test_an_edition_holds_what_it_promises(files):
+    wanted = {"report.html", "trials.tar.gz", "precision.parquet", "environment.json", "edition.json", "CITATION.cff"}
+    wanted |= {"citation.bib", "LICENSE.txt", "README.md", "notes.md", "ro-crate-metadata.json", "data/results.csv"}
+    assert wanted <= files.keys()
+    assert any(path.endswith(".tex") for path in files)
+    assert any(path.startswith("figures/") for path in files)
+    told = json.loads(files["edition.json"])
+    assert told["files"].keys() == files.keys() - {"edition.json", "ro-crate-metadata.json"}
+    assert told["trials"] == {"count": 6, "commits": ["c0ffee"]}
+    assert "Some **notes**." in files["README.md"].decode()
+
+
+def test_made_twice_an_edition_has_the_same_bytes(measured, files):
+    with undrawn():
+        assert composing.compose(measured, CONTEXT) == files
+
+
+def test_an_untouched_edition_is_found_whole(home):
+    assert faults(home / "one") == []
+
+
+@pytest.mark.parametrize(
+    "path", ["report.html", "data/results.csv", "README.md", "citation.bib", "notes.md", "environment.json"]
+)
+def test_a_touched_file_is_named(home, path):
+    file = home / "one" / path
+    file.write_bytes(file.read_bytes().replace(b"e", b"3", 1))
+    assert any(line.startswith(f"{path}: not the file") for line in faults(home / "one"))
+
+
+@pytest.mark.parametrize("path", ["trials.tar.gz", "precision.parquet"])
+def test_touched_measurements_are_named_and_not_rendered(home, path):
+    file = home / "one" / path
+    file.write_bytes(file.read_bytes()[:-1])
+    [first, last] = faults(home / "one")
+    assert first == f"{path}: not the file that edition.json tells of"
+    assert last.startswith("not rendered again")
+
+
+def test_a_missing_and_an_added_file_are_named(home):
+    (home / "one" / "LICENSE.txt").unlink()
+    (home / "one" / "data" / "more.csv").write_text("1")
+    found = faults(home / "one")
+    assert "LICENSE.txt: missing" in found
+    assert "data/more.csv: no file of this edition" in found
+
+
+@pytest.mark.parametrize(("name", "value"), [("machines", ["another"]), ("title", "Better"), ("date", "2027-01-01")])
+def test_a_changed_entry_of_edition_json_is_named(home, name, value):
+    path = home / "one" / "edition.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    assert f"edition.json: its entry {name} is not what its data tell" in faults(home / "one")
+
+
+def test_forged_hashes_do_not_hide_a_forged_page(home):
+    """Who changes a number and its hash is found by rendering again."""
+    page, told = home / "one" / "report.html", home / "one" / "edition.json"
+    page.write_bytes(page.read_bytes().replace(b"faster", b"slower", 1))
+    manifest = json.loads(told.read_text())
+    manifest["files"]["report.html"] = composing.hashed(page.read_bytes())
+    told.write_text(json.dumps(manifest))
+    assert "report.html: rendered again it is another" in faults(home / "one")
+
+
+def test_an_edition_is_written_whole_or_not_at_all(home, files, monkeypatch):
+    with pytest.raises(ValueError, match="exists; another name, or --replace"):
+        folder.write(home, "one", files)
+    real = Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        if self.name == "report.html":
+            raise OSError("No space left on device")
+        return real(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        folder.write(home, "one", files, again=True)
+    monkeypatch.undo()
+    assert faults(home / "one") == []
+    assert [path.name for path in home.iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", ".hidden", "a/b", "x" * 81, "<b>"])
+def test_names_that_no_folder_and_key_can_have_are_refused(name):
+    with pytest.raises(ValueError, match="an edition's name has letters"):
+        folder.checked(name)
+
+
+def test_what_is_no_edition_is_told_in_a_line(tmp_path):
+    with pytest.raises(ValueError, match=r"is no edition: it has no edition\.json"):
+        folder.manifest(tmp_path)
+    for text, said in (("{", "is damaged"), ("[]", "names no files"), ('{"files": {}, "schema": 9}', "of schema 9")):
+        (tmp_path / "edition.json").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            folder.manifest(tmp_path)
+
+
+def test_rows_come_back_from_parquet_as_they_were(tmp_path):
+    rows = test_same_report.study()[1]
+    odd = pandas.DataFrame(
+        {"mixed": [1, "a", None, True], "texts": ["a", None, "", "b"], "numbers": [1.5, None, 1e308, 0]}
+    )
+    for each in (rows, odd):
+        path = tmp_path / "rows.parquet"
+        path.write_bytes(raw.as_parquet(each))
+        pandas.testing.assert_frame_equal(raw.from_parquet(path), each)
+
+
+def test_the_crate_describes_every_file_and_the_data_set(files):
+    told = json.loads(files[crate.NAME])
+    entities = {each["@id"]: each for each in told["@graph"]}
+    assert told["@context"] == "https://w3id.org/ro/crate/1.1/context"
+    descriptor = entities[crate.NAME]
+    assert (descriptor["about"]["@id"], descriptor["conformsTo"]["@id"]) == ("./", "https://w3id.org/ro/crate/1.1")
+    root = entities["./"]
+    assert {"name", "description", "datePublished", "license"} <= root.keys()  # what the specification demands
+    assert {part["@id"] for part in root["hasPart"]} == files.keys() - {crate.NAME}
+    for path in files.keys() - {crate.NAME}:
+        assert entities[path]["sha256"] == composing.hashed(files[path])["sha256"]
+    assert entities[root["license"]["@id"]]
+    assert entities[root["author"]["@id"]]
+
+
+def test_citations_are_of_the_data_set_and_name_the_machine(files):
+    yaml = pytest.importorskip("yaml")
+    cff = yaml.safe_load(files["CITATION.cff"])
+    assert {"cff-version", "message", "title", "authors"} <= cff.keys()  # what the format demands
+    assert cff["type"] == "dataset"
+    assert cff["license"] == "CC-BY-4.0"
+    bib = files["citation.bib"].decode()
+    assert bib.startswith("@misc{linear_lasagna_one,")
+    for part in ("Synthetic processor", "2026", "commit c0ffeec0ffee", "https://example.org/lasagna"):
+        assert part in bib
+        assert part in files["CITATION.cff"].decode() or part.startswith("commit")
+
+
+def test_two_editions_have_two_keys_and_tex_s_own_characters_are_no_commands():
+    one = citing.Cited(
+        r"50 % of {all} \input_it & $x$", "2026-11-28-epyc", "2026-11-28", "", "1", "https://example.org"
+    )
+    assert one.key != replace(one, name="2026-11-29-epyc").key
+    assert r"50 \% of all input\_it \& \$x\$" in citing.bibtex(one)
+
+
+def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
+    other = {**files, "edition.json": files["edition.json"].replace(b'"2026-11-28"', b'"2026-11-29"')}
+    folder.write(home, "two", other)
+    (home / "broken").mkdir()
+    (home / "broken" / "edition.json").write_text("{")
+    text = index.write(home).read_text(encoding="utf-8")
+    assert text.index('href="two/report.html"') < text.index('href="one/report.html"')
+    assert "broken" not in text
+    assert index.write(home).read_text(encoding="utf-8") == text
+    assert "style=" not in text
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.parent.glob("reports/*/edition.json")), ids=str)
+def test_files_of_the_editions_here_are_what_they_were(path):
+    """`python -m analysis verify`, which renders them again too, takes a minute for each."""
+    assert list(folder.by_hash(path.parent, folder.manifest(path.parent)["files"])) == []
