@@ -200,7 +200,7 @@ def claims(data: StudyData, frames: Frames) -> str:
     if not len(rows):
         return ""
     counts = rows["outcome"].value_counts()
-    told = [f"{counts[name]} {name}" for name in counts.index]
+    told = [f"{counts[name]} {say(counts[name])}" for name, say in OUTCOMES.items() if name in counts]
     return (
         f"Of {show.plural(len(rows), 'claim')} of the two articles that this study could test: {wording.listed(told)}."
     )
