@@ -211,6 +211,7 @@ def edition(
     out: Path = Path("study"),
     home: Path = Path("reports"),
     notes: Path | None = None,
+    attach: Annotated[tuple[Path, ...], Several] = (),
     title: str = "",
     replace: bool = False,
     again: bool = False,
@@ -234,6 +235,8 @@ def edition(
         The folder of all editions, with their index.html.
     notes
         A Markdown file about this edition, which its README has.
+    attach
+        Files that the edition keeps as they are, such as numbers that were measured beside it.
     title
         Of the page; the machine, where none is given.
     replace
@@ -255,11 +258,12 @@ def edition(
     if again:
         print(render_again(name, home.resolve()))
         return
-    for path in (records, store, notes):
+    for path in (records, store, notes, *attach):
         if path is not None and not path.exists():
             raise ValueError(f"{path}: no such file or folder")
     text = "" if notes is None else notes.read_text(encoding="utf-8")
-    print(make(name, preset, out.resolve(), records, store, home.resolve(), text, title, replace))
+    attached = {path.name: path.read_bytes() for path in attach}
+    print(make(name, preset, out.resolve(), records, store, home.resolve(), text, attached, title, replace))
 
 
 @app.command

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from analysis.edition import composing, folder, index, raw
 from analysis.edition.composing import Measured
@@ -21,18 +23,19 @@ def make(
     store: Path | None = None,
     home: Path = HOME,
     notes: str = "",
+    attached: Mapping[str, bytes] = MappingProxyType({}),
     title: str = "",
     replaced: bool = False,
 ) -> Path:
-    """Write home/name, and home/index.html. records, store: as `study.results_of` takes them; title: the page's, in the
-    place of what the data tell.
+    """Write home/name, and home/index.html. records, store: as `study.results_of` takes them; attached: files that are
+    kept as they are; title: the page's, in the place of what the data tell.
 
     Raises ValueError for a bad name, an edition that exists, and where there are no results.
     """
     if (home / folder.checked(name)).exists() and not replaced:
         raise ValueError(f"{home / name} exists; another name, or --replace")
     with results_of(preset, out, records, store=store) as found:
-        kept = {folder.NOTES: notes.encode()} if notes.strip() else {}
+        kept = dict(attached) | ({folder.NOTES: notes.encode()} if notes.strip() else {})
         measured = Measured(raw.members(found.folder), found.rows, notes, kept)
         files = composing.compose(measured, replace(found.context, edition=name, title=title))
     made = folder.write(home, name, files, again=replaced)
