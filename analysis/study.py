@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from analysis import arguments
 from analysis.data import archive
 from analysis.data.machines import DIGEST
 from analysis.edition.citing import CODE_LICENCE, DATA_LICENCE, Cited, bibtex, sentence
-from analysis.measure import asv_run, trial_run
+from analysis.measure import asv_run, asv_site, trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, UNKNOWN, Checkout, checkout_or
 from analysis.measure.presets import (
@@ -143,6 +143,26 @@ def hand_to_asv(request: Request, where: Place, keep: Sequence[int] = ()) -> flo
             return asv_run.run(settings, lambda: advance_to(0), keep)
     finally:
         asv_run.scrub(results)
+
+
+def publish_asv(request: Request, where: Place, keep: Sequence[int] = ()) -> float:
+    """Build asv's own site beside the report, which links to it; returns its wall seconds."""
+    if _without_asv(request, where.checkout):
+        return 0.0  # which was said when it was not handed the samples
+    start = time.perf_counter()
+    with progress_bar("building asv's site", 1) as advance_to:
+        advance_to(0)
+        asv_site.publish(where.out, where.out / "asv.log", keep)
+    return time.perf_counter() - start
+
+
+def _told_of(step: Callable[[Request, Place, Sequence[int]], float], *about: Any) -> float:
+    """The seconds of a step without which there is a report all the same; one line where it fails."""
+    try:
+        return step(*about)
+    except (RuntimeError, OSError) as error:
+        print(f"the report goes without: {error}", file=sys.stderr)
+        return 0.0
 
 
 def _without_asv(request: Request, source: Checkout) -> str:
@@ -277,7 +297,8 @@ def _found(found: archive.Results, where: Place, given: Path | None = None) -> F
     expected = trials(preset, devices)
     checkout = where.checkout if given is None else replace(where.checkout, git=bool(found.conditions.get("git", True)))
     told = context(replace(where, checkout=checkout), preset, loaded, expected, conditions)
-    return Found(loaded, rows, replace(told, conditions=about), found.records)
+    site = asv_site.link(where.out) if given is None else ""
+    return Found(loaded, rows, replace(told, conditions=about, asv=site), found.records)
 
 
 def load_records(folder: Path) -> Records:
@@ -400,9 +421,10 @@ def study(request: Request) -> Path | None:
     until = math.inf if request.limit_s is None else time.monotonic() + request.limit_s
     with alone(LOCK) as keep, brought_home(request, where):
         timing_s = time_trials(request, where, keep)
-        asv_s = hand_to_asv(request, where, keep)
+        asv_s = _told_of(hand_to_asv, request, where, keep)
         bring_home(request, where, "unfinished")  # whatever becomes of the rest
         _measure_precision(request, until)
+        asv_s += _told_of(publish_asv, request, where, keep)
     page = _rendered_here(request)
     loaded = load_records(where.records).latest()
     if request.preset.own_problems:

@@ -37,7 +37,7 @@ def make(
     with results_of(preset, out, records, store=store) as found:
         kept = dict(attached) | ({folder.NOTES: notes.encode()} if notes.strip() else {})
         measured = Measured(raw.members(found.folder), found.rows, notes, kept)
-        files = composing.compose(measured, replace(found.context, edition=name, title=title))
+        files = composing.compose(measured, replace(found.context, edition=name, title=title, asv=""))
     made = folder.write(home, name, files, again=replaced)
     index.write(home)
     return made
