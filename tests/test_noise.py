@@ -39,3 +39,12 @@ def test_every_timing_compares_the_same_code_and_the_longer_call() -> None:
     assert len(ticks) == len(COMPARED)
     assert list(frame.groupby("timing").true_ratio.apply(sorted)) == [[1.0, TRUE_RATIO]] * len(COMPARED)
     assert (frame.ratio > 0).all()
+
+
+@pytest.mark.parametrize(("less", "count"), [(0, 1), (3, 10), (5, 10), (10, 10), (150, 343), (0, 400)])
+def test_the_sign_test_is_scipy_s(less, count):
+    from scipy.stats import binomtest
+
+    from analysis.report.sections.noise import sign_test
+
+    assert sign_test(less, count) == pytest.approx(binomtest(less, count).pvalue, rel=1e-12)

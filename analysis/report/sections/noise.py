@@ -201,15 +201,19 @@ def notes(frames: Frames, speedups: Frame) -> Iterator[str]:
     yield serial_dependence(speedups)
 
 
+def sign_test(less: int, count: int) -> float:
+    """The exact two-sided p-value of `less` of `count` signs, where either sign has probability 1/2."""
+    tail = sum(math.comb(count, k) for k in range(min(less, count - less) + 1))
+    return min(1.0, 2 * tail / 2**count)
+
+
 def sides(controls: Frame) -> str:
     """Whether the order in which a block is built favours the control, by a two-sided sign test."""
-    from scipy.stats import binomtest
-
     unequal = controls.loc[controls["ratio"] != 1, "ratio"]
     less = int((unequal < 1).sum())
     if not len(unequal):
         return ""
-    chance = binomtest(less, len(unequal)).pvalue
+    chance = sign_test(less, len(unequal))
     text = (
         f"By estimates the control took less time than the baseline in {less} of {show.plural(len(unequal), 'trial')}; "
     )
