@@ -129,10 +129,10 @@ def test_every_link_leads_somewhere(out, page):
 
 def test_every_column_of_every_csv_is_explained(out):
     paths = sorted((out / "data").glob("*.csv"))
-    assert {path.stem for path in paths} <= report.FILES.keys()
+    assert {path.stem for path in paths} <= markup.FILES.keys()
     assert len(paths) >= 15
     for path in paths:
-        assert set(next(csv.reader(io.StringIO(path.read_text())))) <= report.COLUMNS.keys()
+        assert set(next(csv.reader(io.StringIO(path.read_text())))) <= markup.COLUMNS.keys()
 
 
 def test_tables_are_written_for_latex(out):

@@ -89,7 +89,7 @@ def test_an_archive_is_rendered_elsewhere(brought: tuple[Path, str], tmp_path: P
     monkeypatch.setitem(PRESETS, "smoke", SMALL)
     monkeypatch.setattr(study, "checkout_or", lambda given: checkout.checkout_or(given, tmp_path))
     page = study.render("default", tmp_path, brought[0]).read_text()
-    assert "selection smoke" in page
+    assert "preset smoke" in page
     assert COMMIT[:12] in page
     assert "The commit is as it was given: git was not there to check it." in page
     assert "left no record" not in page

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.report import attached, chapters, glossary, miniature, results, svg, wording
+from analysis.report import attached, chapters, dictionary, glossary, miniature, results, svg, wording
+from analysis.report.sections import SECTIONS
 from analysis.report.tables import MARKS
 from linear_lasagna import vocabulary
 
@@ -34,14 +35,16 @@ FIXED = (
 )
 TABLES = ("table-results",)
 OF_THE_PAGE = (*FIXED, *TABLES, *(chapter.name for chapter in chapters.CHAPTERS))  # ids that no section may take
+FILES = dictionary.FILES | {name: meaning for section in SECTIONS for name, meaning in section.files.items()}
+FILES |= {"results": results.MEANING}
+COLUMNS = dictionary.COLUMNS | {name: meaning for section in SECTIONS for name, meaning in section.columns.items()}
+COLUMNS |= results.FIELDS
 UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\w))")
 DIGEST = re.compile(r" #[0-9a-f]{8}\b")
 
 
 def html(made: Rendering, files: Mapping[str, str]) -> str:
     """The page. files: the texts of the files that it carries, by their paths."""
-    from analysis.report.page import COLUMNS, FILES
-
     rules = svg.rules(plot.of_page for plot in chapters.plots(made.anatomy))
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + rules
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")

@@ -24,16 +24,12 @@ from analysis.report.fitness import Fitness, conditions, fitness
 from analysis.report.latex import latex
 from analysis.report.markup import OF_THE_PAGE, html
 from analysis.report.section import Frames, Section, within
-from analysis.report.sections import SECTIONS, sections
+from analysis.report.sections import sections
 from analysis.report.shown import Shown, distinct
 
 T = TypeVar("T")
 MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
 NUMBERS = "%.12g"  # digits of a CSV: the last ones of a float64 depend on the processor that summed it
-FILES = dictionary.FILES | {name: meaning for section in SECTIONS for name, meaning in section.files.items()}
-FILES |= {"results": results.MEANING}
-COLUMNS = dictionary.COLUMNS | {name: meaning for section in SECTIONS for name, meaning in section.columns.items()}
-COLUMNS |= results.FIELDS
 
 
 @dataclass(frozen=True)
