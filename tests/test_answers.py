@@ -60,9 +60,7 @@ def test_merging_that_pays_where_operations_say_so():
 def test_merging_that_never_pays_is_told_so():
     gain, loss = counts()
     text = said({"breakeven": pairs(2.0, 2.0)})[MERGE]
-    assert (
-        text == f"Where it saves operations, hardly: faster on 0 of {gain} pairs of layers; where not, on 0 of {loss}."
-    )
+    assert text == f"Where it saves operations, hardly: faster on 0 of {gain} pairs; where not, on 0 of {loss}."
 
 
 def test_the_named_stack_is_not_the_one_that_gains_most():

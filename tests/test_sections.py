@@ -21,7 +21,7 @@ from analysis.precision.scatter import stack
 from analysis.precision.small_outputs import wide
 from analysis.precision.unit import plain
 from analysis.report import formatting, svg
-from analysis.report.page import COLUMNS, FILES, Shown
+from analysis.report.markup import COLUMNS, FILES
 from analysis.report.sections import (
     accidents,
     bitwise,
@@ -45,6 +45,7 @@ from analysis.report.sections import (
     small_outputs,
     switches,
 )
+from analysis.report.shown import Shown
 from tests import synthetic
 from tests.reporting import Study, study
 

@@ -11,7 +11,7 @@ import torch
 
 from analysis.data import sweeps
 from analysis.data.records import Record, Records
-from analysis.report.page import COLUMNS
+from analysis.report.markup import COLUMNS
 from analysis.report.sections.sweeps import SECTION
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.methods import METHODS
