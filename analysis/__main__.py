@@ -171,7 +171,7 @@ def report(
     preset: PresetName = "default",
     problems: Path | None = None,
     out: Path | None = None,
-    records: Path | None = None,
+    records: Annotated[tuple[Path, ...], Several] = (),
     commit: str = "",
     condition: Annotated[tuple[str, ...], Several] = (),
 ) -> None:
@@ -186,8 +186,8 @@ def report(
     out
         The folder for the report and its data, where the precision store lies: study, or study/own with --problems.
     records
-        A study's archive, or a folder with trial records or with asv's own result files; this commit's trials, where
-        none is given.
+        Studies' archives, editions, or folders with trial records or with asv's own result files, as many as there
+        are machines to put on one page; this commit's trials, where none is given.
     commit
         The commit of this code, where git does not know it.
     condition
@@ -316,18 +316,24 @@ def compare(
     before: Path,
     after: Path,
     *,
+    page: Path = Path("study/compare.html"),
+    tolerance: str = "2%",
     out: Path | None = None,
     fail_on_regression: bool = False,
     condition: Annotated[tuple[str, ...], Several] = (),
 ) -> None:
-    """What became faster or slower, more or less accurate, from one folder of results to another.
+    """What became faster or slower, more or less accurate, from one folder of results to another: lines, and a page.
 
     Parameters
     ----------
     before
-        A folder with trial records, as an edition has them, or with asv's own result files; or a study's archive.
+        A folder with trial records, or with asv's own result files; an edition's folder; or a study's archive.
     after
         The same, measured later, or elsewhere.
+    page
+        The HTML file.
+    tolerance
+        The page shows no change in speed that is smaller than this, such as 2% or 0.02.
     out
         A JSON file for the rows, one per cell.
     fail_on_regression
@@ -335,26 +341,26 @@ def compare(
     condition
         Compare the trials under these conditions, such as cache=cold; under the usual ones, where none is given.
     """
-    from analysis.data.archive import results
+    from analysis import given
     from analysis.data.comparison import compared, regressions, summary
+    from analysis.report import comparing
     from analysis.report.changes import print_changes
-    from analysis.study import load_records
 
     under, *others = arguments.conditions(condition) or ("",)
     if others:
         raise ValueError("compare is about one of several conditions at a time: --condition cache=cold")
-    for path in (before, after):
-        if not path.exists():
-            raise ValueError(f"{path}: no such folder, and no archive")
-    if out is not None:
-        arguments.file(out.resolve())
-    with results(before) as old, results(after) as new:
-        sides = [load_records(each.records).timed_under(under) for each in (old, new)]
+    share = arguments.share("tolerance", tolerance)
+    for path in (page, *(() if out is None else (out,))):
+        arguments.file(path.resolve())
+    found = [given.source(path) for path in (before, after)]
+    sides = [each.records.timed_under(under) for each in found]
     frame = compared(*sides)
     if out is not None:
         frame.to_json(out, orient="records", indent=1)
     print_changes(frame)
     print("\n".join(summary(frame)))
+    told = [comparing.side(path.name, records) for path, records in zip((before, after), sides, strict=True)]
+    print(comparing.write(page.resolve(), frame, told[0], told[1], share))
     if fail_on_regression and len(regressions(frame)):
         sys.exit(1)
 

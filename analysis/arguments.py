@@ -32,6 +32,17 @@ def positive(name: str, values: Iterable[float]) -> None:
         raise ValueError(f"{name} must be positive and finite, not {given}")
 
 
+def share(name: str, text: str) -> float:
+    """A share such as 2% or 0.02, from 0 to below 1."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be a share such as 2% or 0.02, from 0 to below 1, not {text!r}")
+    return value
+
+
 def workers(number: int) -> None:
     if number < 0:
         raise ValueError(f"workers must be 0 or more, not {number}")

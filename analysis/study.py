@@ -207,7 +207,7 @@ def measure_precision(
 def render(
     preset_name: str,
     out: Path = OUT,
-    records: Path | None = None,
+    records: Sequence[Path] = (),
     commit: str = "",
     devices: Sequence[str] = (),
     problems: Sequence[str] = (),
@@ -215,15 +215,19 @@ def render(
 ) -> Path:
     """The report of what has been measured; prints its headlines. Returns the page's path.
 
-    records: a folder of trial records or of asv's own results, or a study's archive, which tells its preset and devices
-    itself; this commit's trials on this machine and its devices, where None. commit: where git does not know. problems:
+    records: folders of trial records or of asv's own results, editions, or studies' archives, of which a single one
+    tells its preset and devices itself, and several are put on one page; this commit's trials on this machine and its devices, where none. commit: where git does not know. problems:
     the user's own, where it is to be of them alone. conditions: that were to be timed in the place of the preset's
     usual ones; the page is about the usual ones if they are among these, else about the first. Raises ValueError for an
     unknown preset, or where there are no results at all.
     """
     from analysis.report import page
 
-    with results_of(preset_name, out, records, commit, devices, problems, conditions) as found:
+    if len(records) > 1:
+        several = results_of_several(preset_name, out, records, commit, problems, conditions)
+    else:
+        several = results_of(preset_name, out, *(records or (None,)), commit, devices, problems, conditions)
+    with several as found:
         report = page.render(found.records, found.rows, out, found.context)
     for headline in report.headlines:
         print(f"{headline.title}: {headline.text}".replace("`", ""))
@@ -272,6 +276,38 @@ def results_of(
         yield _found(replace(found, store=own_store, conditions=told), where, records)
 
 
+@contextmanager
+def results_of_several(
+    preset_name: str,
+    out: Path,
+    records: Sequence[Path],
+    commit: str = "",
+    problems: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+) -> Iterator[Found]:
+    """The same of several places, each with its own store: what should have run is not known of them."""
+    from analysis import given
+
+    arguments.folder(out)
+    loaded, rows = given.merged(given.sources(records))
+    if problems:
+        loaded = loaded.of(own.GROUP, problems)
+    about = conditions[0] if conditions and "" not in conditions else ""
+    if len(loaded) and not len(loaded.timed_under(about)):
+        raise ValueError(_of_others(loaded, about))
+    told = context(Place(checkout_or(commit), "", out), preset_named(preset_name), loaded, (), conditions)
+    commands = (f"python -m analysis report --records {' '.join(path.name for path in given.distinct(records))}",)
+    commits = {record.commit for record in loaded}
+    told = replace(told, commands=(told.commands[0], *commands), selection="", commit="" if len(commits) > 1 else told.commit)
+    yield Found(loaded, rows, replace(told, conditions=about), out)
+
+
+def _of_others(loaded: Records, about: str) -> str:
+    """What is wrong where no trial was timed under the conditions that were asked for."""
+    others = ", ".join(f"--condition {text.replace(',', ' ')}" for text in sorted({each.under for each in loaded}))
+    return f"no trial was timed under {named(about)} conditions; of others there are: {others}"
+
+
 def _known(conditions: Sequence[str]) -> list[str]:
     """Those of an archive, which another version may have written."""
     with suppress(ValueError):
@@ -287,8 +323,7 @@ def _found(found: archive.Results, where: Place, given: Path | None = None) -> F
     conditions = found.conditions["under"]
     about = conditions[0] if conditions and "" not in conditions else ""
     if len(loaded) and not len(loaded.timed_under(about)):
-        others = ", ".join(f"--condition {text.replace(',', ' ')}" for text in sorted({each.under for each in loaded}))
-        raise ValueError(f"no trial was timed under {named(about)} conditions; of others there are: {others}")
+        raise ValueError(_of_others(loaded, about))
     if not len(loaded) and rows is None:
         known = "; ".join(loaded.messages) or f"{given or found.records} holds no trial record"
         raise ValueError(f"no results yet: {known}; run `make study` first")
@@ -484,7 +519,7 @@ def _rendered_here(request: Request) -> Path | None:
     try:
         chosen = request.preset
         told = (request.commit, request.devices, chosen.own_problems, request.conditions)
-        return render(chosen.name, request.out, None, *told)
+        return render(chosen.name, request.out, (), *told)
     except ModuleNotFoundError as error:
         print(f"the report is not rendered: {error.name} is not installed; {INSTALL}", file=sys.stderr)
         return None

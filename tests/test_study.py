@@ -88,7 +88,7 @@ def test_an_archive_is_rendered_elsewhere(brought: tuple[Path, str], tmp_path: P
     """Under its own preset, without git."""
     monkeypatch.setitem(PRESETS, "smoke", SMALL)
     monkeypatch.setattr(study, "checkout_or", lambda given: checkout.checkout_or(given, tmp_path))
-    page = study.render("default", tmp_path, brought[0]).read_text()
+    page = study.render("default", tmp_path, [brought[0]]).read_text()
     assert "preset smoke" in page
     assert COMMIT[:12] in page
     assert "The commit is as it was given: git was not there to check it." in page
@@ -139,7 +139,7 @@ def test_where_git_is_missing_the_commit_is_unknown_unless_it_is_given(tmp_path:
 def test_the_report_says_that_a_commit_is_unknown(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     synthetic.write(tmp_path / "trials", synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0}), commit="unknown")
-    page = study.render("default", tmp_path / "out", tmp_path / "trials").read_text()
+    page = study.render("default", tmp_path / "out", [tmp_path / "trials"]).read_text()
     assert "The commit is unknown" in page
     assert "git checkout unknown" not in page
     assert "commit unknown" not in page

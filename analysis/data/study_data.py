@@ -40,6 +40,14 @@ class Scope:
         return frame[(frame["machine"] == self.machine) & (frame["device"] == self.device)]
 
 
+def of_several(scopes: Sequence[Scope], frame: Frame) -> Frame:
+    """The rows of these scopes; a frame without machine or device as it is."""
+    if not {"machine", "device"} <= set(frame):
+        return frame
+    wanted = {(scope.machine, scope.device) for scope in scopes}
+    return frame[[place in wanted for place in zip(frame["machine"], frame["device"], strict=True)]]
+
+
 class Expected(NamedTuple):
     """A trial that the study was meant to run, on one machine."""
 
@@ -99,16 +107,17 @@ class StudyData:
 
     @cached_property
     def _parts(self) -> dict[Scope, StudyData]:
-        return {scope: self._within(scope) for scope in self.scopes}
+        return {scope: self.among((scope,)) for scope in self.scopes}
 
-    def _within(self, scope: Scope) -> StudyData:
-        if self.scopes == (scope,):
+    def among(self, scopes: tuple[Scope, ...]) -> StudyData:
+        """The data of several scopes."""
+        if self.scopes == scopes:
             return self
-        mine = {name: replace(records, entries=_of(scope, records)) for name, records in self._records.items()}
+        mine = {name: replace(records, entries=_of(scopes, records)) for name, records in self._records.items()}
         names = ("cells", "speedups", "costs", "probes")
-        frames = {name: scope.of(getattr(self, name)).reset_index(drop=True) for name in names}
-        rows = None if self.rows is None else scope.of(self.rows).reset_index(drop=True)
-        kept = {"scopes": (scope,), "rows": rows if rows is not None and len(rows) else None}
+        frames = {name: of_several(scopes, getattr(self, name)).reset_index(drop=True) for name in names}
+        rows = None if self.rows is None else of_several(scopes, self.rows).reset_index(drop=True)
+        kept = {"scopes": scopes, "rows": rows if rows is not None and len(rows) else None}
         return replace(self, **mine, **frames, **kept)
 
     @property
@@ -116,8 +125,9 @@ class StudyData:
         return {"records": self.records, "everywhere": self.everywhere}
 
 
-def _of(scope: Scope, records: Records) -> tuple[Record, ...]:
-    return tuple(r for r in records if (r.machine, r.trial.device) == (scope.machine, scope.device))
+def _of(scopes: Sequence[Scope], records: Records) -> tuple[Record, ...]:
+    wanted = {(scope.machine, scope.device) for scope in scopes}
+    return tuple(r for r in records if (r.machine, r.trial.device) in wanted)
 
 
 def study_data(

@@ -5,18 +5,20 @@ What is named is fixed here, before any data: the stacks, the network, the depth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.data.frames import Frame, dtypes_in_order
-from analysis.data.study_data import StudyData
+from analysis.data.frames import Frame, dtypes_in_order, framed
+from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.miniature import Bar
 from analysis.report.section import Frames
 from analysis.report.sections import merged_error, noise
+from analysis.report.sections.across import names
 from analysis.report.sections.plans import main_dtype
+from analysis.report.tables import Table, Text, table
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
 STACKS = {"stacks/sesr_x1": "expands: SESR", "stacks/plain_x4": "plain, 4 layers", "stacks/separable_late": "separable"}
@@ -195,3 +197,52 @@ QUESTIONS: Mapping[str, Callable[[StudyData, Frames], Answer | None]] = {
     ERROR: error,
     TRUST: reliability,
 }
+
+FILE = "answers"
+FILES = {FILE: "The first screen’s answers, one row per question, machine and device, where there are several."}
+COLUMNS = {
+    "question": "the first screen’s question",
+    "answer": "the sentence that answers it, names of ways in backticks",
+    "condition": "under which the answer holds",
+}
+Answered = Sequence[tuple[Scope, Sequence[Answer]]]
+
+
+def files(answered: Answered) -> dict[str, Frame]:
+    """The answers of several scopes as a CSV, by its name; none where there is one scope."""
+    rows = [(a.question, scope.machine, scope.device, a.text, a.condition) for scope, each in answered for a in each]
+    columns = ["question", "machine", "device", "answer", "condition"]
+    return {FILE: framed(rows, columns)} if len(answered) > 1 and rows else {}
+
+
+def table_of(answered: Answered) -> Table | None:
+    """The answers of several scopes beside each other; None where there is one scope, or nothing to answer."""
+    if len(answered) < 2 or not files(answered):
+        return None
+    known = {(scope, a.question): a for scope, each in answered for a in each}
+    questions = [(question,) for question in QUESTIONS if any((scope, question) in known for scope, _ in answered)]
+    columns: dict[str, Callable[[Any], str | Text]] = {"question": lambda row: row.question}
+    for (scope, _), name in zip(answered, names([scope for scope, _ in answered]), strict=True):
+        columns[name] = lambda row, scope=scope: _shown(known.get((scope, row.question)))
+    caption = "The first screen’s questions, and the answers of every machine and device."
+    return table("across-answers", caption, framed(questions, ["question"]), columns, FILE, range(len(columns)))
+
+
+def _shown(answer: Answer | None) -> Text:
+    return Text(show.DASH) if answer is None else Text(answer.text, answer.condition)
+
+
+def by_question(answered: Answered) -> Iterator[tuple[Answer, list[tuple[str, str]]]]:
+    """For the first screen of several scopes: a question, by one of its answers, and every scope's name and the first
+    sentence of its answer.
+    """
+    called = dict(zip((scope for scope, _ in answered), names([scope for scope, _ in answered]), strict=True))
+    for question in QUESTIONS:
+        found = [(called[scope], a) for scope, each in answered for a in each if a.question == question]
+        if found:
+            yield found[0][1], [(name, first_sentence(a.text)) for name, a in found]
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that a blank and another sentence follow."""
+    return text.partition(". ")[0].rstrip(".") + "."

@@ -47,7 +47,17 @@ METHOD = Chapter(
     ("wins",),
     ("networks",),
 )
+ACROSS = Chapter(
+    "across",
+    "What holds on every machine, and what differs?",
+    "Every machine",
+    lambda data, frames: "",  # it is about all scopes at once: `sections.across.sentence`
+    ("across-cells",),
+    ("across-cells",),
+    ("across-cells",),
+)
 CHAPTERS = (
+    ACROSS,
     Chapter("your-own", "Your own problems", "Your own", openings.own, (own.GROUP,), (own.GROUP,)),
     Chapter(
         "merge",

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.report import attached, chapters, dictionary, glossary, miniature, results, svg, wording
+from analysis.report import answers, attached, chapters, dictionary, glossary, miniature, results, svg, wording
 from analysis.report.sections import SECTIONS
 from analysis.report.tables import MARKS
 from linear_lasagna import vocabulary
@@ -36,9 +36,9 @@ FIXED = (
 TABLES = ("table-results",)
 OF_THE_PAGE = (*FIXED, *TABLES, *(chapter.name for chapter in chapters.CHAPTERS))  # ids that no section may take
 FILES = dictionary.FILES | {name: meaning for section in SECTIONS for name, meaning in section.files.items()}
-FILES |= {"results": results.MEANING}
+FILES |= {"results": results.MEANING, **answers.FILES}
 COLUMNS = dictionary.COLUMNS | {name: meaning for section in SECTIONS for name, meaning in section.columns.items()}
-COLUMNS |= results.FIELDS
+COLUMNS |= {**results.FIELDS, **answers.COLUMNS}
 UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\w))")
 DIGEST = re.compile(r" #[0-9a-f]{8}\b")
 
@@ -65,6 +65,7 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
             schedules=vocabulary.SCHEDULES,
             table=made.files.get("results"),
             results=results,
+            by_question=answers.by_question,
             csvs=csvs,
             columns=COLUMNS,
             style=style,

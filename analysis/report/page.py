@@ -19,16 +19,18 @@ from analysis.data.study_data import Scope, StudyData, study_data
 from analysis.gaps import STRICT, Gaps, reason
 from analysis.report import answers, chapters, dictionary, results
 from analysis.report.answers import Answer
-from analysis.report.chapters import CHAPTERS, Anatomy
+from analysis.report.chapters import ACROSS, CHAPTERS, Anatomy
 from analysis.report.fitness import Fitness, conditions, fitness
 from analysis.report.latex import latex
 from analysis.report.markup import OF_THE_PAGE, html
-from analysis.report.section import Frames, Section, within
+from analysis.report.section import Frames, Section, among, within
+from analysis.report.sections import across as side_by_side
 from analysis.report.sections import sections
 from analysis.report.shown import Shown, distinct
 
 T = TypeVar("T")
 MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
+MOST_SECTIONS = 3  # more than these have no sections, but their place among the results and beside the others
 NUMBERS = "%.12g"  # digits of a CSV: the last ones of a float64 depend on the processor that summed it
 
 
@@ -84,7 +86,9 @@ Results = list[tuple[Section, Frames | None]]  # every section with its frames, 
 
 @dataclass(frozen=True)
 class Rendering:
-    """All that a page is made of. answered: of every scope that has headlines."""
+    """All that a page is made of. answered: of every scope that has headlines; across: what holds on all, where
+    there are several.
+    """
 
     data: StudyData
     anatomy: Anatomy
@@ -94,6 +98,7 @@ class Rendering:
     fitness: Fitness
     conditions: list[str]
     context: Context
+    across: str = ""
 
 
 def render(records: Records, rows: Frame | None, out: Path, context: Context) -> Report:
@@ -137,13 +142,15 @@ def rendering(records: Records, rows: Frame | None, context: Context, gaps: Gaps
     """Everything that a page shows."""
     data, results = derive(records, rows, context.expected, gaps, context.conditions)
     lines = headlines(data, results, gaps)
-    shown = list(distinct(contents(data, results, gaps, lines), OF_THE_PAGE))
-    scopes = data.scopes[:MOST_SCOPES]
+    scopes = data.scopes[: side_by_side.MOST_COLUMNS]
     every = {scope: (data.within(scope), within(scope, all_frames(results))) for scope in scopes}
     answered = tuple(
         (scope, tuple(gaps.attempt("The answer", partial(answers.answers, *of), []))) for scope, of in every.items()
     )
-    anatomy = chapters.anatomy(shown, openings(every, gaps))
+    told = _across(data, results, gaps)
+    shown = list(distinct(_with_answers(contents(data, results, gaps, lines), answered), OF_THE_PAGE))
+    opened = openings({scope: every[scope] for scope in scopes[:MOST_SCOPES]}, gaps)
+    anatomy = chapters.anatomy(shown, {**opened, ACROSS.name: (told,) if told else ()})
     controls = all_frames(results).get("noise", ())
     fit = partial(fitness, data, controls, context, warnings(data, results, gaps))
     return Rendering(
@@ -151,11 +158,27 @@ def rendering(records: Records, rows: Frame | None, context: Context, gaps: Gaps
         anatomy,
         answered,
         lines,
-        csv_frames(data, results, gaps),
+        {**csv_frames(data, results, gaps), **answers.files(answered)},
         gaps.attempt("What is wrong with the data", fit, Fitness((), ())),
         gaps.attempt("The conditions", partial(conditions, data, context.conditions), []),
         context,
+        told,
     )
+
+
+def _across(data: StudyData, results: Results, gaps: Gaps) -> str:
+    """What holds on every machine and device, in a sentence; "" where there is one."""
+    rows = all_frames(results).get(side_by_side.NAME, ())
+    write = partial(side_by_side.sentence, rows, data.scopes)
+    return gaps.attempt("What holds on every machine", write, "") if len(data.scopes) > 1 and len(rows) else ""
+
+
+def _with_answers(shown: Iterator[Shown], answered: Sequence[tuple[Scope, Sequence[Answer]]]) -> Iterator[Shown]:
+    """The sections, the one on several machines with the answers of each beside each other."""
+    for each in shown:
+        if each.name == side_by_side.SECTION.name and (found := answers.table_of(answered)):
+            each = replace(each, tables=(*each.tables, found))
+        yield each
 
 
 def derive(
@@ -218,10 +241,14 @@ def openings(every: Mapping[Scope, tuple[StudyData, Frames]], gaps: Gaps) -> dic
 
 def contents(data: StudyData, results: Results, gaps: Gaps = STRICT, lines: Sequence[Headline] = ()) -> Iterator[Shown]:
     """The sections of the page; one that raises says where to read why there is nothing. lines: their headlines."""
-    for section, frames in results:
+    scopes = data.scopes[:MOST_SECTIONS]
+    fewer = data.among(scopes)
+    for section, found in results:
+        of = data if section.everywhere else fewer
+        frames = found if section.everywhere or found is None or fewer is data else among(scopes, found)
         why = "This section could not be made; the top of the page says why."
         gap = Shown(section.name, section.name, section.title, empty=why)
-        made = gap if frames is None else _attempt(section, gaps, partial(shown_section, section, data, frames), gap)
+        made = gap if frames is None else _attempt(section, gaps, partial(shown_section, section, of, frames), gap)
         if made is not None and not made.bare:
             made = replace(made, answers=tuple(line.text for line in lines if line.anchor == section.name))
         if made is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
 from analysis.data.frames import Frame
-from analysis.data.study_data import Scope, StudyData
+from analysis.data.study_data import Scope, StudyData, of_several
 from analysis.report import svg
 from analysis.report.drawing import Drawing
 from analysis.report.tables import Table
@@ -74,7 +74,8 @@ class Section:
     content: what it shows of them; None leaves the section off the page. intro: before the answer; empty: what stands
     instead where there is nothing to show. headlines: title -> the sentence about the data and frames of one scope, ""
     for none. warnings: for the top of the page. files: which frames are CSVs, and what they hold; columns: what their
-    columns mean, but for those that many CSVs share (`dictionary`).
+    columns mean, but for those that many CSVs share (`dictionary`). everywhere: it is about all scopes at once, however
+    many there are.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Section:
     warnings: Callable[[StudyData, Frames], Iterable[str]] = lambda data, frames: ()
     files: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    everywhere: bool = False
 
 
 def plot(name: str, caption: str, alt: str, data: str, drawing: Drawing) -> Plot:
@@ -97,6 +99,11 @@ def plot(name: str, caption: str, alt: str, data: str, drawing: Drawing) -> Plot
 def within(scope: Scope, frames: Frames) -> Frames:
     """The frames with the rows of one scope."""
     return {name: scope.of(frame) for name, frame in frames.items()}
+
+
+def among(scopes: Sequence[Scope], frames: Frames) -> Frames:
+    """The frames with the rows of several scopes."""
+    return {name: of_several(scopes, frame) for name, frame in frames.items()}
 
 
 def per_scope(

@@ -7,6 +7,7 @@ from analysis.report.section import Section
 from analysis.report.sections import (
     accidents,
     accuracy,
+    across,
     articles,
     bitwise,
     bounds,
@@ -109,6 +110,7 @@ SECTIONS: tuple[Section, ...] = (
     probes.SECTION,
     machine.SECTION,
     problems.SECTION,
+    across.SECTION,
 )
 
 

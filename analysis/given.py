@@ -1,0 +1,111 @@
+"""Where results lie, whatever was given: a folder of records, an edition's folder, a study's archive; one or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from analysis.data import archive
+from analysis.data.archive import Results
+from analysis.data.frames import Frame
+from analysis.data.records import Record, Records
+from analysis.edition import raw
+
+OF_AN_EDITION = (raw.TRIALS, "results.tar.gz")  # its archive: of trials, or in older ones a study's
+TRIALS, STORE = archive.TRIALS, archive.STORE
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read of one place. rows: of the precision study, None where there are none."""
+
+    path: Path
+    records: Records
+    rows: Frame | None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Results]:
+    """Where the records lie, and the store beside them, for as long as the block lasts.
+
+    Raises ValueError, in one line, for what is not there or is no archive.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such folder, and no archive")
+    inner = next((path / name for name in OF_AN_EDITION if (path / name).is_file()), path)
+    if inner.name == raw.TRIALS:
+        with raw.unpacked(inner) as folder:
+            yield Results(folder, _first(inner.parent / raw.ROWS))
+    elif inner.is_file():
+        with archive.results(inner) as found:
+            yield found
+    else:
+        below = path / TRIALS if (path / TRIALS).is_dir() else path
+        above = (path.parent / STORE,) if path.name == TRIALS else ()
+        yield Results(below, _first(path / STORE, *above))
+
+
+def _first(*paths: Path) -> Path | None:
+    return next((path for path in paths if path.is_file()), None)
+
+
+def source(path: Path) -> Source:
+    """All that lies there. Raises ValueError, naming the path, where there is neither a record nor a row."""
+    from analysis.study import load_records
+
+    with opened(path) as found:
+        try:
+            records, rows = load_records(found.records), rows_of(found.store)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not len(records) and rows is None:
+        raise ValueError(f"{path}: {'; '.join(records.messages) or 'it holds no trial record'}")
+    return Source(path, records, rows)
+
+
+def rows_of(store: Path | None) -> Frame | None:
+    """The precision rows of a store, or of an edition's file."""
+    from analysis.study import load_rows
+
+    if store is None:
+        return None
+    return raw.from_parquet(store) if store.suffix == ".parquet" else load_rows(store)
+
+
+def distinct(paths: Sequence[Path]) -> list[Path]:
+    """The places, each once and in a fixed order, so that neither order nor repetition changes a page."""
+    return sorted({path.resolve() for path in paths})
+
+
+def sources(paths: Sequence[Path]) -> list[Source]:
+    """What lies in every place."""
+    return [source(path) for path in distinct(paths)]
+
+
+def merged(found: Sequence[Source]) -> tuple[Records, Frame | None]:
+    """All records and rows; what is there twice, as a folder's copy has it, once."""
+    entries = _once(
+        replace(each, source=f"{one.path.name}/{each.source}") for one in found for each in one.records
+    )
+    messages = dict.fromkeys(f"{one.path.name}/{text}" for one in found for text in one.records.messages)
+    notes = dict.fromkeys(text for one in found for text in one.records.notes)
+    records = Records(tuple(entries), tuple(messages), tuple(notes))
+    return records, rows_together([one.rows for one in found if one.rows is not None])
+
+
+def _once(records: Iterable[Record]) -> list[Record]:
+    """The first of the records of one trial that began at the same time."""
+    return list({(each.key, each.trial.started, each.commit): each for each in reversed(list(records))}.values())[::-1]
+
+
+def rows_together(frames: Sequence[Frame]) -> Frame | None:
+    """The rows of several stores; those that two have alike, once."""
+    import pandas
+
+    if not frames:
+        return None
+    together = pandas.concat(list(frames), ignore_index=True)
+    shared = len(frames) > 1 and any(set(a["machine"]) & set(b["machine"]) for a in frames for b in frames if a is not b)
+    return together[~together.astype(str).duplicated()].reset_index(drop=True) if shared else together
