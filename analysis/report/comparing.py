@@ -1,0 +1,226 @@
+"""A page of what changed between two measurements: self-contained, without a script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.data.comparison import ACCURATE, SIDES, kind_of, summary
+from analysis.data.frames import Frame
+from analysis.data.records import Records
+from analysis.report import formatting as show
+from analysis.report import markup, svg
+from analysis.report.drawing import ROW, Drawing, between, facets, log_range, marks, rows_named, speedup_axis, styled
+from analysis.report.section import Plot, plot
+from analysis.report.style import BLUE, GREY
+from analysis.report.tables import Table, Text, table
+
+MOST_MARKS, MOST_ROWS = 40, 100  # changes in the figure, rows in a table; the rest are counted
+INTERVAL = ("ratio", "ratio_lower", "ratio_upper")
+MARKED = {"faster": (BLUE, "D"), "slower": (BLUE, "s")}  # decided changes are filled, by shape; others are hollow
+
+
+@dataclass(frozen=True)
+class Side:
+    """name: what was given; machines, commits: of its trials; date: of the last of them."""
+
+    name: str
+    machines: tuple[str, ...]
+    commits: tuple[str, ...]
+    date: str
+    trials: int
+
+
+def side(name: str, records: Records) -> Side:
+    """What a page tells of one side."""
+    machines = tuple(sorted({record.machine for record in records}))
+    commits = tuple(sorted({record.commit[:12] for record in records if record.commit}))
+    started = max((record.trial.started for record in records), default="")
+    return Side(name, machines, commits, started.partition("T")[0], len(records))
+
+
+def write(path: Path, frame: Frame, before: Side, after: Side, tolerance: float) -> Path:
+    """Write the page. frame: as `comparison.compared` has it; tolerance: a share that a change in speed must exceed."""
+    path.write_text(html(frame, before, after, tolerance), encoding="utf-8", errors="replace", newline="\n")
+    return path
+
+
+def html(frame: Frame, before: Side, after: Side, tolerance: float) -> str:
+    """The page."""
+    moved = beyond(frame, tolerance)
+    plots = (_plot(moved, tolerance, frame),) if len(moved) else ()
+    tables = tuple(each.numbered(number) for number, each in enumerate(_tables(frame), 1))
+    style = (markup.TEMPLATES / "style.css").read_text(encoding="utf-8")
+    style += svg.rules(each.of_page for each in plots)
+    template = markup.environment().get_template("compare.html")
+    return template.render(
+        sides=(before, after),
+        title=f"{_called(before)} → {_called(after)}",
+        sentence=sentence(frame, tolerance),
+        lines=list(summary(frame)),
+        changed=bool(len(moved) or tables),
+        tolerance=show.percent(tolerance),
+        plots=plots,
+        tables=tables,
+        marks=markup.MARKS,
+        style=style,
+        policy=markup.policy(style, ""),
+    )
+
+
+def _called(side: Side) -> str:
+    """A side's machine without its digest, as far as it has one, and what was given."""
+    named = [markup.DIGEST.sub("", name) for name in side.machines]
+    machine = named[0] if len(named) == 1 else show.plural(len(named), "machine")
+    return ", ".join(part for part in (machine, " ".join(side.commits[:1]), side.date) if part)
+
+
+def both(frame: Frame) -> Frame:
+    """The cells that both sides have."""
+    return frame[(frame["status_before"] != "") & (frame["status_after"] != "")]
+
+
+def sentence(frame: Frame, tolerance: float) -> str:
+    """How many cells changed, and how."""
+    cells = both(frame)
+    counts = cells["verdict"].value_counts()
+    text = f"Of {show.plural(len(cells), 'cell')} on both sides, "
+    told = [f"{counts.get(name, 0)} {name}" for name in ("faster", "slower", "tie", "undecided", "lost")]
+    unknown = len(cells) - int(counts.drop("", errors="ignore").sum())
+    told += [f"{unknown} without times on both sides"] if unknown else []
+    text += f"{', '.join(told[:-1])} and {told[-1]}. "
+    timed = cells[cells["change"] > 0]
+    kept = len(timed) - len(beyond(cells, tolerance))
+    flips, to_undecided = len(judged_again(frame)), len(to_or_from_undecided(frame))
+    text += f"Verdicts against the baseline that changed: {flips}, and {to_undecided} to or from undecided. "
+    return f"{text}Within {show.percent(tolerance)}: {kept} of {len(timed)} that were timed."
+
+
+def beyond(frame: Frame, tolerance: float) -> Frame:
+    """The cells whose speed changed by more, the largest change first."""
+    rows = frame[frame["change"] > 0]
+    sizes = rows["change"].map(math.log).abs()
+    kept = sizes[sizes > math.log1p(tolerance) * (1 + 1e-9)].sort_values(ascending=False, kind="stable")
+    return rows.loc[kept.index]
+
+
+def judged_again(frame: Frame) -> Frame:
+    """The cells whose verdict against the baseline is another, both decided."""
+    rows = _judged(frame)
+    return rows[(rows["verdict_before"] != rows["verdict_after"]) & ~_undecided(rows)]
+
+
+def to_or_from_undecided(frame: Frame) -> Frame:
+    """The cells whose verdict is another, one of the two undecided."""
+    rows = _judged(frame)
+    return rows[(rows["verdict_before"] != rows["verdict_after"]) & _undecided(rows)]
+
+
+def _judged(frame: Frame) -> Frame:
+    return frame[(frame["verdict_before"] != "") & (frame["verdict_after"] != "")]
+
+
+def _undecided(rows: Frame) -> Any:
+    return (rows["verdict_before"] == "undecided") | (rows["verdict_after"] == "undecided")
+
+
+def _plot(moved: Frame, tolerance: float, frame: Frame) -> Plot:
+    shown = moved.head(MOST_MARKS)
+    share = show.percent(tolerance)
+    caption = f"Speedup after / speedup before, where it changed by more than {share}, the largest change first, with "
+    caption += "95 % intervals made from those of both sides: " + "; ".join(
+        f"{side} {kind_of(frame, side)}" for side in SIDES
+    )
+    caption += ". Filled: faster (diamond) or slower (square) by verdict; hollow: undecided or a tie."
+    if len(moved) > len(shown):
+        caption += f" {show.plural(len(moved) - len(shown), 'smaller change')} are not shown."
+    alt = f"The {len(shown)} largest changes in speedup."
+    return plot("fig-changes", caption, alt, "", _drawn(shown))
+
+
+@styled
+def _drawn(rows: Frame) -> Drawing:
+    values = rows.assign(
+        speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"], at=range(len(rows))
+    )
+    drawing, [panel] = facets([""], ROW * len(rows))
+    rows_named(panel, [f"{row.problem.rpartition('/')[2]}, {row.way}" for row in rows.itertuples(index=False)])
+    between(panel, values["at"], values["lower"], values["upper"], GREY)
+    for verdict, mine in values.groupby("verdict", sort=True):
+        titles = [_told(row) for row in mine.itertuples(index=False)]
+        look = MARKED.get(str(verdict), (BLUE, "o"))
+        marks(panel, mine["speedup"], mine["at"], titles, look, verdict in MARKED)
+    ends = [float(v) for name in ("speedup", "lower", "upper") for v in values[name] if math.isfinite(v)]
+    speedup_axis(panel, log_range(ends), "slower  ←  speedup after / before  →  faster")
+    return drawing
+
+
+def _told(row: Any) -> str:
+    """What a mark says: as in "resnet50/conv1, float32, cpu, fft: 1.2× [1.1, 1.3], faster"."""
+    value = f"{show.number(row.speedup, row.lower, row.upper)}× {show.interval(row.speedup, row.lower, row.upper)}"
+    return f"{row.problem}, {row.dtype}, {row.device}, {row.way}: {value.strip()}, {row.verdict}"
+
+
+def _tables(frame: Frame) -> Iterator[Table]:
+    """Those that have rows."""
+    cells = both(frame)
+    apart = cells[cells["disjoint"].fillna(False).astype(bool)]
+    errors = cells[cells["accuracy"].isin(["more accurate", "less accurate"])]
+    speed = {f"speedup {side}": _speedup(side) for side in SIDES}
+    verdicts = {**speed, "change": _change}
+    yield from _table("verdicts", "Verdicts against the baseline that changed.", judged_again(frame), verdicts)
+    yield from _table("undecided", "Verdicts to or from undecided.", to_or_from_undecided(frame), verdicts)
+    yield from _table("disjoint", "Cells whose intervals before and after share no number.", apart, verdicts)
+    caption = f"Errors that changed by more than a factor of {ACCURATE:g}, in unit roundoffs."
+    accuracy = {
+        **{side: lambda row, side=side: show.significant(getattr(row, f"error_u_{side}")) for side in SIDES},
+        "after / before": lambda row: Text(_ratio(row.error_u_after, row.error_u_before), row.accuracy),
+    }
+    yield from _table("accuracy", caption, errors, accuracy)
+    statuses = {side: lambda row, side=side: getattr(row, f"status_{side}") for side in SIDES}
+    yield from _table("lost", "Ways that passed before and do not now.", cells[cells["verdict"] == "lost"], statuses)
+    alone = frame[(frame["status_before"] == "") != (frame["status_after"] == "")]
+    place = {"only": lambda row: SIDES[0] if row.status_after == "" else SIDES[1]}
+    yield from _table("alone", "Cells of one side alone.", alone, place)
+
+
+def _table(name: str, caption: str, rows: Frame, more: dict[str, Any]) -> Iterator[Table]:
+    if not len(rows):
+        return
+    several = ["machine"] if rows["machine"].nunique() > 1 else []
+    several += ["device"] if rows["device"].nunique() > 1 else []
+    labels = ["problem", "dtype", "way", *several]
+    columns = {label: lambda row, label=label: str(getattr(row, label)) for label in labels}
+    if len(rows) > MOST_ROWS:
+        caption += f" The first {MOST_ROWS} of {len(rows)}; --out writes all."
+    sizes = rows["change"].map(lambda change: abs(math.log(change)) if change > 0 else -1.0)
+    rows = rows.loc[sizes.sort_values(ascending=False, kind="stable").index].head(MOST_ROWS)
+    yield table(name, caption, rows, columns | more, "", range(len(labels)))
+
+
+def _speedup(side: str) -> Any:
+    """Of one side, with its verdict."""
+
+    def cell(row: Any) -> Text:
+        ratio, lower, upper = (getattr(row, f"{name}_{side}") for name in INTERVAL)
+        if not ratio > 0:
+            return Text(show.DASH)
+        value, ends = 1 / ratio, (1 / upper, 1 / lower)
+        verdict = getattr(row, f"verdict_{side}")
+        return Text(show.number(value, *ends), show.interval(value, *ends), verdict, verdict)
+
+    return cell
+
+
+def _change(row: Any) -> Text:
+    if not row.change > 0:
+        return Text(show.DASH)
+    value, ends = 1 / row.change, (1 / row.change_upper, 1 / row.change_lower)
+    return Text(show.number(value, *ends), show.interval(value, *ends), row.verdict, row.verdict)
+
+
+def _ratio(after: float, before: float) -> str:
+    return show.times(after / before) if before > 0 else "∞" if after > 0 else show.DASH
