@@ -1,4 +1,4 @@
-"""Where results lie, whatever was given: a folder of records, an edition's folder, a study's archive; one or several."""
+"""Where results lie, whatever was given: a folder of records, an edition's folder, a study's archive; or several."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def sources(paths: Sequence[Path]) -> list[Source]:
 
 def merged(found: Sequence[Source]) -> tuple[Records, Frame | None]:
     """All records and rows; what is there twice, as a folder's copy has it, once."""
-    entries = _once(
-        replace(each, source=f"{one.path.name}/{each.source}") for one in found for each in one.records
-    )
+    entries = _once(replace(each, source=f"{one.path.name}/{each.source}") for one in found for each in one.records)
     messages = dict.fromkeys(f"{one.path.name}/{text}" for one in found for text in one.records.messages)
     notes = dict.fromkeys(text for one in found for text in one.records.notes)
     records = Records(tuple(entries), tuple(messages), tuple(notes))
@@ -107,5 +105,7 @@ def rows_together(frames: Sequence[Frame]) -> Frame | None:
     if not frames:
         return None
     together = pandas.concat(list(frames), ignore_index=True)
-    shared = len(frames) > 1 and any(set(a["machine"]) & set(b["machine"]) for a in frames for b in frames if a is not b)
+    shared = len(frames) > 1 and any(
+        set(a["machine"]) & set(b["machine"]) for a in frames for b in frames if a is not b
+    )
     return together[~together.astype(str).duplicated()].reset_index(drop=True) if shared else together

@@ -216,17 +216,19 @@ def render(
     """The report of what has been measured; prints its headlines. Returns the page's path.
 
     records: folders of trial records or of asv's own results, editions, or studies' archives, of which a single one
-    tells its preset and devices itself, and several are put on one page; this commit's trials on this machine and its devices, where none. commit: where git does not know. problems:
-    the user's own, where it is to be of them alone. conditions: that were to be timed in the place of the preset's
-    usual ones; the page is about the usual ones if they are among these, else about the first. Raises ValueError for an
-    unknown preset, or where there are no results at all.
+    tells its preset and devices itself, and several are put on one page; this commit's trials on this machine and its
+    devices, where none. commit: where git does not know. problems: the user's own, where it is to be of them alone.
+    conditions: that were to be timed in the place of the preset's usual ones; the page is about the usual ones if they
+    are among these, else about the first. Raises ValueError for an unknown preset, or where there are no results at
+    all.
     """
     from analysis.report import page
 
     if len(records) > 1:
         several = results_of_several(preset_name, out, records, commit, problems, conditions)
     else:
-        several = results_of(preset_name, out, *(records or (None,)), commit, devices, problems, conditions)
+        one = records[0] if records else None
+        several = results_of(preset_name, out, one, commit, devices, problems, conditions)
     with several as found:
         report = page.render(found.records, found.rows, out, found.context)
     for headline in report.headlines:
@@ -298,7 +300,9 @@ def results_of_several(
     told = context(Place(checkout_or(commit), "", out), preset_named(preset_name), loaded, (), conditions)
     commands = (f"python -m analysis report --records {' '.join(path.name for path in given.distinct(records))}",)
     commits = {record.commit for record in loaded}
-    told = replace(told, commands=(told.commands[0], *commands), selection="", commit="" if len(commits) > 1 else told.commit)
+    told = replace(
+        told, commands=(told.commands[0], *commands), selection="", commit="" if len(commits) > 1 else told.commit
+    )
     yield Found(loaded, rows, replace(told, conditions=about), out)
 
 

@@ -163,12 +163,12 @@ def test_the_interval_of_a_change_covers():
 def test_the_command_ends_with_1_on_a_regression_if_asked(tmp_path, capsys):
     for side, ratio in (("a", 2.0), ("b", 3.0)):
         synthetic.write(tmp_path / side, synthetic.trial(NAMES[0], {"unfold_matmul": ratio}))
-    compare(tmp_path / "a", tmp_path / "b", out=tmp_path / "rows.json")
+    compare(tmp_path / "a", tmp_path / "b", page=tmp_path / "p.html", out=tmp_path / "rows.json")
     assert "0 faster, 1 slower" in capsys.readouterr().out
     [row] = json.loads((tmp_path / "rows.json").read_text())
     assert (row["way"], row["verdict"]) == ("unfold_matmul", "slower")
     with pytest.raises(SystemExit, match="1"):
-        compare(tmp_path / "a", tmp_path / "b", fail_on_regression=True)
-    compare(tmp_path / "b", tmp_path / "a", fail_on_regression=True)
+        compare(tmp_path / "a", tmp_path / "b", page=tmp_path / "p.html", fail_on_regression=True)
+    compare(tmp_path / "b", tmp_path / "a", page=tmp_path / "p.html", fail_on_regression=True)
     with pytest.raises(ValueError, match="none: no such folder"):
-        compare(tmp_path / "a", tmp_path / "none")
+        compare(tmp_path / "a", tmp_path / "none", page=tmp_path / "p.html")

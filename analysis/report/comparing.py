@@ -13,7 +13,7 @@ from analysis.data.frames import Frame
 from analysis.data.records import Records
 from analysis.report import formatting as show
 from analysis.report import markup, svg
-from analysis.report.drawing import ROW, Drawing, between, facets, log_range, marks, rows_named, speedup_axis, styled
+from analysis.report.drawing import ROW, Drawing, between, by_dtype, facets, log_range, marks, rows_named, speedup_axis, styled
 from analysis.report.section import Plot, plot
 from analysis.report.style import BLUE, GREY
 from analysis.report.tables import Table, Text, table
@@ -90,7 +90,7 @@ def sentence(frame: Frame, tolerance: float) -> str:
     text = f"Of {show.plural(len(cells), 'cell')} on both sides, "
     told = [f"{counts.get(name, 0)} {name}" for name in ("faster", "slower", "tie", "undecided", "lost")]
     unknown = len(cells) - int(counts.drop("", errors="ignore").sum())
-    told += [f"{unknown} without times on both sides"] if unknown else []
+    told += [f"{unknown} not timed on both"] if unknown else []
     text += f"{', '.join(told[:-1])} and {told[-1]}. "
     timed = cells[cells["change"] > 0]
     kept = len(timed) - len(beyond(cells, tolerance))
@@ -144,18 +144,25 @@ def _plot(moved: Frame, tolerance: float, frame: Frame) -> Plot:
 @styled
 def _drawn(rows: Frame) -> Drawing:
     values = rows.assign(
-        speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"], at=range(len(rows))
+        speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"]
     )
-    drawing, [panel] = facets([""], ROW * len(rows))
+    panels = by_dtype(values)
+    drawing, axes = facets([dtype for dtype, _ in panels], [ROW * len(mine) for _, mine in panels])
+    ends = [float(v) for name in ("speedup", "lower", "upper") for v in values[name] if math.isfinite(v)]
+    for panel, (_, mine) in zip(axes, panels, strict=True):
+        _panel(panel, mine.assign(at=range(len(mine))))
+        speedup_axis(panel, log_range(ends), "slower  ←  after / before  →  faster")
+    return drawing
+
+
+def _panel(panel: Any, rows: Frame) -> None:
+    """One dtype: a row per cell."""
     rows_named(panel, [f"{row.problem.rpartition('/')[2]}, {row.way}" for row in rows.itertuples(index=False)])
-    between(panel, values["at"], values["lower"], values["upper"], GREY)
-    for verdict, mine in values.groupby("verdict", sort=True):
+    between(panel, rows["at"], rows["lower"], rows["upper"], GREY)
+    for verdict, mine in rows.groupby("verdict", sort=True):
         titles = [_told(row) for row in mine.itertuples(index=False)]
         look = MARKED.get(str(verdict), (BLUE, "o"))
         marks(panel, mine["speedup"], mine["at"], titles, look, verdict in MARKED)
-    ends = [float(v) for name in ("speedup", "lower", "upper") for v in values[name] if math.isfinite(v)]
-    speedup_axis(panel, log_range(ends), "slower  ←  speedup after / before  →  faster")
-    return drawing
 
 
 def _told(row: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ NAME, FILE = "across", "across"
 MOST_COLUMNS = 5  # machines beside each other, and in the figure
 MOST_ROWS = 30  # cells in the table
 MOST_NAMED = 3  # cells in a sentence
+DIGEST = re.compile(r" #[0-9a-f]{8}\b")
 LONGEST = 40  # characters of a machine in a heading
 
 
@@ -122,7 +124,9 @@ def _table(rows: Frame, scopes: Sequence[Scope]) -> Table:
     for scope, name in zip(scopes[:MOST_COLUMNS], names(scopes[:MOST_COLUMNS]), strict=True):
         columns[name] = lambda row, scope=scope: _of(by_cell, row, scope)
     columns["verdicts"] = lambda row: Text(row.agreement, kind="undecided" if row.agreement == "undecided" else "")
-    caption = "The same cells on every machine and device: speedups over the baseline there, in brackets 95 % intervals. "
+    caption = (
+        "The same cells on every machine and device: speedups over the baseline there, in brackets 95 % intervals. "
+    )
     caption += "First named stacks, merged, and all convolutions of named networks, fixed before the data; then every "
     caption += "cell that is faster on one and slower on another. "
     caption += "Bold: faster. Plain: slower. “=”: tie. “?”: undecided."
@@ -132,8 +136,12 @@ def _table(rows: Frame, scopes: Sequence[Scope]) -> Table:
 
 
 def names(scopes: Sequence[Scope]) -> list[str]:
-    """Headings of scopes, none twice: the label, shortened where it is long, with a number where two are alike."""
-    short = [show.shortened(scope.label, LONGEST) for scope in scopes]
+    """Headings of scopes, none twice: the label, without its digest where nothing else has it, shortened where it is
+    long, with a number where two are alike.
+    """
+    plain = [DIGEST.sub("", scope.label) for scope in scopes]
+    told = [name if plain.count(name) == 1 else scope.label for scope, name in zip(scopes, plain, strict=True)]
+    short = [show.shortened(name, LONGEST) for name in told]
     return [name if short.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(short, 1)]
 
 

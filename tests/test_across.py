@@ -1,0 +1,157 @@
+"""Several machines on one page: what holds on all of them, and what differs."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from analysis import given
+from analysis.__main__ import main
+from analysis.data.across import agreement
+from analysis.data.records import Record, Records
+from analysis.gaps import STRICT
+from analysis.report import answers, page
+from analysis.report.page import Context
+from analysis.report.sections import across
+from tests import synthetic
+from tests.reporting import study
+
+STACK, OTHER = "stacks/sesr_x1", "stacks/plain_x4"
+WIDE = tuple(1 + 0.1 * (place - 5.5) for place in range(12))
+
+
+def on(machine: str, ratios: dict[str, object], device: str = "cpu") -> tuple[Record, ...]:
+    """A trial per stack, merged/direct taking the given multiple of the baseline's time."""
+    return tuple(
+        Record(synthetic.trial(name, {"merged/direct": ratio}, device=device), "stacks", machine)
+        for name, ratio in ratios.items()
+    )
+
+
+def said(*machines: tuple[Record, ...]) -> str:
+    data = study(Records(tuple(record for each in machines for record in each)))
+    return across.sentence(data.frames["across"], data.data.scopes)
+
+
+UNDECIDED = synthetic.cell(1e-3, WIDE)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["faster", "faster"], "same"),
+        (["faster", "slower"], "opposite"),
+        (["faster", "tie"], "differs"),
+        (["faster", "undecided"], "undecided"),
+        (["faster", "slower", "undecided"], "opposite"),
+        (["undecided", "undecided"], "undecided"),
+        (["tie", "tie"], "same"),
+    ],
+)
+def test_verdicts_agree_or_do_not(verdicts, expected):
+    assert agreement(verdicts) == agreement(verdicts[::-1]) == expected
+
+
+def test_the_sentence_counts_and_names_what_is_opposite():
+    text = said(on("a", {STACK: 0.5, OTHER: 0.5}), on("b", {STACK: 2.0, OTHER: 0.5}))
+    assert text == (
+        f"Of 2 cells that were timed on both, the verdict is the same on 1, opposite on 1 ({STACK} float32 "
+        "`merged/direct`), different but not opposite on 0, and undecided somewhere on 0."
+    )
+    assert "undecided somewhere on 1." in said(on("a", {STACK: 0.5}), on("b", {STACK: UNDECIDED}))
+
+
+def test_a_machine_that_lacks_a_cell_is_not_counted_for_it():
+    text = said(on("a", {STACK: 0.5, OTHER: 0.5}), on("b", {STACK: 0.5}))
+    assert text.startswith("Of 1 cell that were timed on both, the verdict is the same on 1,")
+    assert said(on("a", {STACK: 0.5}), on("b", {OTHER: 0.5})) == ""
+
+
+def test_three_machines_and_two_devices_of_one():
+    text = said(on("a", {STACK: 0.5}), on("b", {STACK: 0.5}), on("c", {STACK: 2.0}))
+    assert text.startswith("Of 1 cell that were timed on all 3, the verdict is the same on 0, opposite on 1 (")
+    assert "on both, the verdict is the same on 1" in said(
+        on("a", {STACK: 0.5}), on("a", {STACK: 0.5}, device="cuda")
+    )
+
+
+def test_one_machine_has_no_such_chapter():
+    made = study(Records(on("a", {STACK: 0.5})))
+    assert "across-cells" not in made.sections
+    assert not len(made.frames["across"])
+
+
+def test_frames_do_not_depend_on_the_order_of_the_machines():
+    records = [*on("b", {STACK: 0.5, OTHER: 2.0}), *on("a", {STACK: 2.0, OTHER: 0.5}), *on("c", {STACK: 0.5})]
+    first = study(Records(tuple(records)))
+    random.Random(0).shuffle(records)
+    second = study(Records(tuple(records)))
+    assert first.files.keys() == second.files.keys()
+    for name, frame in first.files.items():
+        assert frame.equals(second.files[name]), name
+
+
+def test_names_are_escaped_and_told_apart(tmp_path):
+    evil = "<script>alert(1)</script>"
+    records = Records((*on(f"{evil} #0123abcd", {STACK: 0.5}), *on(f"{evil} #4567cdef", {STACK: 2.0})))
+    made = page.render(records, None, tmp_path, Context(version="0"))
+    text = made.page.read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "#0123abcd" in text
+    assert 'id="across"' in text
+
+
+def test_the_first_screen_of_two_has_a_sentence_of_each_of_three_what_holds_on_all(tmp_path):
+    two = (*on("a", {STACK: 0.5}), *on("b", {STACK: 2.0}))
+    text = page.render(Records(two), None, tmp_path / "two", Context(version="0")).page.read_text()
+    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    assert first.count(answers.MERGE) == 1
+    assert "a, cpu:</span> sesr_x1: 2.00× [" in first
+    assert "b, cpu:</span> sesr_x1: 0.500× [" in first
+    three = (*two, *on("c", {STACK: 2.0}))
+    text = page.render(Records(three), None, tmp_path / "three", Context(version="0")).page.read_text()
+    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    assert "on all 3" in first and 'href="#across"' in first and answers.MERGE not in first
+
+
+def test_the_fourth_machine_has_no_sections_but_its_column():
+    records = Records(tuple(r for name in "abcd" for r in on(name, {STACK: 0.5})))
+    made = page.rendering(records, None, Context(version="0"), STRICT)
+    [chapter] = [part for part in made.anatomy.parts if part.chapter.name == "across"]
+    assert any("d, cpu" in table.head for table in chapter.tables)
+    others = [part for part in made.anatomy.parts if part.chapter.name != "across"]
+    captions = [t.caption for part in others for each in (part, *part.folded) for t in each.tables]
+    assert captions and not any("d, cpu" in caption for caption in captions)
+
+
+def write(folder, machine, ratio):
+    for record in on(machine, {STACK: ratio}):
+        trial = replace(record.trial, environment={**record.trial.environment, "cpu": machine})
+        synthetic.write(folder, trial, "stacks")
+
+
+def test_a_folder_that_is_given_twice_counts_once(tmp_path):
+    write(tmp_path / "a", "A", 0.5)
+    write(tmp_path / "b", "B", 2.0)
+    paths = [tmp_path / "b", tmp_path / "a", tmp_path / "a"]
+    records, rows = given.merged(given.sources(paths))
+    assert (len(records), rows) == (2, None)
+    again, _ = given.merged(given.sources(paths[::-1]))
+    assert again == records
+    (tmp_path / "copy").symlink_to(tmp_path / "a")
+    assert len(given.merged(given.sources([*paths, tmp_path / "copy"]))[0]) == 2
+
+
+@pytest.mark.parametrize("bad", ["missing", "empty", "broken.tar.gz"])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, capsys, monkeypatch, bad):
+    write(tmp_path / "a", "A", 0.5)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.tar.gz").write_bytes(b"no archive")
+    arguments = ["x", "report", "--out", str(tmp_path / "out"), "--records", str(tmp_path / "a"), str(tmp_path / bad)]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert main() == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert str(tmp_path / bad) in line

@@ -1,0 +1,111 @@
+"""The page that `compare` writes: known changes, what is within the tolerance, and nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from analysis.__main__ import compare, main
+from analysis.data.comparison import compared
+from analysis.report import comparing
+from linear_lasagna.catalog import GROUPS
+from tests import synthetic
+from tests.test_comparison import measured
+
+NAMES = [problem.name for problem in GROUPS["networks"].problems]
+NARROW = tuple(1 + 1e-4 * (place - 5.5) for place in range(12))
+
+
+def narrow(ratio: float, **extra: object) -> object:
+    return synthetic.cell(1e-3 * ratio, NARROW, **extra)
+
+
+def page(before: dict[str, object], after: dict[str, object], tolerance: float = 0.02) -> str:
+    sides = [measured(before), measured(after)]
+    return comparing.html(compared(*sides), *(comparing.side("given", each) for each in sides), tolerance)
+
+
+def test_the_first_sentence_counts_what_changed():
+    sides = [
+        measured(dict(zip(NAMES, map(narrow, ratios), strict=False)))
+        for ratios in ((2.0, 0.5, 2.0, 2.0), (0.5, 2.0, 2.02, 2.0))
+    ]
+    assert comparing.sentence(compared(*sides), 0.03) == (
+        "Of 4 cells on both sides, 1 faster, 1 slower, 1 tie, 1 undecided and 0 lost. Verdicts against the baseline "
+        "that changed: 2, and 0 to or from undecided. Within 3.0 %: 2 of 4 that were timed."
+    )
+
+
+def test_the_tolerance_hides_what_moved_less():
+    frame = compared(
+        measured({NAMES[0]: narrow(2.0), NAMES[1]: narrow(2.0), NAMES[2]: narrow(2.0)}),
+        measured({NAMES[0]: narrow(2.02), NAMES[1]: narrow(1.0), NAMES[2]: narrow(3.0)}),
+    )
+    assert list(comparing.beyond(frame, 0.02)["problem"]) == [NAMES[1], NAMES[2]]
+    assert list(comparing.beyond(frame, 0.005)["problem"]) == [NAMES[1], NAMES[2], NAMES[0]]
+    assert list(comparing.beyond(frame, 0.9)["problem"]) == [NAMES[1]]
+
+
+def test_right_is_better_and_every_mark_says_its_value():
+    text = page({NAMES[0]: narrow(2.0)}, {NAMES[0]: narrow(0.5)})
+    assert f"<title>{NAMES[0]}, float32, cpu, unfold_matmul: 4.000× [" in text
+    assert "faster" in text
+
+
+def test_where_nothing_changed_the_page_says_so():
+    text = page({NAMES[0]: narrow(2.0)}, {NAMES[0]: narrow(2.0)})
+    assert "Nothing changed" in text
+    assert "<svg" not in text and "<table" not in text
+    assert "Nothing changed" not in page({NAMES[0]: narrow(2.0)}, {NAMES[0]: narrow(3.0)})
+
+
+def test_errors_lost_and_missing_cells_have_tables():
+    worse = narrow(2.0, measures={"relative_l2": 0.9, "error_u": 0.9})
+    text = page({NAMES[0]: narrow(2.0), NAMES[1]: narrow(2.0)}, {NAMES[0]: worse, NAMES[2]: narrow(2.0)})
+    assert 'id="table-accuracy"' in text and "1.8×" in text
+    assert 'id="table-alone"' in text
+    after = measured({NAMES[0]: narrow(2.0)})
+    after.entries[0].trial.cells["unfold_matmul"].fail("wrong")
+    before = measured({NAMES[0]: narrow(2.0)})
+    text = comparing.html(compared(before, after), comparing.side("a", before), comparing.side("b", after), 0.02)
+    assert 'id="table-lost"' in text and "1 lost" in text
+
+
+def test_what_is_not_a_number_is_left_out():
+    odd = narrow(2.0, measures={"relative_l2": math.nan, "error_u": math.nan})
+    text = page({NAMES[0]: odd, NAMES[1]: narrow(2.0)}, {NAMES[0]: narrow(2.0), NAMES[1]: narrow(4.0)})
+    assert "table-accuracy" not in text
+    assert ">nan" not in text
+    few = synthetic.cell(4e-3, (1.0,) * 5)  # too few processes for an interval
+    assert "nan" not in page({NAMES[0]: narrow(2.0)}, {NAMES[0]: few}).replace("nance", "")
+
+
+def test_names_are_escaped_and_nothing_is_loaded():
+    sides = [measured({NAMES[0]: narrow(2.0)}, "<b>x</b>"), measured({NAMES[0]: narrow(3.0)}, "<b>y</b>")]
+    text = comparing.html(compared(*sides), *(comparing.side("<i>", each) for each in sides), 0.02)
+    assert "<b>" not in text and "<i>" not in text
+    assert "<script" not in text and "default-src &#39;none&#39;" in text and " style=" not in text
+    assert text == comparing.html(compared(*sides), *(comparing.side("<i>", each) for each in sides), 0.02)
+
+
+def test_the_command_prints_the_page_last_and_takes_a_tolerance(tmp_path, capsys):
+    for side, ratio in (("a", 2.0), ("b", 3.0)):
+        synthetic.write(tmp_path / side, synthetic.trial(NAMES[0], {"unfold_matmul": ratio}))
+    path = tmp_path / "made" / "page.html"
+    compare(tmp_path / "a", tmp_path / "b", page=path, tolerance="60%")
+    assert capsys.readouterr().out.splitlines()[-1] == str(path)
+    assert "Within 60 %: 1 of 1" in path.read_text()
+    for bad in ("much", "-1%", "100%", "nan"):
+        with pytest.raises(ValueError, match="tolerance must be a share"):
+            compare(tmp_path / "a", tmp_path / "b", page=path, tolerance=bad)
+
+
+def test_what_shares_no_cell_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
+    synthetic.write(tmp_path / "a", synthetic.trial(NAMES[0], {"unfold_matmul": 2.0}))
+    synthetic.write(tmp_path / "b", synthetic.trial(NAMES[1], {"unfold_matmul": 2.0}))
+    arguments = ["x", "compare", *(str(tmp_path / side) for side in "ab"), "--page", str(tmp_path / "p.html")]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert main() == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "p.html").exists()
