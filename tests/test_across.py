@@ -72,9 +72,7 @@ def test_a_machine_that_lacks_a_cell_is_not_counted_for_it():
 def test_three_machines_and_two_devices_of_one():
     text = said(on("a", {STACK: 0.5}), on("b", {STACK: 0.5}), on("c", {STACK: 2.0}))
     assert text.startswith("Of 1 cell that were timed on all 3, the verdict is the same on 0, opposite on 1 (")
-    assert "on both, the verdict is the same on 1" in said(
-        on("a", {STACK: 0.5}), on("a", {STACK: 0.5}, device="cuda")
-    )
+    assert "on both, the verdict is the same on 1" in said(on("a", {STACK: 0.5}), on("a", {STACK: 0.5}, device="cuda"))
 
 
 def test_one_machine_has_no_such_chapter():

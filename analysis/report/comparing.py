@@ -13,7 +13,18 @@ from analysis.data.frames import Frame
 from analysis.data.records import Records
 from analysis.report import formatting as show
 from analysis.report import markup, svg
-from analysis.report.drawing import ROW, Drawing, between, by_dtype, facets, log_range, marks, rows_named, speedup_axis, styled
+from analysis.report.drawing import (
+    ROW,
+    Drawing,
+    between,
+    by_dtype,
+    facets,
+    log_range,
+    marks,
+    rows_named,
+    speedup_axis,
+    styled,
+)
 from analysis.report.section import Plot, plot
 from analysis.report.style import BLUE, GREY
 from analysis.report.tables import Table, Text, table
@@ -143,9 +154,7 @@ def _plot(moved: Frame, tolerance: float, frame: Frame) -> Plot:
 
 @styled
 def _drawn(rows: Frame) -> Drawing:
-    values = rows.assign(
-        speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"]
-    )
+    values = rows.assign(speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"])
     panels = by_dtype(values)
     drawing, axes = facets([dtype for dtype, _ in panels], [ROW * len(mine) for _, mine in panels])
     ends = [float(v) for name in ("speedup", "lower", "upper") for v in values[name] if math.isfinite(v)]
