@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from analysis.data.study_data import StudyData
 from analysis.report import openings
@@ -12,8 +11,6 @@ from analysis.report.section import Frames, Plot
 from analysis.report.shown import Shown
 from analysis.report.tables import Table
 from linear_lasagna import own
-
-T = TypeVar("T", Plot, Table)
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ METHOD = Chapter(
     "Methods",
     openings.method,
     ("networks", "sources", "mobilenet", "transforms", "wins", "memory"),
-    ("wins",),
+    (),
     ("networks",),
 )
 ACROSS = Chapter(
@@ -83,7 +80,7 @@ CHAPTERS = (
         "Accuracy",
         openings.precision,
         ERRORS,
-        ("depth", "merge-parts"),
+        ("depth",),
     ),
     Chapter(
         "trade-off",
@@ -196,16 +193,16 @@ def _taken(by_name: dict[str, Shown], name: str) -> tuple[Plot, dict[str, Shown]
     return chosen, {**by_name, name: replace(by_name[name], plots=rest)}
 
 
-def _foremost(parts: Sequence[T]) -> T:
+def _foremost(plots: Sequence[Plot]) -> Plot:
     """The one about the main dtype, where there is one per dtype; else the first."""
-    return next((part for part in parts if part.name.endswith(f"-{MAIN}")), parts[0])
+    return next((plot for plot in plots if plot.name.endswith(f"-{MAIN}")), plots[0])
 
 
 def _part(chapter: Chapter, answers: tuple[str, ...], by_name: dict[str, Shown], others: Sequence[str]) -> Part:
     """others: sections that no chapter names."""
     mine = [by_name[name] for name in (*chapter.sections, *others) if name in by_name]
     plots = tuple(_foremost(each.plots) for each in mine if each.anchor in chapter.figures and each.plots)
-    tables = tuple(_foremost(each.tables) for each in mine if each.anchor in chapter.tables and each.tables)
+    tables = tuple(each.tables[0] for each in mine if each.anchor in chapter.tables and each.tables)
     left = (_without(each, plots, tables) for each in mine)
     return Part(chapter, answers, plots, tables, tuple(each for each in left if not each.bare))
 

@@ -35,7 +35,12 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
         return None
     tables = [ceiling_table(scope, found), way_table(scope, rows)]
     tables += [problem_table(group, scope, rows[rows["group"] == group]) for group in data.groups]
-    return Content((_plot(scope, found, rows),), tuple(each for each in tables if each.rows), above(rows))
+    return Content((_plot(scope, found, _main(rows)),), tuple(each for each in tables if each.rows), above(rows))
+
+
+def _main(rows: Frame) -> Frame:
+    """Those that compute in the dtypes that a figure shows."""
+    return rows[rows["computed_in"].isin(wording.main_dtypes(rows["computed_in"]))]
 
 
 def above(rows: Frame) -> str:

@@ -118,7 +118,7 @@ def figure(frame: Frame) -> Drawing:
     """Speedup over the baseline per problem and way, one panel per dtype. frame: `speedups.speedups` of a group."""
     frame = choosing.shown(frame[~frame["control"].astype(bool)])
     ways, limits = ways_in_order(frame["way"]), log_range(_reach(frame))
-    heights = [max(40.0, (6 + 4.5 * len(ways)) * rows["problem"].nunique()) for _, rows in by_dtype(frame)]
+    heights = [max(40.0, (5 + 3.2 * len(ways)) * rows["problem"].nunique()) for _, rows in by_dtype(frame)]
     drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], heights)
     for panel, (_, rows) in zip(panels, by_dtype(frame), strict=True):
         names = problems_in_order(rows["problem"])
