@@ -44,8 +44,11 @@ def of_several(scopes: Sequence[Scope], frame: Frame) -> Frame:
     """The rows of these scopes; a frame without machine or device as it is."""
     if not {"machine", "device"} <= set(frame):
         return frame
+    import numpy
+
     wanted = {(scope.machine, scope.device) for scope in scopes}
-    return frame[[place in wanted for place in zip(frame["machine"], frame["device"], strict=True)]]
+    places = zip(frame["machine"], frame["device"], strict=True)
+    return frame[numpy.array([place in wanted for place in places], dtype=bool)]
 
 
 class Expected(NamedTuple):
