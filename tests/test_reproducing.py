@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from analysis.__main__ import reproduce as command
 from analysis.data.records import Records, load
@@ -165,6 +166,22 @@ def test_an_edition_tells_its_headlines_and_they_are_reproduced(home: Path, tmp_
     assert last == "2 reproduced, 0 contradicted, 0 undecided"
     same = replace(found, here=found.there)
     assert not any("another machine" in line for line in reproducing.lines(same))
+
+
+def test_the_machine_is_what_it_was_before_anything_was_computed(home: Path, tmp_path: Path) -> None:
+    """Errors are computed by one thread, and with another number of threads a machine is another one."""
+    again, before, threads = written(tmp_path, 0.3), reproducing.this_machine("cpu"), torch.get_num_threads()
+
+    def timed(*_: Any) -> Records:
+        torch.set_num_threads(threads + 1)
+        return again
+
+    try:
+        found = reproducing.of_edition(home / "one", timed, lambda *_: None)
+        assert reproducing.this_machine("cpu") != before
+    finally:
+        torch.set_num_threads(threads)
+    assert found.here == (before,)
 
 
 @pytest.mark.parametrize(("ratio", "code"), [(0.3, None), (2.0, 1), (1.0, None)])

@@ -69,8 +69,8 @@ def of_edition(folder: Path, time: Timing | None = None, compute: Computing | No
     with raw.unpacked(folder / raw.TRIALS) as trials:
         loaded = records.load(trials)
     selection = told["context"]["selection"]
+    here = dict.fromkeys(this_machine(each.device) for each in lines)  # before errors are computed, by one thread
     outcomes = reproduce(lines, loaded, selection, time or timed, compute or computed)
-    here = dict.fromkeys(this_machine(each.device) for each in lines)
     return Reproduction(tuple(told["machines"]), tuple(here), tuple(outcomes))
 
 
