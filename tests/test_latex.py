@@ -65,6 +65,15 @@ def test_every_size_compiles(columns: int, rows: int, tmp_path: Path) -> None:
     compiled([latex(long)], tmp_path)
 
 
+@compiling
+@pytest.mark.parametrize("rows", range(20, 45, 3))
+def test_turned_headings_and_captions_take_room_on_the_page(rows: int, tmp_path: Path) -> None:
+    head = ("problem", *(f"a heading that is quite long {i}" for i in range(8)))
+    cells = tuple((Text("stacks/plain_x4"), *[Text("1.23")] * 8) for _ in range(rows))
+    said = compiled([latex(Table("tall", "A caption of some length. " * 12, head, cells, "x"))], tmp_path)
+    assert [line for line in said.splitlines() if "Overfull" in line or "too large" in line] == []
+
+
 @given(st.text())
 def test_any_text_becomes_ascii_without_a_command_of_its_own(plain: str) -> None:
     said = tex.with_code(plain)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from analysis.report import tex
 from analysis.report.tables import MARKS, Table, Text
 
 PACKAGES = "array,booktabs,graphicx,longtable,pdflscape,xcolor"
-MOST_LINES = 35  # on a page; a longer table is broken over several
+MOST_LINES = 44  # on a page, caption and headings included; a longer table is broken over several
 BROKEN = (36, 24, 16, 12)  # characters; a column with longer cells is broken over lines
 SIZES = {1.0: r"\normalsize", 0.92: r"\small", 0.85: r"\footnotesize", 0.79: r"\scriptsize", 0.67: r"\tiny"}
 UPRIGHT, SIDEWAYS = 66, 106  # digits of the normal size on a line of an A4 or letter page of LaTeX's article
 MOST_SHRUNK = 1.5  # times as wide as the page may a table be before its headings are turned
+HEIGHT = 0.42  # of a line is a digit wide
 GAP = 2  # between two columns, in digits
 NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 STYLES = {"faster": r"\textbf", "zero": r"\textcolor{gray}", "skipped": r"\textit", "failed": r"\textit"}
@@ -18,8 +21,8 @@ STYLES = {"faster": r"\textbf", "zero": r"\textcolor{gray}", "skipped": r"\texti
 
 def latex(table: Table, source: str = "") -> str:
     """source: what was measured by which commit, which ends the caption."""
-    long = _lines(table) > MOST_LINES
-    caption = tex.with_code(" ".join(part for part in (table.caption, source) if part))
+    said = " ".join(part for part in (table.caption, source) if part)
+    caption, long = tex.with_code(said), _lines(table, said) > MOST_LINES
     described = f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}"
     lines = [f"% \\usepackage{{{PACKAGES}}}", *(_long(table, described) if long else _whole(table, described))]
     return "\n".join(lines) + "\n"
@@ -51,9 +54,19 @@ def _long(table: Table, described: str) -> list[str]:
     return lines if line == UPRIGHT else [r"\begin{landscape}", *lines, r"\end{landscape}"]
 
 
-def _lines(table: Table) -> int:
-    """About how many lines its rows take."""
-    return sum(2 if table.crowded and any(cell.detail for cell in row) else 1 for row in table.rows)
+def _lines(table: Table, caption: str) -> int:
+    """About how many it takes."""
+    turned = [len(name) for name, upright in zip(table.head, _turned(table), strict=True) if upright]
+    heading = math.ceil(max(turned, default=0) * HEIGHT) or 1
+    rows = sum(max(1, *(_lines_of(cell, table.crowded) for cell in row)) for row in table.rows if row)
+    return math.ceil(len(caption) / UPRIGHT) + 3 + heading + rows
+
+
+def _lines_of(cell: Text, crowded: bool) -> int:
+    """More than one where its detail stands below, or where it is broken."""
+    if crowded and cell.detail:
+        return 2
+    return math.ceil(len(str(cell)) / BROKEN[0])
 
 
 def _digits(table: Table, most: int) -> int:
