@@ -8,6 +8,8 @@ import re
 from linear_lasagna.plurals import plural
 
 DASH = "–"
+MOST_UNBROKEN = 30  # characters
+TOO_LONG = re.compile(rf"\S{{{MOST_UNBROKEN + 10},}}")
 MOST_DIGITS = 4  # significant digits, whatever the interval
 
 
@@ -93,6 +95,11 @@ def shortened(name: str, most: int = 40) -> str:
     """The name, or its beginning and its end, where it is too long for a figure."""
     kept = (most - 1) // 2
     return name if len(name) <= most else f"{name[:kept]}…{name[-kept:]}"
+
+
+def breakable(text: str) -> str:
+    """The text with a place where a line may break in every run of characters that is too long for one."""
+    return TOO_LONG.sub(lambda run: "\u200b".join(re.findall(f".{{1,{MOST_UNBROKEN}}}", run[0])), text)
 
 
 def of_these(count: int, one: str, article: str = "these") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.report import answers, attached, chapters, dictionary, glossary, miniature, results, svg, wording
+from analysis.report import formatting as show
 from analysis.report.sections import SECTIONS
 from analysis.report.tables import MARKS
 from linear_lasagna import vocabulary
@@ -137,7 +138,7 @@ def code(text: str) -> Any:
     """Names in backticks as <code>, numbers on one line with their units; everything else escaped."""
     import markupsafe
 
-    kept = UNITS.sub("\u00a0", str(markupsafe.escape(text)))
+    kept = UNITS.sub("\u00a0", str(markupsafe.escape(show.breakable(text))))
     return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", kept))
 
 
@@ -167,7 +168,7 @@ def breakable(name: str) -> Any:
     """A way's name that may be broken after "_" and "/"."""
     import markupsafe
 
-    return markupsafe.Markup(re.sub(r"([_/])", r"\1<wbr>", str(markupsafe.escape(name))))
+    return markupsafe.Markup(re.sub(r"([_/])", r"\1<wbr>", str(markupsafe.escape(show.breakable(name)))))
 
 
 def chart(answer: Any) -> Any:

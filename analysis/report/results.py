@@ -85,10 +85,10 @@ def rows(found: Frame, several: bool) -> Iterator[str]:
 
 def _row(row: Any, several: bool) -> str:
     place = [row.problem, row.dtype, *([row.device, row.machine] if several else [])]
-    told = html.escape(", ".join(place), quote=True)
+    told = html.escape(show.breakable(", ".join(place)), quote=True)
     head = f'<th scope="row">{_breakable(row.way)}<small>{told}</small></th>'
     if row.status != "ok":
-        reason = html.escape(f"{row.status}: {row.reason}")
+        reason = html.escape(show.breakable(f"{row.status}: {row.reason}"))
         return f'<tr id="{row.id}" class="failed">{head}<td colspan="9">{reason}</td></tr>'
     return f'<tr id="{row.id}">{head}{"".join(_cells(row))}</tr>'
 
@@ -122,7 +122,7 @@ def _memory(value: float) -> str:
 
 
 def _breakable(way: str) -> str:
-    return html.escape(way).replace("/", "/<wbr>").replace("_", "_<wbr>")
+    return html.escape(show.breakable(way)).replace("/", "/<wbr>").replace("_", "_<wbr>")
 
 
 def choices(found: Frame) -> dict[str, list[str]]:

@@ -320,6 +320,6 @@ LAYOUT = f"""\
 :where(.figure,.key) path{{fill:none}}
 .{MARK}{{pointer-events:all}}
 .legend{{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;list-style:none;margin:0 0 .5rem;padding:0;font-size:.82rem}}
-.legend li{{display:flex;align-items:center;gap:.35rem}}
+.legend li{{display:flex;align-items:center;gap:.35rem;min-width:0;overflow-wrap:anywhere}}
 .key{{flex:none}}
 """

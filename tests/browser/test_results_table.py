@@ -48,7 +48,7 @@ def test_filters_leave_what_fits_and_the_address_remembers(opened, visit, real):
     with visit(page.url, viewport={"width": 1440, "height": 900}) as again:
         assert again.page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.textContent)") == texts
         again.page.get_by_role("button", name="Reset").click()
-        again.page.wait_for_function(f"document.querySelectorAll('{ROWS}').length === {before}")
+        again.page.locator("#filters output", has_text=f"{before} of {before}").wait_for()
         assert again.logged == []
 
 
@@ -58,7 +58,7 @@ def test_a_row_s_citation_says_all_that_makes_it_checkable(opened):
     row.scroll_into_view_if_needed()
     row.hover()
     row.locator("button.cite").click()
-    page.wait_for_function("document.querySelector('button.cite[data-copied]')")
+    page.locator("button.cite[data-copied]").wait_for()
     text = page.evaluate("navigator.clipboard.readText()")
     identity = row.get_attribute("id")
     shown = row.locator("td").first.inner_text().replace("\n", " ")
@@ -71,10 +71,14 @@ def test_a_row_s_citation_says_all_that_makes_it_checkable(opened):
 def test_an_address_of_a_number_leads_to_its_row(opened, visit, real):
     identity = opened.page.locator("#all tbody td[id]").nth(30).get_attribute("id")
     with visit(f"{real}#{identity}", viewport={"width": 1440, "height": 900}) as again:
-        again.page.wait_for_function(
-            f"(e => {{ const b = e.getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight; }})"
-            f"(document.getElementById('{identity}'))"
-        )
+        place = f"document.getElementById('{identity}').getBoundingClientRect()"
+        for _ in range(50):
+            top, bottom = (again.page.evaluate(f"{place}.{end}") for end in ("top", "bottom"))
+            if top >= 0 and bottom <= 900:
+                break
+            again.page.wait_for_timeout(100)
+        assert top >= 0
+        assert bottom <= 900
 
 
 def test_a_mailed_page_has_its_files(visit, real, tmp_path: Path):

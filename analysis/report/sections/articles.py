@@ -20,6 +20,7 @@ from linear_lasagna.vocabulary import BASELINE, MERGED
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 MERGE, UNFOLD, PATCHES = (CATALOG[f"sources/{name}"] for name in ("merge", "unfold", "patches"))
 SUMMED = 28  # parameters of the merged kernel, in the article's words
+KINDS: dict[str, str] = {HOLDS: "faster", FAILS: "failed"}  # how outcomes are set
 ARTICLES = ["machine", "device", "article", "claim", "measured", "outcome", "evidence"]
 
 
@@ -174,7 +175,7 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
     columns: dict[str, Callable[[Any], str | Text]] = {
         "claim": lambda row: row.claim,
         "measured": lambda row: row.measured,
-        "outcome": lambda row: Text(row.outcome, kind={HOLDS: "faster", FAILS: "failed"}.get(row.outcome, row.outcome)),
+        "outcome": lambda row: Text(row.outcome, kind=KINDS.get(row.outcome, row.outcome)),
         "article": lambda row: row.article,
     }
     caption = f"What the two articles claim, on their own examples, {scope.label}. In brackets: 95 % intervals."

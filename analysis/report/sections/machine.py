@@ -55,7 +55,7 @@ def environment_table(data: StudyData, rows: Frame) -> Table:
     """One column per machine and device."""
     names = list(dict.fromkeys(rows["property"]))
     shown = {(r.machine, r.device, r.property): r.value for r in rows.itertuples(index=False)}
-    columns: dict[str, Any] = {"": lambda row: row.property.replace("_", " ")}
+    columns: dict[str, Any] = {"what": lambda row: row.property.replace("_", " ")}
     for scope in data.scopes:
         columns[f"{scope.machine}, {scope.device}"] = lambda row, scope=scope: Text(
             shown.get((scope.machine, scope.device, row.property), show.DASH), kind="prose"
