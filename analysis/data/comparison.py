@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from analysis.data.frames import Frame, framed
 from analysis.data.records import Records, cells
-from analysis.data.speedups import speedups
+from analysis.data.speedups import ratios
 from linear_lasagna.intervals import MARGIN, difference, verdict
 
 Machines: TypeAlias = dict[tuple[str, str], str]  # (machine, device) -> its name in the rows
@@ -88,7 +88,7 @@ def _cells(records: Records, machines: Machines) -> Frame:
     """Status, error, and where it was timed the ratio of every cell but the baselines and controls."""
     others = cells(records)
     others = others[~others["baseline"] & ~others["control"]][[*KEYS, "status", "error_u"]]
-    timed = speedups(records)
+    timed = ratios(records)
     timed = timed[~timed["control"].astype(bool)][[*KEYS, *TIMES]]
     merged = others.merge(timed, on=KEYS, how="left")
     places = zip(merged["machine"], merged["device"], strict=True)

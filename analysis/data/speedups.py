@@ -7,12 +7,13 @@ there is one, over its blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from analysis.data.frames import Frame, framed
 from analysis.data.records import PLACE, Record, Records, cells
 from linear_lasagna.intervals import VERDICTS, autocorrelation
-from linear_lasagna.timing import compare, log_ratio, log_ratios
+from linear_lasagna.timing import Comparison, Timing, compare, log_ratio, log_ratios
 from linear_lasagna.trial import Trial
 from linear_lasagna.trial.processes import ended
 
@@ -41,6 +42,7 @@ SPEEDUPS = [
     "baseline_bound",
     "bounds_differ",
 ]
+RATIOS = [*PLACE, "way", "control", "ratio", "ratio_lower", "ratio_upper", "processes", "verdict", "margin"]
 
 
 def speedups(records: Records) -> Frame:
@@ -50,13 +52,42 @@ def speedups(records: Records) -> Frame:
     return framed([row for record in records for row in _speedups(record)], SPEEDUPS)
 
 
+def ratios(records: Records) -> Frame:
+    """The same rows with the ratio, its interval and its verdict alone, which takes half the time."""
+    rows = [
+        (
+            *record.place.values(),
+            way,
+            way == record.trial.control,
+            c.ratio,
+            c.lower,
+            c.upper,
+            c.processes,
+            c.verdict,
+            c.margin,
+        )
+        for record in records
+        for way, c in _compared(record, record.trial.timings()).items()
+    ]
+    return framed(rows, RATIOS)
+
+
+def _compared(record: Record, timings: list[Timing]) -> dict[str, Comparison]:
+    """Every timed way but the baseline; none where that was not timed."""
+    trial = record.trial
+    known = timings and trial.baseline in timings[0].samples
+    return compare(timings, trial.baseline, trial.control) if known else {}
+
+
 def _speedups(record: Record) -> Iterator[tuple[Any, ...]]:
     trial, timings = record.trial, record.trial.timings()
-    if not timings or trial.baseline not in timings[0].samples:
+    found = _compared(record, timings)
+    if not found:
         return
-    noise = abs(control_log_ratio(trial))
-    for way, comparison in compare(timings, trial.baseline, trial.control).items():
-        times = (trial.seconds(way), trial.seconds(trial.baseline))
+    noise = abs(control_log_ratio(trial, timings))
+    baseline = seconds(timings, trial.baseline)
+    for way, comparison in found.items():
+        times = (seconds(timings, way), baseline)
         interval = (comparison.ratio, comparison.lower, comparison.upper)
         inverse = (1 / comparison.ratio, 1 / comparison.upper, 1 / comparison.lower)
         verdict = (comparison.verdict, comparison.margin, comparison.processes, comparison.blocks)
@@ -93,9 +124,14 @@ def over_problems(frame: Frame, by: list[str]) -> Frame:
     return summary.reset_index().merge(verdict_counts(frame, by), on=by)
 
 
-def control_log_ratio(trial: Trial) -> float:
-    """The control's median log ratio to the baseline, 0 where there is no control."""
-    timings = trial.timings()
+def seconds(timings: list[Timing], way: str) -> float:
+    """What `Trial.seconds` gives, of timings that are there already: to make them takes most of its time."""
+    return median(timing.seconds(way) for timing in timings if way in timing.samples)
+
+
+def control_log_ratio(trial: Trial, known: list[Timing] | None = None) -> float:
+    """The control's median log ratio to the baseline, 0 where there is no control. known: the trial's timings."""
+    timings = trial.timings() if known is None else known
     both = timings and {trial.baseline, trial.control} <= timings[0].samples.keys()
     return log_ratio(timings, trial.control, trial.baseline) if both else 0.0
 
