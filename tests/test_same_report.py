@@ -110,6 +110,8 @@ def test_a_scope_s_frames_depend_on_its_own_data_alone() -> None:
         for (section, frames), (_, expected) in zip(results, alone, strict=True):
             assert frames is not None
             assert expected is not None
+            if section.everywhere:
+                continue
             for name in frames.keys() - {"problems", "missing", "characteristics", "models"}:
                 found, right = frames[name], expected[name].reset_index(drop=True)
                 found = found[found["machine"] == scope.machine].reset_index(drop=True)
