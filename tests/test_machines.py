@@ -77,7 +77,7 @@ def test_two_machines_of_one_host_name_never_blend(tmp_path, changes):
 def test_in_what_machines_differ_is_told(tmp_path, changes):
     loaded = two_machines(tmp_path, **changes)
     line = section.warning(loaded.entries, [(record.machine, "cpu") for record in loaded])
-    assert line.startswith("These results are of 2 machines, each shown apart and never compared: ")
+    assert line.startswith("These results are of 2 machines, each shown apart, their times never compared: ")
     assert all(record.machine in line for record in loaded)
     differing = {"cpu_capability": "instruction sets"}.get(next(iter(changes)), next(iter(changes)).replace("_", " "))
     assert line.endswith(f"differ: {differing}.")

@@ -74,7 +74,7 @@ def warning(records: Sequence[Record], places: Iterable[tuple[str, str]]) -> str
     if not mixed(places) and len({unaccelerated(record) for record in records}) <= 1:
         return ""
     names = sorted({machine for machine, _ in places})
-    text = f"These results are of {show.plural(len(names), 'machine')}, each shown apart and never compared: "
+    text = f"These results are of {show.plural(len(names), 'machine')}, each shown apart, their times never compared: "
     return f"{text}{'; '.join(names)}. {_difference(records)}"
 
 
