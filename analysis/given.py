@@ -53,7 +53,7 @@ def _first(*paths: Path) -> Path | None:
 
 def source(path: Path) -> Source:
     """All that lies there. Raises ValueError, naming the path, where there is neither a record nor a row."""
-    from analysis.study import load_records
+    from analysis.data.loading import load_records
 
     with opened(path) as found:
         try:
@@ -67,7 +67,7 @@ def source(path: Path) -> Source:
 
 def rows_of(store: Path | None) -> Frame | None:
     """The precision rows of a store, or of an edition's file."""
-    from analysis.study import load_rows
+    from analysis.data.loading import load_rows
 
     if store is None:
         return None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import arguments
 from analysis.data import archive
+from analysis.data.loading import load_records, load_rows
 from analysis.data.machines import DIGEST
 from analysis.edition.citing import CODE_LICENCE, DATA_LICENCE, Cited, bibtex, sentence
 from analysis.measure import asv_run, asv_site, trial_run
@@ -338,29 +339,6 @@ def _found(found: archive.Results, where: Place, given: Path | None = None) -> F
     told = context(replace(where, checkout=checkout), preset, loaded, expected, conditions)
     site = asv_site.link(where.out) if given is None else ""
     return Found(loaded, rows, replace(told, conditions=about, asv=site), found.records)
-
-
-def load_records(folder: Path) -> Records:
-    """Trial records below the folder; where there is none, what asv's own result files hold."""
-    from analysis.data import asv_results, records
-
-    loaded = records.load(folder)
-    if len(loaded) or not any(folder.glob("**/machine.json")):
-        return loaded
-    return asv_results.load(folder)
-
-
-def load_rows(store: Path) -> pandas.DataFrame | None:
-    """The precision rows, or None where nothing has been stored."""
-    from analysis.data.store import read, spoilt
-
-    if not store.exists():
-        return None
-    rows = read(store)
-    if lost := spoilt(store):
-        rows_of = plural(lost, "unit")
-        print(f"{store}: the rows of {rows_of} cannot be read; the next study computes them again", file=sys.stderr)
-    return rows if len(rows) else None
 
 
 def context(
