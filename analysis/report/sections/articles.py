@@ -175,7 +175,7 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
     columns: dict[str, Callable[[Any], str | Text]] = {
         "claim": lambda row: row.claim,
         "measured": lambda row: row.measured,
-        "outcome": lambda row: Text(row.outcome, kind=KINDS.get(row.outcome, row.outcome)),
+        "outcome": lambda row: Text(row.outcome, kind=KINDS.get(str(row.outcome), str(row.outcome))),
         "article": lambda row: row.article,
     }
     caption = f"What the two articles claim, on their own examples, {scope.label}. In brackets: 95 % intervals."
