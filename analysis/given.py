@@ -10,6 +10,7 @@ from pathlib import Path
 from analysis.data import archive
 from analysis.data.archive import Results
 from analysis.data.frames import Frame
+from analysis.data.loading import load_records, load_rows
 from analysis.data.records import Record, Records
 from analysis.edition import raw
 
@@ -53,8 +54,6 @@ def _first(*paths: Path) -> Path | None:
 
 def source(path: Path) -> Source:
     """All that lies there. Raises ValueError, naming the path, where there is neither a record nor a row."""
-    from analysis.data.loading import load_records
-
     with opened(path) as found:
         try:
             records, rows = load_records(found.records), rows_of(found.store)
@@ -67,8 +66,6 @@ def source(path: Path) -> Source:
 
 def rows_of(store: Path | None) -> Frame | None:
     """The precision rows of a store, or of an edition's file."""
-    from analysis.data.loading import load_rows
-
     if store is None:
         return None
     return raw.from_parquet(store) if store.suffix == ".parquet" else load_rows(store)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import arguments
 from analysis.data import archive
-from analysis.data.loading import load_records, load_rows
-from analysis.data.machines import DIGEST
+from analysis.data.loading import load_records
+from analysis.data.machines import plain
 from analysis.edition.citing import CODE_LICENCE, DATA_LICENCE, Cited, bibtex, sentence
+from analysis.given import distinct, merged, opened, rows_of, sources
 from analysis.measure import asv_run, asv_site, trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, UNKNOWN, Checkout, checkout_or
@@ -270,12 +271,12 @@ def results_of(
         yield _found(archive.Results(where.records, store or where.store, told), where)
         return
     where = Place(checkout_or(commit), "", out)
-    with archive.results(records) as found:
+    with opened(records) as found:
         preset = str(found.conditions.get("preset", preset_name))
         told = {"problems": list(problems), **found.conditions}
         told["under"] = list(conditions) or _known(told.get("under", ()))
         told["preset"] = preset if preset in PRESETS else preset_name
-        own_store = store or (found.store if records.is_file() else where.store)
+        own_store = store or found.store or (None if records.is_file() else where.store)
         yield _found(replace(found, store=own_store, conditions=told), where, records)
 
 
@@ -289,17 +290,15 @@ def results_of_several(
     conditions: Sequence[str] = (),
 ) -> Iterator[Found]:
     """The same of several places, each with its own store: what should have run is not known of them."""
-    from analysis import given
-
     arguments.folder(out)
-    loaded, rows = given.merged(given.sources(records))
+    loaded, rows = merged(sources(records))
     if problems:
         loaded = loaded.of(own.GROUP, problems)
     about = conditions[0] if conditions and "" not in conditions else ""
     if len(loaded) and not len(loaded.timed_under(about)):
         raise ValueError(_of_others(loaded, about))
     told = context(Place(checkout_or(commit), "", out), preset_named(preset_name), loaded, (), conditions)
-    commands = (f"python -m analysis report --records {' '.join(path.name for path in given.distinct(records))}",)
+    commands = (f"python -m analysis report --records {' '.join(path.name for path in distinct(records))}",)
     commits = {record.commit for record in loaded}
     told = replace(
         told, commands=(told.commands[0], *commands), selection="", commit="" if len(commits) > 1 else told.commit
@@ -322,7 +321,7 @@ def _known(conditions: Sequence[str]) -> list[str]:
 
 def _found(found: archive.Results, where: Place, given: Path | None = None) -> Found:
     problems = found.conditions["problems"]
-    loaded, rows = load_records(found.records), load_rows(found.store) if found.store else None
+    loaded, rows = load_records(found.records), rows_of(found.store)
     if problems:
         loaded = loaded.of(own.GROUP, problems)
     conditions = found.conditions["under"]
@@ -415,7 +414,7 @@ def _address() -> str:
 
 def _title(loaded: Records) -> str:
     """What was measured, and where."""
-    machines = sorted({DIGEST.sub("", record.machine) for record in loaded})
+    machines = sorted({plain(record.machine) for record in loaded})
     return f"Linear convolutions on {' and '.join(machines) or 'one machine'}"
 
 

@@ -9,12 +9,15 @@ import pytest
 
 from analysis import given
 from analysis.__main__ import main
+from analysis.data import across as cells
 from analysis.data.across import agreement
 from analysis.data.records import Record, Records
 from analysis.gaps import STRICT
 from analysis.report import answers, page
 from analysis.report.page import Context
 from analysis.report.sections import across
+from analysis.report.sections.networks import NETWORKS
+from linear_lasagna.catalog import GROUPS
 from tests import synthetic
 from tests.reporting import study
 
@@ -156,3 +159,9 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, capsys, monkeypatch, ba
     assert main() == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert str(tmp_path / bad) in line
+
+
+def test_what_stands_for_all_is_in_the_catalogue():
+    networks = {problem.name.partition("/")[0] for group in NETWORKS for problem in GROUPS[group].problems}
+    assert cells.NETWORKS.keys() <= networks
+    assert cells.STACKS.keys() <= {problem.name for problem in GROUPS["stacks"].problems}

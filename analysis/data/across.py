@@ -15,8 +15,8 @@ COLUMNS = [*CELL, "machine", "device", *MEASURED, "scopes", "agreement", "headli
 KINDS = ("same", "opposite", "differs", "undecided")
 TOTAL = "network"  # the group of a network's total, which the catalogue has no group of
 # Which cells stand for all, and in which order, was fixed before any data: named stacks merged, then whole networks.
-STACKS = ("stacks/sesr_x1", "stacks/plain_x4", "stacks/separable_late")
-NETWORKS = ("resnet50", "vgg16", "mobilenet_v1")
+STACKS = {"stacks/sesr_x1": "expands: SESR", "stacks/plain_x4": "plain, 4 layers", "stacks/separable_late": "separable"}
+NETWORKS = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "mobilenet": "MobileNet-V1"}
 WAYS = ("im2col_numpy", "unfold_matmul", "direct_channels_last")
 DTYPE = "float32"
 HEADLINES = [("stacks", stack, DTYPE, MERGED) for stack in STACKS]

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 DIGEST = re.compile(r" #[0-9a-f]{8}$")
 
 
+def plain(text: str) -> str:
+    """The text without the digests of machines in it."""
+    return re.sub(r" #[0-9a-f]{8}\b", "", text)
+
+
 def told(given: str, environment: Mapping[str, Any]) -> str:
     """The machine that an environment was recorded on, as `linear_lasagna.environment.machine_named` names machines.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.data.across import NETWORKS, STACKS
 from analysis.data.frames import Frame, dtypes_in_order, framed
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
@@ -21,8 +22,6 @@ from analysis.report.sections.plans import main_dtype
 from analysis.report.tables import Table, Text, table
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
-STACKS = {"stacks/sesr_x1": "expands: SESR", "stacks/plain_x4": "plain, 4 layers", "stacks/separable_late": "separable"}
-NETWORKS = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "mobilenet_v1": "MobileNet-V1"}
 MOST_WAYS = 3  # in a chart
 CLEAR = 0.9  # share of decided pairs from which on the answer is "yes"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis.data.comparison import ACCURATE, SIDES, kind_of, summary
 from analysis.data.frames import Frame
+from analysis.data.machines import plain
 from analysis.data.records import Records
 from analysis.report import formatting as show
 from analysis.report import markup, svg
@@ -84,7 +85,7 @@ def html(frame: Frame, before: Side, after: Side, tolerance: float) -> str:
 
 def _called(side: Side) -> str:
     """A side's machine without its digest, as far as it has one, and what was given."""
-    named = [markup.DIGEST.sub("", name) for name in side.machines]
+    named = [plain(name) for name in side.machines]
     machine = named[0] if len(named) == 1 else show.plural(len(named), "machine")
     return ", ".join(part for part in (machine, " ".join(side.commits[:1]), side.date) if part)
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.data.machines import plain
 from analysis.report import answers, attached, chapters, dictionary, glossary, miniature, results, svg, wording
 from analysis.report import formatting as show
 from analysis.report.sections import SECTIONS
@@ -41,7 +42,6 @@ FILES |= {"results": results.MEANING, **answers.FILES}
 COLUMNS = dictionary.COLUMNS | {name: meaning for section in SECTIONS for name, meaning in section.columns.items()}
 COLUMNS |= {**results.FIELDS, **answers.COLUMNS}
 UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\w))")
-DIGEST = re.compile(r" #[0-9a-f]{8}\b")
 
 
 def html(made: Rendering, files: Mapping[str, str]) -> str:
@@ -115,7 +115,7 @@ def title(made: Rendering) -> str:
 def machines(data: StudyData) -> list[str]:
     """The machines and their accelerators, without what only tells them apart."""
     names = dict.fromkeys(scope.machine for scope in data.scopes)
-    short = {name: DIGEST.sub("", name) for name in names}
+    short = {name: plain(name) for name in names}
     several = len(set(short.values())) < len(short)
     return list(names) if several else list(short.values())
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analysis.data import across
 from analysis.data.across import CELL, DTYPE, HEADLINES, NONE, TOTAL, counts
 from analysis.data.frames import Frame, framed
+from analysis.data.machines import plain
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
@@ -34,7 +34,6 @@ NAME, FILE = "across", "across"
 MOST_COLUMNS = 5  # machines beside each other, and in the figure
 MOST_ROWS = 30  # cells in the table
 MOST_NAMED = 3  # cells in a sentence
-DIGEST = re.compile(r" #[0-9a-f]{8}\b")
 LONGEST = 40  # characters of a machine in a heading
 
 
@@ -139,8 +138,8 @@ def names(scopes: Sequence[Scope]) -> list[str]:
     """Headings of scopes, none twice: the label, without its digest where nothing else has it, shortened where it is
     long, with a number where two are alike.
     """
-    plain = [DIGEST.sub("", scope.label) for scope in scopes]
-    told = [name if plain.count(name) == 1 else scope.label for scope, name in zip(scopes, plain, strict=True)]
+    labels = [plain(scope.label) for scope in scopes]
+    told = [name if labels.count(name) == 1 else scope.label for scope, name in zip(scopes, labels, strict=True)]
     short = [show.shortened(name, LONGEST) for name in told]
     return [name if short.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(short, 1)]
 
