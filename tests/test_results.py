@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from analysis.data.records import Record, Records, load
-from analysis.report import results
+from analysis.report import openings, results
 from linear_lasagna.trial import Cell
 from tests import synthetic
 from tests.reporting import Study, study
@@ -83,3 +83,14 @@ def test_what_is_the_same_in_all_rows_is_no_choice(table):
     assert set(choices["dtype"]) == {"float32", "bfloat16"}
     assert "device" not in choices
     assert "machine" not in choices
+
+
+def test_a_way_that_is_wrong_at_the_border_is_no_fastest_one():
+    trial = synthetic.trial("borders/plain_x3_32", {"merged_summed/direct": 0.1, "merged/direct": 0.5})
+    found = study(Records((Record(trial, "borders", "m"),)), synthetic.precision())
+    table = found.files["results"].set_index("way")
+    assert table.loc["merged/direct", "of_best"] == 1
+    assert table.loc["merged_summed/direct", "of_best"] == pytest.approx(5, rel=0.05)
+    told = openings.trade_off(found.data, {})
+    found.data.costs.loc[found.data.costs["way"] == "merged_summed/direct", "error_u"] = 99.0
+    assert openings.trade_off(found.data, {}) == told

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from analysis.data import zoo
 from analysis.data.frames import Frame, ways_in_order
 from analysis.data.limits import fastest
+from analysis.data.speedups import is_partial
 from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
@@ -149,7 +150,7 @@ def trade_off(data: StudyData, frames: Frames) -> str:
 
 def _loses(costs: Frame) -> str:
     keys = ["machine", "device", "group", "problem", "dtype"]
-    known = costs[costs["error_u"] >= 0]
+    known = costs[(costs["error_u"] >= 0) & ~costs["way"].map(is_partial).astype(bool)]
     best = known.loc[known.groupby(keys, sort=False)["ratio"].idxmin()]
     errors = known[known["baseline"]].set_index(keys)["error_u"].rename("baseline_error")
     both = best.join(errors, on=keys).dropna(subset=["baseline_error"])

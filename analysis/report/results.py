@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.data.frames import Frame, framed, ordered, problems_in_order
 from analysis.data.records import PLACE
+from analysis.data.speedups import is_partial
 from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report import miniature
@@ -35,7 +36,7 @@ HEADINGS: Mapping[str, str] = {
 MEANING = "One row per cell that was timed or failed, but the controls: the page’s table of all results."
 FIELDS: Mapping[str, str] = {
     "id": "its anchor on the page, the same in every edition of the machine",
-    "of_best": "the time of the trial’s fastest way, by estimate / this way’s",
+    "of_best": "the time of the trial’s fastest way that computes all outputs, by estimate / this way’s",
     "of_limit": "the share of what the machine attains: `share` of `limits`",
 }
 
@@ -49,7 +50,8 @@ def frame(data: StudyData, frames: Frames) -> Frame:
     wanted = ["speedup", "speedup_lower", "speedup_upper", "verdict"]
     rows = cells.merge(data.speedups[[*PLACE, "way", *wanted, "seconds"]], on=[*PLACE, "way"], how="left")
     rows = _with_baselines(rows, data)
-    rows["of_best"] = rows.groupby(PLACE, sort=False)["seconds"].transform("min") / rows["seconds"]
+    whole = rows.assign(seconds=rows["seconds"].where(~rows["way"].map(is_partial).astype(bool)))
+    rows["of_best"] = whole.groupby(PLACE, sort=False)["seconds"].transform("min") / rows["seconds"]
     limits = frames.get("limits", ())
     shares = limits[[*PLACE, "way", "share"]].rename(columns={"share": "of_limit"}) if len(limits) else None
     rows = rows.assign(of_limit=float("nan")) if shares is None else rows.merge(shares, on=[*PLACE, "way"], how="left")
