@@ -22,6 +22,7 @@ Row: TypeAlias = dict[str, str]
 Interval: TypeAlias = tuple[float, float, float, int]  # the number, its interval's ends, and how many seeds
 
 CLOSE = 1e-9  # relative: what another order of additions may change
+DIGITS = 1e-11  # absolute: what the 12 digits of the rows leave of a difference of logarithms, as a slope near 0 is one
 
 
 def ratio(rows: list[Row], over: list[str], under: list[str]) -> list[float]:
@@ -113,7 +114,7 @@ def judged(found: Interval, claim: Row) -> str:
 
 
 def equal(text: str, value: float) -> bool:
-    return math.isclose(float(text), value, rel_tol=CLOSE) if text else math.isnan(value)
+    return math.isclose(float(text), value, rel_tol=CLOSE, abs_tol=DIGITS) if text else math.isnan(value)
 
 
 def printed(text: str, value: float) -> bool:

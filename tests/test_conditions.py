@@ -161,12 +161,12 @@ def test_a_folder_is_filtered_by_conditions(tmp_path):
     for text in ("", "cache=cold"):
         synthetic.write(tmp_path, measured(text).trial, name=f"{text or 'usual'}.json")
     with undrawn():
-        render("smoke", tmp_path / "out", tmp_path, conditions=("cache=cold",))
+        render("smoke", tmp_path / "out", (tmp_path,), conditions=("cache=cold",))
         told = (tmp_path / "out" / "report.html").read_text()
         assert "under cache=cold" in told
         assert "LASAGNA_CONDITIONS=" in told
         with pytest.raises(ValueError, match=r"no trial was timed under threads=1 conditions; of others there are: "):
-            render("smoke", tmp_path / "out", tmp_path, conditions=("threads=1",))
+            render("smoke", tmp_path / "out", (tmp_path,), conditions=("threads=1",))
 
 
 def test_comparisons_are_of_the_same_conditions(tmp_path, capsys):

@@ -68,15 +68,19 @@ def _pairs(rows: Frame) -> str:
     saves, faster = decided["saves"].astype(bool), decided["verdict"] == "faster"
     gain, loss = (int(saves.sum()), int((saves & faster).sum())), (int((~saves).sum()), int((~saves & faster).sum()))
     if not gain[0]:
-        return f"Where it saves no operations, it is faster on {_of(loss)} pairs of layers."
+        return f"Where it saves no operations, it is faster on {_of(loss, 'pair')}."
     told = "yes: " if gain[1] >= CLEAR * gain[0] else "" if gain[1] > gain[0] / 2 else "hardly: "
-    text = f"Where it saves operations, {told}faster on {_of(gain)} pairs"
+    text = f"Where it saves operations, {told}faster on {_of(gain, 'pair')}"
     return f"{text}; where not, on {_of(loss)}." if loss[0] else f"{text}."
 
 
-def _of(counts: tuple[int, int]) -> str:
-    """(all, some), as in "33 of 35" and "all 35"."""
-    return f"all {counts[0]}" if counts[0] == counts[1] else f"{counts[1]} of {counts[0]}"
+def _of(counts: tuple[int, int], one: str = "") -> str:
+    """(all, some), as in "33 of 35 pairs", "all 35" and "the only pair"."""
+    every, some = counts
+    told = show.plural(every, one) if one else str(every)
+    if every == some == 1:
+        return f"the only {one or 'one'}"
+    return f"all {told}" if every == some else f"{some} of {told}"
 
 
 def named_stacks(data: StudyData, frames: Frames) -> list[Any]:

@@ -17,12 +17,13 @@
   }
 
   function key(item, column, place) {
-    const cell = item.element.cells[place];
-    if (!cell) return null;
-    if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
-    if (column === "processes") return Number(cell.textContent);
+    const { cells, className } = item.element, cell = cells[place];
+    if (column === "way") return item.values.way;
+    if (className === "failed") return null; // it has a reason in the place of numbers
     if (column === "interval") return key(item, "speedup", 1);
-    return cell.textContent.trim() || null;
+    if (column === "verdict") return cell.textContent.trim() || null;
+    if (column === "processes") return Number(cell.textContent);
+    return cell.dataset.v === undefined ? null : Number(cell.dataset.v);
   }
 
   function compare(a, b) {
