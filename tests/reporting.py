@@ -68,4 +68,5 @@ def undrawn() -> Iterator[None]:
     """Inside, figures are made and not drawn, which takes a third of a report's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(svg, "raw", lambda drawing, name: svg.Drawn(""))
+        patch.setattr(svg, "pdf", lambda drawing: b"%PDF")
         yield

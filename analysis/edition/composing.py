@@ -15,6 +15,7 @@ from analysis.data.frames import Frame
 from analysis.edition import citing, crate, headlines, raw
 from analysis.edition.citing import Cited
 from analysis.report import chapters, markup, page
+from analysis.report import formatting as show
 from analysis.report.page import Context, Rendering
 
 SCHEMA = 1
@@ -99,7 +100,7 @@ def summary(made: Rendering) -> str:
     """What it holds, and its answers."""
     told = [f"{answer.question} {answer.text}" for _, each in made.answered for answer in each]
     rows = 0 if made.data.rows is None else len(made.data.rows)
-    counts = f"{len(made.data.records)} trials and {rows} rows on rounding error."
+    counts = f"{show.plural(len(made.data.records), 'trial')} and {show.plural(rows, 'row')} on rounding error."
     return " ".join([markup.title(made) + ":", counts, *told]).replace("`", "")
 
 
@@ -148,8 +149,8 @@ def readme(made: Rendering, cited: Cited, notes: str) -> str:
     lines: Sequence[str] = (
         f"# {cited.title}",
         "",
-        f"Edition `{cited.name}` of [Linear Lasagna]({cited.address}): {len(data.records)} trials"
-        + ("" if data.rows is None else f" and {len(data.rows)} rows on rounding error")
+        f"Edition `{cited.name}` of [Linear Lasagna]({cited.address}): {show.plural(len(data.records), 'trial')}"
+        + ("" if data.rows is None else f" and {show.plural(len(data.rows), 'row')} on rounding error")
         + f", measured on {cited.date or 'an unknown day'}"
         + (f" by commit `{cited.commit[:12]}`." if cited.commit else "."),
         "",

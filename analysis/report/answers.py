@@ -109,7 +109,11 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
         Bar(row.way, row.speedup, row.speedup_lower, row.speedup_upper) for row in first.itertuples(index=False)
     )
     layers = rows.iloc[0]
-    part = "" if layers["layers"] == layers["catalogued"] else f", {layers['layers']} of {layers['catalogued']} layers"
+    part = (
+        ""
+        if layers["layers"] == layers["catalogued"]
+        else f", {layers['layers']} of {show.plural(int(layers['catalogued']), 'layer')}"
+    )
     condition = f"{NETWORKS[network]}{part}, {_where(data, '')}"
     return Answer(METHOD, text, condition, bars, f"speedup, {dtypes[0]}", "method")
 

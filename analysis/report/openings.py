@@ -99,8 +99,9 @@ def _leaders(times: Frame) -> str:
     led, problems = times[times["leads"]], times["problem"].nunique()
     parts = [f"`{way}` on {int((led['way'] == way).sum())}" for way in ways_in_order(led["way"])]
     if not parts:
-        return f"Along the sweeps no way is faster than every other on any of {problems} problems."
-    return f"Of {problems} problems along the sweeps, {wording.listed(parts)} is faster than every other way."
+        return f"Along the sweeps no way is faster than every other on any of {show.plural(problems, 'problem')}."
+    text = f"Of {show.plural(problems, 'problem')} along the sweeps, {wording.listed(parts)} is faster than every other"
+    return f"{text} way."
 
 
 def _shares(limits: Frame) -> str:
@@ -192,7 +193,7 @@ def trust(data: StudyData, frames: Frames) -> str:
         return ""
     between, within = (show.percent(float(known[name].median())) for name in ("between", "within"))
     text = f"Fresh processes that time the same two calls differ in their ratio by {between}, blocks of one process by "
-    return f"{text}{within} (standard deviations, medians of {len(known)} cells)."
+    return f"{text}{within} (standard deviations, medians of {show.plural(len(known), 'cell')})."
 
 
 def claims(data: StudyData, frames: Frames) -> str:

@@ -134,11 +134,11 @@ def _shares(panel: Axes, place: int, dtype: str, rows: Frame, ways: Sequence[str
         alone, among = (100 * count / row.trials for count in (row.alone, row.among))
         counted = f"{row.group}, {dtype}, {row.way or 'no single fastest way'}: {row.alone}"
         if not row.way:
-            marks(panel, [alone], [place], [f"{counted} of {row.trials} problems"], (INK, "X"))
+            marks(panel, [alone], [place], [f"{counted} of {show.plural(row.trials, 'problem')}"], (INK, "X"))
         elif row.way in ways:
             height = place + 0.6 * ((ways.index(row.way) + 0.5) / len(ways) - 0.5)
             panel.plot([alone, among], [height, height], color=FAINT, linewidth=0.8, zorder=1)
-            title = f"{counted} alone, {row.among} among the fastest, of {row.trials} problems"
+            title = f"{counted} alone, {row.among} among the fastest, of {show.plural(row.trials, 'problem')}"
             marks(panel, [among], [height], [title], row.way, filled=False)
             marks(panel, [alone], [height], [title], row.way)
 
