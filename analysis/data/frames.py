@@ -66,7 +66,8 @@ def in_fixed_order(rows: Frame) -> Frame:
 
 def whole(rows: Frame) -> Frame:
     """The rows with all columns that their experiments have: those of failures alone may lack some."""
-    wanted = [column for name in EXPERIMENTS for column in EXPERIMENTS[name].columns if name in set(rows["experiment"])]
+    present = set(rows["experiment"])
+    wanted = [column for name in EXPERIMENTS if name in present for column in EXPERIMENTS[name].columns]
     return rows.reindex(columns=list(dict.fromkeys([*rows.columns, *wanted])))
 
 
