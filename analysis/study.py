@@ -419,9 +419,9 @@ def _title(loaded: Records) -> str:
 
 
 def _measured(source: Checkout, loaded: Records) -> tuple[str, bool]:
-    """The commit that was measured and whether its tree was dirty: the records', which may be older than `here`."""
+    """The commit that was measured, "" for several, and whether its tree was dirty: the records', where they tell."""
     commits = {record.commit for record in loaded if record.commit}
-    commit = commits.pop() if len(commits) == 1 else source.commit
+    commit = "" if len(commits) > 1 else commits.pop() if commits else source.commit
     return commit, any(record.dirty for record in loaded) or (source.dirty and commit == source.commit)
 
 

@@ -38,7 +38,7 @@ def test_a_smoke_study_says_so_first():
 def test_a_dirty_tree_and_several_commits_are_told():
     other = replace(record("resnet50/conv1", dirty=True), commit="beef")
     bad = told([record(), other]).bad
-    assert "1 of 2 trials ran in a working tree that differed from the commit." in bad
+    assert "1 of 2 trials ran in a working tree that differed from the commit: they belong to no commit." in bad
     assert "The trials come from 2 commits." in bad
 
 

@@ -206,3 +206,13 @@ def test_experiments_end_with_the_time(tmp_path: Path, capsys) -> None:
     assert "left: there was no time for more" in said
     with contextlib.closing(sqlite3.connect(tmp_path / "precision.sqlite")) as opened:
         assert opened.execute("SELECT count(*) FROM units WHERE experiment = 'depth'").fetchone() == (1,)
+
+
+def test_a_page_of_two_commits_is_of_neither(tmp_path):
+    """Nor of the checkout that renders it."""
+    for commit, dtype in (("a" * 40, "float32"), ("b" * 40, "bfloat16")):
+        trial = synthetic.trial("vgg16/conv5", {"unfold_matmul": 2.0}, dtype)
+        synthetic.write(tmp_path, trial, commit=commit)
+    with study.results_of("smoke", tmp_path / "out", tmp_path) as found:
+        assert found.context.commit == ""
+        assert not found.context.dirty

@@ -38,11 +38,11 @@ def _origin(data: StudyData, context: Context) -> Iterator[str]:
     """Whether the numbers are of one known state of the code."""
     if context.selection == SMOKE:
         yield "A smoke test of the suite: few trials and seeds. Do not cite it."
-    if context.dirty:
-        yield "The working tree differed from the commit: these numbers belong to no commit."
     if dirty := sum(record.dirty for record in data.records):
         trials = show.plural(len(data.records), "trial")
-        yield f"{dirty} of {trials} ran in a working tree that differed from the commit."
+        yield f"{dirty} of {trials} ran in a working tree that differed from the commit: they belong to no commit."
+    elif context.dirty:
+        yield "The working tree differed from the commit: these numbers belong to no commit."
     commits = {record.commit for record in data.records}
     if len(commits) > 1:
         yield f"The trials come from {len(commits)} commits."
