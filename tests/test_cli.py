@@ -41,7 +41,7 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
             ["precision", "--instructions", "MMX", "--out", "{tmp}"],
             "unknown instruction set 'MMX'; known: AVX2, SSE4.1",
         ),
-        (["report", "--records", "{tmp}/none", "--out", "{tmp}"], "no results"),
+        (["report", "--records", "{tmp}/none", "--out", "{tmp}"], "none: no such folder, and no archive"),
         (["report", "--records", "{tmp}/file", "--out", "{tmp}"], "file is no archive of a study"),
         (["compare", "{tmp}/none", "{tmp}"], "no such folder, and no archive"),
         (["study", "--time-limit", "soon", "--out", "{tmp}"], "time-limit must be a time above zero such as 540s, 9m"),
