@@ -13,7 +13,7 @@ from analysis.data.frames import Frame
 from analysis.data.machines import plain
 from analysis.data.records import Records
 from analysis.report import formatting as show
-from analysis.report import markup, svg
+from analysis.report import labels, markup, svg
 from analysis.report.drawing import (
     ROW,
     Drawing,
@@ -66,7 +66,7 @@ def html(frame: Frame, before: Side, after: Side, tolerance: float) -> str:
     plots = (_plot(moved, tolerance, frame),) if len(moved) else ()
     tables = tuple(each.numbered(number) for number, each in enumerate(_tables(frame), 1))
     style = (markup.TEMPLATES / "style.css").read_text(encoding="utf-8")
-    style += svg.rules(each.of_page for each in plots)
+    style += svg.rules(each.of_page for each in plots) + labels.rules(tables)
     template = markup.environment().get_template("compare.html")
     return template.render(
         sides=(before, after),

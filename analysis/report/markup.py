@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.machines import plain
-from analysis.report import answers, attached, chapters, dictionary, glossary, miniature, results, svg, wording
+from analysis.report import answers, attached, chapters, dictionary, glossary, labels, miniature, results, svg, wording
 from analysis.report import formatting as show
 from analysis.report.sections import SECTIONS
 from analysis.report.tables import MARKS
@@ -47,6 +47,7 @@ UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\
 def html(made: Rendering, files: Mapping[str, str]) -> str:
     """The page. files: the texts of the files that it carries, by their paths."""
     rules = svg.rules(plot.of_page for plot in chapters.plots(made.anatomy))
+    rules += labels.rules(chapters.tables(made.anatomy), results.LABELS)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + rules
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     csvs = {name: (FILES[name], list(frame.columns), len(frame)) for name, frame in made.files.items()}
@@ -87,6 +88,7 @@ def environment() -> Any:
     )
     used: set[str] = set()  # terms that were explained, each where it first occurs
     made.filters |= {"code": code, "breakable": breakable, "terms": partial(terms, used), "chart": chart}
+    made.filters |= {"labelled": labels.name}
     return made
 
 

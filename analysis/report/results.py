@@ -33,6 +33,7 @@ HEADINGS: Mapping[str, str] = {
     "peak_bytes": "memory",
     "processes": "processes",
 }  # of columns, as the script sorts by them
+LABELS = ["" if name in ("way", "interval", "verdict") else heading for name, heading in HEADINGS.items()]
 MEANING = "One row per cell that was timed or failed, but the controls: the page’s table of all results."
 FIELDS: Mapping[str, str] = {
     "id": "its anchor on the page, the same in every edition of the machine",
@@ -92,17 +93,18 @@ def _row(row: Any, several: bool) -> str:
     if row.status != "ok":
         reason = html.escape(show.breakable(f"{row.status}: {row.reason}"))
         return f'<tr id="{row.id}" class="failed">{head}<td colspan="9">{reason}</td></tr>'
-    return f'<tr id="{row.id}">{head}{"".join(_cells(row))}</tr>'
+    kind = f' class="{row.verdict}"' if row.verdict else ""
+    return f'<tr id="{row.id}"{kind}>{head}{"".join(_cells(row))}</tr>'
 
 
 def _cells(row: Any) -> Iterator[str]:
     ends = (row.speedup_lower, row.speedup_upper)
     interval = show.interval(row.speedup, *ends)
-    yield _number(row, "s", row.speedup, show.number(row.speedup, *ends), interval, row.verdict)
+    yield _number(row, "s", row.speedup, show.number(row.speedup, *ends), interval)
     bar = miniature.interval(ends[0], row.speedup, ends[1]) if ends[0] == ends[0] else ""
-    yield f'<td><svg viewBox="0 0 88 10" aria-hidden="true"><path d="{bar}"/></svg></td>' if bar else "<td></td>"
+    yield f'<td><svg aria-hidden="true"><path d="{bar}"/></svg></td>' if bar else "<td></td>"
     mark = MARKS.get(row.verdict, "").strip()
-    yield f'<td class="{row.verdict}">{"baseline" if row.baseline else row.verdict}{" " + mark if mark else ""}</td>'
+    yield f"<td>{'baseline' if row.baseline else row.verdict}{' ' + mark if mark else ''}</td>"
     yield _number(row, "t", row.seconds, show.seconds(row.seconds))
     yield _number(row, "b", row.of_best, show.percent(row.of_best))
     yield _number(row, "l", row.of_limit, show.percent(row.of_limit))
@@ -111,12 +113,11 @@ def _cells(row: Any) -> Iterator[str]:
     yield f"<td>{row.processes}</td>"
 
 
-def _number(row: Any, letter: str, value: float, text: str, detail: str = "", kind: str = "") -> str:
+def _number(row: Any, letter: str, value: float, text: str, detail: str = "") -> str:
     if value != value:
         return "<td></td>"
     small = f" <small>{detail}</small>" if detail else ""
-    style = f' class="{kind}"' if kind else ""
-    return f'<td id="{row.id}-{letter}"{style} data-v="{value:.4g}">{text}{small}</td>'
+    return f'<td id="{row.id}-{letter}">{text}{small}</td>'
 
 
 def _memory(value: float) -> str:

@@ -191,14 +191,14 @@ class _Writer:
     def path(
         self, d: str, style: Mapping[str, str], at: tuple[float, float], title: str | None, clip: str, mark: bool
     ) -> str:
-        """A path, moved; a circle where it is a mark with curves."""
-        if style.get("fill", "none") == "none" and style.get("stroke", "none") == "none":
+        """A path, moved; a circle where it has curves, for nothing else has."""
+        if not d or (style.get("fill", "none") == "none" and style.get("stroke", "none") == "none"):
             return ""
         points = _points(d, (at[0] - self.box[0], at[1] - self.box[1]))
         named = " ".join(([MARK] if mark else []) + self.classes(style))
         told = f"<title>{html.escape(title)}</title>" if title else ""
         xs, ys = [x for _, row in points for x in row[::2]], [y for _, row in points for y in row[1::2]]
-        if mark and any(letter == "C" for letter, _ in points):
+        if any(letter == "C" for letter, _ in points):
             r, x, y = (max(xs) - min(xs)) / 2, (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
             shape, tag = f'cx="{_short(x)}" cy="{_short(y)}" r="{_short(r)}"', "circle"
         else:
@@ -282,7 +282,18 @@ def _points(d: str, move: tuple[float, float]) -> list[tuple[str, list[float]]]:
 
 
 def _written(points: list[tuple[str, list[float]]]) -> str:
-    return "".join(letter + " ".join(_short(value) for value in values) for letter, values in points)
+    """The d of a path; what goes straight across or down has one number."""
+    text, last = "", ["", ""]
+    for letter, values in points:
+        numbers = [_short(value) for value in values]
+        if letter == "L" and numbers[1] == last[1]:
+            text += f"H{numbers[0]}"
+        elif letter == "L" and numbers[0] == last[0]:
+            text += f"V{numbers[1]}"
+        else:
+            text += letter + " ".join(numbers)
+        last = numbers[-2:] or ["", ""]
+    return text
 
 
 def _rectangle(rectangle: Box, box: Box) -> str:
@@ -317,7 +328,7 @@ LAYOUT = f"""\
 .panels.pairs{{grid-template-columns:repeat(auto-fill,minmax(min(100%,max(20rem,40%)),1fr))}}
 .figure{{display:block;width:100%;max-width:28rem;height:auto;color:inherit;overflow:visible}}
 :where(.figure) text{{font-size:{FONT:g}px;fill:currentColor}}
-:where(.figure,.key) path{{fill:none}}
+:where(.figure,.key) :is(path,circle){{fill:none}}
 .{MARK}{{pointer-events:all}}
 .legend{{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;list-style:none;margin:0 0 .5rem;padding:0;font-size:.82rem}}
 .legend li{{display:flex;align-items:center;gap:.35rem;min-width:0;overflow-wrap:anywhere}}

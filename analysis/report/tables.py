@@ -14,6 +14,7 @@ from linear_lasagna.factors import one_at_a_time
 from linear_lasagna.vocabulary import PERTURBATIONS
 
 MOST_COLUMNS = 7  # with details beside the numbers
+MOST_TIGHT = 10  # without
 MOST_OF_A_NAME, MOST_OF_A_SLUG = 80, 200  # characters; a file's name may have 255 bytes
 SHORT = 6  # characters of a detail that always goes beside its number
 MARKS = {"tie": " =", "undecided": " ?"}
@@ -56,6 +57,11 @@ class Table:
         """Whether details go below their numbers, because there are many columns and long details."""
         longest = max((len(text.detail) for row in self.rows for text in row), default=0)
         return len(self.head) > MOST_COLUMNS and longest > SHORT
+
+    @property
+    def tight(self) -> bool:
+        """Whether the page sets it smaller, with details below their numbers, so that it fits a laptop's width."""
+        return self.crowded or len(self.head) > MOST_TIGHT
 
     def numbered(self, number: int) -> Table:
         return replace(self, number=number)

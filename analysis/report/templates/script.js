@@ -23,7 +23,13 @@
     if (column === "interval") return key(item, "speedup", 1);
     if (column === "verdict") return cell.textContent.trim() || null;
     if (column === "processes") return Number(cell.textContent);
-    return cell.dataset.v === undefined ? null : Number(cell.dataset.v);
+    return size(cell.textContent);
+  }
+
+  const UNITS = { "ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "KiB": 2 ** 10, "MiB": 2 ** 20 };
+  function size(text) {
+    const number = parseFloat(text);
+    return Number.isNaN(number) ? null : number * (UNITS[text.split(" ")[1]] || 1);
   }
 
   function compare(a, b) {
