@@ -21,7 +21,7 @@ def rules(tables: Iterable[Table], results: Sequence[str] = ()) -> str:
     """The CSS of all tables of a page. Columns of running text have no labels. results: the headings of the table of
     all results, "" for those without a label.
     """
-    heads = {f".{name(table)}": _labels(table) for table in tables}
+    heads: dict[str, Sequence[str]] = {f".{name(table)}": _labels(table) for table in tables}
     heads["table.results tr:not(.failed)"] = results
     return NARROW.format("".join(line for rows, labels in heads.items() for line in _lines(rows, labels)))
 

@@ -14,7 +14,7 @@ from linear_lasagna.factors import one_at_a_time
 from linear_lasagna.vocabulary import PERTURBATIONS
 
 MOST_COLUMNS = 7  # with details beside the numbers
-MOST_TIGHT = 10  # without
+MOST_BESIDE, GAP = 130, 3  # characters of a row on a laptop, and of the space between its cells
 MOST_OF_A_NAME, MOST_OF_A_SLUG = 80, 200  # characters; a file's name may have 255 bytes
 SHORT = 6  # characters of a detail that always goes beside its number
 MARKS = {"tie": " =", "undecided": " ?"}
@@ -58,10 +58,14 @@ class Table:
         longest = max((len(text.detail) for row in self.rows for text in row), default=0)
         return len(self.head) > MOST_COLUMNS and longest > SHORT
 
-    @property
+    @cached_property
     def tight(self) -> bool:
         """Whether the page sets it smaller, with details below their numbers, so that it fits a laptop's width."""
-        return self.crowded or len(self.head) > MOST_TIGHT
+        parts = [max(map(len, re.split(r"[_/ ]", name))) for name in self.head]
+        texts = [
+            [len(row[column].main) + 0.8 * len(row[column].detail) for row in self.rows] for column in range(len(parts))
+        ]
+        return sum(GAP + max([part, *lengths]) for part, lengths in zip(parts, texts, strict=True)) > MOST_BESIDE
 
     def numbered(self, number: int) -> Table:
         return replace(self, number=number)
