@@ -12,6 +12,7 @@ from analysis.__main__ import main
 from analysis.data import across as cells
 from analysis.data.across import agreement
 from analysis.data.records import Record, Records
+from analysis.data.study_data import Scope
 from analysis.gaps import STRICT
 from analysis.report import answers, page
 from analysis.report.page import Context
@@ -105,7 +106,21 @@ def test_names_are_escaped_and_told_apart(tmp_path):
     assert 'id="across"' in text
 
 
-def test_the_first_screen_of_two_has_a_sentence_of_each_of_three_what_holds_on_all(tmp_path):
+def test_a_heading_is_the_least_that_tells_a_machine_apart():
+    def scope(machine: str, device: str = "cpu") -> Scope:
+        return Scope(machine, device, f"{machine}, {device}", several=True)
+
+    xeon, epyc = "Intel(R) Xeon(R) Processor (2 cores, AVX512)", "AMD EPYC (1 core, AVX2)"
+    card = "NVIDIA H100 80GB HBM3 on Intel(R) Xeon(R) Processor (16 cores, AVX512)"
+    machines = [scope(f"{xeon} #00000001"), scope(f"{epyc} #00000002"), scope(f"{card} #00000003", "cuda")]
+    assert across.names(machines) == ["Intel Xeon, cpu", "AMD EPYC, cpu", "NVIDIA H100 80GB HBM3, cuda"]
+    twins = [scope(f"{epyc} #00000001"), scope("AMD EPYC (2 cores, AVX2) #00000002"), scope("the one on my desk")]
+    assert across.names(twins) == [f"{epyc}, cpu", "AMD EPYC (2 cores, AVX2), cpu", "the one on my desk, cpu"]
+    alike = [scope(f"{epyc} #00000001"), scope(f"{epyc} #00000002")]
+    assert across.names(alike) == [f"{epyc} #00000001, cpu", f"{epyc} #00000002, cpu"]
+
+
+def test_the_first_screen_has_a_sentence_of_each_of_two_or_three_of_more_what_holds_on_all(tmp_path):
     two = (*on("a", {STACK: 0.5}), *on("b", {STACK: 2.0}))
     text = page.render(Records(two), None, tmp_path / "two", Context(version="0")).page.read_text()
     first = text[text.index('<section id="answer"') : text.index("<nav")]
@@ -117,6 +132,11 @@ def test_the_first_screen_of_two_has_a_sentence_of_each_of_three_what_holds_on_a
     first = text[text.index('<section id="answer"') : text.index("<nav")]
     assert "on all 3" in first
     assert 'href="#across"' in first
+    assert "c, cpu:</span> sesr_x1: 0.500× [" in first
+    four = (*three, *on("d", {STACK: 2.0}))
+    text = page.render(Records(four), None, tmp_path / "four", Context(version="0")).page.read_text()
+    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    assert "on all 4" in first
     assert answers.MERGE not in first
 
 

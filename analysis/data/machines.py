@@ -20,6 +20,12 @@ def plain(text: str) -> str:
     return re.sub(r" #[0-9a-f]{8}\b", "", text)
 
 
+def brief(text: str) -> str:
+    """The text with its machines by their models alone, as in "Intel Xeon, cpu", or by their accelerators'."""
+    left_out = r"\((?:R|TM)\)|\b(?:CPU|Processor)\b|(?: on .*)? \(\d+ cores?\b[^()]*\)"
+    return re.sub(r" +(?=[ ,]|$)", "", re.sub(left_out, "", plain(text)))
+
+
 def told(given: str, environment: Mapping[str, Any]) -> str:
     """The machine that an environment was recorded on, as `linear_lasagna.environment.machine_named` names machines.
 

@@ -206,6 +206,7 @@ QUESTIONS: Mapping[str, Callable[[StudyData, Frames], Answer | None]] = {
 }
 
 FILE = "answers"
+MOST_SCOPES = 3  # have their answers on the first screen; more of them have a table below it
 FILES = {FILE: "The first screen’s answers, one row per question, machine and device, where there are several."}
 COLUMNS = {
     "question": "the first screen’s question",
@@ -241,8 +242,10 @@ def _shown(answer: Answer | None) -> Text:
 
 def by_question(answered: Answered) -> Iterator[tuple[Answer, list[tuple[str, str]]]]:
     """For the first screen of several scopes: a question, by one of its answers, and every scope's name and the first
-    sentence of its answer.
+    sentence of its answer. Nothing where there are too many scopes to read.
     """
+    if len(answered) > MOST_SCOPES:
+        return
     called = dict(zip((scope for scope, _ in answered), names([scope for scope, _ in answered]), strict=True))
     for question in QUESTIONS:
         found = [(called[scope], a) for scope, each in answered for a in each if a.question == question]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def html(frame: Frame, before: Side, after: Side, tolerance: float) -> str:
     template = markup.environment().get_template("compare.html")
     return template.render(
         sides=(before, after),
-        title=f"{_called(before)} → {_called(after)}",
+        title=_title(before, after),
         sentence=sentence(frame, tolerance),
         lines=list(summary(frame)),
         changed=bool(len(moved) or tables),
@@ -83,11 +83,19 @@ def html(frame: Frame, before: Side, after: Side, tolerance: float) -> str:
     )
 
 
-def _called(side: Side) -> str:
-    """A side's machine without its digest, as far as it has one, and what was given."""
-    named = [plain(name) for name in side.machines]
-    machine = named[0] if len(named) == 1 else show.plural(len(named), "machine")
-    return ", ".join(part for part in (machine, " ".join(side.commits[:1]), side.date) if part)
+def _title(before: Side, after: Side) -> str:
+    """The machines; of one machine the commits and dates, or else the names given, that tell the sides apart."""
+    sides = (before, after)
+    if before.machines == after.machines:
+        times = (", ".join(part for part in (*side.commits[:1], side.date) if part) or side.name for side in sides)
+        return f"{_machine(before, plain)}, {' → '.join(times)}"
+    short = [_machine(side, plain) for side in sides]
+    return " → ".join(short if short[0] != short[1] else [_machine(side, str) for side in sides])
+
+
+def _machine(side: Side, written: Callable[[str], str]) -> str:
+    """The machine of a side, or how many it has."""
+    return written(side.machines[0]) if len(side.machines) == 1 else show.plural(len(side.machines), "machine")
 
 
 def both(frame: Frame) -> Frame:

@@ -9,7 +9,7 @@ from typing import Any
 from analysis.data import across
 from analysis.data.across import CELL, DTYPE, HEADLINES, NONE, TOTAL, counts
 from analysis.data.frames import Frame, framed
-from analysis.data.machines import plain
+from analysis.data.machines import brief, plain
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
@@ -135,13 +135,18 @@ def _table(rows: Frame, scopes: Sequence[Scope]) -> Table:
 
 
 def names(scopes: Sequence[Scope]) -> list[str]:
-    """Headings of scopes, none twice: the label, without its digest where nothing else has it, shortened where it is
-    long, with a number where two are alike.
+    """Headings of scopes, none twice: the least of a label that no other has, shortened where it is long, with a
+    number where two are alike.
     """
-    labels = [plain(scope.label) for scope in scopes]
-    told = [name if labels.count(name) == 1 else scope.label for scope, name in zip(scopes, labels, strict=True)]
+    levels = [[written(scope.label) for scope in scopes] for written in (brief, plain, str)]
+    told = [_least(place, levels) for place in range(len(scopes))]
     short = [show.shortened(name, LONGEST) for name in told]
     return [name if short.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(short, 1)]
+
+
+def _least(place: int, levels: Sequence[Sequence[str]]) -> str:
+    """The first level's that no other place has; the last level's where there is none."""
+    return next((level[place] for level in levels if level.count(level[place]) == 1), levels[-1][place])
 
 
 def _of(by_cell: dict[tuple[Any, ...], Any], row: Any, scope: Scope) -> Text:
