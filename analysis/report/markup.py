@@ -154,8 +154,14 @@ def terms(used: set[str], text: str) -> Any:
         if found and not _inside_tag(marked, found.start()):
             used.add(name)
             button = f'<dfn><button type="button" class="term" popovertarget="term-{name}">{found[1]}</button></dfn>'
-            marked = marked[: found.start(1)] + button + marked[found.end(1) :]
+            marked = marked[: found.start(1)] + _with_stop(button, marked[found.end(1) :])
     return markupsafe.Markup(marked)
+
+
+def _with_stop(button: str, rest: str) -> str:
+    """The button and what follows, no line broken before a stop, as there would be after a button."""
+    stop = rest[: len(rest) - len(rest.lstrip(".,:;)"))]
+    return f'<span class="kept">{button}{stop}</span>{rest[len(stop) :]}' if stop else button + rest
 
 
 def _inside_tag(text: str, place: int) -> bool:

@@ -97,11 +97,12 @@ def _leaders(times: Frame) -> str:
         return ""
     times = times[times["dtype"] == main_dtype(times)]
     led, problems = times[times["leads"]], times["problem"].nunique()
-    parts = [f"`{way}` on {int((led['way'] == way).sum())}" for way in ways_in_order(led["way"])]
-    if not parts:
+    counts = [(way, int((led["way"] == way).sum())) for way in ways_in_order(led["way"])]
+    if not counts:
         return f"Along the sweeps no way is faster than every other on any of {show.plural(problems, 'problem')}."
-    text = f"Of {show.plural(problems, 'problem')} along the sweeps, {wording.listed(parts)} is faster than every other"
-    return f"{text} way."
+    (first, most), *others = sorted(counts, key=lambda each: -each[1])
+    text = f"Of {show.plural(problems, 'problem')} along the sweeps, `{first}` is faster than every other way on {most}"
+    return wording.listed([text, *(f"`{way}` on {count}" for way, count in others)]) + "."
 
 
 def _shares(limits: Frame) -> str:
@@ -113,7 +114,7 @@ def _shares(limits: Frame) -> str:
         shares = best.loc[best["dtype"] == dtype, "share"]
         ends = f"{show.percent(float(shares.min()))} to {show.percent(float(shares.max()))}"
         parts.append(f"{show.percent(float(shares.median()))} ({ends}) in {dtype}")
-    text = "The fastest way of a problem takes, of what products and copies attain here, in the median over problems "
+    text = "Of what products and copies attain here, the fastest way of a problem reaches in the median over problems "
     return f"{text}{wording.listed(parts)}."
 
 

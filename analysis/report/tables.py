@@ -15,6 +15,7 @@ from linear_lasagna.vocabulary import PERTURBATIONS
 
 MOST_COLUMNS = 7  # with details beside the numbers
 MOST_BESIDE, GAP = 130, 3  # characters of a row on a laptop, and of the space between its cells
+WRAPPED, SMALL = 24, 0.8  # characters to which running text may wrap; the size of a detail
 MOST_OF_A_NAME, MOST_OF_A_SLUG = 80, 200  # characters; a file's name may have 255 bytes
 SHORT = 6  # characters of a detail that always goes beside its number
 MARKS = {"tie": " =", "undecided": " ?"}
@@ -61,11 +62,13 @@ class Table:
     @cached_property
     def tight(self) -> bool:
         """Whether the page sets it smaller, with details below their numbers, so that it fits a laptop's width."""
-        parts = [max(map(len, re.split(r"[_/ ]", name))) for name in self.head]
-        texts = [
-            [len(row[column].main) + 0.8 * len(row[column].detail) for row in self.rows] for column in range(len(parts))
-        ]
-        return sum(GAP + max([part, *lengths]) for part, lengths in zip(parts, texts, strict=True)) > MOST_BESIDE
+        return sum(GAP + self._width(column) for column in range(len(self.head))) > MOST_BESIDE
+
+    def _width(self, column: int) -> float:
+        """In characters."""
+        longest = max(len(part) for part in re.split(r"[_/ ]", self.head[column]))
+        texts = max((len(row[column].main) + SMALL * len(row[column].detail) for row in self.rows), default=0)
+        return max(longest, min(texts, WRAPPED) if column in self.wide else texts)
 
     def numbered(self, number: int) -> Table:
         return replace(self, number=number)

@@ -140,7 +140,8 @@ def _faster(rows: Frame, baseline: str) -> tuple[str, str] | None:
         return None
     row = rows[rows["dtype"] == _main(rows)].iloc[0]
     values = [row[name] for name in ("speedup", "speedup_lower", "speedup_upper")]
-    told = f"{show.with_interval(*values)}× as fast as {baseline} in {row['dtype']}"
+    times = f"{show.number(*values)}× {show.interval(*values)}".strip()
+    told = f"{times} as fast as {baseline} in {row['dtype']}"
     return told, {"faster": HOLDS, "slower": FAILS}.get(row["verdict"], UNDECIDED)
 
 
