@@ -287,6 +287,7 @@ def test_every_interval_and_verdict_says_whether_it_is_between_processes(several
     assert [text for text in told if right not in text and not any(words in text for words in apart)] == []
     texts = [*said.values(), *captions, *(note for section in found.sections.values() for note in section.notes)]
     shown = found.sections["processes"]
+    assert all(name for table in shown.tables for name in table.head)
     texts = [text for text in texts if text not in {table.caption for table in shown.tables}]
     assert [text for text in texts if wrong in text and MODELS_OWN not in text] == []
     assert bool(shown.tables) == several

@@ -57,7 +57,7 @@ def merging(data: StudyData, frames: Frames) -> Answer | None:
     if not text:
         return None
     bars = tuple(Bar(STACKS[row.problem], row.speedup, row.speedup_lower, row.speedup_upper) for row in stacks)
-    return Answer(MERGE, text, _where(data, dtype or stacks[0].dtype), bars, "speedup, merged", "merge")
+    return Answer(MERGE, text, _where(data, dtype or stacks[0].dtype), bars, "speedup, merged; line: 1", "merge")
 
 
 def _pairs(rows: Frame) -> str:
@@ -115,7 +115,7 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
         else f", {layers['layers']} of {show.plural(int(layers['catalogued']), 'layer')}"
     )
     condition = f"{NETWORKS[network]}{part}, {_where(data, '')}"
-    return Answer(METHOD, text, condition, bars, f"speedup, {dtypes[0]}", "method")
+    return Answer(METHOD, text, condition, bars, f"speedup, {dtypes[0]}; line: 1", "method")
 
 
 def of_network(frames: Frames) -> tuple[str, Frame]:
@@ -165,7 +165,7 @@ def error(data: StudyData, frames: Frames) -> Answer | None:
     condition = f"error merged / stacked, {depth} plain layers, random signs, {seeds}"
     text = f"{'; '.join(told)}."
     text = text[0].upper() + text[1:]
-    return Answer(ERROR, text, condition, bars, "error ratio", "precision")
+    return Answer(ERROR, text, condition, bars, "error ratio; line: 1", "precision")
 
 
 def _side(side: str, rows: list[Any]) -> str:

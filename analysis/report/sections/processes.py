@@ -96,7 +96,7 @@ def conditions_table(scope: Scope, each: Frame, groups: Frame) -> Table:
     chosen = sorted({str(name) for name in trials["allocator"].dropna()})
     rows.append(("allocator", wording.listed(chosen) if chosen else show.DASH, "", "", _differing(trials, "allocator")))
     head = ["what", "least", "middle", "most", "differed"]
-    columns = {"": lambda row: row.what, "least": lambda row: row.least, "median": lambda row: row.middle}
+    columns = {"quantity": lambda row: row.what, "least": lambda row: row.least, "median": lambda row: row.middle}
     columns |= {"most": lambda row: row.most, "differed between processes in": lambda row: row.differed}
     caption = (
         f"What the processes of the same trials found, {scope.label}, over all trials and processes; faults, over "
