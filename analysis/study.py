@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import arguments
 from analysis.data import archive
 from analysis.data.loading import load_records
-from analysis.data.machines import plain
+from analysis.data.machines import after_on, plain
 from analysis.edition.citing import CODE_LICENCE, DATA_LICENCE, Cited, bibtex, sentence
 from analysis.given import distinct, merged, opened, rows_of, sources
 from analysis.measure import asv_run, asv_site, trial_run
@@ -414,7 +414,7 @@ def _address() -> str:
 
 def _title(loaded: Records) -> str:
     """What was measured, and where."""
-    machines = sorted({plain(record.machine) for record in loaded})
+    machines = sorted({after_on(plain(record.machine)) for record in loaded})
     return f"Linear convolutions on {' and '.join(machines) or 'one machine'}"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from analysis import study
 from analysis.data import records
-from analysis.data.machines import DIGEST, adopted, mixed, told
+from analysis.data.machines import DIGEST, adopted, after_on, mixed, told
 from analysis.data.records import Record, Records
 from analysis.data.study_data import StudyData
 from analysis.report import page as report
@@ -223,3 +223,15 @@ def test_a_study_s_rows_are_kept_under_the_fingerprint(tmp_path, monkeypatch):
     study.measure_precision((), "smoke", "cpu", tmp_path, 0)
     assert asked == [machine_name()] * 2
     assert DIGEST.search(machine_name())
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("A card on Some CPU (16 cores, AVX512)", "A card, host Some CPU (16 cores, AVX512)"),
+        ("Some CPU (1 core, AVX2)", "Some CPU (1 core, AVX2)"),
+        ("the one on my desk", "the one on my desk"),
+    ],
+)
+def test_an_accelerator_and_its_host_read_well_in_a_title(name, title):
+    assert after_on(name) == title

@@ -26,6 +26,11 @@ def brief(text: str) -> str:
     return re.sub(r" +(?=[ ,]|$)", "", re.sub(left_out, "", plain(text)))
 
 
+def after_on(name: str) -> str:
+    """The name of a machine as it reads after "on": an accelerator, and its host."""
+    return re.sub(r" on (?=.*\(\d+ cores?\b)", ", host ", name, count=1)
+
+
 def told(given: str, environment: Mapping[str, Any]) -> str:
     """The machine that an environment was recorded on, as `linear_lasagna.environment.machine_named` names machines.
 

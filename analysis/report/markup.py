@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.machines import plain
+from analysis.data.machines import after_on, plain
 from analysis.report import answers, attached, chapters, dictionary, glossary, labels, miniature, results, svg, wording
 from analysis.report import formatting as show
 from analysis.report.sections import SECTIONS
@@ -110,7 +110,7 @@ def title(made: Rendering) -> str:
     if made.context.title:
         return made.context.title
     named = machines(made.data)
-    machine = f"{len(named)} machines" if len(named) > 1 else named[0] if named else "no machine yet"
+    machine = f"{len(named)} machines" if len(named) > 1 else after_on(named[0]) if named else "no machine yet"
     return f"Linear convolutions on {machine}"
 
 
