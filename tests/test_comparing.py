@@ -44,12 +44,13 @@ def test_the_first_sentence_counts_what_changed():
         (("One #00000001", "One #00000002"), ("2026-01-02", "2026-01-03"), "One #00000001 → One #00000002"),
         (("One #00000001", "One #00000001"), ("2026-01-02", "2026-01-03"), "One, 2026-01-02 → 2026-01-03"),
         (("One #00000001", "One #00000001"), ("", ""), "One, old → new"),
+        (("One+Two", "One+Three"), ("2026-01-02", "2026-01-03"), "old → new"),
     ],
 )
 def test_the_title_says_what_tells_the_sides_apart(machines, dates, title):
     frame = compared(measured({NAMES[0]: narrow(2.0)}), measured({NAMES[0]: narrow(1.0)}))
     sides = zip(("old", "new"), machines, dates, strict=True)
-    before, after = (comparing.Side(name, (machine,), (), date, 1) for name, machine, date in sides)
+    before, after = (comparing.Side(name, tuple(machine.split("+")), (), date, 1) for name, machine, date in sides)
     assert f"<h1>What changed: {title}</h1>" in comparing.html(frame, before, after, 0.02)
 
 

@@ -364,3 +364,9 @@ def test_ink_is_read_on_every_cell(name):
 def test_every_method_has_a_colour_of_its_own():
     assert len(set(style.METHODS.values())) == len(style.METHODS)
     assert set(choosing.ways_in_order(style.METHODS)) >= {"direct", "unfold_matmul"}
+
+
+def test_a_path_with_one_number_for_what_goes_straight_has_the_same_points():
+    points = [("M", [1.0, 2.0]), ("L", [1.0, 5.0]), ("L", [4.0, 5.0]), ("L", [3.0, 4.0]), ("z", []), ("M", [3.0, 9.0])]
+    points += [("L", [3.04, 9.0]), ("L", [7.0, 9.0])]
+    assert svg._written(points) == "M1 2V5H4L3 4zM3 9H3H7"

@@ -84,13 +84,13 @@ def html(frame: Frame, before: Side, after: Side, tolerance: float) -> str:
 
 
 def _title(before: Side, after: Side) -> str:
-    """The machines; of one machine the commits and dates, or else the names given, that tell the sides apart."""
+    """What tells the sides apart: the machines, of the same ones commits and dates, or else the names given."""
     sides = (before, after)
     if before.machines == after.machines:
         times = (", ".join(part for part in (*side.commits[:1], side.date) if part) or side.name for side in sides)
         return f"{_machine(before, plain)}, {' → '.join(times)}"
-    short = [_machine(side, plain) for side in sides]
-    return " → ".join(short if short[0] != short[1] else [_machine(side, str) for side in sides])
+    levels = ([_machine(side, written) for side in sides] for written in (plain, str))
+    return " → ".join(next((each for each in levels if each[0] != each[1]), [side.name for side in sides]))
 
 
 def _machine(side: Side, written: Callable[[str], str]) -> str:

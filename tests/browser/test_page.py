@@ -86,6 +86,17 @@ def test_nothing_scrolls_sideways(visit, request, which, screen):
         assert opened.page.evaluate(SIDEWAYS) == [] or (screen is WIDE and which == "evil")
 
 
+def test_a_phone_shows_each_number_s_heading(visit, real):
+    script = """() => [...document.querySelectorAll('table:not(.results) td:not(.wide)')].filter(e => e.textContent)
+      .map(e => [JSON.parse(getComputedStyle(e, '::before').content).trim(),
+        e.closest('table').querySelectorAll('thead th')[e.cellIndex].textContent])"""
+    with visit(real, viewport=PHONE) as opened:
+        opened.page.evaluate(OPEN)
+        pairs = opened.page.evaluate(script)
+        assert len(pairs) > 100
+        assert [pair for pair in pairs if pair[0] != pair[1]] == []
+
+
 @pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: str(screen["width"]))
 def test_text_of_figures_is_legible(visit, real, screen):
     script = """() => [...document.querySelectorAll('figure.plot svg')].filter(s => s.viewBox.baseVal.width)
