@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import cache
-from statistics import mean, median
+from statistics import fmean, median
 from typing import Literal, TypeAlias
 
 Verdict: TypeAlias = Literal["faster", "slower", "tie", "undecided"]
@@ -161,8 +161,9 @@ def autocorrelation(series: Sequence[Sequence[float]]) -> float:
     for values in series:
         if len(values) < 2:
             continue
-        middle = mean(values)  # exact: of equal values nothing is left
-        off = [value - middle for value in values]
+        above = [value - values[0] for value in values]  # of equal values nothing is left
+        middle = fmean(above)
+        off = [value - middle for value in above]
         size = sum(d * d for d in off)
         products += sum(a * b for a, b in itertools.pairwise(off))
         squares += size

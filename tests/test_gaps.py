@@ -96,8 +96,8 @@ def test_an_account_that_fails_leaves_a_named_gap(tmp_path, monkeypatch, capsys)
 )
 def test_a_part_that_fails_leaves_a_named_gap(function, said, tmp_path, monkeypatch):
     trials = Records((Record(synthetic.trial("resnet50/conv1", {"unfold_matmul": 2.0}), "networks", "m"),))
-    nothing = speedups.costs(Records())
-    monkeypatch.setattr(function, lambda *of: raising(*of) or nothing)
+    nothing = speedups.costs(Records(), speedups.speedups(Records()))
+    monkeypatch.setattr(function, lambda *of, **by_name: raising(*of) or nothing)
     with undrawn():
         text = page(trials, None, tmp_path)
     assert f"{said} could not be made: KeyError: &#39;not_finite&#39;" in text

@@ -161,7 +161,7 @@ def test_costs_mark_what_is_not_bettered_in_both():
         "shifted_matmul": synthetic.cell(3e-3, measures={"error_u": 0.2}),
         "im2col_numpy": synthetic.cell(0.5e-3, measures={"error_u": 0.9}),
     }
-    found = statistics.costs(one(ways)).set_index("way")
+    found = statistics.costs(one(ways), statistics.speedups(one(ways))).set_index("way")
     assert found["pareto_optimal"].to_dict() == {
         "direct": True,
         "unfold_matmul": True,

@@ -14,7 +14,7 @@ import numpy
 import pytest
 
 from linear_lasagna import devices, intervals, timing
-from linear_lasagna.timing import Timing, block_log_ratios, compare, measure
+from linear_lasagna.timing import Timing, compare, measure
 
 MS = 1e-3
 SIGMAS = 3
@@ -416,20 +416,18 @@ def test_a_block_is_the_median_over_rounds():
     drift = [1.0, 2.0, 400.0, 8.0, 16.0]
     direct = [drift] * 8
     way = [[300.0, *(3 * d for d in drift[1:])]] * 8
-    assert block_log_ratios(timing_of({"direct": direct, "way": way}), "way", "direct") == pytest.approx(
-        [math.log(3)] * 8
-    )
+    assert timing_of({"direct": direct, "way": way}).log_ratios("way", "direct") == pytest.approx([math.log(3)] * 8)
 
 
 def test_a_call_that_joined_fewer_rounds_is_compared_by_medians():
     direct, way = [[1.0, 2.0, 3.0, 2.0]] * 8, [[8.0, 4.0, 6.0]] * 8
     measured = timing_of({"direct": direct, "way": way})
-    assert block_log_ratios(measured, "way", "direct") == pytest.approx([math.log(3)] * 8)
+    assert measured.log_ratios("way", "direct") == pytest.approx([math.log(3)] * 8)
 
 
 def test_blocks_without_a_sample_are_left_out():
     measured = timing_of({"direct": [[1.0]] * 10, "way": [[2.0], []] * 5})
-    assert block_log_ratios(measured, "way", "direct") == pytest.approx([math.log(2)] * 5)
+    assert measured.log_ratios("way", "direct") == pytest.approx([math.log(2)] * 5)
     assert compare(measured)["way"].verdict == "undecided"
     assert measured.medians("way") == [2.0] * 5
 

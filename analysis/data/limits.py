@@ -107,7 +107,7 @@ def limits(records: Records, known: Mapping[Spot, Ceilings]) -> Frame:
 
 
 def _limits(record: Record, known: Mapping[Spot, Ceilings]) -> Iterator[tuple[Any, ...]]:
-    trial, timings = record.trial, record.trial.timings()
+    trial, timings = record.trial, record.timings
     caches = trial.environment.get("cache_bytes") or {}
     least_bytes = trial.problem.least_bytes(ITEMSIZE[trial.dtype])
     for way, cell in trial.cells.items():
@@ -117,7 +117,7 @@ def _limits(record: Record, known: Mapping[Spot, Ceilings]) -> Iterator[tuple[An
         place = place_of(least_bytes, {name: caches[name] for name in caches if name in ceiling.bytes_per_s})
         operations, launches = cell.counted["operations"], int(cell.counted["launches"])
         bound = attainable(operations, least_bytes, ceiling, place, launches)
-        seconds, (lower, upper) = trial.seconds(way), seconds_interval(timings, way)
+        seconds, (lower, upper) = record.seconds(way), seconds_interval(timings, way)
         share = (bound.seconds / seconds, bound.seconds / upper, bound.seconds / lower)
         over = (share[1] if share[1] == share[1] else share[0]) > 1
         rates = (operations / least_bytes, operations / seconds / 1e9, least_bytes / seconds / 1e9)

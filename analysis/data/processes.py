@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from analysis.data.frames import Frame, framed
+from analysis.data.frames import Frame, Series, framed
 from analysis.data.records import PLACE, Record, Records
 from linear_lasagna.intervals import autocorrelation
-from linear_lasagna.timing import Timing, block_log_ratios
+from linear_lasagna.timing import Timing
 from linear_lasagna.trial.processes import Ended
 
 CONDITIONS = ("steal", "mhz", "preempted", "allocator")
@@ -31,19 +31,19 @@ def processes(records: Records) -> Frame:
 
 
 def _processes(record: Record) -> Iterator[tuple[Any, ...]]:
-    trial, first = record.trial, record.trial.timing().samples
+    trial, place, first = record.trial, tuple(record.place.values()), record.trial.timing().samples
     repeats = [(n, r) for n, r in enumerate(trial.repeats, 2) if any(r.samples.get(way) for way in first)]
     told = [(1, trial.conditions, trial.started)] if first else []
     told += [(number, repeat.conditions, repeat.started) for number, repeat in repeats]
-    for (number, conditions, started), timing in zip(told, trial.timings(), strict=True):
+    for (number, conditions, started), timing in zip(told, record.timings, strict=True):
         seen = tuple(conditions.get(name) for name in CONDITIONS)
         for way in timing.samples:
             times = (timing.seconds(way), _ratio(timing, way, trial.baseline), timing.faults.get(way, math.nan))
-            yield (*record.place.values(), number, way, way == trial.baseline, *times, *seen, started)
+            yield (*place, number, way, way == trial.baseline, *times, *seen, started)
 
 
 def _ratio(timing: Timing, way: str, baseline: str) -> float:
-    logs = block_log_ratios(timing, way, baseline) if baseline in timing.samples else []
+    logs = timing.log_ratios(way, baseline) if baseline in timing.samples else []
     return math.exp(median(logs)) if logs else math.nan
 
 
@@ -70,14 +70,29 @@ def groups(frame: Frame) -> Frame:
     NaN where these differ by less than a page; gap: of log ratios, where they fall into two groups, NaN else. frame:
     `processes`.
     """
-    rows = []
-    for key, cell in frame.groupby([*PLACE, "way", "baseline"], sort=False):
-        if len(cell) > 1:
-            faults, logs = cell["faults"], [math.log(ratio) for ratio in cell["ratio"].dropna()]
-            differ = faults.max() - faults.min() >= DIFFERENT
-            correlation = cell["seconds"].rank().corr(faults.rank()) if differ else math.nan
-            rows.append((*key, len(cell), faults.min(), faults.max(), correlation, two_groups(logs)))
-    return framed(rows, GROUPS)
+    numbers = frame.groupby([*PLACE, "way", "baseline"], sort=False).ngroup()
+    logs: dict[int, list[float]] = {}
+    for number, ratio in zip(numbers, frame["ratio"], strict=True):
+        if ratio == ratio:
+            logs.setdefault(number, []).append(math.log(ratio))
+    first = ~numbers.duplicated()
+    found = frame[first].set_index(numbers[first])
+    faults = frame["faults"].astype(float).groupby(numbers)
+    found = found.assign(processes=faults.size(), least_faults=faults.min(), most_faults=faults.max())
+    differ = found["most_faults"] - found["least_faults"] >= DIFFERENT
+    found["fault_correlation"] = rank_correlations(frame[["seconds", "faults"]], numbers).where(differ)
+    found["gap"] = [two_groups(logs.get(number, ())) for number in found.index]
+    return found.loc[found["processes"] > 1, GROUPS].reset_index(drop=True)
+
+
+def rank_correlations(pairs: Frame, groups: Series) -> Series:
+    """Spearman's, of two columns within each group; NaN where either is constant."""
+    known = pairs.dropna()
+    ranks = known.groupby(groups).rank()
+    off = ranks - ranks.groupby(groups).transform("mean")
+    x, y = (off[name] for name in off)
+    products, x_squares, y_squares = (each.groupby(groups).sum() for each in (x * y, x * x, y * y))
+    return products / (x_squares * y_squares) ** 0.5
 
 
 def two_groups(values: Sequence[float]) -> float:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 from analysis.data import machines
 from analysis.data.frames import Frame, framed
 from analysis.gaps import MOST
 from linear_lasagna.factors import written
+from linear_lasagna.timing import Timing
 from linear_lasagna.trial import Trial, fields
 from linear_lasagna.vocabulary import COMMON_METRICS
 
@@ -57,12 +60,21 @@ class Record:
         """The conditions of the trial, as `factors.written` writes them."""
         return written(self.trial.under)
 
-    @property
+    @cached_property
+    def timings(self) -> list[Timing]:
+        """The trial's, made once: nothing is added to a trial that was read."""
+        return self.trial.timings()
+
+    def seconds(self, way: str) -> float:
+        """Per call of a way that was timed: the median over processes."""
+        return median(timing.seconds(way) for timing in self.timings if way in timing.samples)
+
+    @cached_property
     def key(self) -> tuple[str, str, str, str, str, str]:
         """What makes two records runs of the same trial."""
         return (self.machine, self.group, self.trial.problem.name, self.trial.dtype, self.trial.device, self.under)
 
-    @property
+    @cached_property
     def place(self) -> dict[str, str]:
         """The columns that say where a row comes from."""
         machine, group, problem, dtype, device, _ = self.key
@@ -142,16 +154,14 @@ def cells(records: Records) -> Frame:
     """
     rows = []
     for record in records:
-        trial, timings = record.trial, record.trial.timings()
+        trial, place = record.trial, tuple(record.place.values())
         for way, cell in trial.cells.items():
-            processes = [timing.samples[way] for timing in timings if way in timing.samples]
+            processes = [timing.samples[way] for timing in record.timings if way in timing.samples]
             blocks = [block for process in processes for block in process]
             counts = (len(processes), len(blocks), sum(map(len, blocks)))
             flags = (way == trial.baseline, way == trial.control)
             measured = (*map(cell.measures.get, COMMON_METRICS), cell.peak_bytes, cell.first_call_s, cell.faults)
-            rows.append(
-                (*record.place.values(), way, *flags, cell.status, cell.reason, cell.finding, *measured, *counts)
-            )
+            rows.append((*place, way, *flags, cell.status, cell.reason, cell.finding, *measured, *counts))
     frame = framed(rows, CELLS)
     floats = [*COMMON_METRICS, "peak_bytes", "first_call_s", "faults"]
     return frame.astype(dict.fromkeys(floats, float) | dict.fromkeys(["baseline", "control"], bool))

@@ -47,11 +47,10 @@ def _by_cell(frame: Frame, columns: tuple[str, ...]) -> dict[tuple[Any, ...], tu
 
 def _alone(record: Record, way: str) -> tuple[Any, ...]:
     """Of the baseline, and of a way that was compared with none."""
-    trial = record.trial
-    if way not in trial.timing().samples:
+    if way not in record.trial.timing().samples:
         return (math.nan, math.nan, math.nan, math.nan, "", 0)
-    ratio = 1.0 if way == trial.baseline else math.nan
-    return (trial.seconds(way), ratio, math.nan, math.nan, "", len(trial.timings()))
+    ratio = 1.0 if way == record.trial.baseline else math.nan
+    return (record.seconds(way), ratio, math.nan, math.nan, "", len(record.timings))
 
 
 def _sums(cell: Cell) -> tuple[str, ...]:

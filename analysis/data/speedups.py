@@ -7,7 +7,6 @@ there is one, over its blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median
 from typing import Any
 
 from analysis.data.frames import Frame, framed
@@ -67,36 +66,47 @@ def ratios(records: Records) -> Frame:
             c.margin,
         )
         for record in records
-        for way, c in _compared(record, record.trial.timings()).items()
+        for way, c in _compared(record).items()
     ]
     return framed(rows, RATIOS)
 
 
-def _compared(record: Record, timings: list[Timing]) -> dict[str, Comparison]:
+def _compared(record: Record) -> dict[str, Comparison]:
     """Every timed way but the baseline; none where that was not timed."""
-    trial = record.trial
+    trial, timings = record.trial, record.timings
     known = timings and trial.baseline in timings[0].samples
     return compare(timings, trial.baseline, trial.control) if known else {}
 
 
 def _speedups(record: Record) -> Iterator[tuple[Any, ...]]:
-    trial, timings = record.trial, record.trial.timings()
-    found = _compared(record, timings)
+    trial, timings, found = record.trial, record.timings, _compared(record)
     if not found:
         return
     noise = abs(control_log_ratio(trial, timings))
-    baseline = seconds(timings, trial.baseline)
+    place, baseline = tuple(record.place.values()), record.seconds(trial.baseline)
+    baseline_bound = trial.bound(trial.baseline)
     for way, comparison in found.items():
-        times = (seconds(timings, way), baseline)
+        times = (record.seconds(way), baseline)
         interval = (comparison.ratio, comparison.lower, comparison.upper)
         inverse = (1 / comparison.ratio, 1 / comparison.upper, 1 / comparison.lower)
         verdict = (comparison.verdict, comparison.margin, comparison.processes, comparison.blocks)
         spreads = (comparison.between, comparison.within, autocorrelation(log_ratios(timings, way, trial.baseline)))
         stop = ended(comparison, noise) if comparison.processes > 1 else ""
-        place = (*record.place.values(), way, way == trial.control)
-        bounds = (trial.bound(way), trial.bound(trial.baseline))
+        bounds = (trial.bound(way), baseline_bound)
         differ = "" not in bounds and bounds[0] != bounds[1]
-        yield (*place, *times, *interval, *inverse, *verdict, *spreads, stop, *bounds, differ)
+        yield (
+            *place,
+            way,
+            way == trial.control,
+            *times,
+            *interval,
+            *inverse,
+            *verdict,
+            *spreads,
+            stop,
+            *bounds,
+            differ,
+        )
 
 
 def verdict_counts(frame: Frame, by: list[str]) -> Frame:
@@ -124,11 +134,6 @@ def over_problems(frame: Frame, by: list[str]) -> Frame:
     return summary.reset_index().merge(verdict_counts(frame, by), on=by)
 
 
-def seconds(timings: list[Timing], way: str) -> float:
-    """What `Trial.seconds` gives, of timings that are there already: to make them takes most of its time."""
-    return median(timing.seconds(way) for timing in timings if way in timing.samples)
-
-
 def control_log_ratio(trial: Trial, known: list[Timing] | None = None) -> float:
     """The control's median log ratio to the baseline, 0 where there is no control. known: the trial's timings."""
     timings = trial.timings() if known is None else known
@@ -141,13 +146,14 @@ def is_partial(way: str) -> bool:
     return way.partition("/")[0] in PARTIAL
 
 
-def costs(records: Records) -> Frame:
-    """Time, memory and error of every timed cell but the controls, each beside its trial's baseline.
+def costs(records: Records, compared: Frame) -> Frame:
+    """Time, memory and error of every timed cell but the controls, each beside its trial's baseline. compared: the
+    `speedups` of the records.
 
     ratio: time / baseline's time; peak_ratio: peak_bytes / the baseline's; pareto_optimal: no other way of the
     trial has both a smaller time and a smaller error, one of them strictly, by estimates; never a partial way.
     """
-    times = _times(records)
+    times = _times(records, compared)
     timed = cells(records)
     timed = timed[(timed["status"] == "ok") & ~timed["control"]].drop(
         columns=["control", "status", "reason", "finding"]
@@ -161,15 +167,15 @@ def costs(records: Records) -> Frame:
     return merged
 
 
-def _times(records: Records) -> Frame:
+def _times(records: Records, compared: Frame) -> Frame:
     """Seconds, ratio and verdict of every timed cell; the baseline's ratio is 1, without a verdict."""
     rows = []
     for record in records:
-        trial, baseline = record.trial, record.trial.baseline
-        if baseline in trial.timing().samples:
-            rows.append((*record.place.values(), baseline, trial.seconds(baseline), 1.0, ""))
+        baseline = record.trial.baseline
+        if record.timings and baseline in record.timings[0].samples:
+            rows.append((*record.place.values(), baseline, record.seconds(baseline), 1.0, ""))
     columns = [*PLACE, "way", "seconds", "ratio", "verdict"]
-    frames = [framed(rows, columns), speedups(records)[columns]]
+    frames = [framed(rows, columns), compared[columns]]
     return framed([row for frame in frames for row in frame.itertuples(index=False)], columns)
 
 

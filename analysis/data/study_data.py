@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
+from operator import or_
 from typing import NamedTuple
 
 from analysis.data import machines, speedups
@@ -35,20 +36,16 @@ class Scope:
 
     def of(self, frame: Frame) -> Frame:
         """The rows of this scope; a frame without machine or device as it is."""
-        if not {"machine", "device"} <= set(frame):
-            return frame
-        return frame[(frame["machine"] == self.machine) & (frame["device"] == self.device)]
+        return of_several((self,), frame)
 
 
 def of_several(scopes: Sequence[Scope], frame: Frame) -> Frame:
     """The rows of these scopes; a frame without machine or device as it is."""
     if not {"machine", "device"} <= set(frame):
         return frame
-    import numpy
-
-    wanted = {(scope.machine, scope.device) for scope in scopes}
-    places = zip(frame["machine"], frame["device"], strict=True)
-    return frame[numpy.array([place in wanted for place in places], dtype=bool)]
+    machine, device = frame["machine"], frame["device"]
+    among = [(machine == scope.machine) & (device == scope.device) for scope in scopes]
+    return frame[reduce(or_, among)]
 
 
 class Expected(NamedTuple):
@@ -156,14 +153,16 @@ def study_data(
         return make(Records()) if frame is None else frame
 
     judged = Records(tuple(record for record in records if record.group not in APART))
+    found = made("speedups", speedups.speedups, records)
+    compared = found[~found["group"].isin(APART)]
     return StudyData(
         records=records,
         everywhere=everywhere,
         scopes=scopes_of(records, usable, probes),
         cells=made("cells", cells, records),
         problems=made("problems", problems, records),
-        speedups=made("speedups", speedups.speedups, records),
-        costs=made("costs", speedups.costs, judged),
+        speedups=found,
+        costs=made("costs", partial(speedups.costs, compared=compared), judged),
         rows=usable,
         probes=probes,
         missing=missing(everywhere, expected),

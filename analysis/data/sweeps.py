@@ -18,7 +18,7 @@ from analysis.data.records import Records
 from analysis.data.speedups import control_log_ratio
 from linear_lasagna.intervals import LEAST_PROCESSES, MARGIN, process_interval, verdict
 from linear_lasagna.sweeps import PLACES, THREADS
-from linear_lasagna.timing import Comparison, Timing, block_log_ratios, compare
+from linear_lasagna.timing import Comparison, Timing, compare
 from linear_lasagna.trial import Trial
 from linear_lasagna.vocabulary import BASELINE, TRANSFORMS
 
@@ -167,7 +167,7 @@ def _pairs(ways: Sequence[str]) -> Iterator[tuple[str, str]]:
 def paired(timings: Sequence[Timing], first: str, second: str) -> list[float]:
     """log(second's time / the first's) in every process that timed both: the median over its blocks."""
     both = [timing for timing in timings if {first, second} <= timing.samples.keys()]
-    return [median(logs) for timing in both if (logs := block_log_ratios(timing, second, first))]
+    return [median(logs) for timing in both if (logs := timing.log_ratios(second, first))]
 
 
 def _outcomes(first: str, second: str, timed: list[tuple[int, Trial, list[float]]]) -> Iterator[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from linear_lasagna.planning.compute import prepare_run, prepare_runs, unsupport
 from linear_lasagna.planning.operations import price, run_operations
 from linear_lasagna.planning.runs import Run, Runs, all_runs, cheapest, separate, whole
 from linear_lasagna.problems import Problem
-from linear_lasagna.timing import BLOCKS, Timing, block_log_ratios, measure
+from linear_lasagna.timing import BLOCKS, Timing, measure
 
 OPERATIONS_LIMIT = 4.0  # a run that needs more than this many times the operations of its best cut is not worth timing
 SWITCHING_MARGIN = 0.02  # a plan replaces the faster of stacked and merged only where it is faster by more than this
@@ -196,7 +196,7 @@ def decide(timings: Sequence[Timing]) -> str:
     """
 
     def log_ratios(name: str, baseline: str) -> list[float]:
-        return [median(block_log_ratios(timing, name, baseline)) for timing in timings]
+        return [median(timing.log_ratios(name, baseline)) for timing in timings]
 
     names = list(timings[0].samples)
     extremes = [name for name in names if name in EXTREMES]
@@ -209,4 +209,4 @@ def decide(timings: Sequence[Timing]) -> str:
 def is_close(timing: Timing, chosen: str) -> bool:
     """Whether another process might choose otherwise: some other cut takes less than `CLOSE` times as long."""
     others = (name for name in timing.samples if name != chosen)
-    return any(median(block_log_ratios(timing, name, chosen)) < math.log(CLOSE) for name in others)
+    return any(median(timing.log_ratios(name, chosen)) < math.log(CLOSE) for name in others)

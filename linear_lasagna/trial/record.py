@@ -173,8 +173,8 @@ class Trial:
         """What a way's time is bound by, in the process that validated it: the host, where a call takes over HOST_BOUND
         times what the device alone takes for it; "" where that is not known.
         """
-        timing, alone_s = self.timing(), self.cells[name].graphed_s
-        if alone_s is None or name not in timing.samples:
+        alone_s = self.cells[name].graphed_s
+        if alone_s is None or name not in (timing := self.timing()).samples:
             return ""
         return "host" if timing.seconds(name) > HOST_BOUND * alone_s else "device"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame, framed, ordered
@@ -67,12 +69,12 @@ def _network(key: tuple[str, str, str, str], layers: list[Record]) -> Iterator[t
     known = (problem.name.partition("/")[0] for group in NETWORKS for problem in GROUPS[group].problems)
     catalogued = sum(name == key[3] for name in known)
     layers = sorted(layers, key=lambda layer: layer.trial.problem.name)
-    timings = [(layer.trial.problem.occurrences, layer.trial.timings()) for layer in layers]
+    timings = [(layer.trial.problem.occurrences, layer.timings) for layer in layers]
     baseline, control = layers[0].trial.baseline, layers[0].trial.control
     everywhere = set.intersection(*(set(each[0].samples) if each else set() for _, each in timings))
     if baseline not in everywhere:
         return
-    seconds = {way: sum(r.trial.problem.occurrences * r.trial.seconds(way) for r in layers) for way in everywhere}
+    seconds = {way: sum(r.trial.problem.occurrences * r.seconds(way) for r in layers) for way in everywhere}
     logs = {way: math.log(seconds[way] / seconds[baseline]) for way in everywhere}
     noise = abs(logs.get(control, 0.0))
     for way in sorted(everywhere - {control}):
@@ -93,31 +95,45 @@ def interval(layers: list[tuple[int, list[Timing]]], way: str, baseline: str) ->
     """
     import numpy
 
-    generator = numpy.random.default_rng(SEED)
     mine, theirs = numpy.zeros(RESAMPLES), numpy.zeros(RESAMPLES)
-    for count, timings in layers:
+    for number, (count, timings) in enumerate(layers):
         units, least = _shared(timings, way, baseline)
         if len(units) < least:
             return math.nan, math.nan
-        drawn = units[generator.integers(len(units), size=(RESAMPLES, len(units)))]
-        medians = numpy.median(drawn, axis=1)
-        mine, theirs = mine + count * medians[:, 0], theirs + count * medians[:, 1]
+        of_way, of_baseline = zip(*units, strict=True)
+        mine, theirs = mine + count * _resampled(of_way, number), theirs + count * _resampled(of_baseline, number)
     tail = (1 - CONFIDENCE) / 2
     lower, upper = numpy.quantile(numpy.log(mine / theirs), [tail, 1 - tail])
     return float(lower), float(upper)
 
 
-def _shared(timings: list[Timing], way: str, baseline: str) -> tuple[Array, int]:
-    """The seconds of either way, one row per process that timed both, or per block of a single one; and the least
-    number of such rows for an interval.
-    """
+@lru_cache(256)
+def _resampled(values: tuple[float, ...], layer: int) -> Array:
+    """The medians of the resamples; which values are drawn depends on their number and the layer's alone."""
     import numpy
 
+    n = len(values)
+    drawn = numpy.array(values)[_drawn(n, layer)]
+    drawn.sort(axis=1)
+    return (drawn[:, (n - 1) // 2] + drawn[:, n // 2]) / 2
+
+
+@lru_cache(64)
+def _drawn(count: int, layer: int) -> Array:
+    import numpy
+
+    return numpy.random.default_rng((SEED, layer)).integers(count, size=(RESAMPLES, count))
+
+
+def _shared(timings: list[Timing], way: str, baseline: str) -> tuple[list[tuple[float, float]], int]:
+    """The seconds of either way, by process that timed both, or by block of a single one; and the least number of them
+    for an interval.
+    """
     both = [timing for timing in timings if {way, baseline} <= timing.samples.keys()]
     if len(both) > 1:
-        return numpy.array([(timing.seconds(way), timing.seconds(baseline)) for timing in both]), LEAST_PROCESSES
+        return [(timing.seconds(way), timing.seconds(baseline)) for timing in both], LEAST_PROCESSES
     pairs = [zip(each.samples[way], each.samples[baseline], strict=False) for each in both]
-    return numpy.array([(numpy.median(a), numpy.median(b)) for each in pairs for a, b in each if a and b]), LEAST_BLOCKS
+    return [(median(a), median(b)) for each in pairs for a, b in each if a and b], LEAST_BLOCKS
 
 
 def _processes(timings: list[Timing], way: str, baseline: str) -> int:

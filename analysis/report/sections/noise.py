@@ -34,9 +34,9 @@ def controls(records: Records) -> Frame:
     """One row per control, judged as if it were another way: by its interval and the fixed margin alone."""
     rows = []
     for record in records:
-        timings, trial = record.trial.timings(), record.trial
+        timings, trial = record.timings, record.trial
         if timings and {trial.baseline, trial.control} <= timings[0].samples.keys():
-            found = compare(timings, trial.baseline, control=None)[trial.control]
+            found = compare(timings, trial.baseline, control=None, only={trial.control})[trial.control]
             counts = (found.processes, found.blocks, found.between, found.within)
             rows.append((*record.place.values(), found.ratio, found.lower, found.upper, found.verdict, *counts))
     return framed(rows, NOISE)

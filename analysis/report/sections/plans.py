@@ -47,7 +47,7 @@ def plans(records: Records) -> Frame:
 
 
 def _plans(record: Record) -> Iterator[tuple[Any, ...]]:
-    trial, timings, timed = record.trial, record.trial.timings(), record.trial.timing().samples
+    trial, timings, timed = record.trial, record.timings, record.trial.timing().samples
     merged = next((way for way in MERGED if way in timed), None)
     if trial.baseline not in timed:
         return
@@ -55,7 +55,8 @@ def _plans(record: Record) -> Iterator[tuple[Any, ...]]:
     for way in (MEASURED, COUNTED):
         runs = trial.cells[way].runs if way in timed else None
         if runs is not None:
-            comparison = compare(timings, against, control=None, noise=abs(control_log_ratio(trial)))[way]
+            noise = abs(control_log_ratio(trial, timings))
+            comparison = compare(timings, against, control=None, noise=noise, only={way})[way]
             seconds = [trial.seconds(w) if w else math.nan for w in (way, trial.baseline, merged)]
             result = (comparison.ratio, comparison.lower, comparison.upper, comparison.verdict)
             result += (comparison.processes, comparison.blocks)

@@ -16,7 +16,6 @@ from analysis.report.section import Content, Frames, Plot, Section, per_scope, p
 from analysis.report.sections.speed import DECIDED
 from analysis.report.style import look
 from analysis.report.tables import slug
-from linear_lasagna.timing import block_log_ratios
 from linear_lasagna.vocabulary import MERGED
 
 if TYPE_CHECKING:
@@ -59,11 +58,11 @@ def frames(data: StudyData) -> Frames:
 
 def _samples(record: Record) -> Iterator[tuple[object, ...]]:
     trial = record.trial
-    for number, timing in enumerate(trial.timings(), 1):
+    for number, timing in enumerate(record.timings, 1):
         for way in timing.samples:
             if way in (trial.baseline, trial.control) or trial.baseline not in timing.samples:
                 continue
-            for block, ratio in enumerate(block_log_ratios(timing, way, trial.baseline), 1):
+            for block, ratio in enumerate(timing.log_ratios(way, trial.baseline), 1):
                 yield (*record.place.values(), way, number, block, math.exp(-ratio))
 
 

@@ -38,15 +38,14 @@ def winners(records: Records) -> Frame:
 
 
 def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
-    trial = record.trial
-    timings, timed = trial.timings(), trial.timing().samples
+    trial, timings, timed = record.trial, record.timings, record.trial.timing().samples
     ways = [way for way in timed if way != trial.control and not _twins(way, trial) & timed.keys()]
     ways = [way for way in ways if not is_partial(way)]
     if trial.baseline not in ways or len(ways) < 2:
         return
     estimates = {way: log_ratio(timings, way, trial.baseline) for way in ways}
     fastest = min(estimates, key=lambda way: estimates[way])
-    against = compare(timings, fastest, control=None, noise=abs(control_log_ratio(trial)))
+    against = compare(timings, fastest, control=None, noise=abs(control_log_ratio(trial, timings)))
     rivals = [way for way in ways if way != fastest and against[way].verdict != "slower"]
     yield (*record.place.values(), "" if rivals else fastest, ", ".join((fastest, *rivals)), len(ways), len(timings))
 
