@@ -13,6 +13,8 @@ import matplotlib
 import numpy
 import pandas
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analysis.data.records import load
 from analysis.report import choosing, style, svg
@@ -145,12 +147,19 @@ def test_what_leaves_the_axes_is_cut_there_and_nothing_else_is():
     assert re.findall(r'<clipPath id="([^"]+)"', text) == ["name--0-clip", "name--1-clip"]
 
 
+def marked(element: ElementTree.Element) -> list[ElementTree.Element]:
+    """The marks that an element is, or holds as a group."""
+    if svg.MARK not in str(element.get("class")).split():
+        return []
+    return list(element) if element.tag == "g" else [element]
+
+
 def test_every_mark_of_a_page_says_its_value(page):
     counted = 0
     for each in page:
         for element in itertools.chain.from_iterable(panel.iter() for panel in panels(each.inline)):
-            if svg.MARK in str(element.get("class")).split():
-                title = element.find("title")
+            for mark in marked(element):
+                title = mark.find("title")
                 assert title is not None, each.name
                 assert re.search(r"\d|all", str(title.text)), title.text
                 counted += 1
@@ -167,7 +176,7 @@ def test_a_mark_without_a_title_is_found():
         return drawing
 
     [panel] = panels(plot("name", "", "", "", draw()).inline)
-    found = [element for element in panel.iter() if svg.MARK in str(element.get("class")).split()]
+    found = [mark for element in panel.iter() for mark in marked(element)]
     assert len(found) == 2
     assert all(element.find("title") is None for element in found)
 
@@ -366,7 +375,62 @@ def test_every_method_has_a_colour_of_its_own():
     assert set(choosing.ways_in_order(style.METHODS)) >= {"direct", "unfold_matmul"}
 
 
-def test_a_path_with_one_number_for_what_goes_straight_has_the_same_points():
+def test_neighbouring_marks_of_one_look_are_a_group():
+    @styled
+    def draw() -> Drawing:
+        drawing, (panel,) = facets(["one"])
+        marks(panel, [1, 2, 3], [1, 2, 3], ["first", "second", "third"], (style.BLUE, "o"))
+        marks(panel, [4], [4], ["alone"], (style.VERMILION, "D"))
+        return drawing
+
+    [panel] = panels(plot("name", "", "", "", draw()).inline)
+    found = [element for element in panel.iter() if marked(element)]
+    assert [[mark.findtext("title") for mark in marked(each)] for each in found] == [
+        ["first", "second", "third"],
+        ["alone"],
+    ]
+    assert [mark.get("class") for mark in found[0]] == [None] * 3
+
+
+def drawn_along(d: str) -> list[tuple[float, float]]:
+    """The points of a path that goes straight, as SVG 1.1 reads it, section 8.3."""
+    x = y = 0.0
+    start, found = (0.0, 0.0), []
+    for command in re.findall(r"[a-zA-Z][^a-zA-Z]*", d):
+        letter, numbers = command[0], [float(text) for text in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", command[1:])]
+        from_x, from_y = (x, y) if letter.islower() else (0.0, 0.0)
+        match letter.upper():
+            case "M" | "L":
+                x, y = from_x + numbers[0], from_y + numbers[1]
+            case "H":
+                x = from_x + numbers[0]
+            case "V":
+                y = from_y + numbers[0]
+            case "Z":
+                x, y = start
+        start = (x, y) if letter.upper() == "M" else start
+        found.append((x, y))
+    return found
+
+
+places = st.floats(-3000, 3000)
+straight = st.lists(st.tuples(st.sampled_from("MLLLz"), places, places), min_size=1, max_size=30)
+
+
+@given(straight, st.booleans())
+def test_a_short_path_goes_through_the_same_points(path, even):
+    """even: many points share a coordinate."""
+    path = [(letter, 10 * round(x / 1000) if even else x, round(y)) for letter, x, y in path]
+    points = [("M", [1.0, 2.0])] + [(letter, [] if letter == "z" else [x, y]) for letter, x, y in path]
+    wanted, start = [], (0.0, 0.0)
+    for letter, values in points:
+        at = tuple(values) or start
+        start = at if letter == "M" else start
+        wanted.append(at)
+    assert drawn_along(svg._written(points)) == [pytest.approx(at, abs=0.0501) for at in wanted]
+
+
+def test_a_short_path_says_what_goes_straight_with_one_number():
     points = [("M", [1.0, 2.0]), ("L", [1.0, 5.0]), ("L", [4.0, 5.0]), ("L", [3.0, 4.0]), ("z", []), ("M", [3.0, 9.0])]
-    points += [("L", [3.04, 9.0]), ("L", [7.0, 9.0])]
-    assert svg._written(points) == "M1 2V5H4L3 4zM3 9H3H7"
+    points += [("L", [3.04, 9.0]), ("L", [107.0, 9.0]), ("L", [107.3, 8.6])]
+    assert svg._written(points) == "M1 2V5H4L3 4zM3 9H3H107l.3-.4"

@@ -30,6 +30,8 @@ ANY_ORDER = ("matplotlib.axis", "LineCollection")  # and of which nothing covers
 NO_MARKS = ("matplotlib.axis", "FillBetween")  # how the ids of groups begin that matplotlib draws like marks
 LINE = re.compile(r' d="([^"]*)"/>')
 LINES = re.compile(r'<path class="(\w+)" d="[^"]*"/>(?:<path class="\1" d="[^"]*"/>)+')
+TITLED = r'<(?:path|circle) class="%s" [^>]*><title>[^<]*</title></(?:path|circle)>'
+MARKS = re.compile(TITLED % rf"({MARK} \w+)" + "(?:" + TITLED % r"\1" + ")+")
 
 Box = tuple[float, float, float, float]  # left, top, width, height, in points from above
 
@@ -206,8 +208,8 @@ class _Writer:
         return f'<{tag} class="{named}" {shape}{self.cut(clip, xs, ys)}' + (f">{told}</{tag}>" if told else "/>")
 
     def joined(self, text: str) -> str:
-        """The text with neighbouring lines of one class as one path each."""
-        return LINES.sub(self._one, text)
+        """The text with neighbouring lines of one class as one path each, and neighbouring marks as one group."""
+        return MARKS.sub(_group, LINES.sub(self._one, text))
 
     def _one(self, match: re.Match[str]) -> str:
         if "fill:" in self.found.classes[match[1]]:
@@ -247,6 +249,11 @@ class _Writer:
         return [name]
 
 
+def _group(match: re.Match[str]) -> str:
+    given = f' class="{match[1]}"'
+    return f"<g{given}>{match[0].replace(given, '')}</g>"
+
+
 def _kind(text: str) -> str:
     """What elements are sorted by, so that lines of one class are neighbours: all up to its place."""
     return text.partition(" d=")[0] if text.startswith("<path") else "=" + text[:5]
@@ -282,18 +289,28 @@ def _points(d: str, move: tuple[float, float]) -> list[tuple[str, list[float]]]:
 
 
 def _written(points: list[tuple[str, list[float]]]) -> str:
-    """The d of a path; what goes straight across or down has one number."""
-    text, last = "", ["", ""]
+    """The d of a path: each command in its shortest form, absolute or from the point before."""
+    text, last = "", list[float]()
     for letter, values in points:
-        numbers = [_short(value) for value in values]
-        if letter == "L" and numbers[1] == last[1]:
-            text += f"H{numbers[0]}"
-        elif letter == "L" and numbers[0] == last[0]:
-            text += f"V{numbers[1]}"
-        else:
-            text += letter + " ".join(numbers)
-        last = numbers[-2:] or ["", ""]
+        to = [round(value, 1) for value in values]
+        text += min(_forms(letter, to, last), key=len)
+        last = to[-2:]
     return text
+
+
+def _forms(letter: str, to: list[float], last: list[float]) -> list[str]:
+    if not last or letter not in "ML":
+        return [letter + _numbers(to)]
+    off = [new - old for new, old in zip(to, last, strict=True)]
+    for straight, place in (("H", 0), ("V", 1)):
+        if letter == "L" and not off[1 - place]:
+            return [straight + _numbers([to[place]]), straight.lower() + _numbers([off[place]])]
+    return [letter + _numbers(to), letter.lower() + _numbers(off)]
+
+
+def _numbers(values: Iterable[float]) -> str:
+    """Without what need not stand between or before them."""
+    return re.sub(r"(?<![\d.])0(?=\.)", "", " ".join(map(_short, values))).replace(" -", "-")
 
 
 def _rectangle(rectangle: Box, box: Box) -> str:
@@ -328,7 +345,7 @@ LAYOUT = f"""\
 .panels.pairs{{grid-template-columns:repeat(auto-fill,minmax(min(100%,max(20rem,40%)),1fr))}}
 .figure{{display:block;width:100%;max-width:28rem;height:auto;color:inherit;overflow:visible}}
 :where(.figure) text{{font-size:{FONT:g}px;fill:currentColor}}
-:where(.figure,.key) :is(path,circle){{fill:none}}
+:where(.figure,.key){{fill:none}}
 .{MARK}{{pointer-events:all}}
 .legend{{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;list-style:none;margin:0 0 .5rem;padding:0;font-size:.82rem}}
 .legend li{{display:flex;align-items:center;gap:.35rem;min-width:0;overflow-wrap:anywhere}}

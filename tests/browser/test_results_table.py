@@ -49,14 +49,24 @@ def test_filters_leave_what_fits_and_the_address_remembers(opened, visit, real):
     page.locator("#filters select[name=dtype]").select_option("float32")
     page.locator("#filters input[name=q]").fill("merged sesr")
     texts = page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.textContent)")
+    names = page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.id)")
     assert 0 < len(texts) < before
     assert all("float32" in text and "sesr" in text and "merged" in text for text in texts)
     assert page.locator("#filters output").inner_text() == f"{len(texts)} of {before}"
     with visit(page.url, viewport={"width": 1440, "height": 900}) as again:
-        assert again.page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.textContent)") == texts
+        assert again.page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.id)") == names
         again.page.get_by_role("button", name="Reset").click()
         again.page.locator("#filters output", has_text=f"{before} of {before}").wait_for()
         assert again.logged == []
+
+
+def test_every_row_can_be_cited_once(opened):
+    """The script adds that a hundred rows at a time, so that the page is there before."""
+    page = opened.page
+    rows = page.locator("#all tbody tr").count()
+    assert rows > 200
+    page.wait_for_function("rows => document.querySelectorAll('button.cite').length === rows", arg=rows)
+    assert page.locator("#all tbody tr:has(button.cite)").count() == rows
 
 
 def test_a_row_s_citation_says_all_that_makes_it_checkable(opened):

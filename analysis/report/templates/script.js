@@ -7,6 +7,8 @@
   const form = one("#filters"), table = one("#all");
   const collator = new Intl.Collator("en", { numeric: true });
 
+  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+
   function row(element) {
     const heading = element.cells[0], small = one("small", heading);
     const [problem, dtype, device, machine] = small.textContent.split(", ");
@@ -39,7 +41,7 @@
 
   function results() {
     const rows = all("tbody tr", table).map(row), heads = all("thead th", table), body = one("tbody", table);
-    let order = { by: "", down: false };
+    let order = { by: "", down: false }, placed = order;
     for (const head of heads) {
       const button = document.createElement("button");
       button.type = "button";
@@ -51,14 +53,7 @@
         remember();
       });
     }
-    for (const { element } of rows) {
-      const link = document.createElement("button");
-      link.type = "button";
-      link.className = "cite";
-      link.textContent = "cite";
-      link.setAttribute("aria-label", `Copy the citation of ${element.cells[0].textContent}`);
-      element.cells[0].append(" ", link);
-    }
+    citable(rows.map(({ element }) => element.cells[0]));
     body.addEventListener("click", (event) => {
       const button = event.target.closest("button.cite");
       if (button) copy(citation(button.closest("tr")), button);
@@ -74,14 +69,20 @@
         shown += fits;
       }
       one("output", form).textContent = `${shown} of ${rows.length}`;
-      const place = heads.findIndex((head) => head.dataset.key === order.by);
-      const sorted = place < 0 ? rows : rows.map((item) => [key(item, order.by, place), item]);
-      if (place >= 0) sorted.sort(([a], [b]) => (order.down && a !== null && b !== null ? compare(b, a) : compare(a, b)));
-      body.append(...sorted.map((item) => (place < 0 ? item : item[1]).element));
+      if (placed !== order) body.append(...inOrder());
+      placed = order;
       for (const head of heads) {
         if (head.dataset.key === order.by) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
       }
+    }
+
+    function inOrder() {
+      const place = heads.findIndex((head) => head.dataset.key === order.by);
+      if (place < 0) return rows.map((item) => item.element);
+      const keyed = rows.map((item) => [key(item, order.by, place), item.element]);
+      keyed.sort(([a], [b]) => (order.down && a !== null && b !== null ? compare(b, a) : compare(a, b)));
+      return keyed.map(([, element]) => element);
     }
 
     function remember() {
@@ -107,6 +108,19 @@
     form.addEventListener("reset", () => setTimeout(() => { order = { by: "", down: false }; remember(); }));
     addEventListener("hashchange", recall);
     recall();
+  }
+
+  // When there is nothing else to do: the page is there sooner without.
+  function citable(headings) {
+    for (const heading of headings.slice(0, 100)) {
+      const link = document.createElement("button");
+      link.type = "button";
+      link.className = "cite";
+      link.textContent = "cite";
+      link.setAttribute("aria-label", `Copy the citation of ${heading.textContent}`);
+      heading.append(" ", link);
+    }
+    if (headings.length > 100) idle(() => citable(headings.slice(100)));
   }
 
   function citation(element) {
