@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -289,7 +290,8 @@ def verify(name: str, *, home: Path = Path("reports")) -> None:
 
 @app.command
 def reproduce(name: str, *, home: Path = Path("reports"), json: bool = False) -> None:
-    """Measure an edition's headlines again here, some minutes. Code 1 where one is contradicted.
+    """Measure an edition's headlines again here, some minutes, each told when it is known. Code 1 where one is
+    contradicted.
 
     Parameters
     ----------
@@ -305,8 +307,10 @@ def reproduce(name: str, *, home: Path = Path("reports"), json: bool = False) ->
 
     from analysis.edition import folder, reproducing
 
-    found = reproducing.of_edition(home.resolve() / folder.checked(name))
-    print(dumps(asdict(found), indent=1) if json else "\n".join(reproducing.lines(found)))
+    tell = (lambda line: None) if json else partial(print, flush=True)
+    found = reproducing.of_edition(home.resolve() / folder.checked(name), tell=tell)
+    if json:
+        print(dumps(asdict(found), indent=1))
     if any(each.said == "contradicted" for each in found.outcomes):
         sys.exit(1)
 

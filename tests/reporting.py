@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas
 import pytest
@@ -70,3 +71,9 @@ def undrawn() -> Iterator[None]:
         patch.setattr(svg, "raw", lambda drawing, name: svg.Drawn(""))
         patch.setattr(svg, "pdf", lambda drawing: b"%PDF")
         yield
+
+
+def marks_of(figure: ElementTree.Element) -> list[ElementTree.Element]:
+    """What stands for a value in a figure, by itself or in a group of one look."""
+    of_class = [each for each in figure.iter() if svg.MARK in str(each.get("class")).split()]
+    return [mark for each in of_class for mark in (each if each.tag == "g" else [each])]

@@ -22,7 +22,7 @@ from analysis.report.drawing import LONGEST_NAME, Drawing, facets, key, marks, s
 from analysis.report.section import Plot, plot
 from analysis.report.sections import accuracy, depth, memory, noise, speed, wins
 from tests import synthetic, test_same_report
-from tests.reporting import Study, study
+from tests.reporting import Study, marks_of, study
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -147,22 +147,14 @@ def test_what_leaves_the_axes_is_cut_there_and_nothing_else_is():
     assert re.findall(r'<clipPath id="([^"]+)"', text) == ["name--0-clip", "name--1-clip"]
 
 
-def marked(element: ElementTree.Element) -> list[ElementTree.Element]:
-    """The marks that an element is, or holds as a group."""
-    if svg.MARK not in str(element.get("class")).split():
-        return []
-    return list(element) if element.tag == "g" else [element]
-
-
 def test_every_mark_of_a_page_says_its_value(page):
     counted = 0
     for each in page:
-        for element in itertools.chain.from_iterable(panel.iter() for panel in panels(each.inline)):
-            for mark in marked(element):
-                title = mark.find("title")
-                assert title is not None, each.name
-                assert re.search(r"\d|all", str(title.text)), title.text
-                counted += 1
+        for mark in itertools.chain.from_iterable(map(marks_of, panels(each.inline))):
+            title = mark.find("title")
+            assert title is not None, each.name
+            assert re.search(r"\d|all", str(title.text)), title.text
+            counted += 1
     assert counted > 500
 
 
@@ -176,7 +168,7 @@ def test_a_mark_without_a_title_is_found():
         return drawing
 
     [panel] = panels(plot("name", "", "", "", draw()).inline)
-    found = [mark for element in panel.iter() for mark in marked(element)]
+    found = marks_of(panel)
     assert len(found) == 2
     assert all(element.find("title") is None for element in found)
 
@@ -384,12 +376,9 @@ def test_neighbouring_marks_of_one_look_are_a_group():
         return drawing
 
     [panel] = panels(plot("name", "", "", "", draw()).inline)
-    found = [element for element in panel.iter() if marked(element)]
-    assert [[mark.findtext("title") for mark in marked(each)] for each in found] == [
-        ["first", "second", "third"],
-        ["alone"],
-    ]
-    assert [mark.get("class") for mark in found[0]] == [None] * 3
+    assert [mark.findtext("title") for mark in marks_of(panel)] == ["first", "second", "third", "alone"]
+    [group] = panel.iter("g")
+    assert [mark.get("class") for mark in group] == [None] * 3
 
 
 def drawn_along(d: str) -> list[tuple[float, float]]:

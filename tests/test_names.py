@@ -69,7 +69,9 @@ def test_two_names_never_share_an_id_or_a_file(few, tmp_path, names):
     assert sorted(plots) == sorted(path.stem for path in (tmp_path / "figures").iterdir())
     tables = sorted(path.stem for path in (tmp_path / "data").glob("*.tex"))
     shown = {name.removeprefix("table-") for name in ids if name.startswith("table-")} - {"results"}
-    assert tables == sorted(shown)
+    alone = set(re.findall(r'href="data/([^"]+)\.tex"', text)) - shown
+    assert tables == sorted(shown | alone)
+    assert len(alone) == 2
     assert sum(name.startswith("fig-speedups-") for name in plots) == 2
     linked = re.findall(r'href="((?:data|figures)/[^"]+)"', text)
     assert all((tmp_path / name).exists() for name in linked)

@@ -77,10 +77,10 @@ def test_each_headline_is_judged_by_its_verdict(
         assert preset is PRESETS["smoke"]
         return written(tmp_path / "after", ratio, layer)
 
-    outcomes = reproducing.reproduce(told(loaded), loaded, "smoke", timed, lambda *_: None)
+    outcomes = list(reproducing.reproduce(told(loaded), loaded, "smoke", timed, lambda *_: None))
     assert [(each.headline.kind, each.said) for each in outcomes] == [("speedup", stack), ("network", network)]
     assert {key.problem for key in asked} == {STACK, "resnet50/conv2_3x3", "resnet50/conv3_3x3"}
-    assert all(each.headline.claim in reproducing.told(each) for each in outcomes)
+    assert all(each.headline.claim in reproducing.line(each) for each in outcomes)
 
 
 @pytest.mark.parametrize(("factor", "said"), [(2.1, "reproduced"), (0.5, "contradicted"), (1.0, "undecided")])
@@ -100,9 +100,9 @@ def _never(*_: Any) -> Records:
 
 def test_what_is_not_found_again_is_undecided(tmp_path: Path) -> None:
     loaded = written(tmp_path, 0.25)
-    outcomes = reproducing.reproduce(told(loaded), loaded, "smoke", lambda *_: Records(), lambda *_: None)
+    outcomes = list(reproducing.reproduce(told(loaded), loaded, "smoke", lambda *_: Records(), lambda *_: None))
     assert {each.said for each in outcomes} == {"undecided"}
-    assert "not measured" in reproducing.told(outcomes[0])
+    assert "not measured" in reproducing.line(outcomes[0])
 
 
 def test_what_this_version_lacks_is_refused_before_anything_is_timed(
@@ -157,15 +157,47 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_edition_tells_its_headlines_and_they_are_reproduced(home: Path, tmp_path: Path) -> None:
-    again = written(tmp_path, 0.3)
-    found = reproducing.of_edition(home / "one", lambda *_: again, lambda *_: None)
-    first, *lines, last = reproducing.lines(found)
+    again, said = written(tmp_path, 0.3), list[str]()
+    reproducing.of_edition(home / "one", lambda *_: again, lambda *_: None, said.append)
+    first, *lines, last = said
     assert first.startswith("measured on Synthetic processor")
     assert "this is another machine" in first
     assert len(lines) == 2
     assert last == "2 reproduced, 0 contradicted, 0 undecided"
-    same = replace(found, here=found.there)
-    assert not any("another machine" in line for line in reproducing.lines(same))
+
+
+def test_nothing_is_said_of_another_machine_on_the_same(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again, said = written(tmp_path, 0.3), list[str]()
+    [machine] = {record.machine for record in again}
+    monkeypatch.setattr(reproducing, "this_machine", lambda device: machine)
+    reproducing.of_edition(home / "one", lambda *_: again, lambda *_: None, said.append)
+    assert len(said) == 3
+    assert not any("another machine" in line for line in said)
+
+
+def test_what_rests_on_trials_is_told_before_errors_are_computed(tmp_path: Path) -> None:
+    loaded = written(tmp_path, 0.25)
+    lines = [*told(Records(), merging(2.0)), *told(loaded)]
+    order: list[str] = []
+
+    def compute(those: Sequence[Headline], device: str, preset: Any) -> Any:
+        order.append("computed")
+        assert [(each.kind, each.dtype) for each in those] == [("error", "float16"), ("error", "float32")]
+        return merging(2.0)
+
+    for outcome in reproducing.reproduce(lines, loaded, "smoke", lambda *_: loaded, compute):
+        order.append(outcome.headline.kind)
+    assert order == ["speedup", "network", "computed", "error", "error"]
+
+
+def test_only_what_the_headlines_rest_on_is_computed() -> None:
+    [line] = [each for each in told(Records(), merging(2.0)) if each.dtype == "float16"]
+    rows = reproducing.computed([replace(line, problem="plain_x2")], "cpu", PRESETS["smoke"])
+    assert rows is not None
+    for name, values in {"depth": {2}, "dtype": {"float16"}, "signs": {"random"}, "seed": {0, 1}}.items():
+        assert set(rows[name]) == values
 
 
 def test_the_machine_is_what_it_was_before_anything_was_computed(home: Path, tmp_path: Path) -> None:

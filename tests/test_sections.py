@@ -20,7 +20,7 @@ from analysis.precision.outlier import families as outlier_families
 from analysis.precision.scatter import stack
 from analysis.precision.small_outputs import wide
 from analysis.precision.unit import plain
-from analysis.report import formatting, svg
+from analysis.report import formatting
 from analysis.report.markup import COLUMNS, FILES
 from analysis.report.sections import (
     accidents,
@@ -47,7 +47,7 @@ from analysis.report.sections import (
 )
 from analysis.report.shown import Shown
 from tests import synthetic
-from tests.reporting import Study, study
+from tests.reporting import Study, marks_of, study
 
 SEEDS = range(6)  # 6 values: the interval is their range
 DTYPES = ("float16", "float32")
@@ -924,17 +924,13 @@ def test_figures_are_whole_and_captions_stand_alone(sections):
     assert all(sections[SECTIONS[name].name].plots for name in ROWS)
     assert len({plot.name for plot in plots}) == len(plots)
     for plot in plots:
-        marked = [each for each in ElementTree.fromstring(f"<div>{plot.inline}</div>").iter() if is_mark(each)]
+        marked = marks_of(ElementTree.fromstring(f"<div>{plot.inline}</div>"))
         assert marked or plot.data == "defects_rows", plot.name
         assert all(each.find("title") is not None for each in marked), plot.name
         assert "n = 6 seeds" in plot.caption
         assert plot.alt in html.unescape(plot.inline)
         assert "style=" not in plot.inline
         assert "nan" not in (plot.caption + plot.alt).lower()
-
-
-def is_mark(element: ElementTree.Element) -> bool:
-    return svg.MARK in str(element.get("class")).split()
 
 
 def own_files(found: Study) -> dict[str, pandas.DataFrame]:

@@ -115,8 +115,13 @@ def _errors(data: StudyData, frames: Frames) -> Iterator[Headline]:
         yield _error(row)
 
 
+def stack_of(depth: int) -> str:
+    """How headlines call the plain stack of the experiment on merging."""
+    return f"plain_x{depth}"
+
+
 def _error(row: Any) -> Headline:
-    problem = f"plain_x{int(row.depth)}"
+    problem = stack_of(int(row.depth))
     claim = f"error merged / stacked of {problem}, random signs, {row.dtype}, {row.device}"
     verdict = "smaller" if row.upper < 1 else "larger" if row.lower > 1 else "undecided"
     place = ("merging", problem, row.dtype, row.device, MERGED, "")

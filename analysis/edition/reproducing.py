@@ -14,15 +14,17 @@ from analysis.data.frames import Frame
 from analysis.data.records import Records
 from analysis.edition import raw
 from analysis.edition.folder import manifest
-from analysis.edition.headlines import KINDS, Headline, read
+from analysis.edition.headlines import KINDS, Headline, read, stack_of
 from analysis.gaps import Gaps
 from analysis.measure import trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import checkout_if_any
 from analysis.measure.presets import DEFAULT, PRESETS, Preset
 from analysis.measure.progress import progress_bar
+from analysis.precision.unit import Unit
 from analysis.report import page
 from analysis.report.section import within
+from analysis.report.sections.merged_error import SPOKEN_OF
 from linear_lasagna.catalog import GROUPS
 from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.trial.files import Key
@@ -50,17 +52,24 @@ class Reproduction:
     outcomes: tuple[Outcome, ...]
 
     @property
-    def elsewhere(self) -> bool:
-        return not set(self.here) <= set(self.there)
+    def counts(self) -> str:
+        """How many of each."""
+        counts = Counter(each.said for each in self.outcomes)
+        return ", ".join(f"{counts[said]} {said}" for said in get_args(Said))
 
 
 Timing: TypeAlias = Callable[[Sequence[Key], Preset], Records]
-Computing: TypeAlias = "Callable[[str, Preset], Frame | None]"
+Computing: TypeAlias = "Callable[[Sequence[Headline], str, Preset], Frame | None]"
 
 
-def of_edition(folder: Path, time: Timing | None = None, compute: Computing | None = None) -> Reproduction:
-    """What becomes of the headlines of the edition in the folder. Raises ValueError for what is no edition, and as
-    `reproduce` does.
+def of_edition(
+    folder: Path,
+    time: Timing | None = None,
+    compute: Computing | None = None,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Reproduction:
+    """What becomes of the headlines of the edition in the folder. tell: is given each line for a reader as soon as it
+    is known. Raises ValueError for what is no edition, and as `reproduce` does.
     """
     told = manifest(folder)
     lines = read(told.get("headlines"))
@@ -69,26 +78,46 @@ def of_edition(folder: Path, time: Timing | None = None, compute: Computing | No
     with raw.unpacked(folder / raw.TRIALS) as trials:
         loaded = records.load(trials)
     selection = told["context"]["selection"]
-    here = dict.fromkeys(this_machine(each.device) for each in lines)  # before errors are computed, by one thread
-    outcomes = reproduce(lines, loaded, selection, time or timed, compute or computed)
-    return Reproduction(tuple(told["machines"]), tuple(here), tuple(outcomes))
+    here = tuple(dict.fromkeys(this_machine(each.device) for each in lines))  # before one thread computes errors
+    there, outcomes = tuple(told["machines"]), list[Outcome]()
+    if not set(here) <= set(there):
+        tell(f"measured on {' and '.join(there)}; this is another machine: {' and '.join(here)}")
+    for outcome in reproduce(lines, loaded, selection, time or timed, compute or computed):
+        outcomes.append(outcome)
+        tell(line(outcome))
+    reproduction = Reproduction(there, here, tuple(outcomes))
+    tell(reproduction.counts)
+    return reproduction
 
 
 def reproduce(
     headlines: Sequence[Headline], loaded: Records, selection: str, time: Timing, compute: Computing
-) -> list[Outcome]:
-    """What becomes of each when its trials are timed, and its errors are computed, again. loaded: the edition's own;
-    selection: the name of its preset; time: trials; compute: errors on a device.
+) -> Iterator[Outcome]:
+    """What becomes of each when its trials are timed, and its errors are computed, again: first those that rest on
+    trials. loaded: the edition's own; selection: the name of its preset; time: trials; compute: errors on a device.
 
-    Raises ValueError where this version, or this machine, has not what is to be measured.
+    Raises ValueError, at once, where this version, or this machine, has not what is to be measured.
     """
     preset = PRESETS.get(selection, DEFAULT)
     keys = checked(list(dict.fromkeys(key for each in headlines for key in needed(each, loaded))))
-    again = time(keys, preset) if keys else Records()
-    devices = dict.fromkeys(each.device for each in headlines if each.kind == "error")
-    rows = [frame for device in devices if (frame := compute(device, preset)) is not None]
-    pairs = zip(headlines, found(headlines, again, rows), strict=True)
-    return [Outcome(each, here, compared(each, here)) for each, here in pairs]
+    of_trials = [each for each in headlines if each.kind != "error"]
+    of_errors: dict[str, list[Headline]] = {}
+    for each in headlines:
+        if each.kind == "error":
+            of_errors.setdefault(each.device, []).append(each)
+
+    def outcomes() -> Iterator[Outcome]:
+        yield from judged(of_trials, time(keys, preset) if keys else Records(), None)
+        for device, those in of_errors.items():
+            yield from judged(those, Records(), compute(those, device, preset))
+
+    return outcomes()
+
+
+def judged(headlines: Sequence[Headline], again: Records, rows: Frame | None) -> Iterator[Outcome]:
+    """Each beside what was measured again."""
+    for headline, here in zip(headlines, found(headlines, again, rows), strict=True):
+        yield Outcome(headline, here, compared(headline, here))
 
 
 def needed(headline: Headline, loaded: Records) -> Iterable[Key]:
@@ -115,13 +144,11 @@ def checked(keys: Sequence[Key]) -> Sequence[Key]:
     return keys
 
 
-def found(headlines: Sequence[Headline], again: Records, rows: Sequence[Frame]) -> list[Headline | None]:
+def found(headlines: Sequence[Headline], again: Records, rows: Frame | None) -> list[Headline | None]:
     """The same numbers in what was measured again."""
-    import pandas
-
-    if not len(again) and not rows:
+    if not len(again) and rows is None:
         return [None] * len(headlines)
-    data, results = page.derive(again, pandas.concat(rows) if rows else None, gaps=Gaps())
+    data, results = page.derive(again, rows, gaps=Gaps())
     frames = page.all_frames(results)
     scopes = [(data.within(scope), within(scope, frames)) for scope in data.scopes]
 
@@ -153,14 +180,21 @@ def timed(keys: Sequence[Key], preset: Preset) -> Records:
         return records.load(Path(name) / ".asv" / "trials")
 
 
-def computed(device: str, preset: Preset) -> Frame | None:
-    """The rows of the experiment on merging, computed here. Raises ValueError for a device that is not here."""
+def computed(headlines: Sequence[Headline], device: str, preset: Preset) -> Frame | None:
+    """The rows of the experiment on merging that the headlines rest on, computed here. Raises ValueError for a device
+    that is not here.
+    """
     from analysis.data import store
     from analysis.precision import run_study
 
+    places = {(each.problem, each.dtype) for each in headlines}
+
+    def wanted(unit: Unit) -> bool:
+        return (stack_of(unit.depth), unit.dtype) in places and unit.signs == SPOKEN_OF
+
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "precision.sqlite"
-        run_study([EXPERIMENT], preset.precision or "default", path, device=device)
+        run_study([EXPERIMENT], preset.precision or "default", path, device=device, wanted=wanted)
         rows = store.read(path)
     return rows if len(rows) else None
 
@@ -172,17 +206,8 @@ def this_machine(device: str) -> str:
     return machines.told(machine_key(), environment(device, start=False))
 
 
-def lines(found: Reproduction) -> Iterator[str]:
-    """For a reader: first whether this is the edition's machine, then a line per headline, and how many of each."""
-    if found.elsewhere:
-        yield f"measured on {' and '.join(found.there)}; this is another machine: {' and '.join(found.here)}"
-    yield from map(told, found.outcomes)
-    counts = Counter(each.said for each in found.outcomes)
-    yield ", ".join(f"{counts[said]} {said}" for said in get_args(Said))
-
-
-def told(outcome: Outcome) -> str:
-    """One line."""
+def line(outcome: Outcome) -> str:
+    """For a reader."""
     before, now = _number(outcome.headline), "not measured" if outcome.here is None else _number(outcome.here)
     return f"{outcome.said:<12}  {outcome.headline.claim}: {before}; here {now}"
 

@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,16 @@ from analysis.precision.dispatch import dispatch
 from analysis.precision.experiment import PRESETS, Experiment
 from analysis.precision.experiments import EXPERIMENTS
 from analysis.precision.place import Place, place_of
+from analysis.precision.unit import Unit
 from linear_lasagna.environment import set_wait_policy
 from linear_lasagna.plurals import plural
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did. units: all of the preset; stored: those computed before; statuses: this run's rows by status."""
+    """What a run did. units: all of the preset that were wanted; stored: those computed before; statuses: this run's
+    rows by status.
+    """
 
     preset: str
     units: int
@@ -53,6 +56,7 @@ def run_study(
     machine: str | None = None,
     retry_failed: bool = False,
     until: float = math.inf,
+    wanted: Callable[[Unit], bool] = lambda unit: True,
 ) -> Summary:
     """Compute and store the rows of all units of the experiments that are not stored yet; None: of all but those that
     stand apart.
@@ -60,7 +64,7 @@ def run_study(
     workers: processes beside this one, 0 for none; the rows are the same. scheduler: the address of a Dask scheduler,
     whose workers compute instead. machine: its name in the rows, None for what
     `linear_lasagna.environment.machine_name` tells, on the workers. retry_failed: compute units with failed rows again.
-    until: when to begin no further unit, by the monotonic clock. Raises
+    until: when to begin no further unit, by the monotonic clock. wanted: units that it denies are left out. Raises
     ValueError for unknown names and for a device that is not there, StoreError where rows cannot be stored,
     RuntimeError where workers cannot start, or cannot be reached.
     """
@@ -74,6 +78,7 @@ def run_study(
             print(store.notice, file=sys.stderr)
         _tell_of_others(store, chosen, name)
         tasks = [task for each in chosen for task in tasks_of(each, preset, device, name, place.dtypes)]
+        tasks = [task for task in tasks if wanted(task.unit)]
         missing = _missing(store, tasks, retry_failed)
         statuses, left = _compute(store, missing, place, until)
         if left:

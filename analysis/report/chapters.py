@@ -202,7 +202,8 @@ def _part(chapter: Chapter, answers: tuple[str, ...], by_name: dict[str, Shown],
     """others: sections that no chapter names."""
     mine = [by_name[name] for name in (*chapter.sections, *others) if name in by_name]
     plots = tuple(_foremost(each.plots) for each in mine if each.anchor in chapter.figures and each.plots)
-    tables = tuple(each.tables[0] for each in mine if each.anchor in chapter.tables and each.tables)
+    shown = {each.anchor: [table for table in each.tables if not table.apart] for each in mine}
+    tables = tuple(found[0] for anchor, found in shown.items() if anchor in chapter.tables and found)
     left = (_without(each, plots, tables) for each in mine)
     return Part(chapter, answers, plots, tables, tuple(each for each in left if not each.bare))
 
@@ -224,7 +225,7 @@ def _numbered(page: Anatomy) -> Anatomy:
         return tuple(replace(each, number=next(figures)) for each in plots)
 
     def tables_of(each: tuple[Table, ...]) -> tuple[Table, ...]:
-        return tuple(table.numbered(next(tables)) for table in each)
+        return tuple(table if table.apart else table.numbered(next(tables)) for table in each)
 
     def folded(shown: Shown) -> Shown:
         return replace(shown, plots=plots_of(shown.plots), tables=tables_of(shown.tables))
@@ -252,5 +253,5 @@ def plots(page: Anatomy) -> list[Plot]:
 
 
 def tables(page: Anatomy) -> list[Table]:
-    """All tables, in the order of the page."""
+    """All tables, those for papers alone included, in the order of the page."""
     return [table for each in every(page) for table in each.tables]

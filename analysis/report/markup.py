@@ -47,7 +47,8 @@ UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\
 def html(made: Rendering, files: Mapping[str, str]) -> str:
     """The page. files: the texts of the files that it carries, by their paths."""
     rules = svg.rules(plot.of_page for plot in chapters.plots(made.anatomy))
-    rules += labels.rules(chapters.tables(made.anatomy), results.LABELS)
+    shown = [table for table in chapters.tables(made.anatomy) if not table.apart]
+    rules += labels.rules(shown, results.LABELS)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + rules
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     csvs = {name: (FILES[name], list(frame.columns), len(frame)) for name, frame in made.files.items()}

@@ -38,7 +38,8 @@ class Text:
 class Table:
     """name: the stem of its .tex file; data: the stem of the CSV with its numbers.
 
-    wide: the columns that hold running text and are set left; the others hold numerals and are set right.
+    wide: the columns that hold running text and are set left; the others hold numerals and are set right. apart: the
+    words of the link to it, where the page has its numbers elsewhere and leaves it to papers; "" for one on the page.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Table:
     data: str
     wide: frozenset[int] = frozenset({0})
     number: int = 0
+    apart: str = ""
 
     @property
     def anchor(self) -> str:

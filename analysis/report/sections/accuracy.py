@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, framed, ways_in_order
 from analysis.data.study_data import Scope, StudyData
@@ -21,10 +21,6 @@ from analysis.report.drawing import (
 )
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.tables import Table, Text, slug, table
-
-if TYPE_CHECKING:
-    pass
-
 
 WITHOUT_FIGURE = (
     "sources",

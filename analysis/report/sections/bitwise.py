@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, largest, over_seeds
@@ -19,9 +19,6 @@ from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import Table, Text, arranged, in_order, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE
-
-if TYPE_CHECKING:
-    pass
 
 KEYS = [*SERIES, "problem", "way"]
 CLAIMED = "unfold_matmul"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame
 from analysis.data.over_seeds import PLACE, over_seeds
@@ -15,9 +15,6 @@ from analysis.report.section import Content, Frames, plot
 from analysis.report.sections.findings import section
 from analysis.report.style import BLUE, GREEN, INK, VERMILION
 from analysis.report.tables import Table, slug, table, with_interval
-
-if TYPE_CHECKING:
-    pass
 
 KEYS = [*PLACE, "problem", "way"]
 SAID = {

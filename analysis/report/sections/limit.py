@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.data import limits
@@ -11,7 +12,7 @@ from analysis.data.study_data import Scope, StudyData
 from analysis.report import choosing, wording
 from analysis.report import formatting as show
 from analysis.report.drawing import Drawing, decimal_ticks, facets, key, legend, marks, styled
-from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
+from analysis.report.section import Content, Frames, Plot, Section, per_scope, placed, plot
 from analysis.report.style import INK
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.catalog import CATALOG
@@ -162,7 +163,7 @@ def way_table(scope: Scope, rows: Frame) -> Table:
 
 
 def problem_table(group: str, scope: Scope, rows: Frame) -> Table:
-    """The fastest way of every problem of a group."""
+    """The fastest way of every problem of a group, for papers."""
     order = {name: place for place, name in enumerate(problems_in_order(rows["problem"]))}
     best = limits.fastest(rows) if len(rows) else rows
     best = ordered_by_dtype(best.assign(_order=best["problem"].map(order)).sort_values("_order", kind="stable"))
@@ -180,7 +181,9 @@ def problem_table(group: str, scope: Scope, rows: Frame) -> Table:
     )
     caption += "the CSV. GB/s: of the least bytes that any way must move. In brackets: 95 % interval for the median of "
     caption += f"times, {wording.process_kind(best['processes'])}. “in L2”: the data fit that cache."
-    return table(slug("limits", group, scope.machine, scope.device), caption, best, columns, "limits", (0, 1, 2, 5))
+    name = slug("limits", group, scope.machine, scope.device)
+    found = table(name, caption, best, columns, "limits", (0, 1, 2, 5))
+    return replace(found, apart=placed(scope, f"the fastest ways of {group}"))
 
 
 def _share(row: Any) -> Text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, over_seeds, paired
@@ -14,13 +14,11 @@ from analysis.report.drawing import Drawing, facets, in_per_cent, legend, lines,
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
 from analysis.report.tables import Table, Text, slug, wide_table, with_interval
-from linear_lasagna.vocabulary import BASELINE, MERGED
-
-if TYPE_CHECKING:
-    pass
+from linear_lasagna.vocabulary import BASELINE, MERGED, Signs
 
 KEYS = [*SERIES, "depth", "way"]
 DEPTH = 8  # the depth that is spoken of, where it was measured; else the largest
+SPOKEN_OF: Signs = "random"
 TINY = 1e-4  # shares below it are not told apart
 VALUES = {"share": "share of the kernel's rounding (%)", "ratio": "error merged / stacked"}
 
@@ -117,7 +115,7 @@ def _depth(summary: Frame) -> int:
 def spoken_of(summary: Frame, value: str) -> Frame:
     """The summary of one value of merging in float64 on random signs, one row per dtype."""
     return at_depth(
-        summary[(summary["quantity"] == value) & (summary["signs"] == "random") & (summary["way"] == MERGED)]
+        summary[(summary["quantity"] == value) & (summary["signs"] == SPOKEN_OF) & (summary["way"] == MERGED)]
     )
 
 

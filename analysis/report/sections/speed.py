@@ -26,7 +26,7 @@ from analysis.report.drawing import (
     styled,
     within,
 )
-from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
+from analysis.report.section import Content, Frames, Plot, Section, per_scope, placed, plot
 from analysis.report.style import look
 from analysis.report.tables import Table, Text, count_of, slug, table
 from linear_lasagna import catalog, own
@@ -98,7 +98,9 @@ def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
     caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over {over(ways)}. Thin line: "
     caption += f"95 % interval for that median, {wording.process_kind(known['processes'])}; none: too few for one. "
     caption += "Thick: a standard deviation between the blocks of one process to either side. Hollow: tie or "
-    caption += f"undecided. Right of 1: faster than the baseline.{choosing.others(ways, 'The tables have')}"
+    caption += (
+        f"undecided. Right of 1: faster than the baseline.{choosing.others(ways, 'The table of all results has')}"
+    )
     caption += " Other dtypes are in the table of all results." if len(ways) < len(every) else ""
     alt = (
         f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "
@@ -183,7 +185,7 @@ def summary_table(group: str, scope: Scope, rows: Frame) -> Table:
 
 
 def speedup_tables(data: StudyData, group: str, scope: Scope) -> Iterator[Table]:
-    """One table per dtype: a row per problem, a column per way."""
+    """One table per dtype, for papers: a row per problem, a column per way."""
     cells = data.cells[(data.cells["group"] == group) & ~data.cells["control"]]
     speedups = data.speedups[data.speedups["group"] == group]
     for dtype in dtypes_in_order(cells["dtype"]):
@@ -206,7 +208,8 @@ def speedup_tables(data: StudyData, group: str, scope: Scope) -> Iterator[Table]
         caption += f"{show.plural(len(rows), 'problem')}. "
         name = slug("speedups", group, scope.machine, scope.device, dtype)
         head = ("problem", "baseline's time", *ways)
-        yield Table(name, caption + f"{intervals(times)} {VERDICTS_READ}".lstrip(), head, rows, "speedups")
+        said = f"{intervals(times)} {VERDICTS_READ}".lstrip()
+        yield Table(name, caption + said, head, rows, "speedups", apart=placed(scope, f"speedups in {dtype}"))
 
 
 def _details(data: StudyData, names: Frame) -> dict[str, str]:
