@@ -37,11 +37,10 @@ from analysis.measure.presets import (
     trials,
     under,
 )
-from analysis.measure.progress import progress_bar
+from analysis.measure.progress import progress_bar, timing_bar
 from linear_lasagna import own
 from linear_lasagna.catalog import OWN
 from linear_lasagna.factors import VARIABLE, canonical, named
-from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.plurals import plural
 from linear_lasagna.trial import files
 
@@ -124,7 +123,7 @@ def time_trials(request: Request, where: Place, keep: Sequence[int] = ()) -> flo
         time.time() if request.retry_failed else 0.0,
         where.checkout.commit,
     )
-    with progress_bar("timing trials", len(keys) * LEAST_PROCESSES) as advance_to:
+    with timing_bar(len(keys)) as advance_to:
         return trial_run.time_all(specification, where.out / "trials.log", advance_to, keep)
 
 

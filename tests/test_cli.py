@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from analysis.__main__ import main
+from analysis.measure.progress import timing_bar
+from linear_lasagna.intervals import LEAST_PROCESSES
 from tests import synthetic
 
 ROOT = Path(__file__).parent.parent
@@ -135,6 +137,8 @@ def test_a_report_of_given_records_needs_no_git_no_installation_and_no_unicode(t
     code = """
 import importlib.metadata, sys
 from analysis.__main__ import main
+from analysis.measure.progress import timing_bar
+from linear_lasagna.intervals import LEAST_PROCESSES
 real = importlib.metadata.version
 def version(name):
     if name == "linear-lasagna":
@@ -218,3 +222,13 @@ def test_help_names_the_verbs_without_importing_what_is_slow() -> None:
     )
     imported = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert imported.returncode == 0, f"--help imports {imported.stderr}"
+
+
+def test_the_bar_of_trials_counts_what_is_timed_beyond_the_least(capsys: pytest.CaptureFixture[str]) -> None:
+    """A full bar that stands still for minutes says nothing."""
+    with timing_bar(2) as visited:
+        visited(2 * LEAST_PROCESSES)
+    assert "timing trials" in capsys.readouterr().err
+    with timing_bar(2) as visited:
+        visited(2 * LEAST_PROCESSES + 7)
+    assert "timing what is undecided again, 7 times so far" in capsys.readouterr().err

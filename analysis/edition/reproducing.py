@@ -20,13 +20,12 @@ from analysis.measure import trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import checkout_if_any
 from analysis.measure.presets import DEFAULT, PRESETS, Preset
-from analysis.measure.progress import progress_bar
+from analysis.measure.progress import timing_bar
 from analysis.precision.unit import Unit
 from analysis.report import page
 from analysis.report.section import within
 from analysis.report.sections.merged_error import SPOKEN_OF
 from linear_lasagna.catalog import GROUPS
-from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.trial.files import Key
 
 Said: TypeAlias = Literal["reproduced", "contradicted", "undecided"]
@@ -175,7 +174,7 @@ def timed(keys: Sequence[Key], preset: Preset) -> Records:
     commit = checkout_if_any().commit
     with alone(LOCK) as keep, tempfile.TemporaryDirectory() as name:
         specification = trial_run.Specification(keys, preset.budget_s, commit=commit)
-        with progress_bar("timing trials", len(keys) * LEAST_PROCESSES) as advance_to:
+        with timing_bar(len(keys)) as advance_to:
             trial_run.time_all(specification, Path(name) / "trials.log", advance_to, keep, Path(name))
         return records.load(Path(name) / ".asv" / "trials")
 

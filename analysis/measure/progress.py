@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from analysis import stopping
+from linear_lasagna.intervals import LEAST_PROCESSES
 
 
 @contextmanager
@@ -40,3 +41,18 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
             progress.update(task, completed=min(done, total), description=what)
 
         yield advance_to
+
+
+@contextmanager
+def timing_bar(trials: int) -> Iterator[Callable[[int], None]]:
+    """Gives advance_to(visits), which sets how many processes have visited a trial. How many more than the least a
+    trial takes, nobody knows before: they are counted.
+    """
+    least = trials * LEAST_PROCESSES
+    with progress_bar("timing trials", least) as advance_to:
+
+        def visited(visits: int) -> None:
+            beyond = f"timing what is undecided again, {visits - least} times so far" if visits > least else None
+            advance_to(visits, beyond)
+
+        yield visited
