@@ -6,7 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import pandas
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from analysis.data import processes, speedups
 from analysis.data.records import Record, Records
@@ -125,6 +129,18 @@ def test_times_that_go_with_page_faults_are_named(faults, times, correlation, wo
 )
 def test_two_groups_lie_far_apart_and_close_together(values, gap):
     assert processes.two_groups(values) == pytest.approx(gap, nan_ok=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.one_of(st.none(), st.integers(0, 5))), max_size=40))
+def test_rank_correlations_are_spearman_s(rows):
+    """Of small whole numbers, so that there are ties; one column lacks some."""
+    frame = pandas.DataFrame(rows, columns=["group", "seconds", "faults"]).astype({"seconds": float, "faults": float})
+    found = processes.rank_correlations(frame[["seconds", "faults"]], frame["group"])
+    for group, cell in frame.groupby("group"):
+        known = cell.dropna()
+        varies = len(known) > 1 and known["seconds"].nunique() > 1 and known["faults"].nunique() > 1
+        expected = stats.spearmanr(known["seconds"], known["faults"]).statistic if varies else math.nan
+        assert found.get(group, math.nan) == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_ratio_of_two_values_is_named():

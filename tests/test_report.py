@@ -143,6 +143,28 @@ def test_tables_are_written_for_latex(out):
     assert "direct\\_\\allowbreak{}channels\\_\\allowbreak{}last" in text
 
 
+def test_a_csv_is_what_pandas_writes_of_it():
+    values = [0.1 + 0.2, math.nan, math.inf, -math.inf, 1e-300, 123456789012345.6, -0.0, 2.0]
+    frame = pandas.DataFrame({"a, b": values, "n": range(8), "flag": [True, False] * 4})
+    frame["text"] = ['says "x", y', "", None, "two\nlines", "x", "y", "器", "0.5"]
+    frame["mixed"] = frame["n"].astype(object)
+    frame.loc[3, "mixed"] = None
+    assert report.csv_text(frame) == frame.to_csv(index=False, lineterminator="\n", float_format=report.NUMBERS)
+    assert report.csv_text(frame[:0]) == frame[:0].to_csv(index=False, lineterminator="\n")
+
+
+def test_a_table_that_repeats_the_results_is_for_papers_alone(out, page):
+    """It is linked and written, but not shown, and the others are numbered as if it were not there."""
+    text = (out / "report.html").read_text(encoding="utf-8")
+    linked = re.findall(r'<a href="data/(speedups-[^"]+)\.tex" download>[^<]*speedups in float', text)
+    assert linked
+    for name in linked:
+        assert f'id="table-{name}"' not in text
+        assert r"\toprule" in (out / "data" / f"{name}.tex").read_text(encoding="utf-8")
+    numbers = [int(number) for number in re.findall(r">Table (\d+)\.</a>", text)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_reasons_are_escaped_and_shown(out, page):
     assert "wrong on integers &lt;&amp;&gt;" in (out / "report.html").read_text(encoding="utf-8")
     assert "wrong on integers <&>" in page.text

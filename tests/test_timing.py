@@ -411,6 +411,16 @@ def test_an_interval_around_zero_is_undecided():
     assert found.lower < 1 < found.ratio < found.upper
 
 
+@pytest.mark.parametrize("processes", [1, 6])
+def test_some_are_compared_as_among_all(processes):
+    """Of one process, how its blocks depend on each other is estimated from all calls."""
+    timings = [constant(0.5, 1.5, 2.0)] * processes
+    every = compare(timings)
+    some = compare(timings, only={"way0", "way2", "never timed"})
+    assert list(some) == ["way0", "way2"]
+    assert [repr(each) for each in some.values()] == [repr(every[name]) for name in some]
+
+
 def test_a_block_is_the_median_over_rounds():
     """One outlier per block changes nothing, and a drift that both share cancels round by round."""
     drift = [1.0, 2.0, 400.0, 8.0, 16.0]
