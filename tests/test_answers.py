@@ -57,6 +57,13 @@ def test_merging_that_pays_where_operations_say_so():
     assert text == f"Where it saves operations, yes: faster on all {gain} pairs; where not, on 0 of {loss}."
 
 
+def test_pairs_without_a_verdict_are_not_left_out_of_what_is_counted():
+    gain, loss = counts()
+    text = said({"breakeven": pairs(0.5, synthetic.cell(1e-3, (0.9, 1.1) * 6))})[MERGE]
+    assert text == f"Where it saves operations, yes: faster on all {gain} pairs; where not, on 0 of {loss}."
+    assert MERGE not in said({"breakeven": pairs(*[synthetic.cell(1e-3, (0.9, 1.1) * 6)] * 2)})
+
+
 def test_merging_that_never_pays_is_told_so():
     gain, loss = counts()
     text = said({"breakeven": pairs(2.0, 2.0)})[MERGE]

@@ -322,7 +322,7 @@ def test_a_study_of_both_kinds_says_how_many_are_within_one_process():
     trials = [synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.5})]
     trials.append(synthetic.trial("stacks/plain_x2", {"merged/direct": 0.5}, several=False))
     text = said(trials, "stacks", "Merging")
-    assert "by intervals between processes, for 1 of 2 within one process, faster on 2" in text
+    assert "by intervals between processes (1 of 2: within one process), faster on 2" in text
 
 
 def test_error_by_depth_names_the_weights_that_its_exponent_is_of(trials):

@@ -55,6 +55,18 @@ def test_ids_depend_on_nothing_but_what_the_row_is_of(table):
     assert same["speedup"].tolist() != [row["speedup"]]
 
 
+def test_rows_of_one_problem_in_several_groups_are_told_apart():
+    """A forward call and a training step of the same stack; of what one group alone has, no group is told."""
+    trials = {group: synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.5}) for group in ("stacks", "training")}
+    made = [Record(trial, group, "m") for group, trial in trials.items()]
+    made.append(Record(synthetic.trial("resnet50/conv1", {"unfold_matmul": 0.5}), "networks", "m"))
+    rows = list(results.rows(study(Records(tuple(made))).files["results"], several=False))
+    told = [re.sub(r"<[^>]+>", "", row.partition("<td")[0]) for row in rows]
+    assert len(set(told)) == len(told) == 6
+    assert sum("training: stacks/sesr_x1" in text for text in told) == 2
+    assert sum(": " in text for text in told) == 2
+
+
 def test_rows_are_whole_elements_whatever_the_names(tmp_path: Path):
     name = "<b>\"x\" & 'y'</b>"
     cells = {name: 2.0, "unfold_matmul": Cell("failed", "wrong <script>alert(1)</script>")}

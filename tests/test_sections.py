@@ -20,7 +20,7 @@ from analysis.precision.outlier import families as outlier_families
 from analysis.precision.scatter import stack
 from analysis.precision.small_outputs import wide
 from analysis.precision.unit import plain
-from analysis.report import formatting
+from analysis.report import formatting, wording
 from analysis.report.markup import COLUMNS, FILES
 from analysis.report.sections import (
     accidents,
@@ -1152,3 +1152,11 @@ def test_equal_tiles_are_counted_by_method():
     mixed = "some outputs' products are rounded before they are added, others' are not"
     assert any(note.startswith(f"float16: in 6 of 6 tiles of direct {mixed}") for note in section.notes)
     assert any(note.startswith(f"float32: in 6 of 6 tiles of unfold_matmul {mixed}") for note in section.notes)
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(5, "too few for an interval"), (6, "with a 95 % interval")])
+def test_no_caption_promises_intervals_that_are_not_there(seeds, told):
+    """Six seeds give the first."""
+    frame = pandas.DataFrame({"way": "direct", "seed": range(seeds), "size": [1.0 + seed for seed in range(seeds)]})
+    found = over_seeds(frame, ["way"], "size")
+    assert wording.medians(found) == f"median over seeds{',' if seeds == 5 else ''} {told}"

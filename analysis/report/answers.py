@@ -61,11 +61,10 @@ def merging(data: StudyData, frames: Frames) -> Answer | None:
 
 
 def _pairs(rows: Frame) -> str:
-    """As in "Where that saves operations, yes: faster on 33 of 35 pairs; where not, on 9 of 20."."""
-    decided = rows[rows["verdict"].isin(["faster", "slower"])]
-    if not len(decided):
+    """As in "Where that saves operations, yes: faster on 33 of 35 pairs; where not, on 9 of 20.", of all pairs."""
+    if not rows["verdict"].isin(["faster", "slower"]).any():
         return ""
-    saves, faster = decided["saves"].astype(bool), decided["verdict"] == "faster"
+    saves, faster = rows["saves"].astype(bool), rows["verdict"] == "faster"
     gain, loss = (int(saves.sum()), int((saves & faster).sum())), (int((~saves).sum()), int((~saves & faster).sum()))
     if not gain[0]:
         return f"Where it saves no operations, it is faster on {_of(loss, 'pair')}."

@@ -188,7 +188,7 @@ def non_linear(data: StudyData, frames: Frames) -> str:
 
 def trust(data: StudyData, frames: Frames) -> str:
     """How far apart processes lie, and what the verdicts allow for."""
-    speedups = data.speedups
+    speedups = data.compared
     known = speedups[speedups["between"].notna() & ~speedups["control"].astype(bool)]
     if not len(known):
         return ""

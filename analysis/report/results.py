@@ -81,20 +81,33 @@ def identity(key: tuple[str, ...]) -> str:
 
 
 def rows(found: Frame, several: bool) -> Iterator[str]:
-    """The body of the table as HTML. several: whether machines or devices differ, so that rows name theirs."""
+    """The body of the table as HTML. several: whether machines or devices differ, so that rows name theirs.
+
+    Of a problem that several groups have, each tells its group. data-of: the places of its values among those of the
+    filters, from 0, for the script.
+    """
+    shared = found.groupby("problem")["group"].transform("nunique") > 1
+    found = found.assign(problem=found["problem"].where(~shared, _in_group(found)))
+    places = {name: {value: str(i) for i, value in enumerate(values)} for name, values in choices(found).items()}
     for row in found.head(MOST).itertuples(index=False):
-        yield _row(row, several)
+        yield _row(row, several, " ".join(of.get(getattr(row, name), "-") for name, of in places.items()))
 
 
-def _row(row: Any, several: bool) -> str:
+def _in_group(found: Frame) -> list[str]:
+    """As in "training: stacks/sesr_x1"; the group of that folder is told by the name."""
+    pairs = zip(found["group"], found["problem"], strict=True)
+    return [name if name.startswith(f"{group}/") else f"{group}: {name}" for group, name in pairs]
+
+
+def _row(row: Any, several: bool, of: str) -> str:
     place = [row.problem, row.dtype, *([row.device, row.machine] if several else [])]
     told = html.escape(show.breakable(", ".join(place)), quote=True)
     head = f'<th scope="row">{_breakable(row.way)}<small>{told}</small></th>'
     if row.status != "ok":
         reason = html.escape(show.breakable(f"{row.status}: {row.reason}"))
-        return f'<tr id="{row.id}" class="failed">{head}<td colspan="9">{reason}</td></tr>'
+        return f'<tr id="{row.id}" class="failed" data-of="{of}">{head}<td colspan="9">{reason}</td></tr>'
     kind = f' class="{row.verdict}"' if row.verdict else ""
-    return f'<tr id="{row.id}"{kind}>{head}{"".join(_cells(row))}</tr>'
+    return f'<tr id="{row.id}"{kind} data-of="{of}">{head}{"".join(_cells(row))}</tr>'
 
 
 def _cells(row: Any) -> Iterator[str]:

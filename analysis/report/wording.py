@@ -24,13 +24,19 @@ def process_kind(processes: Iterable[int]) -> str:
     several = [count > 1 for count in processes]
     if len(set(several)) < 2:
         return "" if not several else BETWEEN if several[0] else WITHIN
-    return f"{BETWEEN}, for {several.count(False)} of {len(several)} {WITHIN}"
+    return f"{BETWEEN} ({several.count(False)} of {len(several)}: {WITHIN})"
 
 
 def by_intervals(rows: Frame) -> str:
     """What verdicts are by, as in "by intervals between processes". rows: with the `processes` that timed each."""
     known = rows[rows[[name for name in ENDS if name in rows]].notna().all(axis=1)]
     return f"by intervals {process_kind((known if len(known) else rows)['processes'])}"
+
+
+def medians(frame: Frame) -> str:
+    """What a number over seeds is, and whether it has an interval. frame: with `lower`."""
+    known = frame["lower"].notna().any()
+    return "median over seeds with a 95 % interval" if known else "median over seeds, too few for an interval"
 
 
 def signs(name: str) -> str:

@@ -6,6 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import pandas
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -60,6 +61,82 @@ def test_filters_leave_what_fits_and_the_address_remembers(opened, visit, real):
         assert again.logged == []
 
 
+def results(real: str, **how: object) -> pandas.DataFrame:
+    """The CSV of the page at that address."""
+    return pandas.read_csv(Path(real.removeprefix("file://")).parent / "data" / "results.csv", **how)
+
+
+@pytest.mark.parametrize("name", ["group", "dtype", "way", "verdict"])
+def test_each_choice_leaves_the_rows_that_the_csv_has_of_it(opened, real, name):
+    """Groups, of which problems' names say nothing, among them."""
+    page, found = opened.page, results(real, keep_default_na=False)
+    select = page.locator(f"#filters select[name={name}]")
+    values = [value for value in select.locator("option").all_inner_texts() if value != "all"]
+    assert len(values) > 1
+    for value in values:
+        select.select_option(value)
+        shown = page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.id)")
+        assert sorted(shown) == sorted(found.loc[found[name] == value, "id"]), value
+    assert {each.split("/")[0] for each in found["problem"]} != set(found["group"])
+
+
+@pytest.mark.parametrize("letter", ["", "-t"])
+def test_an_address_leads_to_a_row_that_is_seen(visit, real, letter):
+    """Below the headings, marked, and whatever is filtered."""
+    with visit(real, viewport={"width": 1440, "height": 900}) as opened:
+        page = opened.page
+        row = page.locator("#all tbody tr").nth(120)
+        identity, way = row.get_attribute("id"), row.locator("th").inner_text().split("\n")[0]
+        page.locator("#filters select[name=way]").select_option(
+            next(text for text in page.locator("#filters select[name=way] option").all_inner_texts()[1:] if text != way)
+        )
+        assert not row.is_visible()
+        page.evaluate("id => { location.hash = id; }", identity + letter)
+        row.wait_for(state="visible")
+        page.wait_for_function(
+            """id => {
+              const box = document.getElementById(id).getBoundingClientRect();
+              const seen = document.elementFromPoint(box.left + 5, box.top + 5);
+              return seen && seen.closest("tr") === document.getElementById(id).closest("tr");
+            }""",
+            arg=identity + letter,
+        )
+        assert row.evaluate("row => getComputedStyle(row).outlineStyle") == "solid"
+
+
+def test_citations_say_what_there_is_and_no_more(opened, real):
+    """Of baselines, of ways with an interval and without one, and of those without an error."""
+    page, found = opened.page, results(real).set_index("id")
+    timed = found[found["status"] == "ok"]
+    way = timed[~timed["baseline"].astype(bool)]
+    chosen = {"baseline": timed[timed["baseline"].astype(bool)], "interval": way[way["speedup_lower"].notna()]}
+    chosen |= {"none": way[way["speedup_lower"].isna()], "no error": timed[timed["error_u"].isna()]}
+    chosen |= {"failed": found[found["status"] != "ok"]}
+    told = {kind: _cited(page, rows.index[0]) for kind, rows in chosen.items() if len(rows)}
+    assert set(told) >= {"baseline", "interval"}
+    for kind, text in told.items():
+        assert "  " not in text, kind
+        assert "error  u" not in text
+        assert "undefined" not in text
+        assert "null" not in text
+    assert "speedup" not in told["baseline"]
+    assert "the baseline, n = " in told["baseline"]
+    assert re.search(r"speedup over the baseline [\d.]+× \[[\d., ]+\] \(\w+; 95 % interval, n = ", told["interval"])
+    assert "interval" not in told.get("none", "")
+
+
+def _cited(page, identity: str) -> str:
+    row = page.locator(f"#{identity}")
+    row.scroll_into_view_if_needed()
+    button = row.locator("button.cite")
+    button.wait_for(state="attached")
+    button.dispatch_event("click")
+    row.locator("button.cite[data-copied]").wait_for(state="attached")
+    text = button.get_attribute("data-copied")
+    assert identity in text
+    return text
+
+
 def test_every_row_can_be_cited_once(opened):
     """The script adds that a hundred rows at a time, so that the page is there before."""
     page = opened.page
@@ -80,7 +157,7 @@ def test_a_row_s_citation_says_all_that_makes_it_checkable(opened):
     identity = row.get_attribute("id")
     shown = row.locator("td").first.inner_text().replace("\n", " ")
     assert shown.split()[0] in text
-    for part in (identity, "95 % interval", "processes", "commit c0ffee", "edition test", "Linear Lasagna"):
+    for part in (identity, "95 % interval", "n = 1 process)", "commit c0ffee", "edition test", "Linear Lasagna"):
         assert part in text
     assert re.search(r"\d× \[", text)
 

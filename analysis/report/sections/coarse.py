@@ -105,7 +105,7 @@ def mistakes_table(name: str, found: Frame, counts: Frame) -> Table:
         "gained / lost": lambda row: f"{int(row.gained)} / {int(row.lost)}",
         "p < 5 %": lambda row: f"{row.significant} of {row.seeds}",
     }
-    caption = "Images classified wrongly (%), median over seeds with a 95 % interval. Gained / lost: images, over all "
+    caption = f"Images classified wrongly (%), {wording.medians(found)}. Gained / lost: images, over all "
     caption += "seeds, that the stack classifies rightly and the same numbers in float64 do not, and the reverse; "
     caption += "p < 5 %: in how many seeds the stack is better by McNemar’s exact test."
     rows = counts.assign(_place=[_place(name) for name in counts["problem"]])

@@ -95,9 +95,7 @@ def measure_table(name: str, found: Frame) -> Table:
         "pieces": _cell(wide, "pieces"),
         "pieces in float64": _cell(wide, "float64_pieces"),
     }
-    caption = (
-        "Medians over seeds, with a 95 % interval. Additivity, homogeneity: relative L2 size of what an affine map "
-    )
+    caption = f"{wording.medians(found).capitalize()}. Additivity, homogeneity: relative L2 size of what an affine map "
     caption += "makes zero, f((x + z) / 2) + f(0) − f(x / 2) − f(z / 2) and f(x) − f(0) − 2 (f(x / 2) − f(0)), on test "
     caption += "images; in float64 those of stacks without ReLU are below 1e-9. Pieces: linear pieces that follow the "
     caption += "difference of the two outputs along a line between two test images, at 2048 samples and within 1 % of "

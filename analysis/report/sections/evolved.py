@@ -67,9 +67,7 @@ def mistakes_table(name: str, found: Frame) -> Table:
         "better, p < 5 %": lambda row: "" if row.way == FLUSHED else f"{row.significant} of {row.seeds}",
         "least p": lambda row: "" if row.way == FLUSHED else p_value(row.least_p),
     }
-    caption = (
-        "Test images classified wrongly, median over seeds with a 95 % interval; of the images it evolved on; and the "
-    )
+    caption = f"Test images classified wrongly, {wording.medians(found)}; of the images it evolved on; and the "
     caption += (
         "share of the first layer’s outputs that are zero when the second reads them. Gained / lost: test images, "
     )
@@ -85,8 +83,8 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     name = slug("evolved-mistakes", scope.machine, scope.device)
     caption = f"Test images that are classified wrongly ({scope.label}): two linear layers that evolved where the "
     caption += "processor takes subnormal numbers for zero; the same numbers where it does not, and in float64; layers "
-    caption += "that evolved where it does not; and a linear classifier. Faint marks: seeds; dot and line: median over "
-    caption += f"seeds with a 95 % interval; n = {wording.seeds(found)}."
+    caption += "that evolved where it does not; and a linear classifier. Faint marks: seeds; dot and line: "
+    caption += f"{wording.medians(found)}; n = {wording.seeds(found)}."
     alt = f"Marks on lines, a line per model. {answer(found)}"
     titles = {net: NETS[net] for net in nets(found)}
     figure = mistakes_figure(found, rows, "problem", titles, SAID, COLOURS)

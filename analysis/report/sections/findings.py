@@ -151,8 +151,9 @@ def of_claims(scope: Scope, claims: Frame, data: str) -> Content | None:
     if not len(claims):
         return None
     name = slug(data, scope.machine, scope.device)
-    caption = "Claimed ranges (bands) and what was measured (marks), with its interval (lines): "
-    caption += f"{scope.label}; n = {wording.span(claims['seeds'], 'seed')}."
+    caption = "Claimed ranges (bands) and what was measured (marks), "
+    caption += "with its interval (lines)" if claims["lower"].notna().any() else "too few seeds for intervals"
+    caption += f": {scope.label}; n = {wording.span(claims['seeds'], 'seed')}."
     counts = claims["outcome"].value_counts()
     alt = f"Marks on bands: {wording.listed([f'{counts.get(each, 0)} {each}' for each in OUTCOMES])} of {len(claims)}."
     figures = (plot(f"fig-{name}", caption, alt, data, figure(claims)),)

@@ -58,11 +58,12 @@ def above(rows: Frame) -> str:
 
 def _plot(scope: Scope, found: Frame, rows: Frame) -> Plot:
     best = rows.loc[rows["share"].idxmax()]
-    caption = f"Roofline, {scope.label}, one panel per dtype; one mark per problem, its fastest way by estimate, n = "
-    caption += f"{show.plural(len(_drawn(rows)), 'problem')}. Across: the way's own operations per byte that any way "
-    caption += "must move (input, kernels and output once); up: operations per second. Line: what a copy in memory and "
-    caption += "the best matrix product attain here, each the median over processes; dotted: copies in caches. Hollow: "
-    caption += f"the data fit a cache, whose line then holds. Up is better.{choosing.others(rows, 'The CSV has')}"
+    caption = f"Roofline, {scope.label}, one panel per dtype; one mark per problem: the fastest of the ways shown, by "
+    caption += f"estimate; n = {show.plural(len(_drawn(rows)), 'problem')}. Across: the way's own operations per byte "
+    caption += "that any way must move (input, kernels and output once); up: operations per second. Line: what a copy "
+    caption += "in memory and the best matrix product attain here, each the median over processes; dotted: copies in "
+    caption += "caches. Hollow: the data fit a cache, whose line then holds. Up is better."
+    caption += choosing.others(rows, "The CSV has")
     alt = "Scatter plots on logarithmic axes below a roof. The largest share of what is attainable is "
     alt += f"{show.percent(best['share'])}, of {best['way']} on {best['problem']} in {best['dtype']}."
     return plot(slug("fig-limit", scope.machine, scope.device), caption, alt, "limits", figure(found, rows))

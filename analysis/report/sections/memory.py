@@ -111,7 +111,7 @@ SECTION = Section(
     "Memory",
     per_scope(part),
     frames=lambda data: {"footprints": footprints(data.judged)},
-    intro="Medians and largest values per way stand in the tables of the section before.",
+    intro="Medians and largest values per way stand in the tables of “Accuracy against speed”.",
     empty="No memory was measured.",
     files={"footprints": "One row per cell but the controls: memory beyond input, kernels and output."},
     columns={

@@ -166,12 +166,9 @@ def noise_table(frames: Frames) -> Table:
         "largest": lambda row: show.percent(row.largest),
         "false verdicts": count_of("false_verdicts"),
     }
-    caption = "How far two timings of the same call lie apart: |log ratio| of the control to the baseline. A false "
-    caption += (
-        f"verdict is a control that its interval, {kind}, and the fixed margin of 1 % alone would call faster or "
-    )
-    caption += "slower. The "
-    caption += "published rule calls no control so, because the control sets its margin."
+    caption = "How far two timings of the same call lie apart: |log ratio| of the control to the baseline. False "
+    caption += f"verdicts: the interval ({kind}) and the fixed margin of 1 % alone would call the control faster or "
+    caption += "slower. The published rule calls none so, because the control sets its margin."
     return table("noise-floor", caption, ordered(rows), columns, "noise", (0, 1, 2))
 
 

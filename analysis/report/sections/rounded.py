@@ -65,7 +65,7 @@ def mistakes_table(name: str, found: Frame) -> Table:
         "better, p < 5 %": lambda row: "" if row.way == BASELINE else f"{int(row.significant)} of {row.seeds}",
         "largest p": lambda row: "" if row.way == BASELINE else p_value(row.largest_p),
     }
-    caption = "Test images classified wrongly, median over seeds with a 95 % interval. Gained / lost: images, over all "
+    caption = f"Test images classified wrongly, {wording.medians(found)}. Gained / lost: images, over all "
     caption += "seeds, that the stack as it is classifies rightly and this does not, and the reverse; better: in how "
     caption += "many seeds it is so by McNemar’s exact test of the same images, with the largest p-value of any seed."
     return table(name, caption, shown.drop(columns="_place"), columns, "rounded", (0, 1))
@@ -81,7 +81,7 @@ def methods_table(name: str, found: Frame) -> Table:
         "predictions changed": lambda row: Text(show.percent(row.changed), kind="" if row.changed else "zero"),
         "rounded to the integer": lambda row: _share(row.rounded),
     }
-    caption = "The stack as it is, by every method: mistakes, median over seeds with a 95 % interval; the share of "
+    caption = f"The stack as it is, by every method: mistakes, {wording.medians(found)}; the share of "
     caption += "predictions that are not `direct`’s; and the share of stored outputs that are the exact sum rounded to "
     caption += "an integer. Layers that a method cannot compute are computed by `direct`."
     return table(name, caption.replace("`", ""), shown, columns, "rounded", (0, 1))
@@ -102,7 +102,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     )
     caption += "whose stored outputs are rounded to integers, and what else is made of the same numbers or data. "
     seeds = wording.seeds(found)
-    caption += f"Faint marks: seeds; dot and line: median over seeds with a 95 % interval; n = {seeds}."
+    caption += f"Faint marks: seeds; dot and line: {wording.medians(found)}; n = {seeds}."
     dtypes = {dtype: dtype for dtype in dtypes_in_order(found["dtype"])}
     figure = mistakes_figure(found, rows, "dtype", dtypes, SAID, COLOURS)
     drawn = plot(f"fig-{name}", caption, f"Marks on lines, a line per model. {answer(found)}", "rounded", figure)

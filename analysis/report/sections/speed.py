@@ -98,9 +98,7 @@ def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
     caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over {over(ways)}. Thin line: "
     caption += f"95 % interval for that median, {wording.process_kind(known['processes'])}; none: too few for one. "
     caption += "Thick: a standard deviation between the blocks of one process to either side. Hollow: tie or "
-    caption += (
-        f"undecided. Right of 1: faster than the baseline.{choosing.others(ways, 'The table of all results has')}"
-    )
+    caption += f"undecided. Right of 1: faster than the baseline.{choosing.others(ways, 'The CSV has')}"
     caption += " Other dtypes are in the table of all results." if len(ways) < len(every) else ""
     alt = (
         f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "

@@ -10,17 +10,17 @@
   const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));
 
   function row(element) {
-    const heading = element.cells[0], small = one("small", heading);
-    const [problem, dtype, device, machine] = small.textContent.split(", ");
-    const values = { way: heading.firstChild && heading.textContent.slice(0, -small.textContent.length), problem, dtype, device, machine };
-    values.group = problem.split("/")[0];
-    values.verdict = element.cells[3] ? element.cells[3].textContent.split(" ")[0] : "failed";
+    const places = element.dataset.of.split(" "), values = {};
+    all("select", form).forEach((select, i) => { values[select.name] = places[i] === "-" ? null : select.options[Number(places[i]) + 1].value; });
     return { element, values, text: element.textContent.toLowerCase() };
   }
 
+  const words = (element) => element.textContent.replace(/\s+/g, " ").trim();
+  const way = (heading) => words(heading).split(words(one("small", heading)))[0];
+
   function key(item, column, place) {
     const { cells, className } = item.element, cell = cells[place];
-    if (column === "way") return item.values.way;
+    if (column === "way") return way(cells[0]);
     if (className === "failed") return null; // it has a reason in the place of numbers
     if (column === "interval") return key(item, "speedup", 1);
     if (column === "verdict") return cell.textContent.trim() || null;
@@ -92,9 +92,19 @@
       show();
     }
 
+    // Filters hide nothing that an address leads to.
+    function reveal(target) {
+      show();
+      const found = target && target.closest("#all tbody tr");
+      if (!found || !found.hidden) return;
+      for (const field of form.elements) if (field.name) field.value = "";
+      show();
+      target.scrollIntoView();
+    }
+
     function recall() {
       const [name, asked = ""] = location.hash.slice(1).split("?");
-      if (name !== "results" || !asked) return show();
+      if (name !== "results" || !asked) return reveal(document.getElementById(name));
       const state = new URLSearchParams(asked), sort = state.get("sort") || "";
       for (const field of form.elements) if (field.name) field.value = state.get(field.name) || "";
       order = { by: sort.replace("-", ""), down: sort.startsWith("-") };
@@ -117,24 +127,35 @@
       link.type = "button";
       link.className = "cite";
       link.textContent = "cite";
-      link.setAttribute("aria-label", `Copy the citation of ${heading.textContent}`);
+      link.setAttribute("aria-label", `Copy the citation of ${way(heading)} on ${words(one("small", heading))}`);
       heading.append(" ", link);
     }
     if (headings.length > 100) idle(() => citable(headings.slice(100)));
   }
 
   function citation(element) {
-    const { machine, commit, edition, address } = document.body.dataset, cells = element.cells;
-    const { values } = row(element), words = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
-    const said = cells.length < 3 ? [words(cells[1])] : [
-      `speedup over the baseline ${words(cells[1]).replace(" ", "× ")} (${values.verdict}; 95 % interval, n = ${words(cells[9])} processes)`,
-      `time ${words(cells[4])}`,
-      `error ${words(cells[7])} u`,
-    ];
-    const page = address || location.href.split("#")[0];
+    const { machine, commit, edition } = document.body.dataset, cells = element.cells, heading = cells[0];
+    const said = cells.length < 3 ? [words(cells[1])] : measured(cells);
     const where = [machine, commit && `commit ${commit}`, edition && `edition ${edition}`].filter(Boolean).join(", ");
-    const way = one("th", element).textContent.replace(one("small", element).textContent, "").replace(/ ?cite$/, "");
-    return `${way} on ${one("small", element).textContent}: ${said.join(", ")}. Linear Lasagna, ${where}. ${page}#${element.id}`;
+    return `${way(heading)} on ${words(one("small", heading))}: ${said.join(", ")}. Linear Lasagna, ${where}. ${address(element.id)}`;
+  }
+
+  function measured(cells) {
+    const [speedup, , verdict, time, , , error, , processes] = [...cells].slice(1), interval = one("small", speedup);
+    const judged = words(verdict).split(" ")[0], n = `n = ${words(processes)} ${words(processes) === "1" ? "process" : "processes"}`;
+    const ratio = speedup.firstChild && `speedup over the baseline ${speedup.firstChild.textContent.trim()}×`;
+    const of = interval ? `${ratio} ${words(interval)} (${judged}; 95 % interval, ${n})` : ratio && `${ratio} (${judged}; ${n})`;
+    return [
+      judged === "baseline" ? `the baseline, ${n}` : of,
+      words(time) && `time ${words(time)}`,
+      words(error) && `error ${words(error)} u`,
+    ].filter(Boolean);
+  }
+
+  // A page that is no file has the row's own address; of one that is, the repository says where it comes from.
+  function address(id) {
+    const page = location.href.split("#")[0], { address } = document.body.dataset;
+    return location.protocol === "file:" && address ? `Row ${id}, ${address}` : `${page}#${id}`;
   }
 
   async function copy(text, button) {
