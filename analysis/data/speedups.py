@@ -94,19 +94,8 @@ def _speedups(record: Record) -> Iterator[tuple[Any, ...]]:
         stop = ended(comparison, noise) if comparison.processes > 1 else ""
         bounds = (trial.bound(way), baseline_bound)
         differ = "" not in bounds and bounds[0] != bounds[1]
-        yield (
-            *place,
-            way,
-            way == trial.control,
-            *times,
-            *interval,
-            *inverse,
-            *verdict,
-            *spreads,
-            stop,
-            *bounds,
-            differ,
-        )
+        named = (*place, way, way == trial.control)
+        yield (*named, *times, *interval, *inverse, *verdict, *spreads, stop, *bounds, differ)
 
 
 def verdict_counts(frame: Frame, by: list[str]) -> Frame:

@@ -4,14 +4,14 @@
 (() => {
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const form = one("#filters"), table = one("#all");
+  const form = one("#filters"), table = one("#all"), selects = form ? all("select", form) : [];
   const collator = new Intl.Collator("en", { numeric: true });
 
   const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));
 
   function row(element) {
     const places = element.dataset.of.split(" "), values = {};
-    all("select", form).forEach((select, i) => { values[select.name] = places[i] === "-" ? null : select.options[Number(places[i]) + 1].value; });
+    selects.forEach((select, i) => { values[select.name] = places[i] === "-" ? null : select.options[Number(places[i]) + 1].value; });
     return { element, values, text: element.textContent.toLowerCase() };
   }
 
@@ -24,7 +24,6 @@
     if (className === "failed") return null; // it has a reason in the place of numbers
     if (column === "interval") return key(item, "speedup", 1);
     if (column === "verdict") return cell.textContent.trim() || null;
-    if (column === "processes") return Number(cell.textContent);
     return size(cell.textContent);
   }
 
