@@ -12,7 +12,7 @@ from analysis.__main__ import main
 from analysis.data import across as cells
 from analysis.data.across import agreement
 from analysis.data.records import Record, Records
-from analysis.data.study_data import Scope
+from analysis.data.study_data import Scope, of_several
 from analysis.gaps import STRICT
 from analysis.report import answers, page
 from analysis.report.page import Context
@@ -40,6 +40,22 @@ def said(*machines: tuple[Record, ...]) -> str:
 
 
 UNDECIDED = synthetic.cell(1e-3, WIDE)
+
+
+@pytest.mark.parametrize("places", [[0], [1], [0, 1], [0, 2], [1, 2], [0, 1, 2]])
+def test_a_part_of_the_scopes_has_their_rows_and_no_others(places):
+    """One machine has two devices."""
+    made = (on("a", {STACK: 0.5}), on("a", {STACK: 0.5}, "cuda"), on("b", {STACK: 0.5, OTHER: 0.5}))
+    data = study(Records(tuple(record for each in made for record in each))).data
+    assert [(scope.machine, scope.device) for scope in data.scopes] == [("a", "cpu"), ("a", "cuda"), ("b", "cpu")]
+    scopes = tuple(data.scopes[place] for place in places)
+    part, wanted = data.among(scopes), {(scope.machine, scope.device) for scope in scopes}
+    assert {(record.machine, record.trial.device) for record in part.records} == wanted
+    for frame in (part.cells, part.speedups, part.costs, of_several(scopes, data.speedups)):
+        assert set(zip(frame["machine"], frame["device"], strict=True)) == wanted
+    assert len(part.speedups) == sum(len(scope.of(data.speedups)) for scope in scopes)
+    problems = data.problems
+    assert of_several(scopes, problems) is problems
 
 
 @pytest.mark.parametrize(

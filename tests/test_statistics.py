@@ -18,6 +18,8 @@ from linear_lasagna.trial import Cell, Trial
 from tests import synthetic
 from tests.reporting import study
 
+WIDE = tuple(1 + 0.1 * (place - 5.5) for place in range(12))
+
 NARROW = tuple(1 + (block - 5.5) * 1e-4 for block in range(12))
 
 
@@ -239,6 +241,14 @@ def test_intervals_of_totals_cover():
     held = sum(row["speedup_lower"] <= 0.8 <= row["speedup_upper"] for row in found)
     assert held >= 95 - 3 * math.sqrt(100 * 0.95 * 0.05)
     assert median([row["speedup_upper"] / row["speedup_lower"] for row in found]) < 1.3
+
+
+def test_each_layer_s_processes_are_drawn_by_themselves():
+    """Of sixteen layers alike, the total varies by a quarter of what one does; drawn together it would vary as much."""
+    [layer] = records(synthetic.trial("vgg16/conv5", {"unfold_matmul": synthetic.cell(1e-3, WIDE)}))
+    logs = [networks.interval([(1, layer.timings)] * layers, "unfold_matmul", "direct") for layers in (1, 16)]
+    one, sixteen = (upper - lower for lower, upper in logs)
+    assert one / 6 < sixteen < one / 2.5
 
 
 def test_the_same_records_give_the_same_totals():
