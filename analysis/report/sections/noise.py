@@ -167,7 +167,7 @@ def noise_table(frames: Frames) -> Table:
         "false verdicts": count_of("false_verdicts"),
     }
     caption = "How far two timings of the same call lie apart: |log ratio| of the control to the baseline. False "
-    caption += f"verdicts: the interval ({kind}) and the fixed margin of 1 % alone would call the control faster or "
+    caption += f"verdicts: the interval, {kind}, and the fixed margin of 1 % alone would call the control faster or "
     caption += "slower. The published rule calls none so, because the control sets its margin."
     return table("noise-floor", caption, ordered(rows), columns, "noise", (0, 1, 2))
 
