@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from analysis.data.records import Record, Records
+from analysis.data.study_data import APART
+from analysis.report import miniature
 from analysis.report import page as report
 from analysis.report.answers import ERROR, MERGE, METHOD, QUESTIONS, TRUST
+from analysis.report.miniature import Bar
 from linear_lasagna.catalog import GROUPS
 from tests import synthetic
 from tests.reporting import study
@@ -112,6 +115,29 @@ def test_the_noise_is_that_of_the_controls():
     layers = len(network("vgg16", {}))
     told = "The same call timed twice: 0 % apart in the median, 0 % in one of ten trials; "
     assert text == f"{told}0 of {layers} comparisons undecided."
+
+
+def test_undecided_comparisons_are_those_of_the_table_of_results(whole):
+    """Of sweeps, threads and other groups with a section of their own, too."""
+    [text] = [answer.text for answer in whole.answers if answer.question == TRUST]
+    table = whole.files["results"]
+    judged = table[table["verdict"] != ""]
+    assert len(judged) > len(judged[~judged["group"].isin(APART)]) > 0
+    undecided = int((judged["verdict"] == "undecided").sum())
+    assert text.endswith(f"{undecided} of {len(judged)} comparisons undecided.")
+
+
+LINE = re.compile(r'class="axis" d="M([\d.]+) 0V')
+NUMBER = re.compile(r'<text x="([\d.]+)" y="[\d.]+">([^<]+)</text></g>')
+
+
+@pytest.mark.parametrize("value", [0.6, 0.7, 0.81, 0.9, 0.97, 1.0, 1.03, 1.3, 2.0])
+def test_the_line_at_one_crosses_no_number_of_a_small_chart(value):
+    text = miniature.chart([Bar("way", value, 0.97 * value, 1.03 * value), Bar("other", 1.6, 1.5, 1.7)], "speedup")
+    line = float(LINE.findall(text)[0])
+    for left, number in NUMBER.findall(text):
+        width = 7.5 * len(number)  # of digits of 11.5 pixels: 0.65 em in the widest common face
+        assert not float(left) < line < float(left) + width, number
 
 
 def test_all_questions_together_are_at_most_130_words(whole):

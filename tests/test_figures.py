@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.data.records import load
+from analysis.data.records import Record, Records, load
 from analysis.report import choosing, style, svg
 from analysis.report.drawing import LONGEST_NAME, Drawing, facets, key, marks, styled
 from analysis.report.section import Plot, plot
-from analysis.report.sections import accuracy, depth, memory, noise, speed, wins
+from analysis.report.sections import accuracy, break_even, depth, memory, noise, speed, wins
+from linear_lasagna.catalog import GROUPS
 from tests import synthetic, test_same_report
 from tests.reporting import Study, marks_of, study
 
@@ -218,6 +219,37 @@ def test_speedup_figure_shows_ways_and_problems_and_says_what_they_are(found):
         assert f"</svg>{way}</li>" in text
     assert "control" not in text
     assert re.search(r"\w+, float32, unfold_matmul: [\d.]+× \[[\d., ]+\], (faster|slower|tie), \d+ processes", text)
+
+
+def test_marks_that_overlap_are_parted_by_the_paper(page):
+    """A filled mark has the paper's edge; a hollow one is the paper inside."""
+    declared: dict[str, str] = {}
+    for each in page:
+        declared |= each.of_page.classes
+    looks = {look for each in page for look in re.findall(r'class="point (\w+)"', each.inline)}
+    assert looks
+    paper = style.PAPER[0]
+    for look in looks:
+        rules = dict(part.split(":", 1) for part in declared[look].split(";"))
+        if "--heat" not in rules["fill"]:  # else a cell of a map
+            assert [rules["fill"], rules["stroke"]].count(f"var(--paper, {paper})") == 1, rules
+
+
+def test_a_line_through_a_map_is_interrupted_where_numbers_stand():
+    """Each number has its cell's colour behind it, above the line."""
+    pairs = [problem.name for problem in GROUPS["breakeven"].problems]
+    trials = [synthetic.trial(name, {"merged/direct": 0.5}) for name in pairs]
+    frame = study(Records(tuple(Record(trial, "breakeven", "m") for trial in trials))).frames["pairs"]
+    for panel in break_even.figure(frame).panels:
+        [line] = [each for each in panel.lines if len(each.get_xdata()) > 2]
+        cells = {patch.get_xy(): patch.get_facecolor() for patch in panel.patches}
+        assert len(panel.texts) == len(cells)
+        for text in panel.texts:
+            behind = text.get_bbox_patch()
+            x, y = text.get_position()
+            assert behind is not None
+            assert behind.get_facecolor() == cells[x - 0.5, y - 0.5]
+            assert text.get_zorder() > line.get_zorder()
 
 
 def test_long_names_leave_room_for_the_panel(found):

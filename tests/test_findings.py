@@ -15,7 +15,7 @@ from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.outcomes import outcome
 from analysis.findings.statistics import STATISTICS, Measured, Ratio, Slope, Spread, Value
 from analysis.precision import EXPERIMENTS
-from analysis.report.sections.findings import dependence, sentences
+from analysis.report.sections.findings import claim_table, dependence, sentences
 from linear_lasagna.intervals import median_interval
 from tests.synthetic import units_of_claims
 
@@ -52,6 +52,20 @@ def test_a_claim_is_judged_by_its_interval(ratio, outcome):
     assert (row.median, row.lower, row.upper) == pytest.approx((ratio * (1 + 9.5 / 1e4), values[2], values[17]))
     assert (row.seeds, row.outcome) == (20, outcome)
     assert judged(rows(ratio, 3)).outcome == "undecided"  # too few for an interval
+
+
+def test_a_claim_that_has_too_few_seeds_to_be_decided_says_so():
+    """In its row, its table's caption and the sentence; one that its interval leaves undecided does not."""
+    few, enough = (outcomes(rows(CLAIM.high / 1.001, seeds), "casting") for seeds in (5, 20))
+    (cell,) = (row[-1] for row in claim_table("t", "d", few).rows)
+    assert (cell.main, cell.detail) == ("undecided", "too few seeds")
+    assert "too few for an interval" in claim_table("t", "d", few).caption
+    assert "hold with 95 %" not in claim_table("t", "d", few).caption
+    assert next(sentences(few)).endswith("0 of 1 claim confirmed; 5 seeds are too few for intervals.")
+    (cell,) = (row[-1] for row in claim_table("t", "d", enough).rows)
+    assert (cell.main, cell.detail) == ("undecided", "")
+    assert "all intervals together hold with 95 %" in claim_table("t", "d", enough).caption
+    assert "few" not in next(sentences(enough))
 
 
 def test_only_the_claim_s_own_cells_count():

@@ -127,12 +127,18 @@ def test_every_link_leads_somewhere(out, page):
             assert (out / link).is_file()
 
 
-def test_every_column_of_every_csv_is_explained(out):
+def test_every_csv_and_each_of_its_columns_is_explained_once(out):
     paths = sorted((out / "data").glob("*.csv"))
-    assert {path.stem for path in paths} <= markup.FILES.keys()
-    assert len(paths) >= 15
-    for path in paths:
-        assert set(next(csv.reader(io.StringIO(path.read_text())))) <= markup.COLUMNS.keys()
+    assert len(paths) > 20
+    heads = {path.name: next(csv.reader(io.StringIO(path.read_text()))) for path in paths}
+    text = (out / "report.html").read_text(encoding="utf-8")
+    files, columns = re.findall(r'<dl class="dictionary">(.*?)</dl>', text, re.DOTALL)
+    listed = re.findall(r"<code>([^<]+)</code></a></dt>\s*<dd>.+: <code>([^<]+)</code></dd>", files)
+    assert {name: names.split(", ") for name, names in listed} == heads
+    assert len(listed) == len(heads)
+    meanings = re.findall(r"<dt><code>([^<]+)</code></dt><dd>(.+)</dd>", columns)
+    assert [name for name, _ in meanings] == sorted({name for names in heads.values() for name in names})
+    assert all(meaning == str(markup.code(markup.COLUMNS[name])) != "" for name, meaning in meanings)
 
 
 def test_tables_are_written_for_latex(out):
@@ -248,7 +254,7 @@ def test_the_most_of_several_is_one_with_a_verdict():
     trials.append(synthetic.trial("stacks/sesr_x5", {"merged/direct": few}))
     text = said(trials, "stacks", "Merging")
     assert "faster on 2 (sesr_x1, plain_x2) and undecided on 1 (sesr_x5): " in text
-    assert "2.00× faster, the most of 3 (its own interval: [1.98, 2.02])" in text
+    assert "2.00× faster, the most of 3, its own interval [1.98, 2.02]" in text
     assert "17" not in text
 
 
@@ -323,6 +329,38 @@ def test_a_study_of_both_kinds_says_how_many_are_within_one_process():
     trials.append(synthetic.trial("stacks/plain_x2", {"merged/direct": 0.5}, several=False))
     text = said(trials, "stacks", "Merging")
     assert "by intervals between processes (1 of 2: within one process), faster on 2" in text
+
+
+def test_no_sentence_has_brackets_in_brackets():
+    """Also where some cells have one process, which sentences say in brackets."""
+    kinds = {"unfold_matmul": (1.25, 0.001), "im2col_numpy": (0.8, 0.002)}
+    layers = vgg16(kinds)
+    trials = [(trial, "networks") for trial in [*vgg16(kinds, several=False)[:1], *layers[1:]]]
+    for place, name in enumerate(("sesr_x1", "sesr_x3", "sesr_x5")):
+        problem, several = f"stacks/{name}", place > 0
+        trials.append((synthetic.trial(problem, {"merged/direct": 0.5 - 0.1 * place}, several=several), "stacks"))
+        trials.append((synthetic.trial(problem, {"merged_per_call": 0.5}, several=several), "training"))
+    for place, problem in enumerate(GROUPS["sweeps"].problems):
+        ways = {"fft": 0.7, "unfold_matmul": 0.9 + 0.01 * place, "merged/direct": 0.8}
+        trials.append((synthetic.trial(problem.name, ways, several=place > 0), "sweeps"))
+    found = study(Records(tuple(Record(trial, group, "m") for trial, group in trials)), synthetic.precision())
+    sections = found.sections.values()
+    texts = [*(line.text for line in found.headlines), *(f"{each.text} {each.condition}" for each in found.answers)]
+    texts += [each.caption for section in sections for each in (*section.plots, *section.tables)]
+    texts += [text for section in sections for text in (section.intro, *section.answers, *section.notes)]
+    assert sum("of 3: within one process" in text for text in texts) > 0
+    assert sum("its own interval" in text for text in texts) > 1
+    mathematics = re.compile(r"f\(|\(x |\(2k|\(n ")
+    assert [text for text in texts if re.search(r"\([^()]*\(", text) and not mathematics.search(text)] == []
+
+
+def test_no_section_says_a_sentence_twice():
+    from tests.test_same_report import study as fixed
+
+    for section in study(*fixed()).sections.values():
+        text = " ".join([*section.answers, section.intro, *section.notes])
+        long = [each for each in re.split(r"(?<=\.) ", text) if len(each) > 50]
+        assert len(long) == len(set(long)), section.title
 
 
 def test_error_by_depth_names_the_weights_that_its_exponent_is_of(trials):

@@ -174,12 +174,12 @@ def _side(side: str, rows: list[Any]) -> str:
 
 
 def reliability(data: StudyData, frames: Frames) -> Answer | None:
-    """How far the same call under two names lies apart, and how many cells have no verdict."""
+    """How far the same call under two names lies apart, and how many cells of the table of results have no verdict."""
     controls = frames.get("noise", ())
     if not len(controls):
         return None
     floor = noise.noise_floor(controls.assign(all=0), ["all"]).iloc[0]
-    judged = data.compared[~data.compared["control"].astype(bool)]
+    judged = data.speedups[~data.speedups["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
     text = f"The same call timed twice: {show.percent(floor['median'])} apart in the median, "
     text += f"{show.percent(floor['p90'])} in one of ten trials; {undecided} of {len(judged)} comparisons undecided."

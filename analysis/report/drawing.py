@@ -29,6 +29,7 @@ HEIGHT = 150.0  # points of a panel's axes, where nothing else is said
 ROW = 15.0  # points of a named row
 LONGEST_NAME, LONGEST_TITLE = 24, 42  # characters that a panel has room for
 MARK = 5.2  # points across
+STAR = 1.5  # a star is mostly points: so many times as wide, it looks as large as the others
 MOST_TICKS = 5
 MOST_BESIDE = 24  # characters of a heat map's columns in one line
 SHORT_RANGE, WIDE_RANGE = 4.0, 1e6
@@ -91,7 +92,8 @@ def marks(
     filled: bool = True,
     size: float = MARK,
 ) -> None:
-    """A mark for each point with finite numbers, which says its title to who points at it.
+    """A mark for each point with finite numbers, which says its title to who points at it. The paper's edge around
+    filled marks parts those that overlap.
 
     way: or a colour and a marker. size: points across.
     """
@@ -100,8 +102,10 @@ def marks(
     if not points:
         return
     xs, ys, told = zip(*points, strict=True)
-    style: dict[str, Any] = {"edgecolors": colour, "facecolors": colour if filled else PAPER[0], "linewidths": 0.9}
-    panel.scatter(xs, ys, s=size**2, marker=marker, urls=list(told), zorder=3, **style)
+    inside, edge, width = (colour, PAPER[0], 0.6) if filled else (PAPER[0], colour, 0.9)
+    across = (size + (0.6 if filled else 0.0)) * (STAR if marker == "*" else 1.0)
+    style: dict[str, Any] = {"edgecolors": edge, "facecolors": inside, "linewidths": width}
+    panel.scatter(xs, ys, s=across**2, marker=marker, urls=list(told), zorder=3, **style)
 
 
 def between(panel: Axes, at: Iterable[float], lower: Iterable[float], upper: Iterable[float], colours: Any) -> None:
@@ -115,13 +119,18 @@ def within(panel: Axes, at: Iterable[float], middle: Series, spread: Series, col
     panel.hlines(list(at), middle / factor, middle * factor, colors=colours, linewidth=3.2, alpha=0.45)
 
 
-def cells(panel: Axes, grid: Iterable[tuple[int, int, str, str, str]], shape: tuple[int, int]) -> None:
-    """A heat map: (column, row, colour, text, title) each, rows from above. shape: (columns, rows)."""
+def cells(
+    panel: Axes, grid: Iterable[tuple[int, int, str, str, str]], shape: tuple[int, int], lined: bool = False
+) -> None:
+    """A heat map: (column, row, colour, text, title) each, rows from above. shape: (columns, rows); lined: a line
+    across it will be interrupted where a text stands.
+    """
     from matplotlib.patches import Rectangle
 
     for column, row, colour, text, title in grid:
         panel.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor=FAINT, linewidth=0.6, url=title))
-        panel.text(column + 0.5, row + 0.5, text, ha="center", va="center")
+        behind = {"facecolor": colour, "edgecolor": "none", "pad": 0.5}
+        panel.text(column + 0.5, row + 0.5, text, ha="center", va="center", bbox=behind if lined else None)
     panel.set_xlim(0, shape[0])
     panel.set_ylim(shape[1], 0)
     panel.tick_params(length=0)
@@ -367,7 +376,7 @@ def _margins(drawing: Drawing, renderer: Any) -> tuple[float, float, float, floa
     above = 20.0 if any(title.get_text() for title in drawing.titles) else 4.0
     inner = [panel.get_window_extent(renderer) for panel in drawing.panels]
     boxes = [panel.yaxis.get_tightbbox(renderer) for panel in drawing.panels]
-    left = max([3.0, *(axes.x0 - box.x0 + 3 for axes, box in zip(inner, boxes, strict=True) if box is not None)])
+    left = max([10.0, *(axes.x0 - box.x0 + 3 for axes, box in zip(inner, boxes, strict=True) if box is not None)])
     across = drawing.panels[0].xaxis.get_tightbbox(renderer) if drawing.panels else None
     below = inner[0].y0 - across.y0 + 2 if across is not None else 2.0
     return min(left, 0.6 * WIDTH), 12.0, above, below

@@ -44,4 +44,4 @@ def most(rows: Frame, verdict: str) -> str:
     row = of_verdict.loc[of_verdict["ratio"].idxmin() if verdict == "faster" else of_verdict["ratio"].idxmax()]
     size, interval = factor(row, verdict).split(" ", 1)
     text = f"{short(row['problem'])} {size} {verdict}"
-    return f"{text} {interval}" if len(rows) == 1 else f"{text}, the most of {len(rows)} (its own interval: {interval})"
+    return f"{text} {interval}" if len(rows) == 1 else f"{text}, the most of {len(rows)}, its own interval {interval}"

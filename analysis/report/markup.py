@@ -52,6 +52,7 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + rules
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     csvs = {name: (FILES[name], list(frame.columns), len(frame)) for name, frame in made.files.items()}
+    columns = sorted({column for _, names, _ in csvs.values() for column in names})
     return (
         environment()
         .get_template("report.html")
@@ -70,7 +71,7 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
             results=results,
             by_question=answers.by_question,
             csvs=csvs,
-            columns=COLUMNS,
+            columns={name: COLUMNS[name] for name in columns},
             style=style,
             script=script,
             policy=policy(style, script),

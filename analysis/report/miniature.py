@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 WIDTH, ROW, LABEL = 260, 17, 112  # of a chart of bars, in its own units
+GAP, DIGIT = 7, 8  # before a number, and the most that one of its characters takes
 NARROW, WIDE = 88.0, 1 / 8  # a bar of the table of results: its width, and the least speedup that it shows
 LEAST = 1.25  # a chart of ratios reaches at least so far on both sides of 1
 Across: TypeAlias = Callable[[float], float]  # where a value lies
@@ -49,7 +50,7 @@ def _svg(bars: Sequence[Bar], title: str, across: Across, origin: float) -> str:
 
 
 def _row(bar: Bar, middle: float, across: Across, zero: float) -> str:
-    at = across(bar.value)
+    at, number = across(bar.value), _number(bar)
     known = bar.lower == bar.lower
     ends = (across(bar.lower), max(across(bar.upper), across(bar.lower) + 1)) if known else (at, at)
     shape = (
@@ -58,11 +59,13 @@ def _row(bar: Bar, middle: float, across: Across, zero: float) -> str:
         if known
         else f'<path class="length" d="M{zero:.1f} {middle}H{at:.1f}"/>'
     )
-    right = max(at, across(bar.upper) if known else at) + 7
+    right = max(at, across(bar.upper) if known else at) + GAP
+    if right < zero < right + DIGIT * len(number):  # the line would cross it
+        right = zero + GAP
     return (
         f"<g><title>{html.escape(bar.label)}: {_said(bar)}</title>"
         f'<text x="0" y="{middle + 4}">{html.escape(_short(bar.label))}</text>{shape}'
-        f'<text x="{min(right, WIDTH - 34):.1f}" y="{middle + 4}">{_number(bar)}</text></g>'
+        f'<text x="{min(right, WIDTH - 34):.1f}" y="{middle + 4}">{number}</text></g>'
     )
 
 

@@ -88,8 +88,7 @@ def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
     caption = f"Speedup of merging pairs of layers, from C channels to C′ and back to C, {dtype}, {scope.label}; n = "
     caption += f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Blue: faster merged, by estimate; “?”: "
-    caption += "undecided. Line: as many multiply-accumulates; above it, merging saves some. Intervals stand in the "
-    caption += "table."
+    caption += "undecided. Line: as many multiply-accumulates; above it, merging saves some."
     least, most = rows.loc[rows["speedup"].idxmin()], rows.loc[rows["speedup"].idxmax()]
     alt = "Heat maps, one per kernel, C across and C′ upwards. By verdict merging is faster on "
     alt += f"{show.plural(counts.get('faster', 0), 'pair')} and slower on {counts.get('slower', 0)}. "
@@ -128,7 +127,7 @@ def _map(panel: Axes, rows: Frame) -> None:
         (outer.index(row["outer"]), middle.index(row["middle"]), _colour(row["speedup"]), _text(row), compared(row))
         for row in rows.to_dict("records")
     ]
-    cells(panel, grid, (len(outer), len(middle)))
+    cells(panel, grid, (len(outer), len(middle)), lined=True)
     cell_ticks(panel, [str(c) for c in outer], [str(c) for c in middle])
     _theory(panel, rows, outer, middle)
     panel.set(xlabel="C, channels of input and output", ylabel="C′, channels between")

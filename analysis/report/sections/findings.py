@@ -37,6 +37,7 @@ RATIOS = (
 EXPONENTS = "exponents e in error ∝ depth^e, a least-squares slope per draw"
 TAIL = "exponents of the tail of relative errors, Hill’s estimate from the largest 1 % of one draw’s outputs"
 SCATTERS = "ratios of standard deviations over draws of the logarithm of the error, of two stacks, each width × depth"
+TOO_FEW = "Median over seeds, too few for an interval that holds with all others: no claim can be decided"
 OVER_DRAWS = "The interval takes the ratio’s logarithm to be normal, with the variance that the kurtosis gives it"
 CAPTION = {
     "ratio": f"Claimed and measured {RATIOS}.",
@@ -124,11 +125,17 @@ def claim_table(name: str, data: str, claims: Frame) -> Table:
             show.number(row.median, row.lower, row.upper), show.interval(row.median, row.lower, row.upper)
         ),
         "seeds": lambda row: str(row.seeds),
-        "outcome": lambda row: Text(row.outcome, kind="zero" if row.outcome == "undecided" else ""),
+        "outcome": lambda row: Text(row.outcome, _lacking(row), "zero" if row.outcome == "undecided" else ""),
     }
     over = OVER_DRAWS if _kinds(claims) == "spread" else "Median over seeds with its interval"
-    caption = f"{CAPTION[_kinds(claims)]} {over}; all intervals together hold with 95 %."
+    over = f"{over}; all intervals together hold with 95 %" if claims["lower"].notna().any() else TOO_FEW
+    caption = f"{CAPTION[_kinds(claims)]} {over}."
     return table(name, caption, claims, columns, data, (0, 1, 2, 6))
+
+
+def _lacking(row: Any) -> str:
+    """Why a claim without an interval is undecided."""
+    return "" if row.lower == row.lower else "too few seeds"
 
 
 def _kinds(claims: Frame) -> str:
@@ -166,7 +173,9 @@ def sentences(claims: Frame) -> Iterator[str]:
         own = claims[claims["finding"] == number]
         agreed = int((own["outcome"] == "confirmed").sum())
         finding = FINDINGS[number]
-        yield f"Finding {number} is {overall(own)}: {agreed} of {show.plural(len(own), 'claim')} confirmed."
+        claims_of_it = show.plural(len(own), "claim")
+        few = "" if own["lower"].notna().any() else f"; {wording.span(own['seeds'], 'seed')} are too few for intervals"
+        yield f"Finding {number} is {overall(own)}: {agreed} of {claims_of_it} confirmed{few}."
         yield from _told(finding, own)
 
 

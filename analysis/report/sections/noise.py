@@ -192,8 +192,6 @@ def false_verdicts(rows: Frame, same: Frame) -> str:
 
 def notes(frames: Frames, speedups: Frame) -> Iterator[str]:
     """What the section says below its table."""
-    text = false_verdicts(frames["noise"], frames["same_calls"])
-    yield text[0].upper() + text[1:]
     yield sides(frames["noise"])
     yield serial_dependence(speedups)
 

@@ -243,18 +243,21 @@ def _unmeasured(row: Any) -> Text:
 def unfold_headline(data: StudyData, frames: Frames) -> str:
     """Unfold and matmul against the library's convolution."""
     rows = data.speedups[(data.speedups["group"] == "networks") & (data.speedups["way"] == "unfold_matmul")]
-    parts = []
-    for dtype in wording.main_dtypes(rows["dtype"]):
-        of_dtype = rows[rows["dtype"] == dtype]
-        counts = of_dtype["verdict"].value_counts()
-        ratio = math.exp(float(of_dtype["ratio"].map(math.log).mean()))
-        verdicts = f"slower on {counts.get('slower', 0)} and faster on {counts.get('faster', 0)}"
-        verdicts += f" of {show.plural(len(of_dtype), 'layer')} {wording.by_intervals(of_dtype)}"
-        parts.append(f"{show.times(ratio)} in {dtype} ({verdicts})")
-    if not parts:
+    by_dtype = {dtype: rows[rows["dtype"] == dtype] for dtype in wording.main_dtypes(rows["dtype"])}
+    if not by_dtype:
         return ""
-    text = f"`unfold_matmul` takes {wording.listed(parts)} the time of `direct`, as a geometric mean of estimates over "
-    return f"{text}layers."
+    ratios = {dtype: math.exp(float(own["ratio"].map(math.log).mean())) for dtype, own in by_dtype.items()}
+    times = wording.listed([f"{show.times(ratio)} in {dtype}" for dtype, ratio in ratios.items()])
+    verdicts = wording.listed([f"{_slower_and_faster(own)} in {dtype}" for dtype, own in by_dtype.items()])
+    text = f"`unfold_matmul` takes {times} the time of `direct`, as a geometric mean of estimates over layers; "
+    return f"{text}{wording.by_intervals(rows[rows['dtype'].isin(by_dtype)])}, it is {verdicts}."
+
+
+def _slower_and_faster(rows: Frame) -> str:
+    """As in "slower on 10 and faster on 3 of 32 layers"."""
+    counts = rows["verdict"].value_counts()
+    sides = [f"{side} on {counts.get(side, 0)}" for side in ("slower", "faster")]
+    return f"{wording.listed(sides)} of {show.plural(len(rows), 'layer')}"
 
 
 def merging_headline(data: StudyData, frames: Frames) -> str:
