@@ -12,7 +12,6 @@ FEW = 10  # seeds; with fewer the section says so
 LEAST = 6  # seeds; fewer have no interval
 TABLE = "In brackets: 95 % interval for the median over seeds; none for fewer than 6 seeds."
 SIGNS = {"random": "random signs", "positive": "positive numbers"}
-STYLES = "Solid: random signs; dashed: positive numbers."
 ENDS = ("ratio_lower", "speedup_lower")
 BETWEEN, WITHIN = "between processes", "within one process"
 

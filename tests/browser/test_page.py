@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
 pytestmark = pytest.mark.browser
 
@@ -169,4 +171,16 @@ def test_printed_page_is_light_and_whole(visit, real, tmp_path: Path):
         )
         assert lost == []
         assert opened.page.evaluate("getComputedStyle(document.querySelector('div.results')).maxHeight") == "none"
-        assert len(opened.page.pdf(path=str(tmp_path / "page.pdf"), prefer_css_page_size=True)) > 10_000
+        opened.page.pdf(path=str(tmp_path / "page.pdf"), prefer_css_page_size=True)
+        last = opened.page.locator("#all tbody th small").last.text_content()
+    pages = [" ".join(page.extract_text().split()) for page in PdfReader(tmp_path / "page.pdf").pages]
+    assert "Figure 1." in pages[0]  # beside the answers, as on a screen
+    headed = [place for place, text in enumerate(pages) if "of fastest" in text and "of limit" in text]
+    assert len(headed) > 2  # the headings of the results stand above each page of them
+    assert headed == list(range(headed[0], headed[-1] + 1))
+    assert _letters(last) in _letters(pages[headed[-1]])
+
+
+def _letters(text: str) -> str:
+    """Without blanks and ligatures."""
+    return "".join(unicodedata.normalize("NFKC", text).split())

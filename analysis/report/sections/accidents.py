@@ -135,7 +135,7 @@ def _by_dtype(rows: Frame) -> list[Any]:
 
 SECTION = section(
     "accidents",
-    "Is an ordinary stack non-linear by accident",
+    "Is an ordinary stack non-linear by accident?",
     frames=lambda rows: {"accidents": changes(rows)},
     part=part,
     files={"accidents": "How many predictions of ordinary stacks change with the dtype, over seeds."},

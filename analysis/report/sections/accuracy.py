@@ -66,7 +66,7 @@ def _accuracy_plot(group: str, scope: Scope, rows: Frame) -> Plot:
 
 @styled
 def figure(frame: Frame) -> Drawing:
-    """Error against speedup, one mark per cell; filled where no other way of the trial is better in both.
+    """Error against speedup, one mark per cell; filled where it is Pareto-optimal.
 
     frame: `speedups.costs` of one group.
     """
@@ -84,7 +84,7 @@ def figure(frame: Frame) -> Drawing:
         speedup_axis(panel, log_range(1 / frame["ratio"]))
         panel.grid(axis="y")
         panel.set_ylabel("relative L2 error (u)")
-    legend(drawing, ways, [key("bettered in both", marker="o", filled=False)])
+    legend(drawing, ways, [key("dominated", marker="o", filled=False)])
     return drawing
 
 

@@ -139,14 +139,8 @@ def sentence(row: Any) -> str:
     scaled = (100 * row.median, 100 * row.lower, 100 * row.upper)
     percent = f"{show.number(*scaled)} % {show.interval(*scaled)}".strip()
     text = f"{percent} of the outputs of `{row.way}` equal `{BASELINE}`'s bit for bit {where}: not completely equal. "
-    text += f"The largest difference is {show.significant(row.largest_difference, 2)}; counted in ulps, which are "
-    text += f"small near zero, it is up to {ulps(row.largest_ulps)}. The relative L2 distance is at most "
-    return text + f"{show.significant(row.largest_distance_u, 2)} u."
-
-
-def ulps(steps: float) -> str:
-    """As in "3 ulps"; thousands set apart."""
-    return f"{int(steps):,} {'ulp' if steps == 1 else 'ulps'}".replace(",", " ")
+    text += f"The largest difference is {show.significant(row.largest_difference, 2)}, the relative L2 distance at "
+    return text + f"most {show.significant(row.largest_distance_u, 2)} u."
 
 
 def details(shares: Frame) -> Iterator[str]:

@@ -83,8 +83,9 @@ def missed(predictions: Frame) -> Frame:
 def prediction_answer(predictions: Frame) -> str:
     """The worst median ratio of each dtype, over all that was measured."""
     worst = farthest(predictions, ["dtype"])
-    text = "Predicted / measured error, where its median is farthest from 1: "
-    text += wording.by_dtype(worst, wording.median)
+    most = show.percent(float((worst["median"] - 1).abs().max()))
+    text = f"The median prediction is within {most} of the measured error in every case: predicted / measured is, "
+    text += f"where farthest from 1, {wording.by_dtype(worst, wording.median)}"
     reach = (
         f"depths {predictions['depth'].min()} to {predictions['depth'].max()}, fan-ins {_listed(predictions['fan_in'])}"
     )

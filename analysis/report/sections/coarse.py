@@ -153,7 +153,7 @@ def answer(found: Frame) -> str:
 
 SECTION = section(
     "coarse",
-    "How coarse must arithmetic be to serve as an activation",
+    "How coarse must arithmetic be to serve as an activation?",
     frames=lambda rows: {"coarse": mistakes(rows), "coarse_changes": discordant(rows)},
     part=part,
     files={

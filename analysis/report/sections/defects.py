@@ -162,7 +162,7 @@ def answer(found: Frame) -> str:
 
 SECTION = section(
     "defects",
-    "How non-linear is a stack of linear layers",
+    "How non-linear is a stack of linear layers?",
     frames=lambda rows: {"defects": summary(rows)},
     part=part,
     files={"defects": "How non-linear each network is, over seeds."},

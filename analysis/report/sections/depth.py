@@ -179,7 +179,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 def _error_plot(scope: Scope, summary: Frame) -> Any:
     worst = summary.loc[summary["median"].idxmax()]
     caption = f"Relative L2 error in units of u against depth ({scope.label}), both axes logarithmic. "
-    caption += f"{wording.band(summary)} {wording.STYLES}{choosing.others(summary)}"
+    caption += f"{wording.band(summary)}{choosing.others(summary)}"
     alt = "Lines on two logarithmic axes, one panel per dtype. The largest median error is "
     alt += f"{show.significant(worst['median'])} u, {worst['way']}, {worst['dtype']}, {worst['signs']} signs, "
     alt += f"at depth {worst['depth']}."
@@ -190,7 +190,7 @@ def _error_plot(scope: Scope, summary: Frame) -> Any:
 def _ratio_plot(scope: Scope, ratios: Frame) -> Any:
     least, most = (show.significant(ratios["median"].agg(end)) for end in ("min", "max"))
     caption = f"Error merged / error stacked on the same seed, against depth ({scope.label}). Below 1 the merged stack "
-    caption += f"is more accurate. {wording.band(ratios)} {wording.STYLES}{choosing.others(ratios)}"
+    caption += f"is more accurate. {wording.band(ratios)}{choosing.others(ratios)}"
     alt = f"Lines on two logarithmic axes, one panel per dtype. The median ratios lie between {least} and {most}."
     name = slug("fig-merge-ratio", scope.machine, scope.device)
     return plot(name, caption, alt, "merge_ratios", ratio_figure(ratios))

@@ -189,7 +189,7 @@ def fan_in_part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption = (
         f"Relative L2 error in units of u against the fan-in of one layer, {CHANNELS_GROW} ({scope.label}), both axes "
     )
-    caption += f"logarithmic, one panel per depth and dtype. {wording.band(summary)} {wording.STYLES} Where marks lie "
+    caption += f"logarithmic, one panel per depth and dtype. {wording.band(summary)} Where marks lie "
     caption += f"in each other, the ways lose the same.{choosing.others(summary)}"
     alt = f"Lines on two logarithmic axes, one panel per dtype and depth. {worst(summary)}"
     name = slug("fan-in", scope.machine, scope.device)
@@ -218,7 +218,7 @@ def kernel_size_part(scope: Scope, rows: Frame, frames: Frames) -> Content | Non
         return None
     caption = f"Relative L2 error in units of u against the size of the kernel, {CHANNELS} channels ({scope.label}), "
     caption += "both axes logarithmic, one panel per depth and dtype. The axis is the fan-in of one layer, channels × "
-    caption += f"area, named by the kernel's size. {wording.band(summary)} {wording.STYLES}"
+    caption += f"area, named by the kernel's size. {wording.band(summary)}"
     alt = f"Lines on two logarithmic axes, one panel per dtype and depth. {worst(summary)}"
     name = slug("kernel-size", scope.machine, scope.device)
     ticks = {fan_in: f"{size(fan_in)}×{size(fan_in)}" for fan_in in set(summary["fan_in"])}

@@ -201,7 +201,7 @@ def _caption(scope: Scope, rows: Frame, summary: Frame) -> str:
     text += f"({scope.label}); the gain axis is logarithmic. Error: relative L2 in units of u, logarithmic, "
     text += "where all outputs of all seeds are finite; an error of 1/u loses everything. Lost outputs are "
     text += f"not finite, or zero though the exact ones are not. {wording.band(summary)} "
-    return text + f"{wording.STYLES} Dtypes whose range no gain tried leaves are not shown."
+    return text + "Dtypes whose range no gain tried leaves are not shown."
 
 
 def _alt(limits: Frame) -> str:
@@ -247,7 +247,7 @@ def _first_loss(limits: Frame, dtype: str, gains: Iterable[float]) -> float:
 SECTION = experiment_section(
     "gain",
     "gain",
-    "Gain per layer: where the range ends",
+    "When do scaled weights leave the range?",
     frames,
     part,
     files={

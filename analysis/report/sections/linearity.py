@@ -101,7 +101,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption = "By how much a computed stack misses two identities of a linear map, relative to the exact result, in "
     caption += f"units of u, against depth ({scope.label}), both axes logarithmic. x, z and their multiples are "
     caption += "exact numbers of the dtype, so all of it is rounding in the stack; a single layer has nothing to "
-    caption += f"merge. {wording.band(drawn)} {wording.STYLES}{choosing.others(drawn)}"
+    caption += f"merge. {wording.band(drawn)}{choosing.others(drawn)}"
     alt = "Lines on two logarithmic axes, one panel per identity and dtype. The largest median is "
     row = drawn.loc[drawn["median"].idxmax()]
     where = ", ".join([row["identity"], row["way"], row["dtype"], wording.signs(row["signs"])])

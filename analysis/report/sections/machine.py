@@ -14,6 +14,24 @@ from analysis.report.section import Content, Frames, Section
 from analysis.report.tables import Table, Text, table
 from linear_lasagna.environment import FINGERPRINT, fingerprint_of
 
+CALLED = {
+    "os": "operating system",
+    "os_release": "its release",
+    "cpu": "CPU",
+    "cpu_model": "CPU model",
+    "cpu_capability": "ATen’s CPU capability",
+    "cache_bytes": "caches (bytes)",
+    "memory_gib": "memory (GiB)",
+    "load_1min": "load, 1 min",
+    "python": "Python",
+    "numpy": "NumPy",
+    "blas": "BLAS",
+    "onednn": "oneDNN",
+    "wait_policy": "OpenMP’s wait policy",
+    "flush_denormal": "subnormal numbers flushed",
+    "code": "source hash",
+}  # properties whose names in the records are not words
+
 
 def environment(records: Iterable[Record]) -> Frame:
     """One row per machine, device and property; what differs between trials is given as a range or a list."""
@@ -55,7 +73,7 @@ def environment_table(data: StudyData, rows: Frame) -> Table:
     """One column per machine and device."""
     names = list(dict.fromkeys(rows["property"]))
     shown = {(r.machine, r.device, r.property): r.value for r in rows.itertuples(index=False)}
-    columns: dict[str, Any] = {"what": lambda row: row.property.replace("_", " ")}
+    columns: dict[str, Any] = {"what": lambda row: CALLED.get(row.property, row.property.replace("_", " "))}
     for scope in data.scopes:
         columns[f"{scope.machine}, {scope.device}"] = lambda row, scope=scope: Text(
             shown.get((scope.machine, scope.device, row.property), show.DASH), kind="prose"

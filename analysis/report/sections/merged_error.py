@@ -91,7 +91,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     if not len(summary):
         return None
     caption = "The share of the merged kernel's rounding in the squared error of a merged stack, against depth "
-    caption += f"({scope.label}); the rest is the longer sum's. {wording.band(summary)} {wording.STYLES}"
+    caption += f"({scope.label}); the rest is the longer sum's. {wording.band(summary)}"
     caption += choosing.others(summary)
     ratios = summary[summary["quantity"] == "ratio"]["median"]
     alt = "Lines against depth, one panel per dtype. The median ratios merged / stacked lie from "
@@ -145,8 +145,8 @@ def shares(summary: Frame) -> str:
     merged = spoken_of(summary, "share")
     if not len(merged):
         return ""
-    text = f"The rounding of the merged kernel makes {wording.by_dtype(merged, percent)} of the squared error of "
-    text += f"`{MERGED}`, the longer sum the rest"
+    text = f"Rounding the merged kernel accounts for {wording.by_dtype(merged, percent)} of the squared error of "
+    text += f"`{MERGED}`, the longer sum for the rest"
     return f"{text} (depth {_depth(merged)}, random signs, {wording.counts(merged)})."
 
 

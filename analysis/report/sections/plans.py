@@ -131,15 +131,16 @@ def headline(data: StudyData, frames: Frames) -> str:
     if not len(measured):
         return ""
     counts = measured["verdict"].value_counts()
-    text = f"In {dtype}, {show.of_these(len(measured), 'stack')}, one cut by measured time (`{MEASURED}`) is, "
-    text += f"{wording.by_intervals(measured)}, "
+    text = f"In {dtype}, {show.of_these(len(measured), 'stack')}, merging only the runs of layers that were "
+    text += f"measured to pay (`{MEASURED}`) is, {wording.by_intervals(measured)}, "
     text += f"faster on {counts.get('faster', 0)} and slower on {counts.get('slower', 0)} than the stack as it is or "
-    text += "the stack merged, whichever took less time"
+    text += "merged as a whole, whichever took less time"
     best = extremes.most(measured, "faster")
     text += f": {best}" if best else ""
     counted = rows[(rows["dtype"] == dtype) & (rows["way"] == COUNTED)]
     if len(counted):
-        text += f". Cut by operation count it is slower on {(counted['verdict'] == 'slower').sum()} of {len(counted)}"
+        slower = (counted["verdict"] == "slower").sum()
+        text += f". Runs chosen by operation count are slower on {slower} of {len(counted)}"
     return f"{text}."
 
 

@@ -166,7 +166,7 @@ SECTION = Section(
     content,
     lambda data: {"probes": data.probes},
     intro="Before any experiment the machine is asked how its libraries compute, under the switches that the "
-    "experiments have, with one thread, as these, and with all.",
+    "experiments have, with one thread, as in the experiments, and with all.",
     empty="The machine was not probed.",
     warnings=lambda data, frames: warnings(frames["probes"]),
     files={

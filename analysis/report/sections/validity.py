@@ -123,8 +123,8 @@ SECTION = Section(
     lambda data: {"reasons": reasons(data.cells), "oddities": oddities(data.cells), "missing": data.missing},
     intro="Before its time counts, a way that only adds and multiplies must be exact on small integers, and every way "
     "must stay within a bound on positive numbers and on kernels with one non-zero tap, where it is tight. A "
-    "transform, inexact on integers, is marked. After timing the same call is checked again, on the timed numbers and "
-    "on others in their place. A wrong way is a failed cell.",
+    "transform (FFT, Winograd) multiplies by fractions and rounds even there; it is marked. After timing the same call "
+    "is checked again, on the timed numbers and on others in their place. A wrong way is a failed cell.",
     empty="There is no cell yet.",
     files={
         "reasons": "Skipped and failed cells by machine and reason.",

@@ -156,7 +156,7 @@ def wins_table(scope: Scope, rows: Frame, kind: str) -> Table:
         columns[way] = lambda row, way=way: _won(shown.get((row.group, row.dtype, way)))
     caption = f"On how many problems each way is fastest alone, {scope.label}: faster than every other way by "
     caption += (
-        f"verdict {kind}. After the stroke: among the fastest, not slower by verdict than the one with the least time."
+        f"verdict {kind}. After the slash: tied for fastest, not slower by verdict than the one with the least time."
     )
     places = ordered(rows.assign(way="")[["group", "dtype", "trials", "way"]].drop_duplicates())
     return table(slug("wins", scope.machine, scope.device), caption, places, columns, "wins", (0, 1))
