@@ -112,14 +112,15 @@ def test_the_section_says_which_conditions_change_which_verdicts():
         found = study(together(usual, cold, isolated))
         shown = found.section(SECTION)
     assert shown is not None
-    assert "cache=cold changes 1 of 1 verdict (`unfold_matmul` on resnet50/conv2_3x3, faster → slower)." in shown.intro
-    assert "No verdict against the baseline differs under turns=isolated." in shown.intro
+    assert "in 1 trial: cache=cold changes 1 of 1 decided with and without it (`unfold_matmul` on" in shown.intro
+    assert "faster → slower); turns=isolated changes none of 1 decided with and without it." in shown.intro
     assert [len(table.rows) for table in shown.tables] == [2, 2, 1]  # conditions; ways; ways but the baseline
     assert any(note.startswith("cache: warm:") for note in shown.notes)
     assert not any(note.startswith("threads:") for note in shown.notes)
     assert [line.text for line in found.headlines if line.title == "Conditions"] == [
-        "cache=cold changes 1 of 1 verdict (`unfold_matmul` on resnet50/conv2_3x3, faster → slower). "
-        "No verdict against the baseline differs under turns=isolated. "
+        "Of verdicts against the baseline, in 1 trial: cache=cold changes 1 of 1 decided with and without it "
+        "(`unfold_matmul` on resnet50/conv2_3x3, faster → slower); turns=isolated changes none of 1 decided with and "
+        "without it. "
         "Times themselves are not the usual ones, by verdict, under cache=cold (2 slower of 2 cells)."
     ]
     empty = study(together(usual)).section(SECTION)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.data.records import Record, Records, load
-from analysis.report import choosing, style, svg
+from analysis.report import choosing, formatting, style, svg
 from analysis.report.drawing import LONGEST_NAME, Drawing, facets, key, marks, styled
 from analysis.report.section import Plot, plot
 from analysis.report.sections import accuracy, break_even, depth, memory, noise, speed, wins
@@ -250,6 +250,29 @@ def test_a_line_through_a_map_is_interrupted_where_numbers_stand():
             assert behind is not None
             assert behind.get_facecolor() == cells[x - 0.5, y - 0.5]
             assert text.get_zorder() > line.get_zorder()
+
+
+@given(st.lists(st.text("ab/_3", max_size=60), min_size=1, max_size=8), st.integers(3, 40))
+def test_names_that_are_shortened_stay_distinct(names, most):
+    short = formatting.distinctly(names, most)
+    assert len(set(short)) == len(set(names))
+    assert [name for name in names if len(name) <= most] == [
+        s for s, n in zip(short, names, strict=True) if len(n) <= most
+    ]
+
+
+def test_names_are_shortened_no_less_than_they_must_be():
+    names = [f"resnet50/conv{number}_reduce_first" for number in (2, 3)]
+    assert formatting.distinctly(names, 24) == names
+    assert formatting.distinctly([names[0], "other"], 24) == ["resnet50/co…educe_first", "other"]
+
+
+def test_every_group_s_winners_have_a_place_in_the_figure_of_wins():
+    """A way that wins a small group is not left out for five that win now and then in a large one."""
+    rows = [("large", way, 10) for way in ("a", "b", "c", "d", "e")] + [("small", "merged/direct", 3)]
+    frame = pandas.DataFrame(rows, columns=["group", "way", "among"])
+    frame["trials"] = frame["group"].map({"large": 60, "small": 3})
+    assert "merged/direct" in choosing.chosen(frame, wins._won_of(frame))
 
 
 def test_long_names_leave_room_for_the_panel(found):

@@ -145,7 +145,7 @@ def test_a_hypothesis_is_what_its_claims_are():
     assert overall(frame.replace("undecided", "refuted")) == "refuted"
     assert overall(frame.replace("undecided", "confirmed")) == "confirmed"
     text = " ".join(sentences(frame))
-    assert text.startswith(f"Finding 2 is undecided: 2 of 3 claims confirmed. Ratios, {CLAIM.about}: 0.71")
+    assert text.startswith(f"Hypothesis 2 is undecided: 2 of 3 claims confirmed. Ratios, {CLAIM.about}: 0.71")
 
 
 def under(label, ratio):
@@ -159,13 +159,13 @@ def test_a_finding_that_depends_on_the_instruction_set_says_so():
     assert list(compared["agreement"]) == ["same", "same"]
     assert shift(compared) == pytest.approx(0.02)
     assert list(dependence(compared)) == [
-        "Finding 2 is the same under AVX2 and under AVX512: the outcome, and medians of ratios at most 2.0 % apart."
+        "Hypothesis 2 is the same under AVX2 and under AVX512: the outcome, and medians of ratios at most 2.0 % apart."
     ]
     other = pandas.concat([together, under("DEFAULT, oneDNN SSE41", 0.9)])
     (text,) = dependence(by_instructions(other, outcomes(other, "casting")))
     assert text == (
-        f"Finding 2 depends on the instruction set: {CLAIM.about} (float16) is confirmed under AVX2, confirmed under "
-        "AVX512 and refuted under DEFAULT, oneDNN SSE41."
+        f"Hypothesis 2 depends on the instruction set: {CLAIM.about} (float16) is confirmed under AVX2, confirmed "
+        "under AVX512 and refuted under DEFAULT, oneDNN SSE41."
     )
 
 
@@ -175,7 +175,7 @@ def test_a_finding_that_is_undecided_under_one_set_says_so():
     assert list(compared["agreement"]) == ["undecided", "undecided"]
     (text,) = dependence(compared)
     assert text == (
-        f"Whether finding 2 depends on the instruction set is undecided: {CLAIM.about} (float16) is confirmed under "
+        f"Whether hypothesis 2 depends on the instruction set is undecided: {CLAIM.about} (float16) is confirmed under "
         "AVX2 and undecided under AVX512."
     )
 
@@ -184,7 +184,7 @@ def test_one_instruction_set_alone_is_said_to_be_one():
     for alone, label in ((under("AVX2", 0.7), "AVX2"), (rows(0.7), "unknown")):
         compared = by_instructions(alone, outcomes(alone, "casting"))
         assert list(compared["agreement"]) == ["one set"]
-        assert list(dependence(compared)) == [f"Finding 2 was run under {label} alone."]
+        assert list(dependence(compared)) == [f"Hypothesis 2 was run under {label} alone."]
     card = rows(0.7, device="cuda")
     assert list(dependence(by_instructions(card, outcomes(card, "casting")))) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def test_every_block_runs_and_no_error_is_much_larger_than_said() -> None:
                 assert 0 <= float(value) <= 4 * float(error[1]), ast.unparse(node)
     assert said >= 4
     assert outline(str(names["report"])) == outline(REPORT[0])
+
+
+def test_the_answers_are_those_of_the_edition_that_is_shown() -> None:
+    text = README.read_text(encoding="utf-8")
+    [name] = set(re.findall(r"\(reports/([\w-]+)/figures/", text))
+    told = json.loads((README.parent / "reports" / name / "edition.json").read_text(encoding="utf-8"))["answers"]
+    rows = dict(re.findall(r"^\| (\S[^|]*\?) \| ([^|]*) \|$", text, re.MULTILINE))
+    assert rows == {each["question"]: f"{each['answer']} ({each['condition']})" for each in told}
 
 
 def outline(report: str) -> list[str]:

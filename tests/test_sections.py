@@ -525,8 +525,8 @@ def test_every_experiment_has_a_section():
 
 def test_coarse_formats_that_beat_every_linear_model_are_named(sections):
     shown = sections["coarse"]
-    named = "beats both its float64 twin’s and the best linear: biases 0: none; biases 4: 2 bits; narrow sums: none."
-    assert named in shown.intro
+    named = "its interval below theirs: biases 0: none; biases 4: 2 bits; narrow sums: none."
+    assert f"errs less than its float64 twin and the best linear classifier, {named}" in shown.intro
     rows = {(row[0].main, row[1].main): [str(cell) for cell in row[2:]] for row in shown.tables[1].rows}
     assert rows["biases 4", "2 bits"] == ["4.00 [4.00, 4.00]", *["8.00 [8.00, 8.00]"] * 2, "–", "180 / 60", "6 of 6"]
     assert rows["biases 0", "2 bits"][-3:] == ["2.00 [2.00, 2.00]", "6 / 18", "0 of 6"]
@@ -569,7 +569,7 @@ def test_accidents_are_counted(sections):
 
 def test_findings_are_what_was_measured(sections):
     text = sections["averaging"].intro
-    assert text.index("1. Averaged over positions") < text.index("Finding 1 is undecided: 0 of")  # by six
+    assert text.index("1. Averaged over positions") < text.index("Hypothesis 1 is undecided: 0 of")  # by six
     cells = [cell.main for cell in sections["averaging"].tables[0].rows[0]]
     assert cells[:5] == ["1", "stacked: averaged / single, relu", "float16", "at most 0.1", "0.0500"]
     assert "2. Against float32 weights" in sections["casting"].intro
@@ -688,6 +688,10 @@ def test_order_ratios_and_costs():
     assert interval(one(found, dtype="float32", quantity="kernel")) == pytest.approx((2.0,) * 3)
     assert one(cost, order="balanced").cost_ratio == 3
     assert "below 1 in 2 and above it in 0 of 2 comparisons" in merge_order.answer(found, cost)
+    same = order_rows()[lambda rows: rows["order"] == "balanced"].assign(order="right_to_left")  # as of three layers
+    twice = merge_order.ratios(pandas.concat([order_rows(), same]))
+    assert len(twice) == 2 * len(found)
+    assert "in 0 of 2 comparisons" in merge_order.answer(twice, cost)
 
 
 def test_bitwise_equality_of_the_article_s_example():
@@ -972,7 +976,7 @@ def test_mistakes_by_underflow_are_counted_beside_controls(whole):
     assert str(models.rows[4][1]) == "best linear classifier"
     assert str(models.rows[4][3]) == str(models.rows[4][4]) == ""
     assert "two convolutions: evolved and run, flushing 0, same numbers, not flushing 10" in section.plots[0].alt
-    assert "Finding 13 is" in section.intro
+    assert "Hypothesis 13 is" in section.intro
     claims = whole.files["evolved_claims"]
     assert one(claims, claim="wrong, dense: flushing / same, kept").median == pytest.approx(0.35)
 
@@ -993,7 +997,7 @@ def test_mistakes_by_rounding_are_counted_beside_all_that_does_not_round(whole):
     ]
     assert [str(cell) for cell in models.rows[1][3:]] == ["540 / 15", "6 of 6", "1e-12"]
     assert [row[4].main for row in methods.rows] == ["> 99.9 %", "60.0 %"] * 2
-    assert "Finding 9 is" in section.intro
+    assert "Hypothesis 9 is" in section.intro
     claims = whole.files["rounded_claims"]
     assert one(claims, dtype="float16", claim="wrong: in float64 / best linear").median == pytest.approx(2)
 

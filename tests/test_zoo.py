@@ -13,7 +13,7 @@ import pytest
 from analysis.data import zoo
 from analysis.measure.zoo import packages, running
 from analysis.measure.zoo.packages import PACKAGES, Package, images, smallest
-from analysis.report.sections.models import answer, content
+from analysis.report.sections.models import answer, content, verdicts
 from linear_lasagna.environment import cpu_name
 
 ROOT = Path(__file__).parent.parent
@@ -140,13 +140,24 @@ def test_the_section_tells_what_is_accepted_and_compares_with_the_authors() -> N
     assert text.startswith(
         "Of 3 architectures tried so far that can be built without weights 2 are accepted; in 2 of these"
     )
-    assert "Of 2 that their authors re-parametrise, the merged model has no more convolutions in 2" in text
+    assert "Of 2 that their authors re-parametrise, the merged model has at most the authors' convolutions in 2" in text
     shown = content(None, {"models": frame})  # type: ignore[arg-type]
     assert shown is not None
     names = [table.name for table in shown.tables]
     assert names == ["models-designs", "models-packages", "models-changed", "models-refused"]
     assert [str(text) for text in shown.tables[3].rows[0]] == ["p", "g", "refused", "it branches"]
     assert shown.tables[2].rows[0][3].main == "4 → 2"
+
+
+def test_verdicts_are_of_models_that_merging_changes_and_say_by_what_intervals() -> None:
+    """A verdict on a model that is as it was says nothing about merging."""
+    same = [row | {"convolutions": 4, "norms": 4, "verdict": "slower"} for row in rows(family="same")[:2]]
+    several = rows(family="several", processes=6)
+    frame = zoo.with_rows(zoo.empty(), [*rows(), *same, *several])
+    assert (zoo.summary(frame).iloc[0]["faster"], zoo.summary(frame).iloc[0]["slower"]) == (2, 0)
+    told = "2 faster, by intervals between processes (1 of 2: within one process)"
+    assert verdicts(zoo.changed(frame)) == told
+    assert f"Merged these are {told}." in answer(frame)
 
 
 def test_the_committed_table_is_whole() -> None:

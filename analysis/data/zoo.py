@@ -132,7 +132,7 @@ def changed(frame: Frame) -> Frame:
 
 def summary(frame: Frame) -> Frame:
     """One row per package: families, and of these how many were built, accepted, refused and failed; of the accepted
-    ones in how many something is merged; the largest difference in float64; how many are faster and slower merged.
+    ones in how many something is merged; the largest difference in float64; how many of those are faster and slower.
     """
     import pandas
 
@@ -143,9 +143,11 @@ def summary(frame: Frame) -> Frame:
         counts = {status: int((merged["status"] == status).sum()) for status in ("refused", "failed")}
         row = {"package": package, "version": part["version"].iloc[0], "families": given.index.nunique()}
         row |= {"built": len(merged), "accepted": len(accepted), **counts}
-        row |= {"changed": len(changed(part))}
+        merged_ones = changed(part)
+        row |= {"changed": len(merged_ones)}
         row |= {"difference": float(accepted["difference"].max()) if len(accepted) else math.nan}
-        rows.append(row | {way: int((accepted["verdict"] == way).sum()) for way in ("faster", "slower")})
+        told = list(merged_ones["verdict_merged"]) if len(merged_ones) else []
+        rows.append(row | {verdict: told.count(verdict) for verdict in ("faster", "slower")})
     return pandas.DataFrame(rows)
 
 
@@ -154,7 +156,7 @@ def sentences(frame: Frame) -> list[str]:
     return [
         f"{row.package} {row.version}: of {plural(row.built, 'architecture')} that can be built {row.accepted} "
         f"are accepted, {row.refused} refused, {row.failed} failed; {row.changed} have fewer convolutions, norms or "
-        f"additions; {row.faster} are faster, {row.slower} slower; the largest difference in float64 is "
+        f"additions, of which {row.faster} are faster, {row.slower} slower; the largest difference in float64 is "
         f"{row.difference:.0e}."
         for row in summary(frame).itertuples(index=False)
     ]

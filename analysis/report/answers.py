@@ -22,7 +22,6 @@ from analysis.report.sections.plans import main_dtype
 from analysis.report.tables import Table, Text, table
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
-MOST_WAYS = 3  # in a chart
 CLEAR = 0.9  # share of decided pairs from which on the answer is "yes"
 
 
@@ -102,10 +101,12 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
     dtypes = wording.main_dtypes(rows["dtype"]) if network else []
     if not dtypes:
         return None
-    text = " ".join(_best(dtype, rows[rows["dtype"] == dtype]) for dtype in dtypes)
-    first = rows[rows["dtype"] == dtypes[0]].sort_values("speedup", ascending=False, kind="stable").head(MOST_WAYS)
+    best = [best_of(rows[rows["dtype"] == dtype]) for dtype in dtypes]
+    text = " ".join(_best(row, rows[rows["dtype"] == row.dtype]) for row in best)
     bars = tuple(
-        Bar(row.way, row.speedup, row.speedup_lower, row.speedup_upper) for row in first.itertuples(index=False)
+        Bar(f"{NETWORKS[each.network]} {each.dtype}", each.speedup, each.speedup_lower, each.speedup_upper)
+        for row in best
+        for each in (row, *_same_way(frames["totals"], row))
     )
     layers = rows.iloc[0]
     part = (
@@ -114,7 +115,15 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
         else f", {layers['layers']} of {show.plural(int(layers['catalogued']), 'layer')}"
     )
     condition = f"{NETWORKS[network]}{part}, {_where(data, '')}"
-    return Answer(METHOD, text, condition, bars, f"speedup, {dtypes[0]}; line: 1", "method")
+    return Answer(METHOD, text, condition, bars, f"that way / {BASELINE}; line: 1", "method")
+
+
+def _same_way(totals: Frame, best: Any) -> list[Any]:
+    """What the way that is best on the network that is spoken of makes of the others, where it ran all their layers."""
+    same = totals[(totals["way"] == best.way) & (totals["dtype"] == best.dtype) & (totals["network"] != best.network)]
+    same = same[(same["layers"] == same["catalogued"]) & same["speedup_lower"].notna()]
+    by_name = {row.network: row for row in same.itertuples(index=False)}
+    return [by_name[name] for name in NETWORKS if name in by_name]
 
 
 def of_network(frames: Frames) -> tuple[str, Frame]:
@@ -132,18 +141,17 @@ def best_of(rows: Frame) -> Any:
     return next(rows.loc[[rows["speedup"].idxmax()]].itertuples(index=False))
 
 
-def _best(dtype: str, rows: Frame) -> str:
+def _best(best: Any, rows: Frame) -> str:
     """As in "float32: `im2col_numpy`, best of 5: 1.07× [1.03, 1.09]."."""
-    best = best_of(rows)
     values = (best.speedup, best.speedup_lower, best.speedup_upper)
     number = f"{show.number(*values)}× {show.interval(*values)}"
     of = f"best of {len(rows)}" if len(rows) > 1 else "the only other"
     told = f"`{best.way}`, {of}: {number}."
     if best.verdict == "faster":
-        return f"{dtype}: {told}"
+        return f"{best.dtype}: {told}"
     if (rows["verdict"] == "slower").all():
-        return f"{dtype}: keep `{BASELINE}`; {told}"
-    return f"{dtype}: none clearly beats `{BASELINE}`; {told}"
+        return f"{best.dtype}: keep `{BASELINE}`; {told}"
+    return f"{best.dtype}: none beats `{BASELINE}`; {told}"
 
 
 def error(data: StudyData, frames: Frames) -> Answer | None:
@@ -161,10 +169,20 @@ def error(data: StudyData, frames: Frames) -> Answer | None:
     told = [_side(side, [rows[dtype] for dtype in names]) for side, names in sides.items() if names]
     bars = tuple(Bar(dtype, rows[dtype].median, rows[dtype].lower, rows[dtype].upper) for dtype in order)
     depth, seeds = int(ratios["depth"].max()), wording.seeds(ratios)
-    condition = f"error merged / stacked, {depth} plain layers, random signs, {seeds}"
-    text = f"{'; '.join(told)}."
+    condition = f"merged / stacked, {depth} plain layers, random signs, {seeds}"
+    text = f"{'; '.join(told)}.{_positive(summary, ratios)}"
     text = text[0].upper() + text[1:]
     return Answer(ERROR, text, condition, bars, "error ratio; line: 1", "precision")
+
+
+def _positive(summary: Frame, random: Frame) -> str:
+    """As in " Positive numbers, float32: 9.5 [7.5, 10.3].", where they lose more than all of random signs do."""
+    rows = merged_error.spoken_of(summary, "ratio", "positive")
+    rows = rows[rows["lower"] > random["upper"].max()]
+    if not len(rows):
+        return ""
+    worst = next(rows.sort_values("median", ascending=False).itertuples(index=False))
+    return f" Positive numbers, {worst.dtype}: {wording.median(worst)}."
 
 
 def _side(side: str, rows: list[Any]) -> str:
@@ -181,8 +199,8 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     floor = noise.noise_floor(controls.assign(all=0), ["all"]).iloc[0]
     judged = data.speedups[~data.speedups["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
-    text = f"The same call timed twice: {show.percent(floor['median'])} apart in the median, "
-    text += f"{show.percent(floor['p90'])} in one of ten trials; {undecided} of {len(judged)} comparisons undecided."
+    text = f"Same call twice: {show.percent(floor['median'])} apart in the median, "
+    text += f"over {show.percent(floor['p90'])} in one of ten; {undecided} of {len(judged)} comparisons undecided."
     kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
     condition = show.plural(len(controls), "control") + (f"; intervals {kind}" if kind else "")
     bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from analysis.data.frames import Frame, Series, dtypes_in_order, ways_in_order
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.formatting import shortened
+from analysis.report.formatting import distinctly
 from analysis.report.style import FAINT, FONT, INK, PAPER, RC, SHADES, look
 
 if TYPE_CHECKING:
@@ -72,12 +72,12 @@ def facets(
     from matplotlib.figure import Figure
 
     figure, panels, titles = Figure(), [], []
-    for name in names:
+    for name in distinctly(names, LONGEST_TITLE):
         first = panels[0] if panels else None
         panel = figure.add_axes(
             (0, 0, 1, 1), label=str(len(panels)), sharex=first if sharex else None, sharey=first if sharey else None
         )
-        titles.append(panel.set_title(shortened(name, LONGEST_TITLE)))
+        titles.append(panel.set_title(name))
         panels.append(panel)
     heights = [float(height)] * len(panels) if isinstance(height, (int, float)) else list(height)
     return Drawing(figure, panels, titles, heights), panels
@@ -153,12 +153,12 @@ def cell_ticks(panel: Axes, columns: Sequence[str], rows: Sequence[str]) -> None
     if len(columns) * max(map(len, columns)) > MOST_BESIDE:
         for label in panel.get_xticklabels():
             label.set(rotation=30, ha="right", rotation_mode="anchor")
-    panel.set_yticks([place + 0.5 for place in range(len(rows))], [shortened(name, LONGEST_NAME) for name in rows])
+    panel.set_yticks([place + 0.5 for place in range(len(rows))], distinctly(rows, LONGEST_NAME))
 
 
 def rows_named(panel: Axes, names: Sequence[str]) -> None:
     """One named row per name, from above, with faint lines between rows."""
-    panel.set_yticks(range(len(names)), [shortened(name, LONGEST_NAME) for name in names])
+    panel.set_yticks(range(len(names)), distinctly(names, LONGEST_NAME))
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
     for line in range(1, len(names)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+from collections.abc import Sequence
 
 from linear_lasagna.plurals import plural
 
@@ -95,6 +97,12 @@ def shortened(name: str, most: int = 40) -> str:
     """The name, or its beginning and its end, where it is too long for a figure."""
     kept = (most - 1) // 2
     return name if len(name) <= most else f"{name[:kept]}…{name[-kept:]}"
+
+
+def distinctly(names: Sequence[str], most: int = 40) -> list[str]:
+    """The names shortened, but no further than that they stay distinct."""
+    shorter = ([shortened(name, length) for name in names] for length in itertools.count(most))
+    return next(found for found in shorter if len(set(found)) == len(set(names)))
 
 
 def breakable(text: str) -> str:

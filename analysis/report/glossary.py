@@ -60,7 +60,7 @@ TERMS: dict[str, Term] = {
         " the number of comparisons.",
     ),
     "control": Term(
-        "Control", "controls?|same call", "The baseline a second time under another name, timed like any other way."
+        "Control", "controls?|[Ss]ame call", "The baseline a second time under another name, timed like any other way."
     ),
     "trial": Term(
         "Trial",

@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-WIDTH, ROW, LABEL = 260, 17, 112  # of a chart of bars, in its own units
-GAP, DIGIT = 7, 8  # before a number, and the most that one of its characters takes
+WIDTH, ROW, LABEL = 260, 17, 118  # of a chart of bars, in its own units
+MOST_LABEL = 18  # characters
+GAP, DIGIT = 7, 7  # before a number, and the most that one of its characters takes
 NARROW, WIDE = 88.0, 1 / 8  # a bar of the table of results: its width, and the least speedup that it shows
 LEAST = 1.25  # a chart of ratios reaches at least so far on both sides of 1
 Across: TypeAlias = Callable[[float], float]  # where a value lies
@@ -59,8 +60,8 @@ def _row(bar: Bar, middle: float, across: Across, zero: float) -> str:
         if known
         else f'<path class="length" d="M{zero:.1f} {middle}H{at:.1f}"/>'
     )
-    right = max(at, across(bar.upper) if known else at) + GAP
-    if right < zero < right + DIGIT * len(number):  # the line would cross it
+    right = max(at, ends[1]) + GAP
+    if right - GAP < zero < right + DIGIT * len(number):  # the line would cross it
         right = zero + GAP
     return (
         f"<g><title>{html.escape(bar.label)}: {_said(bar)}</title>"
@@ -70,7 +71,7 @@ def _row(bar: Bar, middle: float, across: Across, zero: float) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 17 else label[:16] + "…"
+    return label if len(label) <= MOST_LABEL else f"{label[: MOST_LABEL - 1]}…"
 
 
 def _number(bar: Bar) -> str:

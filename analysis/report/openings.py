@@ -12,7 +12,7 @@ from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.section import Frames
-from analysis.report.sections import articles, rounded, runtimes
+from analysis.report.sections import articles, models, rounded, runtimes
 from analysis.report.sections.depth import merging_headline
 from analysis.report.sections.plans import COUNTED, MEASURED, main_dtype
 from analysis.report.sections.speed import own_headline
@@ -53,7 +53,9 @@ def _planned(plans: Frame) -> str:
     if not len(measured):
         return ""
     text = f"Merging only the runs of layers that were measured to pay (`{MEASURED}`) is {_verdicts(measured)} "
-    text += f"of {show.plural(len(measured), 'stack')}, against the better of both"
+    padded = int((measured["group"] == "borders").sum())
+    text += f"of {show.plural(len(measured), 'stack')}{f', {padded} of them padded' if padded else ''}, against the "
+    text += "better of both"
     slower = int((counted["verdict"] == "slower").sum())
     return f"{text}; deciding by operation count is slower on {slower}." if len(counted) else f"{text}."
 
@@ -95,13 +97,16 @@ def scaling(data: StudyData, frames: Frames) -> str:
 def _leaders(times: Frame) -> str:
     if not len(times):
         return ""
-    times = times[times["dtype"] == main_dtype(times)]
+    dtype = main_dtype(times)
+    times = times[times["dtype"] == dtype]
     led, problems = times[times["leads"]], times["problem"].nunique()
     counts = [(way, int((led["way"] == way).sum())) for way in ways_in_order(led["way"])]
     if not counts:
-        return f"Along the sweeps no way is faster than every other on any of {show.plural(problems, 'problem')}."
+        told = show.plural(problems, "problem")
+        return f"Along the sweeps in {dtype}, no way is clearly fastest on any of {told}."
     (first, most), *others = sorted(counts, key=lambda each: -each[1])
-    text = f"Of {show.plural(problems, 'problem')} along the sweeps, `{first}` is faster than every other way on {most}"
+    text = f"Along the sweeps in {dtype}, `{first}` is clearly fastest of {show.plural(times['way'].nunique(), 'way')} "
+    text += f"on {most} of {show.plural(problems, 'problem')}"
     return wording.listed([text, *(f"`{way}` on {count}" for way, count in others)]) + "."
 
 
@@ -170,9 +175,8 @@ def real_models(data: StudyData, frames: Frames) -> str:
     found, changed = zoo.summary(rows), zoo.changed(rows)
     text = f"Of {int(found['built'].sum())} architectures by others and this suite, tried so far without weights, "
     text += f"{int(found['accepted'].sum())} are accepted; in {len(changed)} something is merged or folded"
-    counts = changed["verdict_merged"].value_counts()
-    told = [f"{counts[verdict]} {verdict}" for verdict in ("faster", "slower", "undecided") if verdict in counts]
-    return f"{text}: {wording.listed(told)}, within one process each." if told else f"{text}."
+    told = models.verdicts(changed)
+    return f"{text}: {told}." if told else f"{text}."
 
 
 def other_runtimes(data: StudyData, frames: Frames) -> str:

@@ -37,7 +37,7 @@ LABELS = ["" if name in ("way", "interval", "verdict") else heading for name, he
 MEANING = "One row per cell that was timed or failed, but the controls: the page’s table of all results."
 FIELDS: Mapping[str, str] = {
     "id": "its anchor on the page, the same in every edition of the machine",
-    "of_best": "the time of the trial’s fastest way that computes all outputs, by estimate / this way’s",
+    "of_best": "this way’s speedup / the largest of the trial’s ways that compute all outputs, by estimate",
     "of_limit": "the share of what the machine attains: `share` of `limits`",
 }
 
@@ -51,8 +51,8 @@ def frame(data: StudyData, frames: Frames) -> Frame:
     wanted = ["speedup", "speedup_lower", "speedup_upper", "verdict"]
     rows = cells.merge(data.speedups[[*PLACE, "way", *wanted, "seconds"]], on=[*PLACE, "way"], how="left")
     rows = _with_baselines(rows, data)
-    whole = rows.assign(seconds=rows["seconds"].where(~rows["way"].map(is_partial).astype(bool)))
-    rows["of_best"] = whole.groupby(PLACE, sort=False)["seconds"].transform("min") / rows["seconds"]
+    whole = rows.assign(speedup=rows["speedup"].where(~rows["way"].map(is_partial).astype(bool)))
+    rows["of_best"] = rows["speedup"] / whole.groupby(PLACE, sort=False)["speedup"].transform("max")
     limits = frames.get("limits", ())
     shares = limits[[*PLACE, "way", "share"]].rename(columns={"share": "of_limit"}) if len(limits) else None
     rows = rows.assign(of_limit=float("nan")) if shares is None else rows.merge(shares, on=[*PLACE, "way"], how="left")
@@ -117,7 +117,8 @@ def _cells(row: Any) -> Iterator[str]:
     bar = miniature.interval(ends[0], row.speedup, ends[1]) if ends[0] == ends[0] else ""
     yield f'<td><svg aria-hidden="true"><path d="{bar}"/></svg></td>' if bar else "<td></td>"
     mark = MARKS.get(row.verdict, "").strip()
-    yield f"<td>{'baseline' if row.baseline else row.verdict}{' ' + mark if mark else ''}</td>"
+    told = "no interval" if row.verdict == "undecided" and not interval else f"{row.verdict} {mark}".strip()
+    yield f"<td>{'baseline' if row.baseline else told}</td>"
     yield _number(row, "t", row.seconds, show.seconds(row.seconds))
     yield _number(row, "b", row.of_best, show.percent(row.of_best))
     yield _number(row, "l", row.of_limit, show.percent(row.of_limit))

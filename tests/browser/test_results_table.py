@@ -122,7 +122,8 @@ def test_citations_say_what_there_is_and_no_more(opened, real):
     assert "speedup" not in told["baseline"]
     assert "the baseline, n = " in told["baseline"]
     assert re.search(r"speedup over the baseline [\d.]+× \[[\d., ]+\] \(\w+; 95 % interval, n = ", told["interval"])
-    assert "interval" not in told.get("none", "")
+    assert "95 % interval" not in told.get("none", "")
+    assert "(no interval; n = " in told.get("none", "(no interval; n = ")
 
 
 def _cited(page, identity: str) -> str:

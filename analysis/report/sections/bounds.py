@@ -86,11 +86,9 @@ def prediction_answer(predictions: Frame) -> str:
     most = show.percent(float((worst["median"] - 1).abs().max()))
     text = f"The median prediction is within {most} of the measured error in every case: predicted / measured is, "
     text += f"where farthest from 1, {wording.by_dtype(worst, wording.median)}"
-    reach = (
-        f"depths {predictions['depth'].min()} to {predictions['depth'].max()}, fan-ins {_listed(predictions['fan_in'])}"
-    )
-    ways = show.plural(len(set(predictions["way"])), "way")
-    return f"{text} ({reach}, both sign structures, {ways}, {wording.counts(predictions)})."
+    cases = wording.span(predictions.groupby("dtype").size(), "case")
+    reach = f"depth {_listed(predictions['depth'])}, fan-in {_listed(predictions['fan_in'])}"
+    return f"{text} ({cases} per dtype, of {reach}, not all combined; {wording.counts(predictions)})."
 
 
 def covered(rows: Frame) -> Iterator[str]:
@@ -127,8 +125,7 @@ def prediction_details(predictions: Frame) -> Iterator[str]:
 def ratio_table(name: str, predictions: Frame) -> Table:
     """The ratio of each way where it is farthest from 1, one column per dtype. predictions: `ratios` of one place."""
     worst = farthest(predictions, ["fan_in", "signs", "way", "dtype"])
-    caption = "Predicted / measured error at the depth where its median is farthest from 1, of depths "
-    caption += f"{predictions['depth'].min()} to {predictions['depth'].max()}; "
+    caption = "Predicted / measured error at the depth where its median is farthest from 1, of those measured; "
     caption += f"median over {wording.seeds(predictions)}. {wording.TABLE} "
     caption += "Nothing in the prediction is fitted. The fan-in is that of one layer, also for merged ways."
     labels = {"fan_in": "fan-in", "signs": "signs", "way": "way"}
@@ -185,7 +182,9 @@ def bound_table(name: str, sizes: Frame) -> Table:
     caption += (
         f"{wording.seeds(deepest)}. From d: vacuous from depth d on, the bound on the relative L2 error being 1 or "
     )
-    caption += "more in at least one seed. None: γ of the dtype does not exist. γ of the dtype: γ = nu / (1 − nu) with "
+    caption += "more in at least one seed. "
+    caption += "None: γ of the dtype does not exist. " if deepest["over"].map(math.isinf).any() else ""
+    caption += "γ of the dtype: γ = nu / (1 − nu) with "
     caption += (
         "the dtype's u in every layer; chain bound: nu with the u of the usual accumulator, times the rounding to "
     )

@@ -87,8 +87,8 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
 def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
     caption = f"Speedup of merging pairs of layers, from C channels to C′ and back to C, {dtype}, {scope.label}; n = "
-    caption += f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Blue: faster merged, by estimate; “?”: "
-    caption += "undecided. Line: as many multiply-accumulates; above it, merging saves some."
+    caption += f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Colour: the estimate; “?”: undecided. "
+    caption += "Line: as many multiply-accumulates; above it, merging saves some."
     least, most = rows.loc[rows["speedup"].idxmin()], rows.loc[rows["speedup"].idxmax()]
     alt = "Heat maps, one per kernel, C across and C′ upwards. By verdict merging is faster on "
     alt += f"{show.plural(counts.get('faster', 0), 'pair')} and slower on {counts.get('slower', 0)}. "
@@ -202,18 +202,15 @@ def headline(data: StudyData, frames: Frames) -> str:
     decided = rows[rows["verdict"].isin(["faster", "slower"])]
     if not len(decided):
         return ""
-    saves, faster = decided["saves"].astype(bool), decided["verdict"] == "faster"
-    gain, loss = decided[saves], decided[~saves]
-    right = int((saves == faster).sum())
+    saves, faster = rows["saves"].astype(bool), rows["verdict"] == "faster"
+    gain, loss = rows[saves], rows[~saves]
     won = [int((pairs["verdict"] == "faster").sum()) for pairs in (gain, loss)]
-    text = f"In {dtype}, {show.of_these(len(decided), 'pair', 'the')} C → C_mid → C with a verdict "
-    text += f"{wording.by_intervals(decided)}, merging is faster on "
-    text += (
-        f"{won[0]} of the {len(gain)} where the operation count promises a gain, and on {won[1]} of the {len(loss)} "
-    )
-    text += f"where it promises a loss{_furthest(gain, loss)}. The count is right on {right}; to merge always would be "
-    text += f"right on {sum(won)}. {_rules(rows)}"
-    return text.strip()
+    text = f"In {dtype}, {show.of_these(len(rows), 'pair', 'the')} C → C_mid → C merging is, "
+    text += f"{wording.by_intervals(decided)}, faster on {won[0]} of the {len(gain)} where the operation count "
+    text += f"promises a gain, and on {won[1]} of the {len(loss)} where it promises a loss{_furthest(gain, loss)}. "
+    right = int((saves == faster)[decided.index].sum())
+    text += f"Of the {len(decided)} with a verdict the count is right on {right}; to merge always would be right on "
+    return f"{text}{sum(won)}. {_rules(rows)}".strip()
 
 
 def _furthest(gain: Frame, loss: Frame) -> str:

@@ -39,7 +39,9 @@ def answer(rows: Any) -> str:
         text += f"Too few do under {wording.listed(names)}. "
     failing = (rows["covered_one"] < characteristics.COVERAGE) | (rows["false_one"] > characteristics.FALSE)
     least = show.percent(rows["covered_one"].min())
-    return text + f"Intervals of one process alone fail under {int(failing.sum())}; {least} hold it where fewest do."
+    text += f"With one process alone, under {show.percent(characteristics.COVERAGE)} of the intervals hold it, or over "
+    text += f"{show.percent(characteristics.FALSE)} of the verdicts are false, under {int(failing.sum())} of these; "
+    return text + f"{least} hold it where fewest do."
 
 
 def _table(rows: Any, cells: int) -> Table:
@@ -69,7 +71,8 @@ SECTION = Section(
     content,
     frames,
     intro="Simulated trials of a baseline, its control and two ways of a known ratio, timed and ended by the very code "
-    "of this study, on a clock whose calls take as long as a kind of noise says.",
+    "of this study, on a clock whose calls take as long as a kind of noise says. A trial has as many processes as it "
+    f"needs, up to {MOST_PROCESSES}; that a study's time is over before is not simulated.",
     files={"characteristics": "One row per method, noise and true difference of simulated trials; no measurement."},
     columns={
         "method": "several processes, as trials are timed here, or one process of 12 blocks",

@@ -141,14 +141,22 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 
 
 def answer(found: Frame) -> str:
-    """In which formats a stack beats the best linear classifier by its median, for each setting."""
+    """In which formats a stack errs less than its float64 twin and the best linear classifier, for each setting."""
+    known = found["lower"].notna().any()
     texts = []
     for problem in sorted(set(found["problem"]), key=_place):
-        medians = found[found["problem"] == problem].groupby(["format", "model"])["median"].median()
-        own = medians.unstack().reindex(columns=[STACK, LINEAR, TWIN])
-        better = [name for name in own.index if own[STACK][name] < min(own[LINEAR][name], own[TWIN][name])]
-        texts.append(f"{said(problem)}: {wording.listed(sorted(better)) if better else 'none'}")
-    return f"Formats in which the stack’s median beats both its float64 twin’s and the best linear: {'; '.join(texts)}."
+        own = found[found["problem"] == problem]
+        least, most = (_by_model(own, end if known else "median") for end in ("lower", "upper"))
+        better = most[STACK] < least[[LINEAR, TWIN]].min(axis=1)
+        texts.append(f"{said(problem)}: {wording.listed(sorted(better.index[better])) if better.any() else 'none'}")
+    by = "its interval below theirs" if known else "by medians, too few seeds for intervals"
+    text = "Formats in which the stack errs less than its float64 twin and the best linear classifier"
+    return f"{text}, {by}: {'; '.join(texts)}."
+
+
+def _by_model(own: Frame, value: str) -> Frame:
+    """A row per format, a column per model."""
+    return own.pivot(index="format", columns="model", values=value).reindex(columns=[STACK, LINEAR, TWIN])
 
 
 SECTION = section(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.data.conditions import conditions, summary
+from analysis.data.conditions import DECIDED, conditions, summary
 from analysis.data.frames import Frame, ordered, problems_in_order, ways_in_order
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import choosing, wording
@@ -67,11 +67,8 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
 def answer(rows: Frame) -> str:
     """Which condition changes which verdicts."""
     parts = [_differing(str(text), rows[rows["conditions"] == text]) for text in dict.fromkeys(rows["conditions"])]
-    none = wording.listed([text for text, told in parts if not told])
-    told = [f"{text} {told}." for text, told in parts if told]
-    if none:
-        told.append(f"No verdict against the baseline differs under {none}.")
-    return " ".join([*told, *_own_times(rows)])
+    trials = show.plural(len(rows[["problem", "dtype"]].drop_duplicates()), "trial")
+    return " ".join([f"Of verdicts against the baseline, in {trials}: {'; '.join(parts)}.", *_own_times(rows)])
 
 
 def _own_times(rows: Frame) -> list[str]:
@@ -85,17 +82,21 @@ def _own_times(rows: Frame) -> list[str]:
     return [f"Times themselves are not the usual ones, by verdict, under {wording.listed(parts)}."] if parts else []
 
 
-def _differing(text: str, rows: Frame) -> tuple[str, str]:
-    both = int(((rows["verdict"] != "") & (rows["usual_verdict"] != "")).sum())
+def _differing(text: str, rows: Frame) -> str:
+    """As in "threads=1 changes 1 of 2 decided with and without it (…)"."""
+    both = int((rows["verdict"].isin(DECIDED) & rows["usual_verdict"].isin(DECIDED)).sum())
     differing = rows[rows["differs"].astype(bool)]
+    told = f"{text} changes {len(differing) or 'none'} of {both} decided with and without it"
+    if not both:
+        return f"none is decided with and without {text}"
     if not len(differing):
-        return text, ""
+        return told
     named = [
         f"`{row.way}` on {row.problem}, {row.usual_verdict} → {row.verdict}"
         for row in differing.head(MOST_NAMED).itertuples(index=False)
     ]
     named += ["…"] if len(differing) > MOST_NAMED else []
-    return text, f"changes {len(differing)} of {show.plural(both, 'verdict')} ({'; '.join(named)})"
+    return f"{told} ({'; '.join(named)})"
 
 
 def notes(rows: Frame) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def mistakes_table(name: str, found: Frame) -> Table:
         "wrong (%)": lambda row: with_interval(in_percent(row)),
         "of those it saw (%)": lambda row: "" if row.way == LINEAR else show.significant(100 * row.train_wrong),
         "zero between layers": lambda row: "" if row.way == LINEAR else show.percent(row.zeroed),
-        "gained / lost": lambda row: "" if row.way == FLUSHED else f"{row.gained} / {row.lost}",
+        "gained / lost": lambda row: "" if row.way == FLUSHED else f"{int(row.gained)} / {int(row.lost)}",
         "better, p < 5 %": lambda row: "" if row.way == FLUSHED else f"{row.significant} of {row.seeds}",
         "least p": lambda row: "" if row.way == FLUSHED else p_value(row.least_p),
     }
@@ -72,7 +72,8 @@ def mistakes_table(name: str, found: Frame) -> Table:
         "share of the first layer’s outputs that are zero when the second reads them. Gained / lost: test images, "
     )
     caption += "over all seeds, that the network that evolved flushing classifies rightly and this does not, and the "
-    caption += "reverse; better: in how many seeds it is so by McNemar’s exact test of the same images."
+    caption += "reverse; better: in how many seeds it is so by McNemar’s exact test of the same images, with the least "
+    caption += "p-value of any seed."
     return table(name, caption, shown, columns, "evolved", (0, 1))
 
 

@@ -88,7 +88,7 @@ def exponent_table(name: str, fits: Frame, data: str, where: str) -> Table:
     whole = fits[fits["reach"] == "whole"]
     caption = f"The exponent e in error ∝ fan-in^e, {where}: least-squares slope of log error against log fan-in, "
     caption += f"one per seed; their median over {wording.seeds(whole)}. {wording.TABLE} Grey: the interval holds 0. "
-    caption += "Where growth slows down, it is the slope of a bent line; the notes give the halves'. "
+    caption += "Of a bent line it is the slope of the whole; the CSV has each half's. "
     caption += "The fan-in is that of one layer of the stack, also for merged ways."
     labels = {"depth": "depth", "signs": "signs", "way": "way"}
     return wide_table(name, caption, whole, labels, "dtype", exponent, data)

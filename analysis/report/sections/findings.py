@@ -70,18 +70,22 @@ def figure(claims: Frame) -> Drawing:
     row's name stands above it.
     """
     groups = list(claims.groupby(["finding", "statistic"], sort=True))
-    titles = [FINDINGS[number].title for (number, _), _ in groups]
+    kinds = claims.groupby("finding")["statistic"].nunique()
+    titles = [
+        FINDINGS[number].title + (f": {STATISTICS[kind].plural.lower()}" if kinds[number] > 1 else "")
+        for (number, kind), _ in groups
+    ]
     drawing, panels = facets(titles, 27.0 * max(len(own) for _, own in groups))
     for panel, ((_, kind), own) in zip(panels, groups, strict=True):
         least, largest = _limits(own, STATISTICS[kind].logarithmic)
+        names = show.distinctly([f"{row.claim} ({row.dtype})" for row in own.itertuples(index=False)], LONGEST_CLAIM)
         for place, row in enumerate(own.itertuples(index=False)):
             band = [max(row.low, least), min(row.high, largest)]
             panel.plot(band, [place, place], color=INK, alpha=0.2, linewidth=8, solid_capstyle="butt")
             between(panel, [place], [row.lower], [row.upper], INK)
             marks(panel, [row.median], [place], [_said(row)], (INK, "o"), size=4.6)
-            name = show.shortened(f"{row.claim} ({row.dtype})", LONGEST_CLAIM)
             paper = {"facecolor": PAPER[0], "edgecolor": "none", "pad": 0.6}
-            panel.text(0, place - 0.3, name, transform=panel.get_yaxis_transform(), va="bottom", bbox=paper)
+            panel.text(0, place - 0.3, names[place], transform=panel.get_yaxis_transform(), va="bottom", bbox=paper)
         panel.set_yticks([])
         panel.set_ylim(len(own) - 0.6, -0.95)
         _axis(panel, kind, least, largest)
@@ -117,7 +121,7 @@ def _axis(panel: Axes, kind: str, least: float, largest: float) -> None:
 def claim_table(name: str, data: str, claims: Frame) -> Table:
     """All claims of one place."""
     columns: dict[str, Any] = {
-        "finding": lambda row: f"{row.finding}",
+        "hypothesis": lambda row: f"{row.finding}",
         _kinds(claims): lambda row: row.claim,
         "dtype": lambda row: row.dtype,
         "claimed": _claimed,
@@ -175,7 +179,7 @@ def sentences(claims: Frame) -> Iterator[str]:
         finding = FINDINGS[number]
         claims_of_it = show.plural(len(own), "claim")
         few = "" if own["lower"].notna().any() else f"; {wording.span(own['seeds'], 'seed')} are too few for intervals"
-        yield f"Finding {number} is {overall(own)}: {agreed} of {claims_of_it} confirmed{few}."
+        yield f"Hypothesis {number} is {overall(own)}: {agreed} of {claims_of_it} confirmed{few}."
         yield from _told(finding, own)
 
 
@@ -196,16 +200,17 @@ def dependence(compared: Frame) -> Iterator[str]:
         sets = wording.listed([f"under {name}" for name in sorted(set(own["instructions"]))])
         agreed, claims = set(own["agreement"]), own.drop_duplicates(["claim", "dtype"])
         if "differs" in agreed:
-            yield f"Finding {number} depends on the instruction set: {'; '.join(_outcomes(own, 'differs'))}."
+            yield f"Hypothesis {number} depends on the instruction set: {'; '.join(_outcomes(own, 'differs'))}."
         elif "undecided" in agreed:
             text = "; ".join(_outcomes(own, "undecided"))
-            yield f"Whether finding {number} depends on the instruction set is undecided: {text}."
+            yield f"Whether hypothesis {number} depends on the instruction set is undecided: {text}."
         elif agreed == {"same"}:
             apart = wording.listed([_apart(kind, of_kind) for kind, of_kind in own.groupby("statistic", sort=True)])
             outcomes = f"all {len(claims)} outcomes" if len(claims) > 1 else "the outcome"
-            yield f"Finding {number} is the same {sets}: {outcomes}, and medians of {apart}."
+            yield f"Hypothesis {number} is the same {sets}: {outcomes}, and medians of {apart}."
         else:
-            yield f"Finding {number} was run {sets}{' alone' if own['instructions'].nunique() == 1 else ', in part'}."
+            part = " alone" if own["instructions"].nunique() == 1 else ", in part"
+            yield f"Hypothesis {number} was run {sets}{part}."
 
 
 def _outcomes(compared: Frame, agreement: str) -> Iterator[str]:

@@ -63,7 +63,7 @@ def _plot(scope: Scope, found: Frame, rows: Frame) -> Plot:
     caption += "that any way must move (input, kernels and output once); up: operations per second. Line: what a copy "
     caption += "in memory and the best matrix product attain here, each the median over processes; dotted: copies in "
     caption += "caches. Hollow: the data fit a cache, whose line then holds. Up is better."
-    caption += choosing.others(rows, "The CSV has")
+    caption += choosing.others(rows, "The CSV has", _won_of(rows))
     alt = "Scatter plots on logarithmic axes below a roof. The largest share of what is attainable is "
     alt += f"{show.percent(best['share'])}, of {best['way']} on {best['problem']} in {best['dtype']}."
     return plot(slug("fig-limit", scope.machine, scope.device), caption, alt, "limits", figure(found, rows))
@@ -89,7 +89,12 @@ def figure(found: Frame, rows: Frame) -> Drawing:
 
 def _drawn(rows: Frame) -> Frame:
     """Of every problem and dtype the fastest of the chosen ways."""
-    return limits.fastest(choosing.shown(rows))
+    return limits.fastest(rows[rows["way"].isin(choosing.chosen(rows, _won_of(rows)))])
+
+
+def _won_of(rows: Frame) -> dict[str, float]:
+    """On how many problems each way is the fastest."""
+    return limits.fastest(rows)["way"].value_counts().to_dict()
 
 
 def _said(row: Any) -> str:
@@ -224,9 +229,10 @@ SECTION = Section(
     "How far from the limit?",
     per_scope(part),
     frames,
-    intro="No call is faster than its operations at the rate of the best matrix product, than the bytes of its input, "
-    "kernels and output at the rate of a copy, or than its launches. All three are measured in processes that time the "
-    "trials, with the same switches and threads. A share is the least time by these / the time.",
+    intro="The limit of a call is the longest of three times: of its operations at the rate of the best matrix "
+    "product, of the bytes of its input, kernels and output at the rate of a copy, and of its launches. All three "
+    "rates are measured, in processes that time the trials, with the same switches and threads: a call may lie above "
+    "them. A share is the limit / the time.",
     empty="No ceiling was measured, or no cell’s operations were counted: older records have neither.",
     headlines={"Limit": headline},
     files={

@@ -155,7 +155,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 
 def answer(compared: Frame, cost: Frame) -> str:
     """The largest saving, and in how many comparisons the order changes the error."""
-    errors = compared[compared["quantity"] == "error"]
+    errors = distinct(compared[compared["quantity"] == "error"])
     ends = (largest(cost, -cost["cost_ratio"]), largest(cost, cost["cost_ratio"]))
     parts = [f"{show.times(row.cost_ratio)} on {row.problem} ({row.order})" for row in ends]
     text = f"Against left to right, a merge costs from {parts[0]} to {parts[1]} the multiply-accumulates. "
@@ -167,10 +167,19 @@ def answer(compared: Frame, cost: Frame) -> str:
     return text + f"({wording.counts(errors)})."
 
 
+def distinct(rows: Frame) -> Frame:
+    """Without balanced orders that are right_to_left's, as of three layers: equal in every digit, they are no second
+    comparison.
+    """
+    return rows.sort_values("order", ascending=False, kind="stable").drop_duplicates(
+        [*SERIES, "problem", "median", "lower", "upper"]
+    )
+
+
 def details(compared: Frame) -> Iterator[str]:
     """The strongest effects on the result and on the kernel."""
     for value, what in (("error", "the result's error"), ("kernel", "the merged kernel's own error")):
-        rows = compared[compared["quantity"] == value]
+        rows = distinct(compared[compared["quantity"] == value])
         decided = rows[(rows["upper"] < 1) | (rows["lower"] > 1)]
         if len(decided):
             row = largest(decided, decided["median"].map(lambda ratio: max(ratio, 1 / ratio)))

@@ -112,11 +112,9 @@ def _depth(summary: Frame) -> int:
     return int(summary["depth"].max())
 
 
-def spoken_of(summary: Frame, value: str) -> Frame:
+def spoken_of(summary: Frame, value: str, signs: str = SPOKEN_OF) -> Frame:
     """The summary of one value of merging in float64 on random signs, one row per dtype."""
-    return at_depth(
-        summary[(summary["quantity"] == value) & (summary["signs"] == SPOKEN_OF) & (summary["way"] == MERGED)]
-    )
+    return at_depth(summary[(summary["quantity"] == value) & (summary["signs"] == signs) & (summary["way"] == MERGED)])
 
 
 def answer(summary: Frame) -> str:

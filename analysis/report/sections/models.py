@@ -13,9 +13,11 @@ from analysis.report import wording
 from analysis.report.section import Content, Frames, Section
 from analysis.report.sections.speed import VERDICTS_READ
 from analysis.report.tables import Table, Text, table
+from linear_lasagna.intervals import VERDICTS
 from linear_lasagna.plurals import plural
 
 OWN = "designs"
+PAIRED = "A ratio is the median of those of calls that were timed one after another, not of the times shown."
 
 
 def frames(data: StudyData) -> Frames:
@@ -39,19 +41,23 @@ def answer(rows: Frame) -> str:
     # No rate: what was tried so far, or within some limits, is no sample of all.
     text = f"Of {plural(built, 'architecture')} tried so far that can be built without weights {accepted} "
     text += f"are accepted; in {len(changed)} of these "
-    text += f"something is merged or folded. {_verdicts(changed, 'merged')}"
+    text += f"something is merged or folded. {f'Merged these are {told}.' if (told := verdicts(changed)) else ''}"
     both = changed[changed["status_authors"] == "ok"] if "status_authors" in changed else changed[:0]
     if len(both):
         fewer = [int((both[f"{what}_merged"] <= both[f"{what}_authors"]).sum()) for what in ("convolutions", "norms")]
-        text += f" Of {len(both)} that their authors re-parametrise, the merged model has no more convolutions in "
-        text += f"{fewer[0]}, and no more norms in {fewer[1]}."
+        text += f" Of {len(both)} that their authors re-parametrise, the merged model has at most the authors' "
+        text += f"convolutions in {fewer[0]}, and at most their norms in {fewer[1]}."
     return text
 
 
-def _verdicts(changed: Frame, way: str) -> str:
-    counts = changed[f"verdict_{way}"].value_counts()
-    told = [f"{counts[verdict]} {verdict}" for verdict in ("faster", "slower", "tie", "undecided") if verdict in counts]
-    return f"Merged these are, within one process each: {wording.listed(told)}." if told else ""
+def verdicts(changed: Frame) -> str:
+    """As in "19 faster and 173 undecided, by intervals within one process". changed: `zoo.changed`."""
+    judged = changed[changed["verdict_merged"].isin(VERDICTS)] if len(changed) else changed
+    if not len(judged):
+        return ""
+    counts = judged["verdict_merged"].value_counts()
+    told = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts]
+    return f"{wording.listed(told)}, by intervals {wording.process_kind(judged['processes_merged'])}"
 
 
 def _designs(rows: Frame) -> Table:
@@ -70,7 +76,7 @@ def _designs(rows: Frame) -> Table:
     caption = f"Models written by this suite, {_machine(own)}, float32: as they are given, merged by `merge_model`, by "
     caption += "their authors' formulas, by torch.fx's `fuse`, and frozen by Inductor. In brackets: 95 % interval, "
     caption += f"{wording.process_kind(own['processes'].dropna()) if len(own) else ''}. {VERDICTS_READ} Error: "
-    caption += "relative L2 of the outputs against the given model in float64."
+    caption += f"relative L2 of the outputs against the given model in float64. {PAIRED}"
     return table("models-designs", caption, own, columns, "models", (0, 1))
 
 
@@ -102,7 +108,7 @@ def _packages(rows: Frame) -> Table:
     }
     caption = f"Of every family of architectures the smallest that can be built without weights, {_machine(rows)}. "
     caption += "Changed: something is merged or folded. Difference: of the model merged in float64 from the given one, "
-    caption += "as a part of its largest output."
+    caption += "as a part of its largest output. Faster, slower: merged, of those changed."
     return table("models-packages", caption, zoo.summary(rows), columns, "models")
 
 
@@ -128,8 +134,9 @@ def _changed(rows: Frame) -> Table:
         "authors / given": lambda row: show.significant(getattr(row, "ratio_authors", float("nan")), 2),
     }
     caption = "Architectures in which something is merged or folded: how many convolutions and BatchNorms are called, "
-    caption += f"and times, {wording.process_kind([1])}. {VERDICTS_READ}"
     changed = zoo.changed(rows[rows["package"] != OWN])
+    kind = wording.process_kind(changed["processes_merged"].dropna()) if len(changed) else ""
+    caption += f"and times, {kind or wording.WITHIN}. {PAIRED} {VERDICTS_READ}"
     return table("models-changed", caption, changed, columns, "models", (0, 1))
 
 

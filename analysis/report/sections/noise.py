@@ -14,7 +14,7 @@ from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import Drawing, by_dtype, facets, key, marks, styled
 from analysis.report.section import Content, Frames, Plot, Section, joined, plot, within
-from analysis.report.sections.speed import over
+from analysis.report.sections.speed import over, with_interval
 from analysis.report.style import GREY, INK, VERMILION
 from analysis.report.tables import Table, count_of, table
 from linear_lasagna.intervals import MARGIN
@@ -94,7 +94,8 @@ def _noise_plot(scope: Scope, rows: Frame) -> Plot:
     false = int(rows["verdict"].isin(DECIDED).sum())
     caption = f"The control's time against the baseline's, {scope.label}; n = {show.plural(len(rows), 'trial')}. "
     caption += (
-        f"Mark: median over {over(rows)}; line: 95 % interval for it, {wording.process_kind(rows['processes'])}. "
+        f"Mark: median over {over(rows)}; line: 95 % interval for it, "
+        f"{wording.process_kind(with_interval(rows)['processes'])}, where there are enough. "
     )
     caption += f"Band: the margin of {100 * MARGIN:g} %, within which no difference counts. Diamonds: "
     caption += f"controls that the interval and the margin alone would call different ({false}). "
@@ -155,7 +156,7 @@ def _difference_axis(panel: Axes, most: float) -> None:
 
 def noise_table(frames: Frames) -> Table:
     """What the controls show, per machine, device and dtype."""
-    rows, kind = frames["noise_floor"].assign(way=""), wording.process_kind(frames["noise"]["processes"])
+    rows, kind = frames["noise_floor"].assign(way=""), wording.process_kind(with_interval(frames["noise"])["processes"])
     columns = {
         "machine": lambda row: row.machine,
         "device": lambda row: row.device,
@@ -176,13 +177,13 @@ def false_verdicts(rows: Frame, same: Frame) -> str:
     """How often a call was told from itself: controls, by interval alone; and by the very rule of all verdicts, plans
     that leave the stack as it is.
     """
+    rows = with_interval(rows)
     false = rows.loc[rows["verdict"].isin(DECIDED), "verdict"].value_counts()
     share = f" ({show.percent(false.sum() / len(rows))})" if len(false) else ""
     sides = ", ".join(f"{count} {verdict}" for verdict, count in sorted(false.items()))
     kind = wording.process_kind(rows["processes"])
-    text = f"by interval {kind} and a margin of {100 * MARGIN:g} % alone, {false.sum() or 'none'} of "
-    text += f"{len(rows)}{share} would be "
-    text += f"told apart{f': {sides}' if sides else ''}."
+    text = f"by interval {kind} and a margin of {100 * MARGIN:g} % alone, {false.sum() or 'none'} of the "
+    text += f"{len(rows)} with an interval{share} would be told apart{f': {sides}' if sides else ''}."
     if len(same):
         told = int(same["verdict"].isin(DECIDED).sum())
         text += " By the rule of all verdicts the baseline's own call under another name, that of a plan that merges "
@@ -232,8 +233,8 @@ def serial_dependence(speedups: Frame) -> str:
 
 def reach(rows: Frame) -> str:
     """What the controls' intervals hold for."""
-    kind = wording.process_kind(rows["processes"])
-    if kind == wording.WITHIN:
+    kind = wording.process_kind(with_interval(rows)["processes"])
+    if kind in ("", wording.WITHIN):
         return "All was timed within one process per trial: what differs from one to the next is in no number here."
     return f"Ratios and intervals are {kind}."
 

@@ -190,7 +190,7 @@ SECTION = Section(
     per_scope(part),
     frames,
     intro="The first process of a trial validates and times it; fresh processes, at least five more and spread over "
-    "the study, time it again by the same plan, until the interval between them decides or is narrow.",
+    "the study, time it again by the same plan, until the interval between them decides or is narrow, or time is over.",
     empty="Every trial was timed in one process alone: no interval on this page is between processes.",
     files={
         "processes": "One row per trial, process and way.",

@@ -97,8 +97,8 @@ def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
     n = show.plural(ways["problem"].nunique(), "problem")
     caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over {over(ways)}. Thin line: "
     caption += f"95 % interval for that median, {wording.process_kind(known['processes'])}; none: too few for one. "
-    caption += "Thick: a standard deviation between the blocks of one process to either side. Hollow: tie or "
-    caption += f"undecided. Right of 1: faster than the baseline.{choosing.others(ways, 'The CSV has')}"
+    caption += "Thick: a standard deviation between the blocks of one process to either side. "
+    caption += f"Right of 1: faster than the baseline.{choosing.others(ways, 'The CSV has')}"
     caption += " Other dtypes are in the table of all results." if len(ways) < len(every) else ""
     alt = (
         f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "
@@ -125,7 +125,7 @@ def figure(frame: Frame) -> Drawing:
         _dots(panel, rows, dodged(names, ways))
         rows_named(panel, _short(names))
         speedup_axis(panel, limits)
-    legend(drawing, ways, [key("tie or undecided", marker="o", filled=False)])
+    legend(drawing, ways, [key("tie, undecided or no interval", marker="o", filled=False)])
     return drawing
 
 

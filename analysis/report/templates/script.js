@@ -141,7 +141,7 @@
 
   function measured(cells) {
     const [speedup, , verdict, time, , , error, , processes] = [...cells].slice(1), interval = one("small", speedup);
-    const judged = words(verdict).split(" ")[0], n = `n = ${words(processes)} ${words(processes) === "1" ? "process" : "processes"}`;
+    const judged = words(verdict).replace(/ .$/, ""), n = `n = ${words(processes)} ${words(processes) === "1" ? "process" : "processes"}`;
     const ratio = speedup.firstChild && `speedup over the baseline ${speedup.firstChild.textContent.trim()}×`;
     const of = interval ? `${ratio} ${words(interval)} (${judged}; 95 % interval, ${n})` : ratio && `${ratio} (${judged}; ${n})`;
     return [
