@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-WIDTH, ROW, LABEL = 260, 17, 118  # of a chart of bars, in its own units
-MOST_LABEL = 18  # characters
+WIDTH, ROW, LABEL = 268, 17, 130  # of a chart of bars, in its own units
+MOST_LABEL = 21  # characters
 GAP, DIGIT = 7, 7  # before a number, and the most that one of its characters takes
 NARROW, WIDE = 88.0, 1 / 8  # a bar of the table of results: its width, and the least speedup that it shows
 LEAST = 1.25  # a chart of ratios reaches at least so far on both sides of 1

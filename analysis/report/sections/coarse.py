@@ -156,7 +156,8 @@ def answer(found: Frame) -> str:
 
 def _by_model(own: Frame, value: str) -> Frame:
     """A row per format, a column per model."""
-    return own.pivot(index="format", columns="model", values=value).reindex(columns=[STACK, LINEAR, TWIN])
+    values = own.groupby(["format", "model"])[value].median().unstack()
+    return values.reindex(columns=[STACK, LINEAR, TWIN])
 
 
 SECTION = section(
