@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from analysis.data.records import Record, Records, load
 from analysis.report import choosing, formatting, style, svg
-from analysis.report.drawing import LONGEST_NAME, Drawing, facets, key, marks, styled
+from analysis.report.drawing import LONGEST_NAME, Drawing, cell_ticks, facets, key, marks, rows_named, styled
 from analysis.report.section import Plot, plot
 from analysis.report.sections import accuracy, break_even, depth, memory, noise, speed, wins
 from linear_lasagna.catalog import GROUPS
@@ -265,6 +265,17 @@ def test_names_are_shortened_no_less_than_they_must_be():
     names = [f"resnet50/conv{number}_reduce_first" for number in (2, 3)]
     assert formatting.distinctly(names, 24) == names
     assert formatting.distinctly([names[0], "other"], 24) == ["resnet50/co…educe_first", "other"]
+
+
+def test_no_two_rows_of_a_panel_have_one_label():
+    names = [f"resnet50/conv{number}_reduce_first" for number in (2, 3)]
+    for panel in facets(["one"])[1]:
+        rows_named(panel, names)
+        assert [label.get_text() for label in panel.get_yticklabels()] == names
+        cell_ticks(panel, ["a"], names)
+        assert [label.get_text() for label in panel.get_yticklabels()] == names
+    titles = [f"Transforms lose small outputs beside large ones, {kind}" for kind in ("ratios", "exponents")]
+    assert len({panel.get_title(loc="left") or panel.get_title() for panel in facets(titles)[1]}) == 2
 
 
 def test_every_group_s_winners_have_a_place_in_the_figure_of_wins():
