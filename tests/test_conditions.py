@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
 
 from analysis import arguments
@@ -22,7 +23,7 @@ from analysis.data.records import Record, Records
 from analysis.measure import presets, trial_run
 from analysis.measure.presets import PRESETS, bench_patterns, check_conditions, preset_named, trials, under
 from analysis.report import page
-from analysis.report.sections.conditions import SECTION
+from analysis.report.sections.conditions import SECTION, answer
 from analysis.study import load_records, render
 from benchmarks._rounds import Round
 from linear_lasagna.catalog import GROUPS
@@ -333,3 +334,15 @@ def test_a_study_under_conditions_leaves_records_of_them(tmp_path, monkeypatch):
     assert {cell.calls_per_sample for cell in record.trial.cells.values()} == {1}
     assert len(load_records(tmp_path / ".asv").timed_under(key.under)) == 1
     assert replace(record.trial, under={}) != record.trial
+
+
+def test_verdicts_that_are_undecided_on_one_side_are_none_that_could_differ():
+    fixed = {"problem": "p", "dtype": "float32", "conditions": "threads=1", "status": "ok", "change_verdict": "tie"}
+    verdicts = [("slower", "faster"), ("undecided", "faster"), ("faster", "undecided"), ("", "")]
+    rows = [
+        fixed | {"way": f"way{place}", "verdict": now, "usual_verdict": usual, "differs": place == 0}
+        for place, (now, usual) in enumerate(verdicts)
+    ]
+    told = answer(pandas.DataFrame(rows))
+    assert "in 1 trial: threads=1 changes 1 of 1 decided with and without it (`way0` on p, faster → slower)." in told
+    assert "none is decided with and without threads=1" in answer(pandas.DataFrame(rows[1:]))

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas
 import pytest
 import torch
 from reporting import study
@@ -534,3 +535,17 @@ def test_an_accelerator_s_memory_is_its_allocator_s_without_the_result():
     kept = records.Records((records.Record(made, "networks", "m"),))
     [row] = study(kept).frames["footprints"].itertuples(index=False)
     assert (row.measured, row.beyond_bytes, row.below_floor) == ("allocator", 512, False)
+
+
+def test_the_roofline_has_the_ways_that_are_fastest():
+    """Not one of each schedule, which may be fastest nowhere."""
+    ways = ["direct", "merged/direct", "border_exact/direct", "planned/direct", "im2col_numpy", "unfold_matmul", "fft"]
+    place = dict.fromkeys(records.PLACE, "same")
+    rows = [
+        {**place, "problem": fastest, "way": way, "seconds": 1.0 if way == fastest else 2.0}
+        for fastest in ("im2col_numpy", "unfold_matmul", "fft")
+        for way in ways
+    ]
+    drawn = limit._drawn(pandas.DataFrame(rows))
+    assert list(drawn["way"]) == list(drawn["problem"])
+    assert len(drawn) == 3

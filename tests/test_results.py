@@ -105,3 +105,10 @@ def test_a_way_that_is_wrong_at_the_border_is_no_fastest_one():
     told = openings.trade_off(found.data, {})
     found.data.costs.loc[found.data.costs["way"] == "merged_summed/direct", "error_u"] = 99.0
     assert openings.trade_off(found.data, {}) == told
+
+
+@pytest.mark.parametrize(("lower", "told"), [(0.9, "undecided ?"), (float("nan"), "no interval")])
+def test_an_undecided_cell_says_where_it_has_no_interval(table, lower, told):
+    row = table[table["speedup_lower"].notna() & ~table["baseline"]].head(1)
+    [text] = results.rows(row.assign(speedup_lower=lower, speedup_upper=2 * lower, verdict="undecided"), False)
+    assert f"<td>{told}</td>" in text

@@ -534,6 +534,29 @@ def test_coarse_formats_that_beat_every_linear_model_are_named(sections):
     assert claims["wrong: stack / best linear, 2 bits, biases 4"] == "0.500"
 
 
+def test_a_format_is_named_by_intervals_and_not_by_medians():
+    """Where the stack's median is below its twin's by less than both are sure of, it is no better."""
+    ends = {coarse.STACK: (8.0, 7.5, 8.2), coarse.TWIN: (8.3, 8.1, 9.0), coarse.LINEAR: (8.6, 8.3, 8.9)}
+    found = pandas.DataFrame(
+        [
+            {
+                "problem": "biases_4",
+                "format": name,
+                "model": model,
+                "median": m - less,
+                "lower": low - less,
+                "upper": u - less,
+            }
+            for name, less_of_stack in (("6 bits", 0.0), ("2 bits", 4.0))
+            for model, (m, low, u) in ends.items()
+            for less in [less_of_stack if model == coarse.STACK else 0.0]
+        ]
+    )
+    assert "its interval below theirs: biases 4: 2 bits." in coarse.answer(found)
+    few = found.assign(lower=math.nan, upper=math.nan)
+    assert "by medians, too few seeds for intervals: biases 4: 2 bits and 6 bits." in coarse.answer(few)
+
+
 def test_defects_and_borders_are_shown(sections):
     shown = sections["defects"]
     assert "Defects of additivity, ordinary: 0.004" in shown.intro
