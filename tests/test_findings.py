@@ -15,7 +15,7 @@ from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.outcomes import outcome
 from analysis.findings.statistics import STATISTICS, Measured, Ratio, Slope, Spread, Value
 from analysis.precision import EXPERIMENTS
-from analysis.report.sections.findings import claim_table, dependence, sentences
+from analysis.report.sections.findings import claim_table, dependence, figure, sentences
 from linear_lasagna.intervals import median_interval
 from tests.synthetic import units_of_claims
 
@@ -217,3 +217,13 @@ def test_the_default_preset_asks_for_every_claim(finding):
             seeds = [(unit.problem.name, unit.seed) for unit in own if unit.dtype == dtype]
             assert len(seeds) == len(set(seeds))
             assert len({seed for _, seed in seeds}) >= 20
+
+
+def test_panels_of_one_finding_are_titled_by_their_kinds_of_number():
+    fixed = {"claim": "c", "dtype": "float32", "low": 0.4, "high": 0.6, "median": 0.5, "lower": 0.4, "upper": 0.6}
+    kinds = pandas.DataFrame(
+        [fixed | {"finding": 6, "statistic": kind, "seeds": 20, "outcome": "confirmed"} for kind in ("ratio", "slope")]
+    )
+    titles = [title.get_text() for title in figure(kinds).titles]
+    assert [title.rpartition(": ")[2] for title in titles] == ["ratios", "exponents"]
+    assert figure(kinds[:1]).titles[0].get_text().endswith(FINDINGS[6].title[-12:])

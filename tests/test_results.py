@@ -112,3 +112,14 @@ def test_an_undecided_cell_says_where_it_has_no_interval(table, lower, told):
     row = table[table["speedup_lower"].notna() & ~table["baseline"]].head(1)
     [text] = results.rows(row.assign(speedup_lower=lower, speedup_upper=2 * lower, verdict="undecided"), False)
     assert f"<td>{told}</td>" in text
+
+
+def test_who_leads_the_sweeps_is_told_of_one_dtype():
+    rows = [
+        {"dtype": dtype, "problem": f"{dtype}{place}", "way": way, "leads": way == leader}
+        for dtype, leader in (("float32", "direct"), ("bfloat16", "fft"))
+        for place in range(3)
+        for way in ("direct", "fft")
+    ]
+    told = openings._leaders(pandas.DataFrame(rows))
+    assert told == "Along the sweeps in float32, `direct` is clearly fastest of 2 ways on 3 of 3 problems."
