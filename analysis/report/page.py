@@ -6,6 +6,7 @@ The same records, rows and context give the same bytes. It renders from whatever
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from analysis.report.sections import sections
 from analysis.report.shown import Shown, distinct
 
 T = TypeVar("T")
+SENTENCE = re.compile(r"(?<=[.?]) ")  # where one ends and another begins
 MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
 MOST_SECTIONS = 3  # more than these have no sections, but their place among the results and beside the others
 NUMBERS = "%.12g"  # digits of a CSV: the last ones of a float64 depend on the processor that summed it
@@ -256,9 +258,16 @@ def contents(data: StudyData, results: Results, gaps: Gaps = STRICT, lines: Sequ
         gap = Shown(section.name, section.name, section.title, empty=why)
         made = gap if frames is None else _attempt(section, gaps, partial(shown_section, section, of, frames), gap)
         if made is not None and not made.bare:
-            made = replace(made, answers=tuple(line.text for line in lines if line.anchor == section.name))
+            said = tuple(line.text for line in lines if line.anchor == section.name)
+            made = replace(made, answers=said, intro=_without(made.intro, said))
         if made is not None:
             yield made
+
+
+def _without(text: str, said: Sequence[str]) -> str:
+    """The text without the sentences that were said before it."""
+    known = {sentence for each in said for sentence in SENTENCE.split(each)}
+    return " ".join(sentence for sentence in SENTENCE.split(text) if sentence not in known)
 
 
 def shown_section(section: Section, data: StudyData, frames: Frames) -> Shown | None:
