@@ -315,7 +315,7 @@ def bit_pattern(y: torch.Tensor) -> torch.Tensor:
 
 def _size_pattern(y: torch.Tensor) -> torch.Tensor:
     """The bits without the sign: int64, in the order of |y|. No arithmetic, which may take subnormals for zero."""
-    return bit_pattern(y).to(torch.int64).bitwise_and_(2 ** (8 * y.element_size() - 1) - 1)
+    return bit_pattern(y).to(torch.int64) & (2 ** (8 * y.element_size() - 1) - 1)
 
 
 def _check_alike(first: torch.Tensor, second: torch.Tensor) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
 
-from analysis.edition import citing, composing, crate, folder, index, raw
+from analysis.data import records
+from analysis.edition import citing, composing, crate, folder, index, making, raw
 from analysis.edition.composing import Measured
+from analysis.measure import asv_site
 from analysis.report.page import Context
+from analysis.study import Found
 from tests import synthetic, test_same_report
 from tests.reporting import undrawn
 
@@ -65,6 +71,33 @@ def test_an_edition_holds_what_it_promises(files):
     assert told["files"].keys() == files.keys() - {"edition.json", "ro-crate-metadata.json"}
     assert told["trials"] == {"count": 6, "commits": ["c0ffee"]}
     assert "Some **notes**." in files["README.md"].decode()
+
+
+def test_an_edition_has_asv_s_site_packed_where_the_study_built_one(tmp_path, measured, monkeypatch):
+    path, content = next(iter(measured.trials.items()))
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / Path(path).name).write_bytes(content)
+
+    @contextmanager
+    def studied(preset: str, out: Path, *_: Any, **__: Any) -> Iterator[Found]:
+        loaded = records.load(tmp_path / "trials")
+        yield Found(loaded, None, replace(CONTEXT, asv=asv_site.link(out)), tmp_path / "trials")
+
+    monkeypatch.setattr(making, "results_of", studied)
+    for name in ("index.html", "graphs/one.json"):
+        (tmp_path / "study" / "asv" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "study" / "asv" / name).write_text(name)
+    with undrawn():
+        plain = making.make("plain", "smoke", tmp_path / "nothing", home=tmp_path)
+        built = making.make("built", "smoke", tmp_path / "study", home=tmp_path)
+        attached = {raw.SITE: (built / raw.SITE).read_bytes()}
+        by_hand = making.make("by-hand", "smoke", tmp_path / "nothing", home=tmp_path, attached=attached)
+        assert list(folder.faults(built)) == []
+    with raw.unpacked(built / raw.SITE) as found:
+        assert (found / "asv" / "graphs" / "one.json").read_text() == "graphs/one.json"
+    assert not (plain / raw.SITE).exists()
+    for made, linked in ((plain, False), (built, True), (by_hand, True)):
+        assert (f'href="{raw.SITE}"' in (made / "report.html").read_text(encoding="utf-8")) == linked
 
 
 def test_an_untouched_edition_is_found_whole_and_rendered_again_to_the_same_bytes(home):

@@ -12,6 +12,7 @@ from exactly import stack
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DTYPES, SEEDS, integer_numbers, problems
+from torch.nn.functional import conv2d
 
 from linear_lasagna import Kernel, Layer, metrics
 from linear_lasagna.exact import convolve
@@ -114,6 +115,31 @@ class TestDistance:
             assert metrics.ulp_distance(values, up).tolist() == [1] * 6
             assert metrics.ulp_distance(-up, values).tolist()[2:4] == [1, 1]
             assert metrics.ulp_distance(values[2:3], values[3:4]).item() == 0
+
+    @dtypes
+    def test_numbers_of_opposite_sign_lie_on_either_side_of_zero(self, dtype):
+        positive = torch.tensor([smallest_subnormal(dtype), 1.0], dtype=dtype)
+        steps = metrics.ulp_distance(positive, torch.zeros_like(positive))
+        assert metrics.ulp_distance(positive, -positive).tolist() == (2 * steps).tolist() == [2, 2 * int(steps[1])]
+
+
+@dtypes
+def test_what_is_judged_stays_as_it_is(dtype):
+    """A metric that changes its tensors spoils whatever is told of them next."""
+    layers, weight = [Layer(3, 3)], torch.randn(3, 2, 3, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+    exact = convolve(x, [Kernel(weight)], layers)
+    y = conv2d(x.float(), weight.float()).to(dtype)
+    values, rounded, error = exact.to(torch.float64), exact.to(dtype), exact.error(y)
+    size = metrics.magnitudes(x, [Kernel(weight)], layers)
+    given = (x, weight, y, values, rounded, error, size)
+    kept = [each.clone() for each in given]
+    metrics.measures(metrics.Outcome(error, values, dtype, y, exact, size), tuple(metrics.METRICS))
+    metrics.counts(y, rounded), metrics.vanished(y, exact), metrics.bitwise_equality(y, rounded)
+    metrics.ulp_distance(y, rounded), metrics.bit_pattern(y), metrics.correct_bits(error, dtype)
+    exact.error(y), exact.nonzero(), exact.ulp(dtype)
+    assert all(torch.equal(before, after) for before, after in zip(kept, given, strict=True))
+    assert torch.equal(exact.to(torch.float64), values)
 
 
 class TestRelative:

@@ -316,9 +316,15 @@ def test_methods_are_compared_with_the_baseline():
         "largest_difference": 0.0,
         "distance_u": 0.0,
     }
-    rows = one_unit("methods", Unit(plain(1, channels=4), "float32", "random", seed=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_methods_are_no_further_from_the_baseline_than_both_are_from_the_exact_result(dtype):
+    rows = one_unit("methods", Unit(plain(1, channels=4), dtype, "random", seed=0))
     assert {row["way"] for row in rows} >= {"direct", "unfold_matmul"}
     assert (rows[0]["way"], rows[0]["equal"], rows[0]["distance_u"]) == ("direct", 1.0, 0.0)
+    for row in rows:
+        assert row["distance_u"] <= 1.001 * (row["error_u"] + rows[0]["error_u"]), row
 
 
 @pytest.mark.parametrize("signs", ["random", "positive"])

@@ -31,6 +31,7 @@ DESCRIBED = {
     "report.html": "The page: answers, figures, tables and all results, with its data attached.",
     "trials.tar.gz": "Raw trials: every sample by process, block and round, with the machine's state.",
     "precision.parquet": "Rounding errors: one row per observation.",
+    "asv-site.tar.gz": "asv's own site of the trials, to be unpacked and shown by a web server.",
     "environment.json": "What was recorded of the machines.",
     "edition.json": "What this edition is, and the SHA-256 of its files.",
 }

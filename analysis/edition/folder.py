@@ -77,7 +77,7 @@ def _kept(path: str) -> bool:
     """Whether a file is neither rendered nor made from the rest."""
     made = {raw.TRIALS, raw.ROWS, ENVIRONMENT, MANIFEST, crate.NAME, composing.GENERATED, "report.html"}
     made |= {"CITATION.cff", "citation.bib", "LICENSE.txt"}
-    return path not in made and not path.startswith(("data/", "figures/", "asv/"))
+    return path not in made and not path.startswith(("data/", "figures/"))
 
 
 def faults(folder: Path) -> Iterator[str]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from analysis.edition import composing, folder, index, raw
 from analysis.edition.composing import Measured
+from analysis.measure import asv_site
 from analysis.measure.checkout import ROOT
 from analysis.study import results_of
 
@@ -35,9 +36,11 @@ def make(
     if (home / folder.checked(name)).exists() and not replaced:
         raise ValueError(f"{home / name} exists; another name, or --replace")
     with results_of(preset, out, records, store=store) as found:
-        kept = dict(attached) | ({folder.NOTES: notes.encode()} if notes.strip() else {})
+        kept = {folder.NOTES: notes.encode()} if notes.strip() else {}
+        kept |= (raw.site(out / asv_site.FOLDER) if found.context.asv else {}) | dict(attached)
         measured = Measured(raw.members(found.folder), found.rows, notes, kept)
-        files = composing.compose(measured, replace(found.context, edition=name, title=title, asv=""))
+        site = raw.SITE if raw.SITE in kept else ""
+        files = composing.compose(measured, replace(found.context, edition=name, title=title, asv=site))
     made = folder.write(home, name, files, again=replaced)
     index.write(home)
     return made

@@ -15,6 +15,7 @@ from pathlib import Path
 from analysis.data.frames import Frame
 
 TRIALS, ROWS = "trials.tar.gz", "precision.parquet"
+SITE = "asv-site.tar.gz"  # asv's own, where the study built one
 AS_JSON = "json:"  # before the name of a column whose values are of several types
 
 
@@ -45,6 +46,13 @@ def members(folder: Path) -> dict[str, bytes]:
     """The trial records below a folder, by their paths in it."""
     paths = sorted(path for path in folder.rglob("*.json") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def site(folder: Path) -> dict[str, bytes]:
+    """asv's site in the folder, packed, by its name in an edition; nothing where there is none."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = {f"asv/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in paths}
+    return {SITE: packed(files)} if files else {}
 
 
 def as_parquet(rows: Frame) -> bytes:
