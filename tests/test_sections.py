@@ -592,10 +592,10 @@ def test_accidents_are_counted(sections):
 
 def test_findings_are_what_was_measured(sections):
     text = sections["averaging"].intro
-    assert text.index("1. Averaged over positions") < text.index("Hypothesis 1 is undecided: 0 of")  # by six
+    assert text.index("Hypothesis 1: “Averaged over positions") < text.index("Hypothesis 1 is undecided: of ")  # by six
     cells = [cell.main for cell in sections["averaging"].tables[0].rows[0]]
     assert cells[:5] == ["1", "stacked: averaged / single, relu", "float16", "at most 0.1", "0.0500"]
-    assert "2. Against float32 weights" in sections["casting"].intro
+    assert "Hypothesis 2: “Against float32 weights" in sections["casting"].intro
     slope = [cell.main for cell in sections["outlier"].tables[0].rows[0]]
     assert slope[1:5] == ["strength 2, 16 channels", "float16", "at most 0.2", "0.1000"]
     assert sections["outlier"].tables[0].head[1] == "slope"
@@ -1065,9 +1065,11 @@ def test_a_bent_line_is_not_told_as_one_slope():
     """float32 grows with exponent 0.5 up to a fan-in of 200, and not from there on: 0.4 or so is neither."""
     text = fan_in.answer(fan_in.growths(fan_in_rows()))
     assert (
-        "it grows with the fan-in, ever more slowly: exponent 0.50 [0.47, 0.53] up to a fan-in of 200 and 0.00" in text
+        "in float32 it grows with the fan-in, more slowly in its upper half, exponent 0.50 [0.47, 0.53] up to a fan-in "
+        "of 200 and 0.00" in text
     )
-    assert "shows no growth with the fan-in: exponent 0.000 [−0.005, 0.005] in float16" in text
+    told = "In float16 the error of `direct` shows no growth with the fan-in, exponent 0.000 [−0.005, 0.005] in float16"
+    assert told in text
     assert "weights drawn uniformly" in text
     straight = fan_in_rows().assign(error_u=lambda rows: rows["fan_in"] ** rows["seed"].map(steep))
     assert "it" not in fan_in.answer(fan_in.growths(straight)).split()

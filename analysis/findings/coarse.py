@@ -21,7 +21,7 @@ COARSE = Finding(
     "mistakes as the best linear classifier, within 20 %, even with 2 significant bits. With biases drawn with a "
     "standard deviation of 4 it makes at most three quarters as many in 2 bits, but as many with 6 "
     "bits; the same numbers in float64 lose the gain. With biases "
-    "of 16 there is a gain over float64 with 4 bits: twice the bias makes up for a bit.",
+    "of 16 there is a gain over float64 with 4 bits.",
     "coarse",
     (
         _claim(0, "2 bits", "linear_wrong", 0.8, 1.2),

@@ -19,12 +19,12 @@ def _claim(net: str, about: str, way: str, measure: str, low: float, high: float
 
 
 EVOLVED = Finding(
-    "Evolution finds that subnormal numbers are flushed",
-    "Two linear layers that evolve where the processor takes subnormal numbers for zero, make fewer mistakes than the "
+    "Evolution finds flushing",
+    "Two linear layers that evolve where the processor takes subnormal numbers for zero make fewer mistakes than the "
     "best linear classifier, at most 0.95 times as many, and at most 0.9 times as many as the same numbers where "
     "subnormal numbers are kept: there they are linear. Layers that evolve from the same numbers by the same noise "
-    "where they are kept make more mistakes, too: those that evolve flushing make at most 0.95 times as many. So it is "
-    "of dense layers and of convolutions.",
+    "where they are kept make more mistakes, too: those that evolve flushing make at most 0.95 times as many. This "
+    "holds for dense layers and for convolutions.",
     "evolved",
     tuple(
         claim

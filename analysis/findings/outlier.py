@@ -21,7 +21,7 @@ def _of(about: str, names: tuple[str, str], channels: int, low: float, high: flo
 
 
 OUTLIER = Finding(
-    "The depth’s exponent turns at an outlier",
+    "The exponent turns at an outlier",
     "Where weights are noise and a matrix of rank one that multiplies the signal’s mean by a strength, the error of a "
     "stack grows as the square root of its depth while the strength is at most ½, also near the identity; at 1, where "
     "the mean leaves the bulk of the spectrum, more slowly; and at 2 hardly, whatever the number of channels.",

@@ -36,7 +36,7 @@ def _slope(way: str, low: float, high: float) -> Claim:
 
 
 LOST = Finding(
-    "Transforms lose small outputs beside large ones",
+    "Small outputs are lost",
     "Beside a spot 10,000 times as bright FFT loses the median output, each relative to itself, until depth 8, where "
     "the spot has reached all outputs; Winograd’s F(4×4, 3×3) loses a few around the spot, F(2×2, 3×3) none. Relative "
     "L2 errors show nothing of it, nor do 16 bits, which are computed in float32. By depth FFT’s L2 error grows nearly "

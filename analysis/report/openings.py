@@ -14,7 +14,7 @@ from analysis.report import wording
 from analysis.report.section import Frames
 from analysis.report.sections import articles, models, rounded, runtimes
 from analysis.report.sections.depth import merging_headline
-from analysis.report.sections.plans import COUNTED, MEASURED, main_dtype
+from analysis.report.sections.plans import COUNTED, MEASURED, itself, main_dtype, slower
 from analysis.report.sections.speed import own_headline
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
@@ -52,12 +52,12 @@ def _planned(plans: Frame) -> str:
     measured, counted = rows[rows["way"] == MEASURED], rows[rows["way"] == COUNTED]
     if not len(measured):
         return ""
-    text = f"Merging only the runs of layers that were measured to pay (`{MEASURED}`) is {_verdicts(measured)} "
+    text = f"Merging only the runs of layers that were measured to pay (`{MEASURED}`) is "
+    text += f"{_verdicts(measured[~itself(measured)])} "
     padded = int((measured["group"] == "borders").sum())
     text += f"of {show.plural(len(measured), 'stack')}{f', {padded} of them padded' if padded else ''}, against the "
     text += "better of both"
-    slower = int((counted["verdict"] == "slower").sum())
-    return f"{text}; deciding by operation count is slower on {slower}." if len(counted) else f"{text}."
+    return f"{text}; deciding by operation count is slower on {slower(counted)}." if len(counted) else f"{text}."
 
 
 def _verdicts(rows: Frame) -> str:

@@ -35,7 +35,14 @@ from linear_lasagna.vocabulary import BASELINE
 KEYS = [*SERIES, "depth", "way"]
 CHANNELS_GROW = "3×3 layers with as many channels in as out"
 KERNEL_GROWS = f"square kernels of growing size, {CHANNELS} channels"
-TRENDS = {"none": "shows no growth", "grows": "grows", "falls": "falls", "undecided": "may grow or not"}
+TRENDS = {
+    "none": "shows no growth with the fan-in",
+    "grows": "grows with the fan-in",
+    "falls": "falls with the fan-in",
+    "undecided": "may grow with the fan-in or not",
+}
+BENDS = "grows with the fan-in, more slowly in its upper half"
+ELSEWHERE = "The fan-in grows with the {} here; what it does to the error need not be what it does in “{}”."
 
 
 def errors(rows: Frame) -> Frame:
@@ -107,16 +114,18 @@ def answer(fits: Frame) -> str:
     baseline = _baseline(fits)
     whole, bent = baseline[baseline["reach"] == "whole"], _bent(baseline)
     straight = whole[~whole["dtype"].isin(bent["dtype"])]
-    parts = []
-    for kind, sentence in TRENDS.items():
-        of_kind = straight[straight["trend"] == kind]
-        if len(of_kind):
-            parts.append(f"{sentence} with the fan-in: exponent {wording.by_dtype(of_kind, wording.median)}")
-    if len(bent):
-        parts.append(f"grows with the fan-in, ever more slowly: exponent {wording.by_dtype(bent, _halves)}")
+    told = [(straight[straight["trend"] == kind], text, wording.median) for kind, text in TRENDS.items()]
+    told.append((bent, BENDS, _halves))
+    parts = [
+        f"in {wording.listed(dtypes_in_order(rows['dtype']))} it {text}, exponent {wording.by_dtype(rows, number)}"
+        for rows, text, number in told
+        if len(rows)
+    ]
     if not parts:
         return "Too few fan-ins for an exponent."
-    return f"The error of `{BASELINE}` {'; it '.join(parts)} ({_conditions(whole)}, weights drawn uniformly)."
+    first, *others = parts
+    first = f"I{first[1:]}".replace(" it ", f" the error of `{BASELINE}` ", 1)
+    return f"{'; '.join([first, *others])} ({_conditions(whole)}, weights drawn uniformly)."
 
 
 def _bent(fits: Frame) -> Frame:
@@ -195,7 +204,8 @@ def fan_in_part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     name = slug("fan-in", scope.machine, scope.device)
     drawn = plot(f"fig-{name}", caption, alt, "fan_in", figure(summary, "fan-in of one layer"))
     tables = (exponent_table(name, exponents, "fan_in_exponents", CHANNELS_GROW),) if len(exponents) else ()
-    return Content((drawn,), tables, answer(exponents), tuple(details(exponents, summary)))
+    elsewhere = ELSEWHERE.format("channels", "Error by kernel size")
+    return Content((drawn,), tables, answer(exponents), (*details(exponents, summary), elsewhere))
 
 
 def kernel_size_frames(rows: Frame) -> Frames:
@@ -224,7 +234,8 @@ def kernel_size_part(scope: Scope, rows: Frame, frames: Frames) -> Content | Non
     ticks = {fan_in: f"{size(fan_in)}×{size(fan_in)}" for fan_in in set(summary["fan_in"])}
     drawn = plot(f"fig-{name}", caption, alt, "kernel_sizes", figure(summary, "kernel", ticks))
     tables = (exponent_table(name, exponents, "kernel_size_exponents", KERNEL_GROWS),) if len(exponents) else ()
-    return Content((drawn,), tables, answer(exponents), tuple(details(exponents, summary)))
+    elsewhere = ELSEWHERE.format("kernel", "Error by fan-in")
+    return Content((drawn,), tables, answer(exponents), (*details(exponents, summary), elsewhere))
 
 
 def headline(data: StudyData, frames: Frames) -> str:

@@ -72,7 +72,7 @@ def figure(claims: Frame) -> Drawing:
     groups = list(claims.groupby(["finding", "statistic"], sort=True))
     kinds = claims.groupby("finding")["statistic"].nunique()
     titles = [
-        FINDINGS[number].title + (f": {STATISTICS[kind].plural.lower()}" if kinds[number] > 1 else "")
+        f"{number}: “{FINDINGS[number].title}”" + (f": {STATISTICS[kind].plural.lower()}" if kinds[number] > 1 else "")
         for (number, kind), _ in groups
     ]
     drawing, panels = facets(titles, 27.0 * max(len(own) for _, own in groups))
@@ -175,12 +175,11 @@ def sentences(claims: Frame) -> Iterator[str]:
     """What became of every hypothesis, at one place."""
     for number in sorted(set(claims["finding"])):
         own = claims[claims["finding"] == number]
-        agreed = int((own["outcome"] == "confirmed").sum())
-        finding = FINDINGS[number]
-        claims_of_it = show.plural(len(own), "claim")
+        counts = own["outcome"].value_counts()
+        told = [f"{counts[each]} {each}" for each in OUTCOMES if each in counts]
         few = "" if own["lower"].notna().any() else f"; {wording.span(own['seeds'], 'seed')} are too few for intervals"
-        yield f"Hypothesis {number} is {overall(own)}: {agreed} of {claims_of_it} confirmed{few}."
-        yield from _told(finding, own)
+        yield f"Hypothesis {number} is {overall(own)}: of {show.plural(len(own), 'claim')} {wording.listed(told)}{few}."
+        yield from _told(FINDINGS[number], own)
 
 
 def _told(finding: Finding, claims: Frame) -> Iterator[str]:
@@ -266,7 +265,8 @@ def section(
         shown = of_places.content(study, frames)
         if not shown or not len(frames[data]):
             return shown
-        hypotheses = [f"{number}. {FINDINGS[number].hypothesis}" for number in sorted(set(frames[data]["finding"]))]
+        numbers = sorted(set(frames[data]["finding"]))
+        hypotheses = [f"Hypothesis {number}: “{FINDINGS[number].hypothesis}”" for number in numbers]
         answer = " ".join([*hypotheses, shown.answer, *dependence(frames[sets])])
         return replace(shown, answer=answer, notes=(RULE, *shown.notes))
 

@@ -42,8 +42,9 @@ SUMMARY = ["dtype", "signs", *MEASURED]
 OUTCOMES = ("confirmed", "narrowed", "refuted", "undecided")
 FEW_NAMES = 3  # more numbers than these are counted, not named
 INTRO = (
-    "A small earlier measurement, on one machine with 2 cores, left four hypotheses; nothing of the kind was found in "
-    "print. Each of their numbers stands here against what was measured, by one rule for all."
+    "A small earlier measurement, on one machine with 2 cores, left four hypotheses, E1 to E4; nothing of the kind was "
+    "found in print. Each of their numbers stands here against what was measured, by one rule for all, more lenient "
+    "than that of the other hypotheses."
 )
 RULE = (
     "The rule for a number: the measured interval is widened by 10 % of the median, that of an exponent by 0.05. "
@@ -236,7 +237,7 @@ def _sentence(row: Any, claims: Frame) -> str:
     of_hypothesis = claims[
         (claims["machine"] == row.machine) & (claims["device"] == row.device) & (claims["lead"] == row.lead)
     ]
-    text = f"{row.lead}. {HYPOTHESES[row.lead]} {row.outcome.capitalize()}{where}: "
+    text = f"E{row.lead}: “{HYPOTHESES[row.lead]}” {row.outcome.capitalize()}{where}: "
     text += f"{row.confirmed} of {show.plural(len(of_hypothesis), 'number')} confirmed"
     for name in OUTCOMES[1:]:
         of_outcome = of_hypothesis[of_hypothesis["outcome"] == name].itertuples(index=False)
@@ -248,7 +249,7 @@ def _sentence(row: Any, claims: Frame) -> str:
 def _table(claims: Frame) -> Table:
     where = {"place": lambda row: f"{row.machine}, {row.device}"} if _several(claims) else {}
     columns: dict[str, Any] = {
-        "hypothesis": lambda row: str(row.lead),
+        "hypothesis": lambda row: f"E{row.lead}",
         **where,
         "quantity": lambda row: row.claim,
         "dtype, signs": lambda row: f"{row.dtype}, {row.signs}",
@@ -259,7 +260,8 @@ def _table(claims: Frame) -> Table:
     }
     caption = "The numbers of the hypotheses against those measured here. Ratios are paired by seed; exponents are "
     caption += f"least-squares slopes, one per seed; errors are those of `{BASELINE}` in units of u, single layers "
-    caption += f"for the fan-in, whose halves meet at the middle one. {wording.TABLE}"
+    caption += "for the fan-in, whose halves meet at the middle one. A claimed 0 of an exponent is confirmed by an "
+    caption += f"interval within 0.05 of it. {wording.TABLE}"
     wide = (0, 1, 2, len(columns) - 1) if not where else (0, 1, 2, 3, len(columns) - 1)
     return table("leads", caption, claims, columns, "leads", wide)
 
@@ -292,7 +294,7 @@ SECTION = Section(
     intro=INTRO,
     files={"leads": "The numbers of the hypotheses against those measured here."},
     columns={
-        "lead": "the hypothesis's number",
+        "lead": "the hypothesis's number: 1 is E1",
         "claim": "the quantity that the hypothesis speaks of",
         "claimed_low": "lower end of what it claims",
         "claimed_high": "upper end of what it claims; inf: it claims more than the lower end",

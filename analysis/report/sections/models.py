@@ -51,13 +51,23 @@ def answer(rows: Frame) -> str:
 
 
 def verdicts(changed: Frame) -> str:
-    """As in "19 faster and 173 undecided, by intervals within one process". changed: `zoo.changed`."""
+    """As in "4 faster and 1 undecided, by intervals between processes; 15 faster and 172 undecided, by intervals within
+    one process, which need not hold in the next". changed: `zoo.changed`.
+    """
     judged = changed[changed["verdict_merged"].isin(VERDICTS)] if len(changed) else changed
     if not len(judged):
         return ""
+    several = judged["processes_merged"] > 1
+    one = f"{wording.WITHIN}, which need not hold in the next"
+    kinds = ((judged[several], wording.BETWEEN), (judged[~several], one))
+    return "; ".join(f"{_counted(rows)}, by intervals {kind}" for rows, kind in kinds if len(rows))
+
+
+def _counted(judged: Frame) -> str:
     counts = judged["verdict_merged"].value_counts()
     told = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts]
-    return f"{wording.listed(told)}, by intervals {wording.process_kind(judged['processes_merged'])}"
+    bare = int(judged["ratio_lower_merged"].isna().sum())
+    return wording.listed(told) + (f" ({bare} of them without an interval)" if bare else "")
 
 
 def _designs(rows: Frame) -> Table:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from numpy import where
+
 from analysis.data.frames import Frame, dtypes_in_order, framed, ordered, problems_in_order
 from analysis.data.records import PLACE, Record, Records
 from analysis.data.speedups import control_log_ratio
@@ -123,6 +125,25 @@ def main_dtype(rows: Frame) -> str | None:
     return "float32" if "float32" in present else (present[-1] if present else None)
 
 
+def itself(rows: Frame) -> Frame:
+    """Whether a plan is the very call that it is compared with: it merges nothing, or everything. No verdict is true of
+    it.
+    """
+    whole = rows["runs"] == "0–" + (rows["depth"] - 1).astype(str)
+    return where(rows["against"].isin(MERGED), whole, ~rows["runs"].str.contains("–"))
+
+
+def slower(counted: Frame) -> str:
+    """As in "2 of 23, and on 1 more by a false verdict"."""
+    lost = counted["verdict"] == "slower"
+    false = int((lost & itself(counted)).sum())
+    text = f"{int(lost.sum()) - false} of {len(counted)}"
+    if not false:
+        return text
+    verdict, place = ("a false verdict", "there") if false == 1 else ("false verdicts", "on these")
+    return f"{text}, and on {false} more by {verdict}: {place} the plan is the very call that it is compared with"
+
+
 def headline(data: StudyData, frames: Frames) -> str:
     """How planned stacks do against the better of stacked and merged."""
     rows = frames["plans"]
@@ -130,7 +151,7 @@ def headline(data: StudyData, frames: Frames) -> str:
     measured = rows[(rows["dtype"] == dtype) & (rows["way"] == MEASURED)]
     if not len(measured):
         return ""
-    counts = measured["verdict"].value_counts()
+    counts = measured.loc[~itself(measured), "verdict"].value_counts()
     text = f"In {dtype}, {show.of_these(len(measured), 'stack')}, merging only the runs of layers that were "
     text += f"measured to pay (`{MEASURED}`) is, {wording.by_intervals(measured)}, "
     text += f"faster on {counts.get('faster', 0)} and slower on {counts.get('slower', 0)} than the stack as it is or "
@@ -139,8 +160,7 @@ def headline(data: StudyData, frames: Frames) -> str:
     text += f": {best}" if best else ""
     counted = rows[(rows["dtype"] == dtype) & (rows["way"] == COUNTED)]
     if len(counted):
-        slower = (counted["verdict"] == "slower").sum()
-        text += f". Runs chosen by operation count are slower on {slower} of {len(counted)}"
+        text += f". Runs chosen by operation count are slower on {slower(counted)}"
     return f"{text}."
 
 
