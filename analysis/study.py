@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 from analysis import arguments
 from analysis.data import archive
 from analysis.data.loading import load_records
-from analysis.data.machines import after_on, plain
-from analysis.edition.citing import CODE_LICENCE, DATA_LICENCE, Cited, bibtex, sentence
 from analysis.given import distinct, merged, opened, rows_of, sources
 from analysis.measure import asv_run, asv_site, trial_run
 from analysis.measure.alone import alone
@@ -343,6 +341,7 @@ def context(
     where: Place, preset: Preset, loaded: Records, expected: Sequence[Key], conditions: Sequence[str] = ()
 ) -> Context:
     """What the data cannot know: version, commit, date, what should have run, how to cite."""
+    from analysis.report.citing import CODE_LICENCE, DATA_LICENCE
     from analysis.report.page import Context
 
     started = max((record.trial.started for record in loaded), default="")
@@ -350,7 +349,6 @@ def context(
     notes = _doubts(commit, where.checkout)
     commit = "" if commit == UNKNOWN else commit
     release, address = _version(), _address()
-    cited = Cited(_title(loaded), f"study-{started.partition('T')[0]}", started[:10], commit, release, address)
     study = f"python -m analysis study --preset {preset.name}"
     if conditions:
         study = f'{VARIABLE}="{";".join(map(named, conditions))}" {study}'
@@ -370,8 +368,6 @@ def context(
             if conditions
             else f"make study PRESET={preset.name}",
         ),
-        citation=sentence(cited),
-        bibtex=bibtex(cited),
         licence=f"Code {CODE_LICENCE}, data {DATA_LICENCE}.",
         address=address,
         notes=notes,
@@ -409,12 +405,6 @@ def _address() -> str:
     if "Repository" not in urls:
         urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
     return str(urls["Repository"])
-
-
-def _title(loaded: Records) -> str:
-    """What was measured, and where."""
-    machines = sorted({after_on(plain(record.machine)) for record in loaded})
-    return f"Linear convolutions on {' and '.join(machines) or 'one machine'}"
 
 
 def _measured(source: Checkout, loaded: Records) -> tuple[str, bool]:

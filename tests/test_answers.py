@@ -143,7 +143,7 @@ def test_positive_numbers_are_told_of_where_merging_them_costs_more(whole):
 def test_the_noise_is_that_of_the_controls():
     text = said({"networks": network("vgg16", {"im2col_numpy": 2.0})})[TRUST]
     layers = len(network("vgg16", {}))
-    told = "Same call twice: 0 % apart in the median, over 0 % in one of ten; "
+    told = "Same call twice: median 0 % apart, over 0 % in one of ten; "
     assert text == f"{told}0 of {layers} comparisons undecided."
 
 

@@ -13,9 +13,10 @@ import pandas
 import pytest
 
 from analysis.data import records
-from analysis.edition import citing, composing, crate, folder, index, making, raw
+from analysis.edition import composing, crate, folder, index, making, raw
 from analysis.edition.composing import Measured
 from analysis.measure import asv_site
+from analysis.report import citing
 from analysis.report.page import Context
 from analysis.study import Found
 from tests import synthetic, test_same_report

@@ -33,8 +33,7 @@ CONTEXT = report.Context(
     selection="tiny",
     expected=[("networks", "resnet50/conv2_3x3", "float32", "cpu")],
     commands=("make study",),
-    citation="Somebody (2020).",
-    bibtex="@software{somebody}",
+    address="https://example.org/lasagna",
 )
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 

@@ -34,8 +34,7 @@ CONTEXT = report.Context(
     selection="fixed",
     expected=[("networks", "vgg16/conv5", "float32", "cpu"), ("networks", "resnet50/conv5_3x3", "float32", "cpu")],
     commands=("make study",),
-    citation="Somebody (2026).",
-    bibtex="@software{somebody}",
+    address="https://example.org/lasagna",
 )
 SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
 

@@ -583,7 +583,8 @@ def test_a_border_is_drawn_with_its_first_row_on_top(rows):
 def test_accidents_are_counted(sections):
     shown = sections["accidents"]
     assert "With a gain of 1, at most so many predictions change in any stack and seed: float16 0 %;" in shown.intro
-    assert "bfloat16 1.0 %; float32 0 %. With other gains: float16 100 %; bfloat16 1.0 %; float32 0 %." in shown.intro
+    other = "With other gains, where no output overflows: float16 0 %; bfloat16 1.0 %; float32 0 %."
+    assert f"bfloat16 1.0 %; float32 0 %. {other} Outputs overflow in float16 with gain 2 from depth" in shown.intro
     rows = {(row[1].main, row[2].main): [cell.main for cell in row[3:]] for row in shown.tables[-1].rows}
     assert rows["bfloat16", "1"] == ["64", "1.0", "64", "1.00", "0 of 6"]
     assert rows["float16", "2"] == ["64", "100", "64", "90.0", "6 of 6"]

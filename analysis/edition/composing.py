@@ -12,10 +12,10 @@ from typing import Any
 
 from analysis.data import records
 from analysis.data.frames import Frame
-from analysis.edition import citing, crate, headlines, raw
-from analysis.edition.citing import Cited
-from analysis.report import chapters, markup, page
+from analysis.edition import crate, headlines, raw
+from analysis.report import chapters, citing, markup, page
 from analysis.report import formatting as show
+from analysis.report.citing import Cited
 from analysis.report.page import Context, Rendering
 
 SCHEMA = 1
@@ -43,7 +43,7 @@ def compose(measured: Measured, context: Context) -> dict[str, bytes]:
         files[raw.ROWS] = raw.as_parquet(measured.rows)
     files |= measured.others or {}
     files[ENVIRONMENT] = _json(environments(made))
-    cited = citation(made, context)
+    cited = markup.cited(made)
     abstract = summary(made)
     files["CITATION.cff"] = citing.cff(cited, abstract).encode()
     files["citation.bib"] = (citing.bibtex(cited) + "\n").encode()
@@ -90,12 +90,6 @@ def environments(made: Rendering) -> dict[str, Any]:
     return found
 
 
-def citation(made: Rendering, context: Context) -> Cited:
-    """The edition as it is cited."""
-    name = context.edition
-    return Cited(markup.title(made), name, context.date, context.commit, context.version, context.address)
-
-
 def summary(made: Rendering) -> str:
     """What it holds, and its answers."""
     told = [f"{answer.question} {answer.text}" for _, each in made.answered for answer in each]
@@ -126,6 +120,7 @@ def manifest(made: Rendering, context: Context, cited: Cited, files: Mapping[str
             for scope, each in made.answered
             for a in each
         ],
+        "warnings": list(made.fitness.bad),
         "headlines": [asdict(headline) for headline in headlines.chosen(made)],
         "context": {**asdict(replace(context, expected=())), "expected": [list(key) for key in context.expected]},
         "files": files,

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.edition.citing import AUTHORS, LICENCE_URL, Cited
+from analysis.report.citing import AUTHORS, LICENCE_URL, Cited
 
 NAME = "ro-crate-metadata.json"
 SPECIFICATION = "https://w3id.org/ro/crate/1.1"

@@ -114,8 +114,8 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
         if layers["layers"] == layers["catalogued"]
         else f", {layers['layers']} of {show.plural(int(layers['catalogued']), 'layer')}"
     )
-    condition = f"{NETWORKS[network]}{part}, {_where(data, '')}"
-    return Answer(METHOD, text, condition, bars, f"that way / {BASELINE}; line: 1", "method")
+    condition = f"over {BASELINE}, {NETWORKS[network]}{part}, {_where(data, '')}"
+    return Answer(METHOD, text, condition, bars, "speedup; line: 1", "method")
 
 
 def _same_way(totals: Frame, best: Any) -> list[Any]:
@@ -199,7 +199,7 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     floor = noise.noise_floor(controls.assign(all=0), ["all"]).iloc[0]
     judged = data.speedups[~data.speedups["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
-    text = f"Same call twice: {show.percent(floor['median'])} apart in the median, "
+    text = f"Same call twice: median {show.percent(floor['median'])} apart, "
     text += f"over {show.percent(floor['p90'])} in one of ten; {undecided} of {len(judged)} comparisons undecided."
     kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
     condition = show.plural(len(controls), "control") + (f"; intervals {kind}" if kind else "")

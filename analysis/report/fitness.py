@@ -11,6 +11,7 @@ from analysis.data.records import Record
 from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
+from analysis.report.sections import noise
 
 if TYPE_CHECKING:
     from analysis.report.page import Context
@@ -53,10 +54,8 @@ def _origin(data: StudyData, context: Context) -> Iterator[str]:
 
 def _noise(controls: Frame) -> Iterator[str]:
     """Where the same call under two names differs by much."""
-    import numpy
-
     for (machine, device), rows in controls.groupby(["machine", "device"], sort=True) if len(controls) else ():
-        p90 = float(numpy.log(rows["ratio"].astype(float)).abs().quantile(0.9))
+        p90 = float(noise.apart(rows["ratio"]).quantile(0.9))
         if p90 >= NOISY:
             where = f" on {machine}, {device}" if controls[["machine", "device"]].drop_duplicates().shape[0] > 1 else ""
             text = f"A noisy machine{where}: the same call under two names differs by over {show.percent(p90)} "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 
 from linear_lasagna.plurals import plural
@@ -103,6 +104,14 @@ def distinctly(names: Sequence[str], most: int = 40) -> list[str]:
     """The names shortened, but no further than that they stay distinct."""
     shorter = ([shortened(name, length) for name in names] for length in itertools.count(most))
     return next(found for found in shorter if len(set(found)) == len(set(names)))
+
+
+def in_two_lines(names: Sequence[str], most: int) -> list[str]:
+    """The names of words that are too long for a line in two, where that is enough; others shortened."""
+    lines = [textwrap.wrap(name, most, break_long_words=False, break_on_hyphens=False) for name in names]
+    fit = [len(each) <= 2 and max(map(len, each), default=0) <= most for each in lines]
+    shorter = distinctly(names, most)
+    return ["\n".join(whole) if ok else cut for ok, whole, cut in zip(fit, lines, shorter, strict=True)]
 
 
 def breakable(text: str) -> str:

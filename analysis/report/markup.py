@@ -11,8 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.data.machines import after_on, plain
-from analysis.report import answers, attached, chapters, dictionary, glossary, labels, miniature, results, svg, wording
+from analysis.report import (
+    answers,
+    attached,
+    chapters,
+    citing,
+    dictionary,
+    glossary,
+    labels,
+    miniature,
+    results,
+    svg,
+    wording,
+)
 from analysis.report import formatting as show
+from analysis.report.citing import Cited
 from analysis.report.sections import SECTIONS
 from analysis.report.tables import MARKS
 from linear_lasagna import vocabulary
@@ -61,6 +74,8 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
             context=made.context,
             data=made.data,
             title=title(made),
+            citing=citing,
+            cited=cited(made),
             machines=machines(made.data),
             times=times(made.data),
             marks=MARKS,
@@ -114,6 +129,13 @@ def title(made: Rendering) -> str:
     named = machines(made.data)
     machine = f"{len(named)} machines" if len(named) > 1 else after_on(named[0]) if named else "no machine yet"
     return f"Linear convolutions on {machine}"
+
+
+def cited(made: Rendering) -> Cited:
+    """What is shown, as it is cited: the edition, or the study by its day."""
+    told = made.context
+    name = told.edition or f"study-{told.date}"
+    return Cited(title(made), name, told.date, told.commit, told.version, told.address)
 
 
 def machines(data: StudyData) -> list[str]:

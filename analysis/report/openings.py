@@ -12,7 +12,7 @@ from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.section import Frames
-from analysis.report.sections import articles, models, rounded, runtimes
+from analysis.report.sections import articles, models, noise, rounded, runtimes
 from analysis.report.sections.depth import merging_headline
 from analysis.report.sections.plans import COUNTED, MEASURED, itself, main_dtype, slower
 from analysis.report.sections.speed import own_headline
@@ -192,13 +192,8 @@ def non_linear(data: StudyData, frames: Frames) -> str:
 
 def trust(data: StudyData, frames: Frames) -> str:
     """How far apart processes lie, and what the verdicts allow for."""
-    speedups = data.compared
-    known = speedups[speedups["between"].notna() & ~speedups["control"].astype(bool)]
-    if not len(known):
-        return ""
-    between, within = (show.percent(float(known[name].median())) for name in ("between", "within"))
-    text = f"Fresh processes that time the same two calls differ in their ratio by {between}, blocks of one process by "
-    return f"{text}{within} (standard deviations, medians of {show.plural(len(known), 'cell')})."
+    told = noise.deviations(data.compared[~data.compared["control"].astype(bool)])
+    return f"A way's ratio to the baseline has a standard deviation of {told}." if told else ""
 
 
 def claims(data: StudyData, frames: Frames) -> str:

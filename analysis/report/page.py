@@ -54,8 +54,6 @@ class Context:
     selection: str = ""
     expected: Sequence[Sequence[str]] = ()
     commands: tuple[str, ...] = ()
-    citation: str = ""
-    bibtex: str = ""
     licence: str = ""
     notes: tuple[str, ...] = ()
     conditions: str = ""

@@ -37,8 +37,9 @@ LABELS = ["" if name in ("way", "interval", "verdict") else heading for name, he
 MEANING = "One row per cell that was timed or failed, but the controls: the page’s table of all results."
 FIELDS: Mapping[str, str] = {
     "id": "its anchor on the page, the same in every edition of the machine",
-    "of_best": "this way’s speedup / the largest of the trial’s ways that compute all outputs, by estimate",
-    "of_limit": "the share of what the machine attains: `share` of `limits`",
+    "of_best": "this way’s speedup / the largest of the trial’s ways that compute all outputs, by estimate; "
+    "empty for one that does not",
+    "of_limit": "the share of what the machine attains: `share` of `limits`, which tells why it may be over 1",
 }
 
 
@@ -52,7 +53,7 @@ def frame(data: StudyData, frames: Frames) -> Frame:
     rows = cells.merge(data.speedups[[*PLACE, "way", *wanted, "seconds"]], on=[*PLACE, "way"], how="left")
     rows = _with_baselines(rows, data)
     whole = rows.assign(speedup=rows["speedup"].where(~rows["way"].map(is_partial).astype(bool)))
-    rows["of_best"] = rows["speedup"] / whole.groupby(PLACE, sort=False)["speedup"].transform("max")
+    rows["of_best"] = whole["speedup"] / whole.groupby(PLACE, sort=False)["speedup"].transform("max")
     limits = frames.get("limits", ())
     shares = limits[[*PLACE, "way", "share"]].rename(columns={"share": "of_limit"}) if len(limits) else None
     rows = rows.assign(of_limit=float("nan")) if shares is None else rows.merge(shares, on=[*PLACE, "way"], how="left")
@@ -87,10 +88,17 @@ def rows(found: Frame, several: bool) -> Iterator[str]:
     filters, from 0, for the script.
     """
     shared = found.groupby("problem")["group"].transform("nunique") > 1
-    found = found.assign(problem=found["problem"].where(~shared, _in_group(found)))
+    found = found.assign(problem=found["problem"].where(~shared, _in_group(found)), told=told(found))
     places = {name: {value: str(i) for i, value in enumerate(values)} for name, values in choices(found).items()}
     for row in found.head(MOST).itertuples(index=False):
-        yield _row(row, several, " ".join(of.get(getattr(row, name), "-") for name, of in places.items()))
+        values = row._asdict() | {"verdict": row.told}
+        yield _row(row, several, " ".join(of.get(values[name], "-") for name, of in places.items()))
+
+
+def told(found: Frame) -> Frame:
+    """What the column of verdicts says: that a cell is the baseline, or has no interval, where it does."""
+    bare = (found["verdict"] == "undecided") & found["speedup_lower"].isna()
+    return found["verdict"].mask(bare, "no interval").mask(found["baseline"].astype(bool), "baseline")
 
 
 def _in_group(found: Frame) -> list[str]:
@@ -116,9 +124,7 @@ def _cells(row: Any) -> Iterator[str]:
     yield _number(row, "s", row.speedup, show.number(row.speedup, *ends), interval)
     bar = miniature.interval(ends[0], row.speedup, ends[1]) if ends[0] == ends[0] else ""
     yield f'<td><svg aria-hidden="true"><path d="{bar}"/></svg></td>' if bar else "<td></td>"
-    mark = MARKS.get(row.verdict, "").strip()
-    told = "no interval" if row.verdict == "undecided" and not interval else f"{row.verdict} {mark}".strip()
-    yield f"<td>{'baseline' if row.baseline else told}</td>"
+    yield f"<td>{f'{row.told} {MARKS.get(row.told, str()).strip()}'.strip()}</td>"
     yield _number(row, "t", row.seconds, show.seconds(row.seconds))
     yield _number(row, "b", row.of_best, show.percent(row.of_best))
     yield _number(row, "l", row.of_limit, show.percent(row.of_limit))
@@ -145,5 +151,6 @@ def _breakable(way: str) -> str:
 def choices(found: Frame) -> dict[str, list[str]]:
     """What the table can be filtered by: column -> its values, of those with more than one."""
     columns = ("group", "dtype", "device", "machine", "way", "verdict")
-    values = {name: list(dict.fromkeys(found[name])) for name in columns}
+    shown = found.assign(verdict=told(found))
+    values = {name: list(dict.fromkeys(shown[name])) for name in columns}
     return {name: [value for value in each if value] for name, each in values.items() if len(each) > 1}

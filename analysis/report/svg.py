@@ -114,11 +114,11 @@ def inline(drawn: Drawn, name: str, alt: str) -> Inline:
 
 
 def _spoken(number: int, drawn: Drawn, alt: str) -> str:
-    """The text for a panel: the figure's with the first, its title and place with the others."""
-    title = drawn.panels[number][0]
-    if number == 0:
-        return f"{title}. {alt}" if title else alt
-    return f"{title or 'Panel'}: panel {number + 1} of {len(drawn.panels)} of the same figure"
+    """The text for a panel: its place and title; with the first, what the whole figure shows, before."""
+    title, panels = drawn.panels[number][0], len(drawn.panels)
+    place = "" if panels == 1 else f"Panel {number + 1} of {panels}"
+    named = ": ".join(part for part in (place, title) if part)
+    return " ".join(part for part in (alt if number == 0 else "", f"{named}." if named else "") if part)
 
 
 @dataclass(frozen=True)
@@ -346,8 +346,10 @@ LAYOUT = f"""\
 .figure{{display:block;width:100%;max-width:28rem;height:auto;color:inherit;overflow:visible}}
 :where(.figure) text{{font-size:{FONT:g}px;fill:currentColor}}
 :where(.figure,.key){{fill:none}}
+.figure text{{pointer-events:none}}
 .{MARK}{{pointer-events:all}}
 .legend{{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;list-style:none;margin:0 0 .5rem;padding:0;font-size:.82rem}}
 .legend li{{display:flex;align-items:center;gap:.35rem;min-width:0;overflow-wrap:anywhere}}
 .key{{flex:none}}
+@media print{{.panels:has(>:nth-child(7)){{grid-template-columns:repeat(3,1fr)}}}}
 """

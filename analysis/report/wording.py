@@ -89,6 +89,15 @@ def span(values: Iterable[int], one: str, many: str = "") -> str:
     return counted if least == most else f"{least} to {counted}"
 
 
+def depths(fits: Frame) -> str:
+    """Which depths slopes rest on, as in "depths 1 (or 2, where a series begins there) to 8, and to 4 in float64"."""
+    least, *later = sorted(set(fits["least_depth"]))
+    most = fits.groupby("dtype")["most_depth"].max()
+    text = f"depths {least}" + (f" (or {later[-1]}, where a series begins there)" if later else "")
+    fewer = [f"to {most[dtype]} in {dtype}" for dtype in dtypes_in_order(most.index) if most[dtype] < most.max()]
+    return f"{text} to {most.max()}" + (f", {listed(fewer)}" if fewer else "")
+
+
 def band(frame: Frame, what: str = "Band") -> str:
     """What the band, or the line, in a figure is."""
     n = f"n = {seeds(frame)}"

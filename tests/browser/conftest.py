@@ -101,7 +101,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> str:
         date="2020-01-02",
         commands=("make study",),
         edition="test",
-        bibtex="@misc{x}",
+        address="https://example.org/lasagna",
     )
     return report.render(trials, rows, tmp_path_factory.mktemp("real"), context).page.as_uri()
 

@@ -115,17 +115,23 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 
 def answer(found: Frame) -> str:
     """The most that changes where weights are as they were drawn or trained, and where they were scaled."""
-    plain, scaled = found[found["gain"] == 1], found[found["gain"] != 1]
+    finite = found[found["overflowed"] == 0]
+    plain, scaled = finite[finite["gain"] == 1], finite[finite["gain"] != 1]
     text = ""
     if len(plain):
-        most = plain.groupby("dtype")["changed_most"].max().reset_index()
-        told = "; ".join(f"{row.dtype} {show.percent(row.changed_most)}" for row in _by_dtype(most))
-        text = f"With a gain of 1, at most so many predictions change in any stack and seed: {told}."
+        text = f"With a gain of 1, at most so many predictions change in any stack and seed: {_most(plain)}."
     if len(scaled):
-        most = scaled.groupby("dtype")["changed_most"].max().reset_index()
-        told = "; ".join(f"{row.dtype} {show.percent(row.changed_most)}" for row in _by_dtype(most))
-        text += f" With other gains: {told}."
+        text += f" With other gains, where no output overflows: {_most(scaled)}."
+    lost = found[found["overflowed"] > 0].groupby(["dtype", "gain"])["depth"].min().reset_index()
+    if len(lost):
+        told = "; ".join(f"{row.dtype} with gain {row.gain:g} from depth {row.depth:g}" for row in _by_dtype(lost))
+        text += f" Outputs overflow in {told}."
     return text.strip()
+
+
+def _most(found: Frame) -> str:
+    most = found.groupby("dtype")["changed_most"].max().reset_index()
+    return "; ".join(f"{row.dtype} {show.percent(row.changed_most)}" for row in _by_dtype(most))
 
 
 def _by_dtype(rows: Frame) -> list[Any]:

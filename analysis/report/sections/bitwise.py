@@ -14,9 +14,10 @@ from analysis.data.study_data import Scope, StudyData
 from analysis.precision.methods import UNFOLD
 from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report.drawing import Drawing, cell_ticks, cells, facets, in_cell, shade, styled
+from analysis.report.drawing import Drawing, cell_ticks, cells, facets, in_cell, patch_key, shade, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
+from analysis.report.style import SHADES
 from analysis.report.tables import Table, Text, arranged, in_order, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE
 
@@ -71,6 +72,8 @@ def figure(shares: Frame) -> Drawing:
         ]
         cells(panel, grid, (len(dtypes), len(ways)))
         cell_ticks(panel, dtypes, ways)
+    steps = [f"{100 * place // len(SHADES)} %" for place in range(len(SHADES) + 1)]
+    drawing.handles += [patch_key(f"{a} to {b}", c) for a, b, c in zip(steps, steps[1:], SHADES, strict=False)]
     return drawing
 
 

@@ -271,7 +271,7 @@ def underflow(rows: Frame) -> Iterator[str]:
     if "underflow" in rows and rows["underflow"].notna().any():
         largest = rows.loc[rows["underflow"].idxmax()]
         text = f"The bounds count what underflow can add: at most {show.percent(largest['underflow'])} of the chain "
-        yield f"{text}bound, in {largest['dtype']} by `{largest['way']}` at depth {largest['depth']}."
+        yield f"{text}bound, in {largest['dtype']} by {largest['way']} at depth {largest['depth']}."
 
 
 def headline(data: StudyData, frames: Frames) -> str:

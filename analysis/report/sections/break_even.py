@@ -43,7 +43,7 @@ PAIRS = [
     "blocks",
 ]
 SHOWN = 3
-BOUNDS = (1 / 4, 1 / 2, 1 / 1.1, 1.1, 2, 4)  # of the speedups that a colour stands for
+BOUNDS = (2, 4)  # by how many times faster or slower a verdict has a darker colour
 
 
 def pairs(records: Records, speedups: Frame) -> Frame:
@@ -87,7 +87,8 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
 def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
     caption = f"Speedup of merging pairs of layers, from C channels to C′ and back to C, {dtype}, {scope.label}; n = "
-    caption += f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Colour: the estimate; “?”: undecided. "
+    caption += f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Colour: the verdict "
+    caption += f"{wording.by_intervals(rows)}, darker the larger the estimate; “?”: undecided. "
     caption += "Line: as many multiply-accumulates; above it, merging saves some."
     least, most = rows.loc[rows["speedup"].idxmin()], rows.loc[rows["speedup"].idxmax()]
     alt = "Heat maps, one per kernel, C across and C′ upwards. By verdict merging is faster on "
@@ -108,8 +109,7 @@ def figure(frame: Frame) -> Drawing:
     drawing, panels = facets([f"{k}×{k} kernels" for k in kernels], 17.0 * len(_doublings(frame["middle"])))
     for panel, kernel in zip(panels, kernels, strict=True):
         _map(panel, frame[frame["kernel"] == kernel])
-    low, high = (f"{show.significant(BOUNDS[place], 2)}×" for place in (2, 3))
-    parts = [f"slower than {low}", f"{low} to {high}", f"faster than {high}"]
+    parts = ["slower", "undecided or a tie", "faster"]
     drawing.handles += [patch_key(part, STEPS[place]) for part, place in zip(parts, (1, 3, 5), strict=True)]
     drawing.handles.append(_line_key())
     return drawing
@@ -124,7 +124,7 @@ def _doublings(values: Any) -> list[int]:
 def _map(panel: Axes, rows: Frame) -> None:
     outer, middle = _doublings(rows["outer"]), _doublings(rows["middle"])[::-1]
     grid = [
-        (outer.index(row["outer"]), middle.index(row["middle"]), _colour(row["speedup"]), _text(row), compared(row))
+        (outer.index(row["outer"]), middle.index(row["middle"]), _colour(row), _text(row), compared(row))
         for row in rows.to_dict("records")
     ]
     cells(panel, grid, (len(outer), len(middle)), lined=True)
@@ -133,13 +133,16 @@ def _map(panel: Axes, rows: Frame) -> None:
     panel.set(xlabel="C, channels of input and output", ylabel="C′, channels between")
 
 
-def _colour(speedup: float) -> str:
-    """Of one of seven steps, from slower to faster."""
-    return STEPS[sum(speedup > bound for bound in BOUNDS)]
+def _colour(row: Any) -> str:
+    """Of seven steps, from slower to faster: by the verdict, and by the estimate how dark."""
+    side = {"faster": 1, "slower": -1}.get(row["verdict"], 0)
+    times = max(row["speedup"], 1 / row["speedup"])
+    return STEPS[len(STEPS) // 2 + side * (1 + sum(times > bound for bound in BOUNDS))]
 
 
 def _text(row: Any) -> str:
-    return show.significant(row["speedup"], 2) + "?" * (row["verdict"] == "undecided")
+    speedup = row["speedup"]
+    return (f"{speedup:.2f}" if speedup < 2 else show.significant(speedup, 2)) + "?" * (row["verdict"] == "undecided")
 
 
 def _halo() -> list[Any]:
@@ -224,7 +227,7 @@ def _cases(rows: Frame, slower: bool) -> str:
     """The pairs on which it is furthest off."""
     worst = rows.sort_values(["ratio", "problem"], ascending=[not slower, True]).head(SHOWN)
     cases = [
-        f"{r['kernel']}×{r['kernel']}, {r['outer']} → {r['middle']}, {extremes.speedup(r)}"
+        f"{r['kernel']}×{r['kernel']}, {r['outer']} → {r['middle']} → {r['outer']}, {extremes.speedup(r)}"
         for r in worst.to_dict("records")
     ]
     more = len(rows) - len(worst)

@@ -23,7 +23,9 @@ def content(data: StudyData, frames: Frames) -> Content | None:
         return None
     rows = characteristics.summary(frames["characteristics"])
     cells = int(frames["characteristics"]["cells"].min())
-    return Content(tables=(_table(rows, cells),), answer=answer(rows))
+    processes = data.compared["processes"]
+    here = f" Trials of this study had {wording.span(processes, 'process')}." if len(processes) else ""
+    return Content(tables=(_table(rows, cells),), answer=answer(rows) + here)
 
 
 def answer(rows: Any) -> str:
@@ -35,13 +37,14 @@ def answer(rows: Any) -> str:
     )
     text += f"is, and at most {show.percent(good['false'].max())} of the verdicts are false. "
     if len(bad):
-        names = [f"{row.noise} ({show.percent(row.covered)})" for row in bad.itertuples(index=False)]
-        text += f"Too few do under {wording.listed(names)}. "
+        told = "{} ({} hold it, {} of the verdicts are false)"
+        names = [told.format(r.noise, show.percent(r.covered), show.percent(r.false)) for r in bad.itertuples()]
+        text += f"It fails under {wording.listed(names)}. "
     failing = (rows["covered_one"] < characteristics.COVERAGE) | (rows["false_one"] > characteristics.FALSE)
-    least = show.percent(rows["covered_one"].min())
-    text += f"With one process alone, under {show.percent(characteristics.COVERAGE)} of the intervals hold it, or over "
-    text += f"{show.percent(characteristics.FALSE)} of the verdicts are false, under {int(failing.sum())} of these; "
-    return text + f"{least} hold it where fewest do."
+    text += f"With one process alone, fewer than {show.percent(characteristics.COVERAGE)} of the intervals hold it, or "
+    text += f"more than {show.percent(characteristics.FALSE)} of the verdicts are false, in {int(failing.sum())} of "
+    text += f"the {len(rows)}: at worst {show.percent(rows['covered_one'].min())} hold it, and "
+    return text + f"{show.percent(rows['false_one'].max())} of the verdicts are false."
 
 
 def _table(rows: Any, cells: int) -> Table:

@@ -99,7 +99,7 @@ def measure_table(name: str, found: Frame) -> Table:
     caption += "makes zero, f((x + z) / 2) + f(0) − f(x / 2) − f(z / 2) and f(x) − f(0) − 2 (f(x / 2) − f(0)), on test "
     caption += "images; in float64 those of stacks without ReLU are below 1e-9. Pieces: linear pieces that follow the "
     caption += "difference of the two outputs along a line between two test images, at 2048 samples and within 1 % of "
-    caption += "its range."
+    caption += f"its range. Digits: convolutions of {wording.listed([str(n) for n in DIGITS.channels[1:]])} channels."
     return table(name, caption, rows, columns, "defects", (0, 1, 2))
 
 

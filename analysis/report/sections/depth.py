@@ -141,9 +141,7 @@ def exponent_table(fits: Frame) -> Table:
 
 def _reach(fits: Frame) -> str:
     """As in "8 seeds, depths 1 to 16"; ranges where series differ."""
-    deepest = sorted(set(fits["most_depth"]))
-    depth = str(deepest[0]) if len(deepest) == 1 else f"{deepest[0]}–{deepest[-1]}"
-    return f"{wording.seeds(fits)}, depths {fits['least_depth'].min()} to {depth}"
+    return f"{wording.seeds(fits)}, {wording.depths(fits)}"
 
 
 def ratio_table(ratios: Frame) -> Table:

@@ -13,10 +13,10 @@ from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.statistics import STATISTICS
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import Drawing, between, facets, log_ticks, marks, styled
+from analysis.report.drawing import Drawing, between, facets, key, log_ticks, marks, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, Section, plot
-from analysis.report.style import INK, PAPER
+from analysis.report.style import INK, PAPER, VERMILION
 from analysis.report.tables import Table, Text, slug, table
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ COLUMNS = {
 }
 
 LONGEST_CLAIM = 50  # characters that a panel has room for
+LOOKS = {  # of an outcome: colour and marker, and whether it is filled
+    "confirmed": ((INK, "o"), True),
+    "refuted": ((VERMILION, "D"), True),
+    "undecided": ((INK, "o"), False),
+}
 
 
 @styled
@@ -75,21 +80,27 @@ def figure(claims: Frame) -> Drawing:
         f"{number}: “{FINDINGS[number].title}”" + (f": {STATISTICS[kind].plural.lower()}" if kinds[number] > 1 else "")
         for (number, kind), _ in groups
     ]
-    drawing, panels = facets(titles, 27.0 * max(len(own) for _, own in groups))
-    for panel, ((_, kind), own) in zip(panels, groups, strict=True):
+    named = [_names(own) for _, own in groups]
+    drawing, panels = facets(titles, [(36.0 if "\n" in "".join(names) else 27.0) * len(names) for names in named])
+    for panel, names, ((_, kind), own) in zip(panels, named, groups, strict=True):
         least, largest = _limits(own, STATISTICS[kind].logarithmic)
-        names = show.distinctly([f"{row.claim} ({row.dtype})" for row in own.itertuples(index=False)], LONGEST_CLAIM)
         for place, row in enumerate(own.itertuples(index=False)):
             band = [max(row.low, least), min(row.high, largest)]
             panel.plot(band, [place, place], color=INK, alpha=0.2, linewidth=8, solid_capstyle="butt")
             between(panel, [place], [row.lower], [row.upper], INK)
-            marks(panel, [row.median], [place], [_said(row)], (INK, "o"), size=4.6)
+            marks(panel, [row.median], [place], [_said(row)], *LOOKS[row.outcome], 4.6)
             paper = {"facecolor": PAPER[0], "edgecolor": "none", "pad": 0.6}
             panel.text(0, place - 0.3, names[place], transform=panel.get_yaxis_transform(), va="bottom", bbox=paper)
         panel.set_yticks([])
         panel.set_ylim(len(own) - 0.6, -0.95)
         _axis(panel, kind, least, largest)
+    seen = [outcome for outcome in OUTCOMES if outcome in set(claims["outcome"])]
+    drawing.handles += [key(outcome, *LOOKS[outcome][0], filled=LOOKS[outcome][1]) for outcome in seen]
     return drawing
+
+
+def _names(claims: Frame) -> list[str]:
+    return show.in_two_lines([f"{row.claim} ({row.dtype})" for row in claims.itertuples(index=False)], LONGEST_CLAIM)
 
 
 def _said(row: Any) -> str:
@@ -162,13 +173,23 @@ def of_claims(scope: Scope, claims: Frame, data: str) -> Content | None:
     if not len(claims):
         return None
     name = slug(data, scope.machine, scope.device)
-    caption = "Claimed ranges (bands) and what was measured (marks), "
+    numbers = sorted({str(number) for number in claims["finding"]}, key=int)
+    caption = (
+        f"What {'hypothesis' if len(numbers) == 1 else 'hypotheses'} {wording.listed(numbers)} claimed beforehand "
+    )
+    caption += "(bands, to the edge where they have no end) and what was measured (marks), "
     caption += "with its interval (lines)" if claims["lower"].notna().any() else "too few seeds for intervals"
-    caption += f": {scope.label}; n = {wording.span(claims['seeds'], 'seed')}."
+    caption += f", {scope.label}: {_quantities(claims)}. n = {wording.span(claims['seeds'], 'seed')}."
     counts = claims["outcome"].value_counts()
     alt = f"Marks on bands: {wording.listed([f'{counts.get(each, 0)} {each}' for each in OUTCOMES])} of {len(claims)}."
     figures = (plot(f"fig-{name}", caption, alt, data, figure(claims)),)
     return Content(figures, (claim_table(name, data, claims),), " ".join(sentences(claims)))
+
+
+def _quantities(claims: Frame) -> str:
+    """As in "ratios of errors, paired by draw"."""
+    told = CAPTION[_kinds(claims)].removeprefix("Claimed and measured ")
+    return told.partition(":")[0].rstrip(".").partition(", Hill")[0]
 
 
 def sentences(claims: Frame) -> Iterator[str]:
@@ -268,9 +289,15 @@ def section(
         numbers = sorted(set(frames[data]["finding"]))
         hypotheses = [f"Hypothesis {number}: “{FINDINGS[number].hypothesis}”" for number in numbers]
         answer = " ".join([*hypotheses, shown.answer, *dependence(frames[sets])])
-        return replace(shown, answer=answer, notes=(RULE, *shown.notes))
+        return replace(shown, answer=answer, notes=(RULE, _stacks(study.experiment(experiment)), *shown.notes))
 
     return replace(of_places, content=content)
+
+
+def _stacks(rows: Frame) -> str:
+    """What was computed: depths, and fan-ins, of a stack that of its widest layer."""
+    depths, fan_ins = (wording.listed([f"{n:g}" for n in sorted(set(rows[name]))]) for name in ("depth", "fan_in"))
+    return f"Depth of the stacks: {depths}; fan-in of their widest layers: {fan_ins}."
 
 
 def beside(claims: Content | None, more: Content | None) -> Content | None:

@@ -76,10 +76,9 @@ def figure(found: Frame) -> Drawing:
 
 def exponent_table(name: str, fits: Frame) -> Table:
     """How fast each part's error grows with depth, one column per dtype. fits: of one place."""
-    depths = f"depths {fits['least_depth'].min()} to {fits['most_depth'].max()}"
     caption = "The exponent e in error ∝ depth^e of the output and of the gradients of input and layers: least-squares "
-    caption += f"slope of log error against log depth, one per seed; their median over {wording.seeds(fits)}, {depths} "
-    caption += f"(first layer: from depth 2). {wording.TABLE} Merged beforehand, layers have no gradients of their own."
+    caption += f"slope of log error against log depth, one per seed; their median over {wording.seeds(fits)}, "
+    caption += f"{wording.depths(fits)}. {wording.TABLE} Merged beforehand, layers have no gradients of their own."
     rows = fits[fits["part"] != CONSTANT]
     labels = {"inputs": "inputs", "way": "way", "part": "part"}
     return wide_table(name, caption, rows, labels, "dtype", with_interval, "gradient_exponents")

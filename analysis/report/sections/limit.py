@@ -47,13 +47,14 @@ def _main(rows: Frame) -> Frame:
 def above(rows: Frame) -> str:
     """What lies above its ceiling, and why it may."""
     over = rows[rows["above"] != ""]
-    told = f"Of {show.plural(len(rows), 'cell')}, {len(over)} lie above their ceiling, by interval"
+    told = f"Of {show.plural(len(rows), 'cell')}, {len(over) or 'none'} {'lies' if len(over) < 2 else 'lie'} above "
+    told += "the ceiling, by the interval of the times alone"
     if not len(over):
-        return told.replace(" 0 lie", " none lies") + "."
+        return f"{told}."
     counts = over["above"].value_counts(sort=False).sort_index()
     most = over.loc[over["share"].idxmax()]
-    told += f", by {show.times(most['share'])} at most (`{most['way']}` on {most['problem']} in {most['dtype']}): "
-    return told + "; ".join(f"{count}, as {text}" for text, count in counts.items()) + "."
+    told += f", by {show.times(most['share'])} at most (`{most['way']}` on {most['problem']} in {most['dtype']}). "
+    return told + f"Possible reasons: {'; '.join(f'{text} ({count})' for text, count in counts.items())}."
 
 
 def _plot(scope: Scope, found: Frame, rows: Frame) -> Plot:
@@ -217,11 +218,16 @@ def _together(rows: Frame) -> str:
     """The share of all layers' time, and by layer; what is under `ENOUGH`, with what limits it."""
     counts = rows["problem"].map(lambda name: CATALOG[name].occurrences)
     share = (counts * rows["attainable_seconds"]).sum() / (counts * rows["seconds"]).sum()
-    text = f"{show.percent(share)} ({show.plural(len(rows), 'layer')}, {show.percent(rows['share'].min())} to "
-    text += f"{show.percent(rows['share'].max())}"
+    text = f"{show.percent(share)} ({show.plural(len(rows), 'layer')} as often as they occur, each alone "
+    least, most = (show.significant(100 * share) for share in (rows["share"].min(), rows["share"].max()))
+    text += f"{least} % to {most} %; "
     under = rows[rows["share"] < ENOUGH].sort_values("share", kind="stable")
-    least = [f"{row.problem.removeprefix(NETWORK)}, `{row.way}`" for row in under.itertuples(index=False)]
-    return text + (f"; under {show.percent(ENOUGH)}: {'; '.join(least)})" if least else ")")
+    if not len(under):
+        return f"{text}none under {show.percent(ENOUGH)})"
+    if len(under) == len(rows) > 1:
+        return f"{text}all under {show.percent(ENOUGH)})"
+    named = [f"{row.problem.removeprefix(NETWORK)} by `{row.way}`" for row in under.itertuples(index=False)]
+    return f"{text}under {show.percent(ENOUGH)}: {wording.listed(named)})"
 
 
 SECTION = Section(

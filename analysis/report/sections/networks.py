@@ -160,8 +160,8 @@ def totals_table(scope: Scope, rows: Frame) -> Table:
     caption += "Speedup: the baseline's total / the way's. "
     if kind:
         unit = "blocks" if kind == wording.WITHIN else "processes"
-        caption += f"In brackets: 95 % interval {kind}, by a bootstrap over {unit}, each layer's drawn by themselves, "
-        caption += "for the ways were timed together in a layer alone. "
+        caption += f"In brackets: 95 % interval {kind}, by a bootstrap that draws {unit} for each layer "
+        caption += "by itself, because ways were timed together only within a layer. "
     caption += VERDICTS_READ
     name = slug("totals", scope.machine, scope.device)
     return table(name, caption, rows, columns, "totals", (0, 1, 2))

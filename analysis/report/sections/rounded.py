@@ -8,7 +8,7 @@ from typing import Any
 from analysis.data.frames import Frame, dtypes_in_order
 from analysis.data.over_seeds import PLACE, over_seeds
 from analysis.data.study_data import Scope
-from analysis.precision.rounded import BASELINES, CONTROLS, HINDSIGHT, LINEAR, RELU
+from analysis.precision.rounded import BASELINES, CONTROLS, HINDSIGHT, LINEAR, RELU, THREE, TINY
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.mistakes import in_percent, mistakes_figure, p_value
@@ -83,8 +83,8 @@ def methods_table(name: str, found: Frame) -> Table:
         "rounded to the integer": lambda row: _share(row.rounded),
     }
     caption = f"The stack as it is, by every method: mistakes, {wording.medians(found)}; the share of "
-    caption += "predictions that are not `direct`’s; and the share of stored outputs that are the exact sum rounded to "
-    caption += "an integer. Layers that a method cannot compute are computed by `direct`."
+    caption += "predictions, in the median over seeds, that are not `direct`’s; and the share of stored outputs that "
+    caption += "are the exact sum rounded to an integer. Layers that a method cannot compute are computed by `direct`."
     return table(name, caption.replace("`", ""), shown, columns, "rounded", (0, 1))
 
 
@@ -99,8 +99,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
         return None
     name = slug("rounded-mistakes", scope.machine, scope.device)
     caption = (
-        f"Test images that are classified wrongly ({scope.label}): three convolutions with bias and nothing else, "
+        f"Test images that are classified wrongly ({scope.label}): three convolutions with bias and nothing else, of "
     )
+    caption += f"{_channels(rows)} channels, "
     caption += "whose stored outputs are rounded to integers, and what else is made of the same numbers or data. "
     seeds = wording.seeds(found)
     caption += f"Faint marks: seeds; dot and line: {wording.medians(found)}; n = {seeds}."
@@ -109,6 +110,12 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     drawn = plot(f"fig-{name}", caption, f"Marks on lines, a line per model. {answer(found)}", "rounded", figure)
     tables = (mistakes_table(f"{name}-models", found), methods_table(f"{name}-methods", found))
     return Content((drawn,), tables, answer(found))
+
+
+def _channels(rows: Frame) -> str:
+    """As in "32, 32 and 2"."""
+    net = TINY if TINY.name in set(rows["problem"]) else THREE
+    return wording.listed([str(each) for each in net.channels[1:]])
 
 
 def answer(found: Frame) -> str:
