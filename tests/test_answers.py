@@ -58,20 +58,20 @@ def test_nothing_is_said_of_nothing():
 def test_merging_that_pays_where_operations_say_so():
     gain, loss = counts()
     text = said({"breakeven": pairs(0.5, 2.0)})[MERGE]
-    assert text == f"Where it saves operations, yes: faster on all {gain} pairs; where not, on 0 of {loss}."
+    assert text == f"Where merging saves operations, yes: faster on all {gain} pairs; where not, on 0 of {loss}."
 
 
 def test_pairs_without_a_verdict_are_not_left_out_of_what_is_counted():
     gain, loss = counts()
     text = said({"breakeven": pairs(0.5, synthetic.cell(1e-3, (0.9, 1.1) * 6))})[MERGE]
-    assert text == f"Where it saves operations, yes: faster on all {gain} pairs; where not, on 0 of {loss}."
+    assert text == f"Where merging saves operations, yes: faster on all {gain} pairs; where not, on 0 of {loss}."
     assert MERGE not in said({"breakeven": pairs(*[synthetic.cell(1e-3, (0.9, 1.1) * 6)] * 2)})
 
 
 def test_merging_that_never_pays_is_told_so():
     gain, loss = counts()
     text = said({"breakeven": pairs(2.0, 2.0)})[MERGE]
-    assert text == f"Where it saves operations, hardly: faster on 0 of {gain} pairs; where not, on 0 of {loss}."
+    assert text == f"Where merging saves operations, hardly: faster on 0 of {gain} pairs; where not, on 0 of {loss}."
 
 
 def test_the_named_stack_is_not_the_one_that_gains_most():

@@ -14,6 +14,7 @@ from analysis.report import formatting as show
 from analysis.report import svg
 from analysis.report.page import Context, render
 from analysis.report.sections import break_even, wins
+from analysis.report.style import STEPS
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.planning import plan
 from linear_lasagna.trial import Cell
@@ -115,13 +116,30 @@ def test_break_even_of_large_images_is_the_rule(k, factor):
 def test_map_is_drawn_with_its_line_and_all_ratios(found):
     first, second = (svg.raw(break_even.figure(found.frames["pairs"]), "map") for _ in range(2))
     assert first == second
-    for word in ("C′, channels between", "undecided or a tie", "equally many multiply-accumulates", "3×3 kernels"):
+    for word in ("C′, channels between", "undecided (?) or a tie", "equally many multiply-accumulates", "3×3 kernels"):
         assert word in first.text
     root = ElementTree.fromstring(first.text)
     words = [str(element.text) for element in root.iter("{http://www.w3.org/2000/svg}text")]
     rows = found.frames["pairs"]
-    assert {show.significant(speedup, 2) for speedup in rows["speedup"]} <= {word.removesuffix("?") for word in words}
+    ratios = {f"{each:.2f}" if each < 2 else show.significant(each, 2) for each in rows["speedup"]}
+    assert ratios <= {word.removesuffix("?") for word in words}
     assert sum(word.endswith("?") for word in words) == (rows["verdict"] == "undecided").sum()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "speedup", "step"),
+    [
+        ("faster", 1.05, 4),
+        ("faster", 3.0, 5),
+        ("faster", 9.0, 6),
+        ("slower", 0.95, 2),
+        ("slower", 0.1, 0),
+        ("undecided", 9.0, 3),
+        ("tie", 1.0, 3),
+    ],
+)
+def test_the_map_s_colour_never_contradicts_the_verdict(verdict, speedup, step):
+    assert break_even._colour({"verdict": verdict, "speedup": speedup}) == STEPS[step]
 
 
 def test_line_of_the_map_separates_what_the_count_separates(found):

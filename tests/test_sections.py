@@ -996,10 +996,10 @@ def test_mistakes_by_underflow_are_counted_beside_controls(whole):
     assert (control.gained, control.lost, control.significant, control.seeds) == (300, 15, 3, 6)  # p: 4, 4.4, 4.8 %
     section = whole.section(SECTIONS["evolved"])
     (models,) = (table for table in section.tables if table.data == "evolved")
-    assert [str(cell) for cell in models.rows[0][:2]] == ["64-32-2, dense", "evolved and run, flushing"]
+    assert [str(cell) for cell in models.rows[0][:2]] == ["64-32-2, dense", "evolved with flushing"]
     assert str(models.rows[4][1]) == "best linear classifier"
     assert str(models.rows[4][3]) == str(models.rows[4][4]) == ""
-    assert "two convolutions: evolved and run, flushing 0, same numbers, not flushing 10" in section.plots[0].alt
+    assert "two convolutions: evolved with flushing 0, same numbers, unflushed 10" in section.plots[0].alt
     assert "Hypothesis 13 is" in section.intro
     claims = whole.files["evolved_claims"]
     assert one(claims, claim="wrong, dense: flushing / same, kept").median == pytest.approx(0.35)

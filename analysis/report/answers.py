@@ -66,9 +66,9 @@ def _pairs(rows: Frame) -> str:
     saves, faster = rows["saves"].astype(bool), rows["verdict"] == "faster"
     gain, loss = (int(saves.sum()), int((saves & faster).sum())), (int((~saves).sum()), int((~saves & faster).sum()))
     if not gain[0]:
-        return f"Where it saves no operations, it is faster on {_of(loss, 'pair')}."
+        return f"Where merging saves no operations, it is faster on {_of(loss, 'pair')}."
     told = "yes: " if gain[1] >= CLEAR * gain[0] else "" if gain[1] > gain[0] / 2 else "hardly: "
-    text = f"Where it saves operations, {told}faster on {_of(gain, 'pair')}"
+    text = f"Where merging saves operations, {told}faster on {_of(gain, 'pair')}"
     return f"{text}; where not, on {_of(loss)}." if loss[0] else f"{text}."
 
 

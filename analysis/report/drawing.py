@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from analysis.data.frames import Frame, Series, dtypes_in_order, ways_in_order
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.formatting import distinctly, in_two_lines
+from analysis.report.formatting import distinctly
 from analysis.report.style import FAINT, FONT, INK, PAPER, RC, SHADES, look
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def cell_ticks(panel: Axes, columns: Sequence[str], rows: Sequence[str]) -> None
 
 def rows_named(panel: Axes, names: Sequence[str]) -> None:
     """One named row per name, from above, with faint lines between rows."""
-    panel.set_yticks(range(len(names)), in_two_lines(names, LONGEST_NAME))
+    panel.set_yticks(range(len(names)), distinctly(names, LONGEST_NAME))
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
     for line in range(1, len(names)):

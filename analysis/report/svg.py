@@ -231,8 +231,11 @@ class _Writer:
 
     def words(self, element: Any) -> str:
         style = _declared(element)
-        x, y = (float(element.get(side, 0)) - self.box[place] for place, side in enumerate("xy"))
-        angle = re.match(r"rotate\((-?[\d.]+)", element.get("transform", ""))
+        moved = element.get("transform", "")
+        line = re.match(r"translate\(([-\d.]+) ([-\d.]+)\)", moved)  # of several, which begins there
+        at = line.groups() if line else (element.get("x", 0), element.get("y", 0))
+        x, y = (float(each) - corner for each, corner in zip(at, self.box, strict=False))
+        angle = re.match(r"rotate\((-?[\d.]+)", moved)
         turn = f' transform="rotate({angle[1]} {_short(x)} {_short(y)})"' if angle and float(angle[1]) else ""
         named = " ".join(self.classes(style))
         given = f' class="{named}"' if named else ""

@@ -88,7 +88,7 @@ def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
     caption = f"Speedup of merging pairs of layers, from C channels to C′ and back to C, {dtype}, {scope.label}; n = "
     caption += f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Colour: the verdict "
-    caption += f"{wording.by_intervals(rows)}, darker the larger the estimate; “?”: undecided. "
+    caption += f"{wording.by_intervals(rows)}, darker the larger the estimate. "
     caption += "Line: as many multiply-accumulates; above it, merging saves some."
     least, most = rows.loc[rows["speedup"].idxmin()], rows.loc[rows["speedup"].idxmax()]
     alt = "Heat maps, one per kernel, C across and C′ upwards. By verdict merging is faster on "
@@ -109,7 +109,7 @@ def figure(frame: Frame) -> Drawing:
     drawing, panels = facets([f"{k}×{k} kernels" for k in kernels], 17.0 * len(_doublings(frame["middle"])))
     for panel, kernel in zip(panels, kernels, strict=True):
         _map(panel, frame[frame["kernel"] == kernel])
-    parts = ["slower", "undecided or a tie", "faster"]
+    parts = ["slower", "undecided (?) or a tie", "faster"]
     drawing.handles += [patch_key(part, STEPS[place]) for part, place in zip(parts, (1, 3, 5), strict=True)]
     drawing.handles.append(_line_key())
     return drawing

@@ -18,10 +18,10 @@ from analysis.report.tables import Table, slug, table, with_interval
 
 KEYS = [*PLACE, "problem", "way"]
 SAID = {
-    FLUSHED: "evolved and run, flushing",
-    KEPT: "same numbers, not flushing",
+    FLUSHED: "evolved with flushing",
+    KEPT: "same numbers, unflushed",
     WIDE: "same numbers, float64",
-    CONTROL: "evolved and run, not flushing",
+    CONTROL: "evolved without flushing",
     LINEAR: "best linear classifier",
 }
 COLOURS = {FLUSHED: VERMILION, KEPT: BLUE, WIDE: BLUE, CONTROL: GREEN, LINEAR: INK}

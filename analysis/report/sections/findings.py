@@ -62,6 +62,9 @@ COLUMNS = {
 }
 
 LONGEST_CLAIM = 50  # characters that a panel has room for
+ROWS = (27.0, 40.0)  # points of a row with a name of one line, and of two
+ABOVE = 8.1  # points from a row's mark to its name
+BEHIND = {"facecolor": PAPER[0], "edgecolor": "none", "pad": 0.6}  # a name
 LOOKS = {  # of an outcome: colour and marker, and whether it is filled
     "confirmed": ((INK, "o"), True),
     "refuted": ((VERMILION, "D"), True),
@@ -81,22 +84,27 @@ def figure(claims: Frame) -> Drawing:
         for (number, kind), _ in groups
     ]
     named = [_names(own) for _, own in groups]
-    drawing, panels = facets(titles, [(36.0 if "\n" in "".join(names) else 27.0) * len(names) for names in named])
-    for panel, names, ((_, kind), own) in zip(panels, named, groups, strict=True):
+    heights = [ROWS["\n" in "".join(names)] for names in named]
+    drawing, panels = facets(titles, [height * len(names) for height, names in zip(heights, named, strict=True)])
+    for panel, height, names, ((_, kind), own) in zip(panels, heights, named, groups, strict=True):
         least, largest = _limits(own, STATISTICS[kind].logarithmic)
         for place, row in enumerate(own.itertuples(index=False)):
-            band = [max(row.low, least), min(row.high, largest)]
-            panel.plot(band, [place, place], color=INK, alpha=0.2, linewidth=8, solid_capstyle="butt")
-            between(panel, [place], [row.lower], [row.upper], INK)
-            marks(panel, [row.median], [place], [_said(row)], *LOOKS[row.outcome], 4.6)
-            paper = {"facecolor": PAPER[0], "edgecolor": "none", "pad": 0.6}
-            panel.text(0, place - 0.3, names[place], transform=panel.get_yaxis_transform(), va="bottom", bbox=paper)
+            _draw(panel, place, row, (max(row.low, least), min(row.high, largest)))
+            above = place - ABOVE / height
+            panel.text(0, above, names[place], transform=panel.get_yaxis_transform(), va="bottom", bbox=BEHIND)
         panel.set_yticks([])
         panel.set_ylim(len(own) - 0.6, -0.95)
         _axis(panel, kind, least, largest)
     seen = [outcome for outcome in OUTCOMES if outcome in set(claims["outcome"])]
     drawing.handles += [key(outcome, *LOOKS[outcome][0], filled=LOOKS[outcome][1]) for outcome in seen]
     return drawing
+
+
+def _draw(panel: Axes, place: int, row: Any, claimed: tuple[float, float]) -> None:
+    """A claim in its row: the claimed range, and what was measured."""
+    panel.plot(claimed, [place, place], color=INK, alpha=0.2, linewidth=8, solid_capstyle="butt")
+    between(panel, [place], [row.lower], [row.upper], INK)
+    marks(panel, [row.median], [place], [_said(row)], *LOOKS[row.outcome], 4.6)
 
 
 def _names(claims: Frame) -> list[str]:

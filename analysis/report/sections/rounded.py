@@ -27,7 +27,7 @@ SAID: Mapping[str, str] = {
     "merged_float64": "merged, in float64",
     "exact": "exact result",
     LINEAR: "best linear classifier",
-    HINDSIGHT: "linear, fitted to the test images",
+    HINDSIGHT: "linear, by test images",
     RELU: "with ReLU, float32",
 }
 COLOURS = {BASELINE: VERMILION, **dict.fromkeys(CONTROLS, BLUE), LINEAR: INK, HINDSIGHT: INK, RELU: GREEN}
