@@ -13,7 +13,7 @@ import pandas
 import pytest
 
 from analysis.data.over_seeds import exponents, halves, over_seeds, paired, trend
-from analysis.precision import EXPERIMENTS
+from analysis.precision import EXPERIMENTS, by_hand
 from analysis.precision.averaging import averaged
 from analysis.precision.gradients import biased
 from analysis.precision.outlier import families as outlier_families
@@ -555,6 +555,10 @@ def test_a_format_is_named_by_intervals_and_not_by_medians():
     assert "its interval below theirs: biases 4: 2 bits." in coarse.answer(found)
     few = found.assign(lower=math.nan, upper=math.nan)
     assert "by medians, too few seeds for intervals: biases 4: 2 bits and 6 bits." in coarse.answer(few)
+
+
+def test_the_border_that_is_drawn_is_the_one_that_is_asked_for():
+    assert defects.RADIUS == by_hand.RADIUS
 
 
 def test_defects_and_borders_are_shown(sections):

@@ -148,13 +148,11 @@ def test_noise_judges_controls_by_the_fixed_margin():
         synthetic.put(trial, "control", synthetic.cell(1e-3 * ratio, NARROW))
         trials.append(trial)
     (found,) = noise.noise_floor(noise.controls(records(*trials)), ["device"]).itertuples(index=False)
-    logs = [math.log(1.05), 0.0, -math.log(0.999)]
+    least, largest = 1 / 0.999 - 1, 0.05
     assert (found.controls, found.false_verdicts) == (3, 1)
-    assert found.median == pytest.approx(logs[2], rel=1e-4)
-    assert found.largest == pytest.approx(logs[0])
-    assert found.p90 == pytest.approx(
-        logs[2] + 0.8 * (logs[0] - logs[2]), rel=1e-4
-    )  # linear between the second and third
+    assert found.median == pytest.approx(least, rel=1e-4)
+    assert found.largest == pytest.approx(largest)
+    assert found.p90 == pytest.approx(least + 0.8 * (largest - least), rel=1e-4)  # linear between second and third
 
 
 def test_costs_mark_what_is_not_bettered_in_both():

@@ -28,7 +28,7 @@ WIDTH = 345 * 0.75  # points of a panel: 345 CSS pixels
 HEIGHT = 150.0  # points of a panel's axes, where nothing else is said
 ROW = 15.0  # points of a named row
 LONGEST_NAME, LONGEST_TITLE = 24, 42  # characters that a panel has room for
-MARK = 5.2  # points across
+MARK, SMALL = 5.2, 4.0  # points across
 STAR = 1.5  # a star is mostly points: so many times as wide, it looks as large as the others
 MOST_TICKS = 5
 MOST_BESIDE = 24  # characters of a heat map's columns in one line
@@ -102,8 +102,9 @@ def marks(
     if not points:
         return
     xs, ys, told = zip(*points, strict=True)
-    inside, edge, width = (colour, PAPER[0], 0.6) if filled else (PAPER[0], colour, 0.9)
-    across = (size + (0.6 if filled else 0.0)) * (STAR if marker == "*" else 1.0)
+    halo = 0.6 if size > SMALL else 0.2  # wide ones around many small marks would hide them
+    inside, edge, width = (colour, PAPER[0], halo) if filled else (PAPER[0], colour, 0.9)
+    across = (size + (halo if filled else 0.0)) * (STAR if marker == "*" else 1.0)
     style: dict[str, Any] = {"edgecolors": edge, "facecolors": inside, "linewidths": width}
     panel.scatter(xs, ys, s=across**2, marker=marker, urls=list(told), zorder=3, **style)
 

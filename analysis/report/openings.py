@@ -118,8 +118,9 @@ def _shares(limits: Frame) -> str:
     for dtype in wording.main_dtypes(best["dtype"]):
         shares = best.loc[best["dtype"] == dtype, "share"]
         ends = f"{show.percent(float(shares.min()))} to {show.percent(float(shares.max()))}"
-        parts.append(f"{show.percent(float(shares.median()))} ({ends}) in {dtype}")
-    text = "Of what products and copies attain here, the fastest way of a problem reaches in the median over problems "
+        problems = show.plural(len(shares), "problem")
+        parts.append(f"{show.percent(float(shares.median()))} ({ends}, {problems}) in {dtype}")
+    text = "Of what products and copies attain here, the fastest way of a problem reaches in the median "
     return f"{text}{wording.listed(parts)}."
 
 

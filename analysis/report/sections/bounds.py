@@ -245,7 +245,7 @@ def answer(sizes: Frame) -> str:
     if not parts:
         return ""
     text = f"At depth {sizes['depth'].max()} the chain bound is a multiple of the error of `{BASELINE}`: "
-    return f"{text}{'; '.join(parts)} ({wording.seeds(deepest)})."
+    return f"{text}{'; '.join(parts)} (fan-in {sizes['fan_in'].max()}, {wording.seeds(deepest)})."
 
 
 def factor(value: float) -> str:

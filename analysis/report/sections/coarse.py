@@ -73,7 +73,7 @@ def figure(found: Frame) -> Drawing:
         _eight_bits(panel, own)
         panel.grid(axis="y")
         panel.set(xlabel="significand bits", ylabel="wrong (%)")
-        panel.set_xticks(sorted(set(own["significand_bits"])))
+        panel.set_xticks(sorted({*own["significand_bits"], *relu["significand_bits"]}))
     panels[0].set_ylim(bottom=0)  # of all, when all is drawn: else the first one's data say where all end
     drawing.handles += [key(name, *look) for name, look in LOOKS.items()]
     drawing.handles.append(key("formats of 8 bits", VERMILION, "D", filled=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame, dtypes_in_order, framed, usable
 from analysis.data.over_seeds import PLACE, over_seeds
@@ -13,8 +13,11 @@ from analysis.report import wording
 from analysis.report.drawing import Drawing, facets, patch_key, styled
 from analysis.report.section import Content, Frames, Plot, plot
 from analysis.report.sections.findings import section
-from analysis.report.style import BLUE, ORANGE
+from analysis.report.style import BLUE, INK, ORANGE
 from analysis.report.tables import Table, Text, slug, table, with_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KEYS = [*PLACE, "dtype", "problem", "way"]
 ORDER = ("ordinary", "constructed", "relu")  # networks on images, before those of so many bits
@@ -26,6 +29,7 @@ SAID = {
 }
 TASKS = {"exclusive_or": "exclusive or", "disk": "a disk"}
 BORDERS = ("boundary", "float64_boundary")
+RADIUS = 0.6  # of the disk, `by_hand.RADIUS`, which would import torch
 
 
 def summary(rows: Frame) -> Frame:
@@ -51,15 +55,31 @@ def borders(rows: Frame) -> Drawing:
     titles = [f"{TASKS[row.problem]}, {dtype}" for row in rows.itertuples() for dtype in (row.dtype, "float64")]
     drawing, panels = facets(titles, 190.0)
     texts = [getattr(row, column) for row in rows.itertuples() for column in BORDERS]
-    for panel, text in zip(panels, texts, strict=True):
+    problems = [row.problem for row in rows.itertuples() for _ in BORDERS]
+    for panel, text, problem in zip(panels, texts, problems, strict=True):
         classes = numpy.array(list(text), dtype=float).reshape(GRID, GRID)[::-1]
         panel.contourf(classes, levels=[-0.5, 0.5, 1.5], colors=[BLUE, ORANGE], alpha=0.75)
-        panel.set_aspect("equal")
-        panel.set_xticks([])
-        panel.set_yticks([])
+        _plane(panel, problem)
         panel.set(xlabel="first coordinate", ylabel="second coordinate")
     drawing.handles += [patch_key(f"class {place}", colour) for place, colour in enumerate((BLUE, ORANGE))]
     return drawing
+
+
+def _plane(panel: Axes, problem: str) -> None:
+    """Coordinates, and the border that is asked for. The grid's points are the middles of its cells."""
+    from matplotlib.patches import Circle
+
+    least, middle, ends = 0 if problem == XOR.name else -1, (GRID - 1) / 2, [-0.5, GRID - 0.5]
+    look: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": ":"}
+    if problem == XOR.name:
+        panel.plot([middle, middle], ends, **look)
+        panel.plot(ends, [middle, middle], **look)
+    else:
+        panel.add_patch(Circle((middle, middle), RADIUS * GRID / 2, fill=False, **look))
+    ticks = [f"{least}".replace("-", "−"), f"{(least + 1) / 2:g}", "1"]
+    panel.set(aspect="equal", xlim=ends, ylim=ends)
+    panel.set_xticks([ends[0], middle, ends[1]], ticks)
+    panel.set_yticks([ends[0], middle, ends[1]], ticks)
 
 
 def drawn(rows: Frame) -> Frame:
@@ -132,9 +152,11 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 
 def _plot(scope: Scope, rows: Frame, found: Frame) -> Plot:
     caption = f"Where three 1×1 convolutions, one after the other and nothing else, see which class ({scope.label}): "
-    caption += "exclusive or of two coordinates above ½, by numbers chosen by hand; and a disk of radius 0.6, by "
-    caption += "training. Beside each the same weights and biases in float64, where they are one linear function. The "
-    caption += f"first of n = {wording.seeds(found)}; {GRID} × {GRID} points."
+    caption += (
+        f"exclusive or of two coordinates above ½, by numbers chosen by hand; and a disk of radius {RADIUS:g}, by "
+    )
+    caption += "training; dotted: the border that is asked for. Beside each the same weights and biases in float64, "
+    caption += f"where they are one linear function. The first of n = {wording.seeds(found)}; {GRID} × {GRID} points."
     alt = "Panels of two colours. " + " ".join(
         f"{TASKS[row.problem]}: {show.percent(row.wrong)} of the points wrong in {row.dtype}, "
         f"{show.percent(row.float64_wrong)} in float64."

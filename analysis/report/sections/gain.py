@@ -235,7 +235,7 @@ def details(summary: Frame, limits: Frame) -> Iterator[str]:
         sizes = [f"{wording.median(row)} u of {row.way}" for row in rows]
         if sizes:
             yield f"In {dtype} at gain {power(gain)}, random signs, the median error is {wording.listed(sizes)}."
-    yield f"Gains from {power(summary['gain'].min())} to {power(summary['gain'].max())} were tried."
+    yield f"Gains of {wording.listed([power(gain) for gain in sorted(set(summary['gain']))])} were tried."
 
 
 def _first_loss(limits: Frame, dtype: str, gains: Iterable[float]) -> float:

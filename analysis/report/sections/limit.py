@@ -85,6 +85,7 @@ def figure(found: Frame, rows: Frame) -> Drawing:
                 marks(panel, drawn["intensity"], drawn["gflops"], titles, way, not cached, 4.6)
         _roof(panel, found[found["dtype"] == dtype], of_dtype)
     legend(drawing, ways, [key("memory and product", line="-"), key("a cache", line=":")])
+    drawing.handles.append(key("data fit a cache", marker="o", filled=False))
     return drawing
 
 

@@ -104,7 +104,7 @@ def _axes(panel: Axes, names: list[str], limits: tuple[float, float]) -> None:
     ratio_ticks(panel.xaxis, *limits)
     panel.grid(axis="x")
     panel.axvline(1, color=INK, linewidth=0.9, zorder=1)
-    panel.set_xlabel("error of left_to_right / error")
+    panel.set_xlabel("error, left to right / other order")
 
 
 def cost_table(name: str, cost: Frame) -> Table:
