@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -218,6 +219,12 @@ def test_citations_are_of_the_data_set_and_name_the_machine(files):
         assert part in files["CITATION.cff"].decode() or part.startswith("commit")
 
 
+def test_a_page_cites_the_edition_that_it_is_of(files):
+    page = html.unescape(files["report.html"].decode())
+    assert files["citation.bib"].decode().strip() in page
+    assert "Data set, one, commit c0ffeec0ffee. https://example.org/lasagna" in page
+
+
 def test_two_editions_have_two_keys_and_tex_s_own_characters_are_no_commands():
     one = citing.Cited(
         r"50 % of {all} \input_it & $x$", "2026-11-28-epyc", "2026-11-28", "", "1", "https://example.org"
@@ -234,6 +241,11 @@ def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
     text = index.write(home).read_text(encoding="utf-8")
     assert text.index('href="two/report.html"') < text.index('href="one/report.html"')
     assert "broken" not in text
+    assert "belong to no commit" not in text
+    warned = {**json.loads(files["edition.json"]), "warnings": ["<b>These belong to no commit."]}
+    folder.write(home, "one", {**files, "edition.json": json.dumps(warned).encode()}, again=True)
+    text = index.write(home).read_text(encoding="utf-8")
+    assert "&lt;b&gt;These belong to no commit." in text
     assert index.write(home).read_text(encoding="utf-8") == text
     assert "style=" not in text
 

@@ -267,6 +267,33 @@ def test_names_are_shortened_no_less_than_they_must_be():
     assert formatting.distinctly([names[0], "other"], 24) == ["resnet50/co…educe_first", "other"]
 
 
+def test_a_name_of_two_lines_stands_on_the_page_where_it_was_drawn():
+    drawing, (panel,) = facets(["one"])
+    panel.set_xlim(0, 1)
+    panel.set_ylim(0, 1)
+    panel.text(0, 0.5, "first line\nsecond", va="bottom")
+    text = svg.inline(svg.raw(drawing, "lines"), "lines", "").text
+    found = re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)">(first line|second)</text>', text)
+    (left, above, _), (same, below, _) = found
+    assert left == same
+    assert 0 < float(above) < float(below) < 150
+
+
+@given(st.lists(st.text("ab c", min_size=1, max_size=60), min_size=1, max_size=5, unique=True))
+def test_names_in_two_lines_lose_nothing_or_are_shortened(names):
+    for name, shown in zip(names, formatting.in_two_lines(names, 20), strict=True):
+        lines = shown.split("\n")
+        assert len(lines) <= 2
+        assert shown.split() == name.split() or "…" in shown or len(lines) == 1
+
+
+def test_panels_say_their_place_after_what_the_figure_shows():
+    drawing, _ = facets(["float16", "float32"])
+    drawn = svg.raw(drawing, "panels")
+    assert svg._spoken(0, drawn, "The largest is 3 %.") == "The largest is 3 %. Panel 1 of 2: float16."
+    assert svg._spoken(1, drawn, "The largest is 3 %.") == "Panel 2 of 2: float32."
+
+
 def test_no_two_rows_of_a_panel_have_one_label():
     names = [f"resnet50/conv{number}_reduce_first" for number in (2, 3)]
     for panel in facets(["one"])[1]:

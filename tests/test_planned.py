@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas
 import pytest
 
 from analysis.data.records import Record, Records, load
 from analysis.report import formatting as show
 from analysis.report import svg
 from analysis.report.page import Context, render
-from analysis.report.sections import break_even, wins
+from analysis.report.sections import break_even, plans, wins
 from analysis.report.style import STEPS
 from linear_lasagna.catalog import CATALOG, GROUPS
 from linear_lasagna.planning import plan
@@ -193,6 +194,25 @@ def best_of(verdict_of: dict[str, Cell]) -> str:
     ]
     records = Records(tuple(Record(trial, "stacks", "m") for trial in trials))
     return next(line.text for line in study(records).headlines if line.title.startswith("Plans"))
+
+
+def test_a_plan_that_is_the_call_it_is_compared_with_has_false_verdicts_alone():
+    """The second merges nothing and is beside the stack, the third merges all and is beside the merged stack."""
+    plan = {"depth": 3, "verdict": "slower"}
+    frame = pandas.DataFrame(
+        [
+            plan | {"runs": "0–1, 2", "against": "direct"},
+            plan | {"runs": "0, 1, 2", "against": "direct"},
+            plan | {"runs": "0–2", "against": "merged/direct"},
+            plan | {"runs": "0–2", "against": "direct"},
+            plan | {"runs": "0, 1, 2", "against": "merged/direct"},
+            plan | {"runs": "0–1, 2", "against": "merged/direct", "verdict": "faster"},
+        ]
+    )
+    assert list(plans.itself(frame)) == [False, True, True, False, False, False]
+    assert plans.slower(frame).startswith("3 of 6, and on 2 more by false verdicts: ")
+    assert plans.slower(frame.drop(index=2)).startswith("3 of 5, and on 1 more by a false verdict: ")
+    assert plans.slower(frame.drop(index=[1, 2])) == "3 of 4"
 
 
 def test_the_best_plan_is_one_with_a_verdict():

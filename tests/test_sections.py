@@ -557,6 +557,14 @@ def test_a_format_is_named_by_intervals_and_not_by_medians():
     assert "by medians, too few seeds for intervals: biases 4: 2 bits and 6 bits." in coarse.answer(few)
 
 
+def test_depths_of_slopes_name_the_series_that_begin_later_or_end_earlier():
+    fits = pandas.DataFrame({"dtype": ["float16", "float64"], "least_depth": [1, 1], "most_depth": [8, 8]})
+    assert wording.depths(fits) == "depths 1 to 8"
+    assert wording.depths(fits.assign(most_depth=[8, 4])) == "depths 1 to 8, to 4 in float64"
+    later = fits.assign(least_depth=[1, 2])
+    assert wording.depths(later) == "depths 1 (or 2, where a series begins there) to 8"
+
+
 def test_the_border_that_is_drawn_is_the_one_that_is_asked_for():
     assert defects.RADIUS == by_hand.RADIUS
 
