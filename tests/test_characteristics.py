@@ -200,3 +200,14 @@ def test_every_process_times_every_way(monkeypatch):
 def test_what_cannot_be_timed_is_refused(processes, device, message):
     with pytest.raises(ValueError, match=message):
         fresh.rows(processes, device, lambda: None)
+
+
+def test_the_answer_tells_the_worst_of_what_fails_and_of_one_process():
+    columns = ["noise", "covered", "false", "covered_one", "false_one", "fails"]
+    numbers = [("calm", 0.97, 0.01, 0.96, 0.02, False), ("order", 0.7, 0.26, 0.5, 0.1, True)]
+    numbers += [("drift", 0.95, 0.03, 0.14, 0.49, False)]
+    told = answer(pandas.DataFrame(numbers, columns=columns))
+    assert "Under 2 of 3 kinds of noise at least 95 % of the intervals between processes" in told
+    assert "at most 3.0 % of the verdicts are false" in told
+    assert "It fails under order (70 % hold it, 26 % of the verdicts are false)." in told
+    assert told.endswith("in 2 of the 3: at worst 14 % hold it, and 49 % of the verdicts are false.")

@@ -26,6 +26,7 @@ from tests.reporting import undrawn
 CONTEXT = Context(
     version="1.2",
     commit="c0ffee" * 6,
+    dirty=True,
     date="2026-11-28",
     selection="default",
     expected=(("networks", "vgg16/conv5", "float32", "cpu", ""),),
@@ -73,6 +74,9 @@ def test_an_edition_holds_what_it_promises(files):
     assert told["files"].keys() == files.keys() - {"edition.json", "ro-crate-metadata.json"}
     assert told["trials"] == {"count": 6, "commits": ["c0ffee"]}
     assert "Some **notes**." in files["README.md"].decode()
+    page = html.unescape(files["report.html"].decode())
+    assert told["warnings"]
+    assert all(f"<li>{line}</li>" in page for line in told["warnings"])
 
 
 def test_an_edition_has_asv_s_site_packed_where_the_study_built_one(tmp_path, measured, monkeypatch):
@@ -241,11 +245,11 @@ def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
     text = index.write(home).read_text(encoding="utf-8")
     assert text.index('href="two/report.html"') < text.index('href="one/report.html"')
     assert "broken" not in text
-    assert "belong to no commit" not in text
-    warned = {**json.loads(files["edition.json"]), "warnings": ["<b>These belong to no commit."]}
+    assert text.count("these numbers belong to no commit") == 2
+    warned = {**json.loads(files["edition.json"]), "warnings": ["<b>bad"]}
     folder.write(home, "one", {**files, "edition.json": json.dumps(warned).encode()}, again=True)
     text = index.write(home).read_text(encoding="utf-8")
-    assert "&lt;b&gt;These belong to no commit." in text
+    assert "&lt;b&gt;bad" in text
     assert index.write(home).read_text(encoding="utf-8") == text
     assert "style=" not in text
 

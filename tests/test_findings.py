@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy
 import pandas
 import pytest
+from matplotlib.colors import to_hex
 
 from analysis.findings import FINDINGS, JOINT, outcomes, overall
 from analysis.findings.casting import CAST_ONCE
@@ -15,7 +16,8 @@ from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.outcomes import outcome
 from analysis.findings.statistics import STATISTICS, Measured, Ratio, Slope, Spread, Value
 from analysis.precision import EXPERIMENTS
-from analysis.report.sections.findings import claim_table, dependence, figure, sentences
+from analysis.report.sections.findings import LOOKS, _stacks, claim_table, dependence, figure, sentences
+from analysis.report.style import PAPER, VERMILION
 from linear_lasagna.intervals import median_interval
 from tests.synthetic import units_of_claims
 
@@ -228,3 +230,21 @@ def test_panels_of_one_finding_are_titled_by_their_kinds_of_number():
     titles = [title.get_text() for title in figure(kinds).titles]
     assert [title.rpartition(": ")[2] for title in titles] == ["ratios", "exponents"]
     assert figure(kinds[:1]).titles[0].get_text() == f"6: “{FINDINGS[6].title}”"
+
+
+def test_a_claim_s_mark_and_the_legend_tell_its_outcome():
+    fixed = {"claim": "c", "low": 0.4, "high": 0.6, "median": 0.5, "lower": 0.4, "upper": 0.6, "seeds": 20}
+    fixed |= {"finding": 2, "statistic": "ratio"}
+    outcome_of = {"float16": "refuted", "bfloat16": "undecided"}
+    drawing = figure(pandas.DataFrame([fixed | {"dtype": d, "outcome": o} for d, o in outcome_of.items()]))
+    assert [handle.get_label() for handle in drawing.handles] == ["undecided", "refuted"]
+    undecided, refuted = (handle.get_markerfacecolor() for handle in drawing.handles)
+    assert (undecided, refuted) == (PAPER[0], VERMILION)
+    filled = [each.get_facecolor()[0] for each in drawing.panels[0].collections if len(each.get_facecolor())]
+    assert {to_hex(colour) for colour in filled} == {PAPER[0], VERMILION}
+    assert len({look for look in LOOKS.values() if look}) == 3
+
+
+def test_the_stacks_of_hypotheses_are_told():
+    rows = pandas.DataFrame({"depth": [3, 2, 3], "fan_in": [800, 288, 288]})
+    assert _stacks(rows) == "Depth of the stacks: 2 and 3; fan-in of their widest layers: 288 and 800."

@@ -549,3 +549,19 @@ def test_the_roofline_has_the_ways_that_are_fastest():
     drawn = limit._drawn(pandas.DataFrame(rows))
     assert list(drawn["way"]) == list(drawn["problem"])
     assert len(drawn) == 3
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        ((0.597, 0.767), "; under 60 %: conv2_3x3 by `direct`)"),
+        ((0.16, 0.19), "; all under 60 %)"),
+        ((0.7, 0.8), "; none under 60 %)"),
+    ],
+)
+def test_a_range_of_shares_does_not_contradict_what_is_named(shares, told):
+    names = ("resnet50/conv2_3x3", "resnet50/conv3_3x3")
+    rows = pandas.DataFrame({"problem": names, "way": "direct", "share": shares, "seconds": 1.0})
+    text = limit._together(rows.assign(attainable_seconds=rows["share"]))
+    assert text.endswith(told)
+    assert f"{100 * shares[0]:.3g}" in text

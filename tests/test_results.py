@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pandas
 import pytest
 
-from analysis.data.records import Record, Records, load
+from analysis.data.records import PLACE, Record, Records, load
 from analysis.report import openings, results
 from linear_lasagna.trial import Cell
 from tests import synthetic
@@ -124,3 +124,12 @@ def test_who_leads_the_sweeps_is_told_of_one_dtype():
     ]
     told = openings._leaders(pandas.DataFrame(rows))
     assert told == "Along the sweeps in float32, `direct` is clearly fastest of 2 ways on 3 of 3 problems."
+
+
+def test_shares_of_the_limit_name_their_problems():
+    place = dict.fromkeys(PLACE, "x") | {"way": "direct", "seconds": 1.0}
+    rows = [place | {"problem": f"p{n}", "dtype": "float32", "share": n / 10} for n in (4, 6, 7)]
+    rows += [place | {"problem": "p1", "dtype": "bfloat16", "share": 0.2}]
+    told = openings._shares(pandas.DataFrame(rows))
+    assert "60 % (40 % to 70 %, 3 problems) in float32" in told
+    assert "20 % (20 % to 20 %, 1 problem) in bfloat16" in told

@@ -17,6 +17,7 @@ from analysis.precision import EXPERIMENTS, by_hand
 from analysis.precision.averaging import averaged
 from analysis.precision.gradients import biased
 from analysis.precision.outlier import families as outlier_families
+from analysis.precision.rounded import THREE, TINY
 from analysis.precision.scatter import stack
 from analysis.precision.small_outputs import wide
 from analysis.precision.unit import plain
@@ -555,6 +556,11 @@ def test_a_format_is_named_by_intervals_and_not_by_medians():
     assert "its interval below theirs: biases 4: 2 bits." in coarse.answer(found)
     few = found.assign(lower=math.nan, upper=math.nan)
     assert "by medians, too few seeds for intervals: biases 4: 2 bits and 6 bits." in coarse.answer(few)
+
+
+def test_the_channels_of_the_network_that_was_trained_are_told():
+    for net, told in ((THREE, "32, 32 and 2"), (TINY, "8, 8 and 2")):
+        assert rounded._channels(pandas.DataFrame({"problem": [net.name]})) == told
 
 
 def test_depths_of_slopes_name_the_series_that_begin_later_or_end_earlier():

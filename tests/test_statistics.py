@@ -8,6 +8,7 @@ from statistics import median, stdev
 from typing import Any
 
 import numpy
+import pandas
 import pytest
 
 from analysis.data import speedups as statistics
@@ -405,3 +406,14 @@ def test_a_ratio_of_what_the_host_and_what_the_device_binds_is_marked(mine, base
     found = row(statistics.speedups(records(trial)), "unfold_matmul")
     assert (found.bound, found.baseline_bound, found.bounds_differ) == expected
     assert found.verdict == "slower"
+
+
+def test_what_ways_and_what_the_control_scatter_by_are_told_apart():
+    ways = pandas.DataFrame({"between": [0.05, 0.06, 0.07], "within": [0.1, 0.1, 0.1], "control": [False] * 3})
+    own = pandas.DataFrame({"between": [0.02, math.nan], "within": [0.03, math.nan]})
+    same = ways.assign(between=9.0, control=True)
+    told = noise.spread(pandas.concat([ways, same]), own)
+    first, second = told.split("; ")
+    assert first.endswith("of ways 6.0 % between processes and 10 % between blocks of one (medians of 3 cells)")
+    assert second == "of the control 2.0 % between processes and 3.0 % between blocks of one (medians of 1 cell)."
+    assert noise.spread(ways[:0], own[1:]) == ""
