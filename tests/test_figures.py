@@ -313,6 +313,16 @@ def test_every_group_s_winners_have_a_place_in_the_figure_of_wins():
     assert "merged/direct" in choosing.chosen(frame, wins._won_of(frame))
 
 
+def test_all_panels_of_speedups_have_the_same_rows_and_say_what_was_not_timed():
+    rows = [("a", "float16"), ("b", "float16"), ("a", "float32"), ("c", "float32")]
+    frame = pandas.DataFrame(rows, columns=["problem", "dtype"]).assign(way="fft", control=False, verdict="faster")
+    frame = frame.assign(speedup=2.0, speedup_lower=1.9, speedup_upper=2.1, within=0.01, processes=6, blocks=6)
+    panels = speed.figure(frame).panels
+    assert [[label.get_text() for label in panel.get_yticklabels()] for panel in panels] == [["a", "b", "c"]] * 2
+    untimed = [{t.get_position()[1] for t in panel.texts if t.get_text() == "not timed"} for panel in panels]
+    assert untimed == [{2}, {1}]
+
+
 def test_long_names_leave_room_for_the_panel(found):
     rows = found.data.speedups[found.data.speedups["group"] == "networks"]
     long = speed.figure(rows.assign(problem=rows["problem"] + "x" * 200))

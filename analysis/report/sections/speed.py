@@ -115,15 +115,18 @@ def _of_way(row: Any) -> str:
 
 @styled
 def figure(frame: Frame) -> Drawing:
-    """Speedup over the baseline per problem and way, one panel per dtype. frame: `speedups.speedups` of a group."""
+    """Speedup over the baseline per problem and way, one panel per dtype, all with the same rows. frame:
+    `speedups.speedups` of a group.
+    """
     frame = choosing.shown(frame[~frame["control"].astype(bool)])
     ways, limits = ways_in_order(frame["way"]), log_range(_reach(frame))
-    heights = [max(40.0, (5 + 3.2 * len(ways)) * rows["problem"].nunique()) for _, rows in by_dtype(frame)]
-    drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], heights)
+    names = problems_in_order(frame["problem"])
+    drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], max(40.0, (5 + 3.2 * len(ways)) * len(names)))
     for panel, (_, rows) in zip(panels, by_dtype(frame), strict=True):
-        names = problems_in_order(rows["problem"])
         _dots(panel, rows, dodged(names, ways))
         rows_named(panel, _short(names))
+        for place in (names.index(name) for name in names if name not in set(rows["problem"])):
+            panel.text(0.02, place, "not timed", transform=panel.get_yaxis_transform(), va="center", alpha=0.6)
         speedup_axis(panel, limits)
     legend(drawing, ways, [key("tie, undecided or no interval", marker="o", filled=False)])
     return drawing
