@@ -385,6 +385,20 @@ def test_no_figure_of_a_page_has_more_than_five_ways(page):
         assert len(ways) <= choosing.MOST, each.name
 
 
+def test_in_a_figure_of_one_method_colours_are_the_schedules():
+    ways = [f"{schedule}/direct" if schedule else "direct" for schedule in style.SCHEDULES]
+    found = style.looks(ways)
+    assert len({colour for colour, _ in found.values()}) == len(ways)
+    assert found["direct"] == style.look("direct")
+    assert {way: marker for way, (_, marker) in found.items()} == {way: style.look(way)[1] for way in ways}
+    assert style.looks(ways[1:2]) == {ways[1]: found[ways[1]]}, "whichever others there are"
+    for method in style.METHODS:
+        (own, _), (merged, _) = style.looks([method, f"merged/{method}"]).values()
+        assert own != merged
+    several = [*ways, "fft"]
+    assert style.looks(several) == {way: style.look(way) for way in several}
+
+
 def test_ways_of_a_method_share_its_colour_and_schedules_differ_in_shape():
     assert style.look("merged/fft")[0] == style.look("fft")[0] == style.look("planned/fft")[0]
     shapes = [style.look(f"{schedule}/direct" if schedule else "direct")[1] for schedule in style.SCHEDULES]

@@ -7,7 +7,7 @@ there is room for, a file of its own all of them (`svg`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -166,9 +166,11 @@ def rows_named(panel: Axes, names: Sequence[str]) -> None:
         panel.axhline(line - 0.5, color=FAINT, linewidth=0.5, zorder=0)
 
 
-def legend(drawing: Drawing, ways: Iterable[str], extra: Sequence[Any] = ()) -> None:
-    """An entry per way, and more of them: of `key`."""
-    drawing.handles += [key(way, *look(way)) for way in ways]
+def legend(
+    drawing: Drawing, ways: Iterable[str], extra: Sequence[Any] = (), known: Mapping[str, tuple[str, str]] | None = None
+) -> None:
+    """An entry per way, and more of them: of `key`. known: their looks, where `style.looks` has them."""
+    drawing.handles += [key(way, *(known[way] if known else look(way))) for way in ways]
     drawing.handles += extra
 
 
@@ -247,18 +249,20 @@ def sign_handles(signs: Iterable[str]) -> list[Any]:
     return [key(wording.signs(s), line=dash(s)) for s in sorted(set(signs), reverse=True)]
 
 
-def lines(panel: Axes, summary: Frame, x: str, unit: str = "", what: str = "") -> None:
+def lines(
+    panel: Axes, summary: Frame, x: str, known: Mapping[str, tuple[str, str]], unit: str = "", what: str = ""
+) -> None:
     """One line per way and signs through the medians, with a mark for each and a band for the interval.
 
     Ways that are drawn first have larger marks, so that one that another one covers is still seen. unit: of the
-    medians, what: the x, as the marks say them.
+    medians, what: the x, as the marks say them. known: `style.looks` of the figure's ways.
     """
     several = summary["signs"].nunique() > 1
     for place, way in enumerate(ways_in_order(summary["way"])):
         for signs, line in summary[summary["way"] == way].groupby("signs", sort=True):
             name = f"{way}, {wording.signs(str(signs))}" if several else way
             titles = [told(name, f"{what or x} {row[x]:g}", row, unit) for row in line.to_dict("records")]
-            course(panel, line.assign(title=titles), x, look(way), dash(str(signs)), size=max(3.2, 6.2 - 1.1 * place))
+            course(panel, line.assign(title=titles), x, known[way], dash(str(signs)), size=max(3.2, 6.2 - 1.1 * place))
 
 
 def course(

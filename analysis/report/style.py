@@ -10,6 +10,7 @@ or more with the paper (WCAG 2.1). `tests/test_figures.py` computes both again.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 # (light, dark)
@@ -71,6 +72,15 @@ SCHEDULES: dict[str, str] = {  # markers; a bare method is computed layer after 
     "planned_operations": ">",
 }
 OTHER = "P"  # a schedule without an entry
+OF_SCHEDULES: dict[str, str] = {  # in figures of one method, whose colour would tell nothing
+    "merged": VERMILION,
+    "merged_working": PURPLE,
+    "merged_per_call": GREEN,
+    "border_exact": OLIVE,
+    "merged_summed": TEAL,
+    "planned": PLUM,
+    "planned_operations": BROWN,
+}
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "d", ">", "<")  # for what are no ways
 
 FONT = 9.0  # points: 12 CSS pixels where a panel has its natural width
@@ -120,3 +130,18 @@ def look(way: str) -> tuple[str, str]:
     schedule, _, method = way.rpartition("/")
     colour = METHODS.get(method) or PALETTE[zlib.crc32(method.encode()) % len(PALETTE)]
     return colour, SCHEDULES.get(schedule, OTHER)
+
+
+def looks(ways: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """(colour, marker) of ways that share a figure. Where all are of one method, colours are the schedules', so that
+    lines are told apart by more than their marks.
+    """
+    found = {way: look(way) for way in ways}
+    if len({way.rpartition("/")[2] for way in found}) > 1:
+        return found
+    return {way: (_of_schedule(way.rpartition("/")[0], colour), marker) for way, (colour, marker) in found.items()}
+
+
+def _of_schedule(schedule: str, own: str) -> str:
+    colour = OF_SCHEDULES.get(schedule, own)
+    return colour if not schedule or colour != own else BLUE

@@ -26,7 +26,7 @@ from analysis.report.drawing import (
 )
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
-from analysis.report.style import INK
+from analysis.report.style import INK, looks
 from analysis.report.tables import Table, count_of, slug, table, wide_table, with_interval
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
@@ -88,18 +88,18 @@ def frames(rows: Frame) -> Frames:
 def error_figure(summary: Frame) -> Drawing:
     """Median error against depth with its interval over seeds, one panel per dtype. summary: `by_depth`."""
     summary = choosing.shown(summary)
-    dtypes = dtypes_in_order(summary["dtype"])
+    dtypes, known = dtypes_in_order(summary["dtype"]), looks(summary["way"])
     drawing, panels = facets(dtypes)
     for panel, dtype in zip(panels, dtypes, strict=True):
         of_dtype = summary[summary["dtype"] == dtype]
-        lines(panel, of_dtype, "depth", "u")
+        lines(panel, of_dtype, "depth", known, "u")
         measured_ticks(panel, of_dtype["depth"])
         panel.set_yscale("log")
         decimal_ticks(panel.yaxis)
         _square_root(panel)
         panel.set(xlabel="depth (layers)", ylabel="relative L2 error (u)")
     extra = [*sign_handles(summary["signs"]), key("in proportion to √depth", line=":")]
-    legend(drawing, ways_in_order(summary["way"]), extra)
+    legend(drawing, ways_in_order(summary["way"]), extra, known)
     return drawing
 
 
@@ -109,16 +109,17 @@ def ratio_figure(ratios: Frame) -> Drawing:
     ratios = choosing.shown(ratios)
     dtypes, limits = dtypes_in_order(ratios["dtype"]), log_range(ratios["median"])
     drawing, panels = facets(dtypes)
+    known = looks(ratios["way"])
     for panel, dtype in zip(panels, dtypes, strict=True):
         of_dtype = ratios[ratios["dtype"] == dtype]
-        lines(panel, of_dtype, "depth")
+        lines(panel, of_dtype, "depth", known)
         measured_ticks(panel, of_dtype["depth"])
         panel.set_yscale("log", base=2)
         panel.set_ylim(limits)
         ratio_ticks(panel.yaxis, *limits)
         panel.axhline(1, color=INK, linewidth=0.9, zorder=1)
         panel.set(xlabel="depth (layers)", ylabel="error merged / stacked")
-    legend(drawing, ways_in_order(ratios["way"]), sign_handles(ratios["signs"]))
+    legend(drawing, ways_in_order(ratios["way"]), sign_handles(ratios["signs"]), known)
     return drawing
 
 

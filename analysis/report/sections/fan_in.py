@@ -29,6 +29,7 @@ from analysis.report.drawing import (
 )
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
+from analysis.report.style import looks
 from analysis.report.tables import Table, Text, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE
 
@@ -77,16 +78,17 @@ def figure(summary: Frame, label: str, ticks: dict[float, str] | None = None) ->
     dtypes, depths = dtypes_in_order(summary["dtype"]), sorted(set(summary["depth"]))
     names = [f"{dtype}, depth {depth}" for depth in depths for dtype in dtypes]
     drawing, panels = facets(names)
+    known = looks(summary["way"])
     for index, panel in enumerate(panels):
         depth, dtype = depths[index // len(dtypes)], dtypes[index % len(dtypes)]
         row = summary[summary["depth"] == depth]
-        lines(panel, row[row["dtype"] == dtype], "fan_in", "u", "fan-in")
+        lines(panel, row[row["dtype"] == dtype], "fan_in", known, "u", "fan-in")
         measured_ticks(panel, row["fan_in"], ticks)
         panel.set_yscale("log")
         panel.set_ylim(log_range(ends(row)))
         decimal_ticks(panel.yaxis)
         panel.set(xlabel=label, ylabel="relative L2 error (u)")
-    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
+    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]), known)
     return drawing
 
 

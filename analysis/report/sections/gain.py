@@ -28,6 +28,7 @@ from analysis.report.drawing import (
 )
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
+from analysis.report.style import looks
 from analysis.report.tables import Table, Text, arranged, slug, table
 from linear_lasagna.vocabulary import MERGED
 
@@ -113,15 +114,16 @@ def figure(summary: Frame) -> Drawing:
     dtypes = dtypes_in_order(summary["dtype"])
     titles = [f"{dtype}: {what}" for dtype in dtypes for what in TITLES.values()]
     drawing, panels = facets(titles)
+    known = looks(summary["way"])
     for index, panel in enumerate(panels):
         value, dtype = list(TITLES)[index % len(TITLES)], dtypes[index // len(TITLES)]
         column = summary[summary["quantity"] == value]
         of_dtype = column[column["dtype"] == dtype]
         error = value == "error"
-        lines(panel, of_dtype if error else in_per_cent(of_dtype), "gain", "u" if error else "%")
+        lines(panel, of_dtype if error else in_per_cent(of_dtype), "gain", known, "u" if error else "%")
         _axes(panel, value, column)
         gain_axis(panel, summary["gain"])
-    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
+    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]), known)
     return drawing
 
 

@@ -24,6 +24,7 @@ from analysis.report.drawing import (
 )
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
+from analysis.report.style import looks
 from analysis.report.tables import EXACT, Table, Text, arranged, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE
 
@@ -65,16 +66,17 @@ def figure(summary: Frame) -> Drawing:
     summary = choosing.shown(summary[summary["identity"].isin(ROUNDED)])
     dtypes, kinds = dtypes_in_order(summary["dtype"]), [name for name in ROUNDED if name in set(summary["identity"])]
     drawing, panels = facets([f"{kind}, {dtype}" for kind in kinds for dtype in dtypes])
+    known = looks(summary["way"])
     for index, panel in enumerate(panels):
         kind, dtype = kinds[index // len(dtypes)], dtypes[index % len(dtypes)]
         row = summary[summary["identity"] == kind]
-        lines(panel, row[row["dtype"] == dtype], "depth", "u")
+        lines(panel, row[row["dtype"] == dtype], "depth", known, "u")
         measured_ticks(panel, row["depth"])
         panel.set_yscale("log")
         panel.set_ylim(log_range(ends(row)))
         decimal_ticks(panel.yaxis)
         panel.set(xlabel="depth (layers)", ylabel="relative L2 defect (u)")
-    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
+    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]), known)
     return drawing
 
 

@@ -13,6 +13,7 @@ from analysis.report import formatting as show
 from analysis.report.drawing import Drawing, facets, in_per_cent, legend, lines, measured_ticks, sign_handles, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
+from analysis.report.style import looks
 from analysis.report.tables import Table, Text, slug, wide_table, with_interval
 from linear_lasagna.vocabulary import BASELINE, MERGED, Signs
 
@@ -56,14 +57,14 @@ def kernel_shares(rows: Frame) -> Frame:
 def figure(summary: Frame) -> Drawing:
     """The share of the kernel's rounding against depth, one panel per dtype. summary: `parts` of one place."""
     summary = choosing.shown(in_per_cent(summary[summary["quantity"] == "share"]))
-    dtypes = dtypes_in_order(summary["dtype"])
+    dtypes, known = dtypes_in_order(summary["dtype"]), looks(summary["way"])
     drawing, panels = facets(dtypes)
     for panel, dtype in zip(panels, dtypes, strict=True):
-        lines(panel, summary[summary["dtype"] == dtype], "depth", "%")
+        lines(panel, summary[summary["dtype"] == dtype], "depth", known, "%")
         measured_ticks(panel, summary["depth"])
         panel.set_ylim(-5, 105)
         panel.set(xlabel="depth (layers)", ylabel="share (%)")
-    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]))
+    legend(drawing, ways_in_order(summary["way"]), sign_handles(summary["signs"]), known)
     return drawing
 
 

@@ -23,6 +23,7 @@ from analysis.report.drawing import (
 )
 from analysis.report.section import Content, Frames, Plot, plot
 from analysis.report.sections.findings import section
+from analysis.report.style import looks
 from analysis.report.tables import Table, slug, wide_table, with_interval
 
 MEASURES = {
@@ -59,16 +60,16 @@ def figure(found: Frame) -> Drawing:
     names = [f"{MEASURES[measure]}, {INPUTS.get(inputs, inputs)}" for measure, inputs in panels_of]
     drawing, panels = facets([name[0].upper() + name[1:] for name in names])
     drawn = found[found["inputs"].isin(families) & found["measure"].isin(DRAWN)]
-    limits = log_range(ends(drawn))
+    limits, known = log_range(ends(drawn)), looks(drawn["way"])
     for panel, (measure, inputs) in zip(panels, panels_of, strict=True):
         own = drawn[(drawn["measure"] == measure) & (drawn["inputs"] == inputs)]
-        lines(panel, own, "depth", "u")
+        lines(panel, own, "depth", known, "u")
         measured_ticks(panel, drawn["depth"])
         panel.set_yscale("log")
         panel.set_ylim(limits)
         decimal_ticks(panel.yaxis)
         panel.set(xlabel="depth (layers)", ylabel="error (u)")
-    legend(drawing, ways_in_order(drawn["way"]))
+    legend(drawing, ways_in_order(drawn["way"]), known=known)
     return drawing
 
 
