@@ -340,7 +340,7 @@ def _found(found: archive.Results, where: Place, given: Path | None = None) -> F
 def context(
     where: Place, preset: Preset, loaded: Records, expected: Sequence[Key], conditions: Sequence[str] = ()
 ) -> Context:
-    """What the data cannot know: version, commit, date, what should have run, how to cite."""
+    """What the data cannot know: version, commit, date, what should have run, the licences."""
     from analysis.report.citing import CODE_LICENCE, DATA_LICENCE
     from analysis.report.page import Context
 

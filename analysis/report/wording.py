@@ -90,7 +90,7 @@ def span(values: Iterable[int], one: str, many: str = "") -> str:
 
 
 def depths(fits: Frame) -> str:
-    """Which depths slopes rest on, as in "depths 1 (or 2, where a series begins there) to 8, and to 4 in float64"."""
+    """Which depths slopes rest on, as in "depths 1 (or 2, where a series begins there) to 8, to 4 in float64"."""
     least, *later = sorted(set(fits["least_depth"]))
     most = fits.groupby("dtype")["most_depth"].max()
     text = f"depths {least}" + (f" (or {later[-1]}, where a series begins there)" if later else "")
