@@ -235,7 +235,7 @@ def edition(
     home
         The folder of all editions, with their index.html.
     notes
-        A Markdown file about this edition, which its README has.
+        A Markdown file about this edition, which its README has; with `again`, in the place of the one it had.
     attach
         Files that the edition keeps as they are, such as numbers that were measured beside it.
     title
@@ -256,15 +256,17 @@ def edition(
         return
     if not name:
         raise ValueError("an edition needs a name: python -m analysis edition NAME")
-    if again:
-        print(render_again(name, home.resolve()))
-        return
-    for path in (records, store, notes, *attach):
+    for path in (records, store):
         if path is not None and not path.exists():
             raise ValueError(f"{path}: no such file or folder")
-    text = "" if notes is None else notes.read_text(encoding="utf-8")
-    attached = {path.name: path.read_bytes() for path in attach}
-    print(make(name, preset, out.resolve(), records, store, home.resolve(), text, attached, title, replace))
+    text = None if notes is None else arguments.text_of(notes)
+    if again:
+        if records or store or attach or title:
+            raise ValueError("--again renders what the edition holds; of the others it takes --notes alone")
+        print(render_again(name, home.resolve(), text))
+        return
+    attached = arguments.by_name(attach)
+    print(make(name, preset, out.resolve(), records, store, home.resolve(), text or "", attached, title, replace))
 
 
 @app.command
@@ -356,6 +358,8 @@ def compare(
     share = arguments.share("tolerance", tolerance)
     for path in (page, *(() if out is None else (out,))):
         arguments.file(path.resolve())
+    if out is not None and page.resolve() == out.resolve():
+        raise ValueError(f"the page and the rows cannot both be {out}; --page and --out need a file each")
     found = [given.source(path) for path in (before, after)]
     sides = [each.records.timed_under(under) for each in found]
     frame = compared(*sides)

@@ -43,6 +43,26 @@ def share(name: str, text: str) -> float:
     return value
 
 
+def text_of(path: Path) -> str:
+    """What a file of text holds."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no readable file of text in UTF-8") from error
+
+
+def by_name(paths: Sequence[Path]) -> dict[str, bytes]:
+    """What files hold, by their names, of which no two may be alike."""
+    found: dict[str, bytes] = {}
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        if path.name in found:
+            raise ValueError(f"two files are called {path.name}; rename one of them")
+        found[path.name] = path.read_bytes()
+    return found
+
+
 def workers(number: int) -> None:
     if number < 0:
         raise ValueError(f"workers must be 0 or more, not {number}")

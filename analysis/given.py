@@ -35,6 +35,8 @@ def opened(path: Path) -> Iterator[Results]:
     """
     if not path.exists():
         raise ValueError(f"{path}: no such folder, and no archive")
+    if (path / "edition.json").is_file() and not any((path / name).is_file() for name in OF_AN_EDITION):
+        raise ValueError(f"{path} is an edition without its {raw.TRIALS}")
     inner = next((path / name for name in OF_AN_EDITION if (path / name).is_file()), path)
     if inner.name == raw.TRIALS:
         with raw.unpacked(inner) as folder:

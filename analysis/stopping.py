@@ -13,6 +13,10 @@ KEPT = {
     "study": f"trials and rounding errors that were finished are kept, {GOES_ON}",
     "precision": f"rounding errors that were finished are kept, {GOES_ON}",
     "report": "what was measured is untouched",
+    "edition": "no edition was changed",
+    "verify": "nothing was changed",
+    "compare": "what was measured is untouched",
+    "reproduce": "what was told before holds; it was kept nowhere else",
     "noise": "an unfinished comparison of timings keeps nothing",
 }
 _received: list[int] = []

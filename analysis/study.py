@@ -32,6 +32,7 @@ from analysis.measure.presets import (
     check_devices,
     own_alone,
     preset_named,
+    presets_of,
     trials,
     under,
 )
@@ -287,6 +288,7 @@ def results_of_several(
     conditions: Sequence[str] = (),
 ) -> Iterator[Found]:
     """The same of several places, each with its own store: what should have run is not known of them."""
+    preset_named(preset_name)
     arguments.folder(out)
     loaded, rows = merged(sources(records))
     if problems:
@@ -294,18 +296,17 @@ def results_of_several(
     about = conditions[0] if conditions and "" not in conditions else ""
     if len(loaded) and not len(loaded.timed_under(about)):
         raise ValueError(_of_others(loaded, about))
-    told = context(Place(checkout_or(commit), "", out), preset_named(preset_name), loaded, (), conditions)
+    told = context(Place(checkout_or(commit), "", out), {}, loaded, conditions)
     commands = (f"python -m analysis report --records {' '.join(path.name for path in distinct(records))}",)
     commits = {record.commit for record in loaded}
-    told = replace(
-        told, commands=(told.commands[0], *commands), selection="", commit="" if len(commits) > 1 else told.commit
-    )
+    told = replace(told, commands=(told.commands[0], *commands), commit="" if len(commits) > 1 else told.commit)
     yield Found(loaded, rows, replace(told, conditions=about), out)
 
 
 def _of_others(loaded: Records, about: str) -> str:
     """What is wrong where no trial was timed under the conditions that were asked for."""
-    others = ", ".join(f"--condition {text.replace(',', ' ')}" for text in sorted({each.under for each in loaded}))
+    there = sorted({each.under for each in loaded})
+    others = ", ".join(f"--condition {text.replace(',', ' ')}" if text else "the usual ones" for text in there)
     return f"no trial was timed under {named(about)} conditions; of others there are: {others}"
 
 
@@ -330,17 +331,32 @@ def _found(found: archive.Results, where: Place, given: Path | None = None) -> F
         raise ValueError(f"no results yet: {known}; run `make study` first")
     preset, devices = preset_named(found.conditions["preset"]), found.conditions.get("devices", ())
     preset = under(own_alone(preset, problems) if problems else preset, conditions)
-    expected = trials(preset, devices)
+    run = _run(preset, devices, loaded)
     checkout = where.checkout if given is None else replace(where.checkout, git=bool(found.conditions.get("git", True)))
-    told = context(replace(where, checkout=checkout), preset, loaded, expected, conditions)
+    told = context(replace(where, checkout=checkout), run, loaded, conditions)
     site = asv_site.link(where.out) if given is None else ""
     return Found(loaded, rows, replace(told, conditions=about, asv=site), found.records)
 
 
+def _run(preset: Preset, devices: Sequence[str], loaded: Records) -> dict[Preset, list[Key]]:
+    """The presets that were run, and their trials. preset: that was asked for; devices: none where nothing tells of
+    which trials it was, and the records alone say what was run.
+    """
+    timed = [Key(*record.key[1:]) for record in loaded]
+    if not devices:
+        devices = sorted({record.trial.device for record in loaded})
+        return {each: trials(each, devices) for each in presets_of(timed, devices)} or {preset: []}
+    asked = () if preset.own_problems else presets_of(timed, devices, [preset])
+    return {each: trials(each, devices) for each in asked or [preset]}
+
+
 def context(
-    where: Place, preset: Preset, loaded: Records, expected: Sequence[Key], conditions: Sequence[str] = ()
+    where: Place, run: Mapping[Preset, Sequence[Key]], loaded: Records, conditions: Sequence[str] = ()
 ) -> Context:
-    """What the data cannot know: version, commit, date, what should have run, the licences."""
+    """What the data cannot know: version, commit, date, what should have run, the licences. run: presets and their
+    trials.
+    """
+    from analysis.report import wording
     from analysis.report.citing import CODE_LICENCE, DATA_LICENCE
     from analysis.report.page import Context
 
@@ -349,29 +365,30 @@ def context(
     notes = _doubts(commit, where.checkout)
     commit = "" if commit == UNKNOWN else commit
     release, address = _version(), _address()
-    study = f"python -m analysis study --preset {preset.name}"
-    if conditions:
-        study = f'{VARIABLE}="{";".join(map(named, conditions))}" {study}'
     return Context(
         version=release,
         commit=commit,
         dirty=dirty,
         date=started.partition("T")[0],
-        selection=preset.name,
-        expected=expected,
+        selection=wording.listed([preset.name for preset in run]) if run else "",
+        expected=tuple(dict.fromkeys(key for keys in run.values() for key in keys)),
         commands=(
             f"git clone {address} linear-lasagna && cd linear-lasagna",
             *((f"git checkout {commit}",) if commit else ()),
-            f"{study} --problems FILE"
-            if preset.own_problems
-            else study
-            if conditions
-            else f"make study PRESET={preset.name}",
+            *(_command(preset, conditions) for preset in run),
         ),
         licence=f"Code {CODE_LICENCE}, data {DATA_LICENCE}.",
         address=address,
         notes=notes,
     )
+
+
+def _command(preset: Preset, conditions: Sequence[str]) -> str:
+    """What measures the preset's trials again."""
+    if not preset.own_problems and not conditions:
+        return f"make study PRESET={preset.name}"
+    study = f"python -m analysis study --preset {preset.name}" + " --problems FILE" * bool(preset.own_problems)
+    return f'{VARIABLE}="{";".join(map(named, conditions))}" {study}' if conditions else study
 
 
 def _doubts(commit: str, source: Checkout) -> tuple[str, ...]:

@@ -58,20 +58,20 @@ def test_nothing_is_said_of_nothing():
 def test_merging_that_pays_where_operations_say_so():
     gain, loss = counts()
     text = said({"breakeven": pairs(0.5, 2.0)})[MERGE]
-    assert text == f"Where merging saves operations, yes: faster on all {gain} pairs; where not, on 0 of {loss}."
+    assert text == f"Where merging saves operations, yes: faster on all {gain} pairs; else 0 of {loss}."
 
 
 def test_pairs_without_a_verdict_are_not_left_out_of_what_is_counted():
     gain, loss = counts()
     text = said({"breakeven": pairs(0.5, synthetic.cell(1e-3, (0.9, 1.1) * 6))})[MERGE]
-    assert text == f"Where merging saves operations, yes: faster on all {gain} pairs; where not, on 0 of {loss}."
+    assert text == f"Where merging saves operations, yes: faster on all {gain} pairs; else 0 of {loss}."
     assert MERGE not in said({"breakeven": pairs(*[synthetic.cell(1e-3, (0.9, 1.1) * 6)] * 2)})
 
 
 def test_merging_that_never_pays_is_told_so():
     gain, loss = counts()
     text = said({"breakeven": pairs(2.0, 2.0)})[MERGE]
-    assert text == f"Where merging saves operations, hardly: faster on 0 of {gain} pairs; where not, on 0 of {loss}."
+    assert text == f"Where merging saves operations, hardly: faster on 0 of {gain} pairs; else 0 of {loss}."
 
 
 def test_the_named_stack_is_not_the_one_that_gains_most():
@@ -117,9 +117,10 @@ def test_the_way_that_is_best_on_one_network_is_drawn_on_the_others_too():
         *network("resnet50", {"im2col_numpy": 0.5, "unfold_matmul": 2.0}),
         *network("vgg16", {"im2col_numpy": 2.0}),
     ]
-    for names, kept in (("ResNet-50 float32", "VGG-16 float32"), trials), (("ResNet-50 float32",), trials[:-1]):
+    for names, kept in (("ResNet-50 float32", "same way, VGG-16"), trials), (("ResNet-50 float32",), trials[:-1]):
         found = study(Records(tuple(Record(trial, "networks", "m") for trial in kept)))
-        [bars] = [answer.bars for answer in found.answers if answer.question == METHOD]
+        [(bars, text)] = [(answer.bars, answer.text) for answer in found.answers if answer.question == METHOD]
+        assert ("(VGG-16: 0.5000×)." in text) == (len(names) == 2)
         assert tuple(bar.label for bar in bars) == names
         assert [bar.value for bar in bars] == pytest.approx([2.0, 0.5][: len(bars)], rel=0.02)
 
@@ -143,7 +144,7 @@ def test_positive_numbers_are_told_of_where_merging_them_costs_more(whole):
 def test_the_noise_is_that_of_the_controls():
     text = said({"networks": network("vgg16", {"im2col_numpy": 2.0})})[TRUST]
     layers = len(network("vgg16", {}))
-    told = "Same call twice: median 0 % apart, over 0 % in one of ten; "
+    told = "Same call twice: median 0 % apart, 90 % within 0 %; "
     assert text == f"{told}0 of {layers} comparisons undecided."
 
 

@@ -171,7 +171,7 @@ def test_an_edition_is_written_whole_or_not_at_all(home, files, monkeypatch):
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", ".hidden", "a/b", "x" * 81, "<b>"])
 def test_names_that_no_folder_and_key_can_have_are_refused(name):
-    with pytest.raises(ValueError, match="an edition's name has letters"):
+    with pytest.raises(ValueError, match="an edition's name has at most 80 letters"):
         folder.checked(name)
 
 
@@ -182,6 +182,77 @@ def test_what_is_no_edition_is_told_in_a_line(tmp_path):
         (tmp_path / "edition.json").write_text(text)
         with pytest.raises(ValueError, match=said):
             folder.manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", composing.SHAPE)
+def test_damaged_entries_of_edition_json_are_named_and_leave_the_index_whole(home, files, name):
+    told = json.loads(files["edition.json"])
+    for number, value in enumerate((None, 3, [3], {"count": "x"})):
+        folder.write(home, f"bad{number}", {"edition.json": json.dumps(told | {name: value}).encode()})
+        with pytest.raises(ValueError, match=f"its entry {name} is missing, or not what"):
+            folder.manifest(home / f"bad{number}")
+    text = index.write(home).read_text(encoding="utf-8")
+    assert "one/report.html" in text
+    assert 'href="bad' not in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"expected": [["a", "b"]]}, "a trial that was expected"),
+        ({"date": None}, "date of its context is no text"),
+        ({"commands": [1]}, "commands of its context is no text"),
+        ({"colour": "red"}, "tells of colour, which this version does not know; it is of version 1.2"),
+    ],
+)
+def test_a_context_that_cannot_be_rendered_from_is_told_in_a_line(files, changed, said):
+    told = json.loads(files["edition.json"])
+    with pytest.raises(ValueError, match=said):
+        composing.context_of(told | {"context": told["context"] | changed})
+    earlier = told["context"] | {"bibtex": "@misc{}", "citation": "Linear Lasagna"}
+    assert composing.context_of(told | {"context": earlier}) == composing.context_of(told) == CONTEXT
+
+
+def test_an_edition_takes_no_place_but_an_edition_s(home, files, tmp_path):
+    for path in (tmp_path / "work", tmp_path / "file"):
+        (path / "mine.txt" if path.name == "work" else path).parent.mkdir(exist_ok=True)
+        (path / "mine.txt" if path.name == "work" else path).write_text("precious")
+        with pytest.raises(ValueError, match="is no edition, and is not replaced"):
+            folder.write(tmp_path, path.name, files, again=True)
+    assert (tmp_path / "work" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "precious"
+
+
+def test_only_whole_editions_are_rendered_again_with_new_notes_where_there_are(home):
+    with undrawn():
+        made = making.again("one", home, "Read **this** first.")
+    assert touched(made) == []
+    assert (made / "notes.md").read_text() == "Read **this** first."
+    assert "Read **this** first." in (made / "README.md").read_text()
+    (made / "extra.csv").write_text("mine")
+    with pytest.raises(ValueError, match=r"would lose something: extra\.csv: no file of this edition"):
+        making.again("one", home)
+    (made / "trials.tar.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"trials\.tar\.gz: not the file .*and 1 more"):
+        making.again("one", home)
+    assert (made / "extra.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["trials.tar.gz", "report.html", "edition.json", "notes.md"])
+def test_what_is_attached_replaces_nothing(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} is a file that an edition has of its own"):
+        making.make("one", "smoke", tmp_path, home=tmp_path, attached={name: b"mine"})
+
+
+def test_nothing_but_trial_records_is_published(tmp_path):
+    record = synthetic.write(tmp_path, synthetic.trial("resnet50/conv1", {}))
+    (tmp_path / "secret.json").write_text('{"password": 1}')
+    (tmp_path / "broken.json").write_text("{")
+    assert raw.records_below(tmp_path).keys() == {record.relative_to(tmp_path).as_posix()}
+
+
+def test_a_folder_of_another_name_is_told(home):
+    (home / "one").rename(home / "two")
+    assert faults(home / "two") == ["edition.json: it is of the edition one, which the folder's name is not"]
 
 
 def test_rows_come_back_from_parquet_as_they_were(tmp_path):
@@ -198,7 +269,8 @@ def test_rows_come_back_from_parquet_as_they_were(tmp_path):
 def test_the_crate_describes_every_file_and_the_data_set(files):
     told = json.loads(files[crate.NAME])
     entities = {each["@id"]: each for each in told["@graph"]}
-    assert told["@context"] == "https://w3id.org/ro/crate/1.1/context"
+    assert told["@context"][0] == "https://w3id.org/ro/crate/1.1/context"
+    assert told["@context"][1].keys() == {"sha256"}  # the one name here that it does not define
     descriptor = entities[crate.NAME]
     assert (descriptor["about"]["@id"], descriptor["conformsTo"]["@id"]) == ("./", "https://w3id.org/ro/crate/1.1")
     root = entities["./"]

@@ -134,6 +134,44 @@ def test_every_section_is_made_of_nothing():
         assert shown is None or (shown.anchor, shown.empty) == (section.name, section.empty)
 
 
+@pytest.mark.parametrize(
+    ("column", "bad", "said"),
+    [
+        ("machine", None, "machine is no text"),
+        ("way", "a\x07b", "way is no text"),
+        ("depth", "deep", "depth is no finite number"),
+        ("seed", float("nan"), "seed is no finite number"),
+        ("error_u", float("inf"), "error_u is no finite number"),
+    ],
+)
+def test_rows_of_another_kind_are_left_out_and_named(tmp_path, column, bad, said):
+    rows = synthetic.precision(2)
+    odd = rows[:3].astype({column: "object"}).assign(**{column: bad})
+    with undrawn():
+        text = page(Records(), pandas.concat([rows, odd], ignore_index=True), tmp_path)
+    assert f"3 precision rows left out: {said}" in text
+    assert "could not be made" not in text
+
+
+def test_a_column_of_another_version_is_said_to_be_unknown(tmp_path):
+    with undrawn():
+        page(Records(), synthetic.precision(2).assign(**{"<b>": 1.0}), tmp_path)
+    assert "<b>,this version does not know this column" in (tmp_path / "data" / "columns.csv").read_text()
+
+
+def test_a_page_takes_the_files_of_the_one_before_it_along(tmp_path):
+    trials = load(synthetic.study(tmp_path / "trials"))
+    with undrawn():
+        page(trials, None, tmp_path)
+        mine = tmp_path / "data" / "mine.csv"
+        mine.write_text("precious")
+        assert (tmp_path / "data" / "wins.csv").exists()
+        page(Records(), synthetic.precision(2), tmp_path)
+    there = {path.name for path in (tmp_path / "data").iterdir()}
+    assert "wins.csv" not in there
+    assert {"mine.csv", "depth.csv"} <= there
+
+
 def test_any_name_can_be_drawn(tmp_path):
     """matplotlib takes what stands between dollar signs for mathematics, and refuses most of it."""
     name = r"a$\frac{$b^"

@@ -117,7 +117,12 @@ def test_break_even_of_large_images_is_the_rule(k, factor):
 def test_map_is_drawn_with_its_line_and_all_ratios(found):
     first, second = (svg.raw(break_even.figure(found.frames["pairs"]), "map") for _ in range(2))
     assert first == second
-    for word in ("C′, channels between", "undecided (?) or a tie", "equally many multiply-accumulates", "3×3 kernels"):
+    for word in (
+        "C_mid, channels between",
+        "undecided (?) or a tie",
+        "equally many multiply-accumulates",
+        "3×3 kernels",
+    ):
         assert word in first.text
     root = ElementTree.fromstring(first.text)
     words = [str(element.text) for element in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -210,8 +215,8 @@ def test_a_plan_that_is_the_call_it_is_compared_with_has_false_verdicts_alone():
         ]
     )
     assert list(plans.itself(frame)) == [False, True, True, False, False, False]
-    assert plans.slower(frame).startswith("3 of 6, and on 2 more by false verdicts: ")
-    assert plans.slower(frame.drop(index=2)).startswith("3 of 5, and on 1 more by a false verdict: ")
+    assert plans.slower(frame).startswith("3 of 6 (2 more are called slower falsely: ")
+    assert plans.slower(frame.drop(index=2)).startswith("3 of 5 (1 more is called slower falsely: ")
     assert plans.slower(frame.drop(index=[1, 2])) == "3 of 4"
 
 

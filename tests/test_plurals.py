@@ -23,6 +23,7 @@ WRONG = re.compile(rf"\b(?:these|those|all) 1\b|(?<![\d.,–])\b1 (?:more )?(?:{
         (plural(1, "trial"), "1 trial"),
         (plural(0, "trial"), "0 trials"),
         (plural(2, "canary", "canaries"), "2 canaries"),
+        (plural(2, "process"), "2 processes"),
         (of_these(1, "stack"), "of 1 stack"),
         (of_these(15, "stack"), "of these 15 stacks"),
         (of_these(1, "pair", "the"), "of 1 pair"),

@@ -19,6 +19,7 @@ from analysis.measure.presets import (
     bench_patterns,
     check_devices,
     preset_named,
+    presets_of,
     trials,
 )
 from linear_lasagna.catalog import CATALOG, GROUPS
@@ -51,6 +52,21 @@ def test_the_patterns_select_exactly_the_presets_trials(name: str, devices: tupl
     assert len(expected) == len(set(expected))
     conditions = {key.under for key in expected}
     assert selected(bench_patterns(preset, devices), conditions) == set(expected)
+
+
+def test_presets_are_told_from_the_trials_that_were_timed() -> None:
+    default, sweeps, smoke = (trials(PRESETS[name], ("cpu",)) for name in ("default", "sweeps", "smoke"))
+    for timed, asked, found in (
+        (default, (), ["default"]),
+        (smoke, (), ["smoke"]),
+        (default[10:] + sweeps, (), ["default", "sweeps"]),
+        (default[10:] + sweeps, ("default",), ["default", "sweeps"]),
+        (default[:3], ("default",), ["default"]),
+        (default + sweeps[:9], ("default",), ["default"]),
+        (default[:3], (), []),
+        ((), (), []),
+    ):
+        assert [preset.name for preset in presets_of(timed, ("cpu",), [PRESETS[name] for name in asked])] == found
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

@@ -194,4 +194,4 @@ def test_a_metric_is_computed_of_trials_and_experiments(followed):
             errors = [float(row["largest_error"]) for row in csv.DictReader(file) if row["status"] == "ok"]
         assert errors
         assert all(error >= 0 for error in errors)
-    assert "largest |computed − exact|" in (out / "report.html").read_text(encoding="utf-8")
+    assert "largest |computed − exact|" in (out / "data" / "columns.csv").read_text(encoding="utf-8")

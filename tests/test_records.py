@@ -95,6 +95,8 @@ def test_impossible_samples_are_refused(tmp_path, bad):
         (("environment",), []),
         (("environment", "threads"), "\ud800"),
         (("problem", "name"), "\ud800"),
+        (("problem", "name"), "a\x07b"),
+        (("cells", "direct", "samples"), [[], []]),
         (("problem", "source"), 7),
         (("cells", "direct", "measures"), {"error_u": "x"}),
         (("cells", "direct", "measures"), {"error_u": -1.0}),

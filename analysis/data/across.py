@@ -15,7 +15,11 @@ COLUMNS = [*CELL, "machine", "device", *MEASURED, "scopes", "agreement", "headli
 KINDS = ("same", "opposite", "differs", "undecided")
 TOTAL = "network"  # the group of a network's total, which the catalogue has no group of
 # Which cells stand for all, and in which order, was fixed before any data: named stacks merged, then whole networks.
-STACKS = {"stacks/sesr_x1": "expands: SESR", "stacks/plain_x4": "plain, 4 layers", "stacks/separable_late": "separable"}
+STACKS = {
+    "stacks/sesr_x1": "sesr_x1 (expands)",
+    "stacks/plain_x4": "plain_x4",
+    "stacks/separable_late": "separable_late",
+}
 NETWORKS = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "mobilenet": "MobileNet-V1"}
 WAYS = ("im2col_numpy", "unfold_matmul", "direct_channels_last")
 DTYPE = "float32"

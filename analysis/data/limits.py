@@ -98,7 +98,8 @@ def of_spots(frame: Frame) -> dict[Spot, Ceilings]:
 
 
 def limits(records: Records, known: Mapping[Spot, Ceilings]) -> Frame:
-    """One row per timed cell whose operations were counted, where ceilings are known for the dtype that it computes in.
+    """One row per timed cell but the controls whose operations were counted, where ceilings are known for the dtype
+    that it computes in.
 
     share: of what is attainable, attainable_seconds / seconds; its interval is the seconds' alone. held_by: the
     smallest cache that the least bytes fit, else "memory"; above: why it may be over 1, where it is, by its interval.

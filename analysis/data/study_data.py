@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, reduce
@@ -9,16 +10,19 @@ from operator import or_
 from typing import NamedTuple
 
 from analysis.data import machines, speedups
-from analysis.data.frames import Frame, framed, in_fixed_order, ordered, whole
+from analysis.data.frames import Frame, Series, framed, in_fixed_order, ordered, whole
 from analysis.data.records import Record, Records, cells, problems
 from analysis.gaps import STRICT, Gaps
 from analysis.precision.probing import PROBES
 from linear_lasagna import catalog, own
+from linear_lasagna.plurals import plural
+from linear_lasagna.trial.fields import NO_TEXT
 
 GROUPS = (*(n for n, group in catalog.GROUPS.items() if not group.own_section and n != own.GROUP), own.GROUP)
 APART = tuple(name for name, group in catalog.GROUPS.items() if group.own_section)
 NEEDED = ["experiment", "machine", "device", "dtype", "signs", "problem", "depth", "fan_in", "way", "seed", "status"]
 NEEDED += ["relative_l2", "error_u"]
+TEXTS, NUMBERS, ERRORS = [*NEEDED[:4], "way", "status"], ["depth", "fan_in", "seed"], ["relative_l2", "error_u"]
 ANSWERS = ["machine", "device", "threads", "dtype", "way", "probe", "result", "ok", "note"]
 
 
@@ -190,9 +194,35 @@ def parted(rows: Frame | None) -> tuple[Frame, Frame | None, tuple[str, ...]]:
     if lacking:
         text = f"the precision rows lack the columns {', '.join(lacking)}; they are left out"
         return framed([], ANSWERS), None, (text,)
-    probes = rows["experiment"] == PROBES.name
-    others = rows[~probes].drop(columns=[name for name in ("probe", "result", "ok", "note") if name in rows])
-    return answers(rows[probes]), (in_fixed_order(whole(others)) if len(others) else None), ()
+    kept, messages = sound(rows)
+    probes = kept["experiment"] == PROBES.name
+    others = kept[~probes].drop(columns=[name for name in ("probe", "result", "ok", "note") if name in kept])
+    return answers(kept[probes]), (in_fixed_order(whole(others)) if len(others) else None), messages
+
+
+def sound(rows: Frame) -> tuple[Frame, tuple[str, ...]]:
+    """The rows whose texts are texts and whose numbers are numbers, an ok error finite; and what is wrong with others.
+
+    Probes have no numbers.
+    """
+    import pandas
+
+    messages = []
+    measured = rows["experiment"] != PROBES.name
+    for name in (*TEXTS, *NUMBERS, *ERRORS):
+        values = rows[name]
+        if name in TEXTS:
+            wrong = ~values.map(lambda value: isinstance(value, str) and not NO_TEXT.search(value)).astype(bool)
+        else:
+            numbers: Series = pandas.to_numeric(values, errors="coerce")
+            rows = rows.assign(**{name: numbers})
+            wrong = numbers.isna() & (values.notna() | (name in NUMBERS)) & measured
+            wrong |= numbers.abs().eq(math.inf) & ((rows["status"] == "ok") | (name in NUMBERS))
+        if wrong.any():
+            kind = "no text" if name in TEXTS else "no finite number"
+            messages.append(f"{plural(int(wrong.sum()), 'precision row')} left out: {name} is {kind}")
+            rows, measured = rows[~wrong], measured[~wrong]
+    return rows, tuple(messages)
 
 
 def answers(rows: Frame) -> Frame:

@@ -21,6 +21,18 @@ from analysis.report.page import Context, Rendering
 SCHEMA = 1
 MANIFEST, ENVIRONMENT = "edition.json", "environment.json"
 GENERATED = "README.md"
+SHAPE: dict[str, Any] = {  # of edition.json: examples of what its entries must be
+    "name": "",
+    "title": "",
+    "date": "",
+    "machines": [""],
+    "devices": [""],
+    "trials": {"count": 0, "commits": [""]},
+    "precision": {"rows": 0},
+    "answers": [{"question": "", "answer": "", "condition": ""}],
+    "context": {"version": "", "edition": "", "expected": [[""]]},
+}
+OUTDATED = {"citation", "bibtex"}  # of a context: what earlier versions told and a page now finds itself
 
 
 @dataclass(frozen=True)
@@ -64,11 +76,11 @@ def _rendered(measured: Measured, context: Context) -> tuple[Rendering, dict[str
             (folder / "trials" / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / "trials" / path).write_bytes(content)
         out = folder / "out"
-        made = page.render(records.load(folder / "trials"), measured.rows, out, context).made
+        made = page.render(records.load(folder / "trials"), measured.rows, out, context, pdf=True).made
         files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     for plot in chapters.plots(made.anatomy):
-        if drawn := plot.pdf():
-            files[f"figures/{plot.name}.pdf"] = drawn
+        if plot.pdf:
+            files[f"figures/{plot.name}.pdf"] = plot.pdf
     return made, files
 
 
@@ -129,10 +141,19 @@ def manifest(made: Rendering, context: Context, cited: Cited, files: Mapping[str
 
 def context_of(told: Mapping[str, Any]) -> Context:
     """The context that edition.json tells. Raises ValueError where it lacks something."""
-    known = {each.name for each in fields(Context)}
-    given = told.get("context")
-    if not isinstance(given, dict) or not {"version", "edition", "expected"} <= given.keys() or given.keys() - known:
-        raise ValueError(f"{MANIFEST} does not tell how its page was rendered")
+    known = {each.name: each.default for each in fields(Context)}
+    given = {name: value for name, value in told["context"].items() if name not in OUTDATED}
+    if others := sorted(given.keys() - known.keys()):
+        by = f"version {given['version']}, by which alone its page can be rendered"
+        raise ValueError(f"{MANIFEST} tells of {', '.join(others)}, which this version does not know; it is of {by}")
+    texts = {name for name, value in given.items() if isinstance(known[name], str) and not isinstance(value, str)}
+    lines = {name for name in ("commands", "notes") if not all(isinstance(line, str) for line in given.get(name, ()))}
+    if wrong := sorted(texts | lines):
+        raise ValueError(f"{MANIFEST} is damaged: {', '.join(wrong)} of its context is no text")
+    if any(len(key) < 4 for key in given["expected"]):
+        raise ValueError(
+            f"{MANIFEST} is damaged: a trial that was expected is not told by group, problem, dtype, device"
+        )
     lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     expected = tuple(tuple(key) for key in given["expected"])
     return Context(**{**given, **lists, "expected": expected})
@@ -142,7 +163,7 @@ def readme(made: Rendering, cited: Cited, notes: str) -> str:
     """For those who find the folder."""
     data = made.data
     lines: Sequence[str] = (
-        f"# {cited.title}",
+        f"# {' '.join(cited.title.split())}",
         "",
         f"Edition `{cited.name}` of [Linear Lasagna]({cited.address}): {show.plural(len(data.records), 'trial')}"
         + ("" if data.rows is None else f" and {show.plural(len(data.rows), 'row')} on rounding error")
@@ -154,7 +175,7 @@ def readme(made: Rendering, cited: Cited, notes: str) -> str:
         "`report.html` is the page, one file with its data in it; `trials.tar.gz` has every sample, "
         "`precision.parquet` "
         "every row on rounding error, `data/` the page's numbers and LaTeX tables, `figures/` its figures. "
-        "`edition.json` has the SHA-256 of every file.",
+        "`edition.json` has the SHA-256 of every other file.",
         "",
         "```console",
         f"$ python -m analysis verify {cited.name}       # hashes, and the same bytes rendered again",

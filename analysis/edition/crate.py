@@ -64,7 +64,8 @@ def crate(cited: Cited, abstract: str, files: Mapping[str, Mapping[str, Any]]) -
         {"@id": LICENCE_URL, "@type": "CreativeWork", "name": "Creative Commons Attribution 4.0 International"},
         *parts,
     ]
-    return json.dumps({"@context": f"{SPECIFICATION}/context", "@graph": graph}, indent=1, ensure_ascii=False) + "\n"
+    context = [f"{SPECIFICATION}/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
+    return json.dumps({"@context": context, "@graph": graph}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _file(path: str, told: Mapping[str, Any]) -> dict[str, Any]:

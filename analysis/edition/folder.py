@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,15 @@ NOTES = "notes.md"
 def checked(name: str) -> str:
     """The name. Raises ValueError where it could not be a folder's and a key's."""
     if not NAMES.fullmatch(name):
-        raise ValueError(f"an edition's name has letters, digits, dots, dashes and underscores, not {name!r}")
+        wanted = "at most 80 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
+        raise ValueError(f"an edition's name has {wanted}: not {name!r}; where it lies is for --home")
     return name
 
 
 def write(home: Path, name: str, files: Mapping[str, bytes], again: bool = False) -> Path:
-    """Write home/name, whole or not at all. Raises ValueError where it exists, unless again."""
+    """Write home/name, whole or not at all. Raises ValueError where there is something that it may not replace."""
     folder = home / checked(name)
-    if folder.exists() and not again:
-        raise ValueError(f"{folder} exists; another name, or --replace")
+    check_place(folder, again)
     home.mkdir(parents=True, exist_ok=True)
     part, old = home / f".{name}.{os.getpid()}.part", home / f".{name}.{os.getpid()}.old"
     try:
@@ -46,6 +46,14 @@ def write(home: Path, name: str, files: Mapping[str, bytes], again: bool = False
     return folder
 
 
+def check_place(folder: Path, replaced: bool) -> None:
+    """Raise ValueError where there is something already: an edition that is not to be replaced, or anything else."""
+    if folder.exists() and not replaced:
+        raise ValueError(f"{folder} exists; another name, or --replace")
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise ValueError(f"{folder} is no edition, and is not replaced; another name")
+
+
 def manifest(folder: Path) -> dict[str, Any]:
     """What edition.json tells. Raises ValueError for what is no edition."""
     path = folder / MANIFEST
@@ -59,7 +67,19 @@ def manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: it names no files")
     if told.get("schema") != composing.SCHEMA:
         raise ValueError(f"{path} is of schema {told.get('schema')}; this version reads {composing.SCHEMA}")
+    for name, shape in composing.SHAPE.items():
+        if not _fits(told.get(name), shape):
+            raise ValueError(f"{path} is damaged: its entry {name} is missing, or not what this version writes")
     return told
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a value has the types of an example: of all that a dict names, and of every entry of a list."""
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(name in value and _fits(value[name], of) for name, of in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(each, shape[0]) for each in value)
+    return type(value) is type(shape)
 
 
 def measured(folder: Path, told: Mapping[str, Any]) -> Measured:
@@ -73,11 +93,30 @@ def measured(folder: Path, told: Mapping[str, Any]) -> Measured:
     return Measured(members, rows, text, kept)
 
 
+OWN = {raw.TRIALS, raw.ROWS, ENVIRONMENT, MANIFEST, crate.NAME, composing.GENERATED, "report.html"}
+OWN |= {"CITATION.cff", "citation.bib", "LICENSE.txt"}  # files that every edition has, or may have
+
+
 def _kept(path: str) -> bool:
     """Whether a file is neither rendered nor made from the rest."""
-    made = {raw.TRIALS, raw.ROWS, ENVIRONMENT, MANIFEST, crate.NAME, composing.GENERATED, "report.html"}
-    made |= {"CITATION.cff", "citation.bib", "LICENSE.txt"}
-    return path not in made and not path.startswith(("data/", "figures/"))
+    return path not in OWN and not path.startswith(("data/", "figures/"))
+
+
+def check_attached(names: Iterable[str]) -> None:
+    """Raise ValueError for the name of a file that editions have of their own."""
+    for name in names:
+        if name in {*OWN, NOTES}:
+            raise ValueError(f"{name} is a file that an edition has of its own; attach it under another name")
+
+
+def whole(folder: Path) -> dict[str, Any]:
+    """What edition.json tells of an edition whose files are all what it says. Raises ValueError for any other."""
+    told = manifest(folder)
+    wrong = list(by_hash(folder, told["files"]))
+    if wrong:
+        others = f" (and {len(wrong) - 1} more, which `verify` names)" if len(wrong) > 1 else ""
+        raise ValueError(f"{folder} is not rendered again, which would lose something: {wrong[0]}{others}")
+    return told
 
 
 def faults(folder: Path) -> Iterator[str]:
@@ -87,6 +126,8 @@ def faults(folder: Path) -> Iterator[str]:
     """
     told = manifest(folder)
     wrong = list(by_hash(folder, told["files"]))
+    if told["name"] != folder.name:
+        yield f"{MANIFEST}: it is of the edition {told['name']}, which the folder's name is not"
     yield from wrong
     if any(line.startswith((raw.TRIALS, raw.ROWS)) for line in wrong):
         yield "not rendered again: what it was measured from is not what it was"

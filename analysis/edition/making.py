@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from analysis import arguments
 from analysis.edition import composing, folder, index, raw
 from analysis.edition.composing import Measured
 from analysis.measure import asv_site
@@ -31,14 +33,18 @@ def make(
     """Write home/name, and home/index.html. records, store: as `study.results_of` takes them; attached: files that are
     kept as they are; title: the page's, in the place of what the data tell.
 
-    Raises ValueError for a bad name, an edition that exists, and where there are no results.
+    Raises ValueError for a bad name, of the edition or of what is attached, for what exists, and where there are no
+    results.
     """
-    if (home / folder.checked(name)).exists() and not replaced:
-        raise ValueError(f"{home / name} exists; another name, or --replace")
+    arguments.folder(home)
+    folder.check_place(home / folder.checked(name), replaced)
+    folder.check_attached(attached)
     with results_of(preset, out, records, store=store) as found:
         kept = {folder.NOTES: notes.encode()} if notes.strip() else {}
         kept |= (raw.site(out / asv_site.FOLDER) if found.context.asv else {}) | dict(attached)
-        measured = Measured(raw.members(found.folder), found.rows, notes, kept)
+        for message in found.records.messages:
+            print(f"left out: {message}", file=sys.stderr)
+        measured = Measured(raw.records_below(found.folder), found.rows, notes, kept)
         site = raw.SITE if raw.SITE in kept else ""
         files = composing.compose(measured, replace(found.context, edition=name, title=title, asv=site))
     made = folder.write(home, name, files, again=replaced)
@@ -46,11 +52,18 @@ def make(
     return made
 
 
-def again(name: str, home: Path = HOME) -> Path:
-    """Render an edition again from its own data, by this version's code. Raises ValueError for what is no edition."""
+def again(name: str, home: Path = HOME, notes: str | None = None) -> Path:
+    """Render an edition again from its own data, by this version's code. notes: in the place of its own.
+
+    Raises ValueError for what is no edition, and for one that is not whole, or has a file that is not its own.
+    """
     path = home / folder.checked(name)
-    told = folder.manifest(path)
+    told = folder.whole(path)
     measured = folder.measured(path, told)
+    if notes is not None:
+        others = {file: content for file, content in (measured.others or {}).items() if file != folder.NOTES}
+        kept = {folder.NOTES: notes.encode()} if notes.strip() else {}
+        measured = replace(measured, notes=notes, others=others | kept)
     made = folder.write(home, name, composing.compose(measured, composing.context_of(told)), again=True)
     index.write(home)
     return made

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from analysis.data.frames import Frame
+from analysis.data.records import read
 
 TRIALS, ROWS = "trials.tar.gz", "precision.parquet"
 SITE = "asv-site.tar.gz"  # asv's own, where the study built one
@@ -43,9 +44,22 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 
 def members(folder: Path) -> dict[str, bytes]:
-    """The trial records below a folder, by their paths in it."""
+    """The JSON files below a folder, by their paths in it."""
     paths = sorted(path for path in folder.rglob("*.json") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def records_below(folder: Path) -> dict[str, bytes]:
+    """The trial records among them: nothing else is published."""
+    return {path: content for path, content in members(folder).items() if _is_record(content)}
+
+
+def _is_record(content: bytes) -> bool:
+    try:
+        read(content.decode("utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def site(folder: Path) -> dict[str, bytes]:
@@ -78,7 +92,7 @@ def from_parquet(path: Path) -> Frame:
 
     try:
         rows = pandas.read_parquet(path, engine="pyarrow")
+        names = {name: name.removeprefix(AS_JSON) for name in rows.columns if name.startswith(AS_JSON)}
+        return rows.assign(**{name: rows[name].map(json.loads) for name in names}).rename(columns=names)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} holds no precision rows: {' '.join(str(error).split())}") from error
-    names = {name: name.removeprefix(AS_JSON) for name in rows.columns if name.startswith(AS_JSON)}
-    return rows.assign(**{name: rows[name].map(json.loads) for name in names}).rename(columns=names)

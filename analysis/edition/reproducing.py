@@ -76,7 +76,7 @@ def of_edition(
         raise ValueError(f"{folder} has no headlines: its data support none of the answers that name a number")
     with raw.unpacked(folder / raw.TRIALS) as trials:
         loaded = records.load(trials)
-    selection = told["context"]["selection"]
+    selection = told["context"].get("selection", "")
     here = tuple(dict.fromkeys(this_machine(each.device) for each in lines))  # before one thread computes errors
     there, outcomes = tuple(told["machines"]), list[Outcome]()
     if not set(here) <= set(there):

@@ -164,7 +164,7 @@ def summary(frame: pandas.DataFrame) -> list[str]:
         wrong, always = int((part.loss > LOSS).sum()), int((part.least_loss > LARGE_LOSS).sum())
         lines.append(
             f"{dtype}: of {plural(len(part), 'decision')} {plural(wrong, 'loses', 'lose')} over {LOSS:.0%} in the "
-            f"median of {plural(processes, 'process', 'processes')}, {always} over {LARGE_LOSS:.0%} in every one; "
+            f"median of {plural(processes, 'process')}, {always} over {LARGE_LOSS:.0%} in every one; "
             f"merged is faster in {plural(int((part.ratio < 1).sum()), 'case')}, "
             f"{plural(int(part.merges.sum()), 'is merged', 'are merged')}."
         )

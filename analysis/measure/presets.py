@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -228,6 +228,21 @@ def trials(preset: Preset, devices: Sequence[str]) -> list[Key]:
         )
         if without(key := Key(selection.group, *combination)) is None
     ]
+
+
+def presets_of(timed: Collection[Key], devices: Sequence[str], asked: Sequence[Preset] = ()) -> list[Preset]:
+    """The presets that timed trials belong to: those asked for; then, while some trials are in none of these, the one
+    with the most of them among those of which at least half was timed.
+    """
+    found, rest = list(asked), set(timed) - {key for preset in asked for key in trials(preset, devices)}
+    every = {preset.name: set(trials(preset, devices)) for preset in PRESETS.values()}
+    run = {name: own for name, own in every.items() if 2 * len(own.intersection(timed)) >= len(own)}
+    while most := max(run, key=lambda name: (len(run[name] & rest), -len(run[name])), default=""):
+        if not run[most] & rest:
+            break
+        found.append(PRESETS[most])
+        rest -= run.pop(most)
+    return found
 
 
 def without(key: Key) -> str | None:

@@ -50,17 +50,17 @@ def merging(data: StudyData, frames: Frames) -> Answer | None:
     pairs = frames.get("pairs", ())
     dtype = main_dtype(pairs) if len(pairs) else None
     stacks = named_stacks(data, frames)
-    sentences = [_pairs(pairs[pairs["dtype"] == dtype])] if dtype else []
+    sentences = [_pairs(pairs[pairs["dtype"] == dtype]), _whole(data.speedups, dtype)] if dtype else []
     sentences += [_named_stack(stacks[0])] if stacks else []
     text = " ".join(sentence for sentence in sentences if sentence)
     if not text:
         return None
     bars = tuple(Bar(STACKS[row.problem], row.speedup, row.speedup_lower, row.speedup_upper) for row in stacks)
-    return Answer(MERGE, text, _where(data, dtype or stacks[0].dtype), bars, "speedup, merged; line: 1", "merge")
+    return Answer(MERGE, text, _where(data, dtype or stacks[0].dtype), bars, "speedup, log; line: 1", "merge")
 
 
 def _pairs(rows: Frame) -> str:
-    """As in "Where that saves operations, yes: faster on 33 of 35 pairs; where not, on 9 of 20.", of all pairs."""
+    """As in "Where merging saves operations, yes: faster on 33 of 35 pairs; else 9 of 20.", of all pairs."""
     if not rows["verdict"].isin(["faster", "slower"]).any():
         return ""
     saves, faster = rows["saves"].astype(bool), rows["verdict"] == "faster"
@@ -69,7 +69,15 @@ def _pairs(rows: Frame) -> str:
         return f"Where merging saves no operations, it is faster on {_of(loss, 'pair')}."
     told = "yes: " if gain[1] >= CLEAR * gain[0] else "" if gain[1] > gain[0] / 2 else "hardly: "
     text = f"Where merging saves operations, {told}faster on {_of(gain, 'pair')}"
-    return f"{text}; where not, on {_of(loss)}." if loss[0] else f"{text}."
+    return f"{text}; else {_of(loss)}." if loss[0] else f"{text}."
+
+
+def _whole(speedups: Frame, dtype: str) -> str:
+    """As in "Stacks: 6 of 15 faster, 7 slower.", of those of the catalogue."""
+    rows = speedups[(speedups["group"] == "stacks") & (speedups["way"] == MERGED) & (speedups["dtype"] == dtype)]
+    counts = rows["verdict"].value_counts()
+    faster, slower = (int(counts.get(verdict, 0)) for verdict in ("faster", "slower"))
+    return f"Stacks: {faster} of {len(rows)} faster, {slower} slower." if len(rows) > 1 else ""
 
 
 def _of(counts: tuple[int, int], one: str = "") -> str:
@@ -102,11 +110,11 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
     if not dtypes:
         return None
     best = [best_of(rows[rows["dtype"] == dtype]) for dtype in dtypes]
-    text = " ".join(_best(row, rows[rows["dtype"] == row.dtype]) for row in best)
+    text = " ".join(_best(row, rows[rows["dtype"] == row.dtype], _same_way(frames["totals"], row)) for row in best)
     bars = tuple(
-        Bar(f"{NETWORKS[each.network]} {each.dtype}", each.speedup, each.speedup_lower, each.speedup_upper)
+        Bar(label, each.speedup, each.speedup_lower, each.speedup_upper)
         for row in best
-        for each in (row, *_same_way(frames["totals"], row))
+        for label, each in _with_same_way(frames["totals"], row)
     )
     layers = rows.iloc[0]
     part = (
@@ -115,7 +123,13 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
         else f", {layers['layers']} of {show.plural(int(layers['catalogued']), 'layer')}"
     )
     condition = f"over {BASELINE}, {NETWORKS[network]}{part}, {_where(data, '')}"
-    return Answer(METHOD, text, condition, bars, "speedup; line: 1", "method")
+    return Answer(METHOD, text, condition, bars, "speedup, log; line: 1", "method")
+
+
+def _with_same_way(totals: Frame, best: Any) -> Iterator[tuple[str, Any]]:
+    """The best way on the network that is spoken of, and what the same way makes of the others, as the chart's rows."""
+    yield f"{NETWORKS[best.network]} {best.dtype}", best
+    yield from ((f"same way, {NETWORKS[row.network]}", row) for row in _same_way(totals, best))
 
 
 def _same_way(totals: Frame, best: Any) -> list[Any]:
@@ -141,17 +155,23 @@ def best_of(rows: Frame) -> Any:
     return next(rows.loc[[rows["speedup"].idxmax()]].itertuples(index=False))
 
 
-def _best(best: Any, rows: Frame) -> str:
-    """As in "float32: `im2col_numpy`, best of 5: 1.07× [1.03, 1.09]."."""
+def _best(best: Any, rows: Frame, elsewhere: Sequence[Any]) -> str:
+    """As in "float32: `im2col_numpy`, best of 5: 1.07× [1.03, 1.09] (VGG-16: 0.80×)."; where it is slower elsewhere."""
     values = (best.speedup, best.speedup_lower, best.speedup_upper)
-    number = f"{show.number(*values)}× {show.interval(*values)}"
+    number = f"{_ratio(best)} {show.interval(*values)}"
     of = f"best of {len(rows)}" if len(rows) > 1 else "the only other"
     told = f"`{best.way}`, {of}: {number}."
     if best.verdict == "faster":
+        lost = [f"{NETWORKS[row.network]}: {_ratio(row)}" for row in elsewhere if row.verdict == "slower"]
+        told = f"{told[:-1]} ({', '.join(lost)})." if lost else told
         return f"{best.dtype}: {told}"
     if (rows["verdict"] == "slower").all():
         return f"{best.dtype}: keep `{BASELINE}`; {told}"
     return f"{best.dtype}: none beats `{BASELINE}`; {told}"
+
+
+def _ratio(row: Any) -> str:
+    return f"{show.number(row.speedup, row.speedup_lower, row.speedup_upper)}×"
 
 
 def error(data: StudyData, frames: Frames) -> Answer | None:
@@ -169,10 +189,10 @@ def error(data: StudyData, frames: Frames) -> Answer | None:
     told = [_side(side, [rows[dtype] for dtype in names]) for side, names in sides.items() if names]
     bars = tuple(Bar(dtype, rows[dtype].median, rows[dtype].lower, rows[dtype].upper) for dtype in order)
     depth, seeds = int(ratios["depth"].max()), wording.seeds(ratios)
-    condition = f"merged / stacked, {depth} plain layers, random signs, {seeds}"
+    condition = f"merged / stacked, depth {depth}, random signs, {seeds}"
     text = f"{'; '.join(told)}.{_positive(summary, ratios)}"
     text = text[0].upper() + text[1:]
-    return Answer(ERROR, text, condition, bars, "error ratio; line: 1", "precision")
+    return Answer(ERROR, text, condition, bars, "error ratio, log; line: 1", "precision")
 
 
 def _positive(summary: Frame, random: Frame) -> str:
@@ -200,9 +220,9 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     judged = data.speedups[~data.speedups["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
     text = f"Same call twice: median {show.percent(floor['median'])} apart, "
-    text += f"over {show.percent(floor['p90'])} in one of ten; {undecided} of {len(judged)} comparisons undecided."
+    text += f"90 % within {show.percent(floor['p90'])}; {undecided} of {len(judged)} comparisons undecided."
     kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
-    condition = show.plural(len(controls), "control") + (f"; intervals {kind}" if kind else "")
+    condition = show.plural(len(controls), "control") + (f", {kind}" if kind else "")
     bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))
     return Answer(TRUST, text, condition, bars, "difference, %", "trust")
 

@@ -1,12 +1,13 @@
-"""Which ways a figure shows: few enough to tell apart. The table beside it has all of them."""
+"""Which ways and dtypes a figure shows: few enough to tell apart. The table beside it, or the CSV, has all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analysis.data.frames import Frame, ways_in_order
+from analysis.data.frames import Frame, dtypes_in_order, ways_in_order
 from analysis.data.speedups import is_partial
 from analysis.report import formatting as show
+from analysis.report import wording
 from linear_lasagna.vocabulary import BASELINE
 
 MOST = 5
@@ -48,6 +49,17 @@ def _least_times(frame: Frame) -> dict[str, float]:
 def shown(frame: Frame) -> Frame:
     """The rows of the chosen ways."""
     return frame[frame["way"].isin(chosen(frame))]
+
+
+def main(frame: Frame) -> Frame:
+    """The rows of two dtypes, one of 32 and one of 16 bits where there are both, which stand for the others."""
+    return frame[frame["dtype"].isin(wording.main_dtypes(frame["dtype"]))]
+
+
+def other_dtypes(frame: Frame) -> str:
+    """What a caption says of the dtypes that `main` leaves out; "" for none."""
+    left = [dtype for dtype in dtypes_in_order(frame["dtype"]) if dtype not in wording.main_dtypes(frame["dtype"])]
+    return f" {wording.listed(left)} {'is' if len(left) == 1 else 'are'} in the CSV." if left else ""
 
 
 def others(frame: Frame, where: str = "The table has", wins: Mapping[str, float] | None = None) -> str:

@@ -16,12 +16,16 @@ FRAMES: dict[str, Callable[[StudyData], Frame]] = {
     "summary": lambda data: over_problems(data.compared, [*PLACES, "way"]) if len(data.compared) else [],
     "costs": lambda data: data.costs,
 }
+JUDGED = "without the groups that have sections of their own"
 FILES: dict[str, str] = {
     "cells": "One row per cell: one way of one trial.",
-    "speedups": "One row per timed cell other than the baseline.",
+    "speedups": f"One row per timed cell other than the baseline, {JUDGED}.",
     "summary": "Speedups over the problems of a group.",
-    "costs": "One row per timed cell but the controls: time, error and memory together.",
+    "costs": f"One row per timed cell but the controls, {JUDGED}: time, error and memory together.",
 }
+NAME, MEANING = "columns", "What the columns of all these files mean."
+UNKNOWN = "this version does not know this column"
+FIELDS = {"column": "the name of a column of some CSV", "meaning": "what its values are, and in which unit"}
 COLUMNS: dict[str, str] = {
     "machine": "the machine's name",
     "commit": "the commit whose code was timed",

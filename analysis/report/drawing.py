@@ -293,7 +293,7 @@ def compared(row: Any) -> str:
     ends = (row["speedup_lower"], row["speedup_upper"])
     value = f"{show.number(row['speedup'], *ends)}× {show.interval(row['speedup'], *ends)}".strip()
     counted = row["processes"] if row["processes"] > 1 else row["blocks"]
-    n = show.plural(int(counted), *(("process", "processes") if row["processes"] > 1 else ("block", "blocks")))
+    n = show.plural(int(counted), "process" if row["processes"] > 1 else "block")
     place = f"{row['problem'].rpartition('/')[2]}, {row['dtype']}, {row['way']}"
     return f"{place}: {value}, {row['verdict']}, {n}"
 
@@ -377,14 +377,23 @@ def arrange(drawing: Drawing) -> None:
 
 
 def _margins(drawing: Drawing, renderer: Any) -> tuple[float, float, float, float]:
-    """Left, right, above and below the axes: what labels take, in points. The x axes are taken to be alike."""
+    """Left, right, above and below the axes: what labels take, in points. The x axes are taken to be alike.
+
+    All sides of the axes lie on whole points: between the digits that are written of a coordinate its last bit
+    decides, in which processors differ.
+    """
     above = 20.0 if any(title.get_text() for title in drawing.titles) else 4.0
     inner = [panel.get_window_extent(renderer) for panel in drawing.panels]
     boxes = [panel.yaxis.get_tightbbox(renderer) for panel in drawing.panels]
     left = max([10.0, *(axes.x0 - box.x0 + 3 for axes, box in zip(inner, boxes, strict=True) if box is not None)])
     across = drawing.panels[0].xaxis.get_tightbbox(renderer) if drawing.panels else None
     below = inner[0].y0 - across.y0 + 2 if across is not None else 2.0
-    return min(left, 0.6 * WIDTH), 12.0, above, below
+    return _whole(min(left, 0.6 * WIDTH)), 11 + WIDTH % 1, above, _whole(below)
+
+
+def _whole(points: float) -> float:
+    """The next whole number of points. Texts are measured in parts of a point that are powers of two."""
+    return float(math.ceil(round(256 * points) / 256))
 
 
 def _place(
@@ -392,7 +401,7 @@ def _place(
 ) -> list[tuple[float, float, float, float]]:
     """The panels' boxes. margins: left, right, top and bottom of each; above: all of them."""
     left, right, top, bottom = margins
-    inner, heights, y = WIDTH - left - right, drawing.heights, above
+    inner, heights, y = WIDTH - left - right, [float(round(height)) for height in drawing.heights], above
     tops = []
     for line in range(0, len(heights), columns):
         tops += [y] * len(heights[line : line + columns])
@@ -420,4 +429,4 @@ def _legend(drawing: Drawing, width: float) -> float:
     for number, handle in enumerate(drawn.legend_handles):
         if handle is not None:
             handle.set_gid(f"key-{number}")
-    return math.ceil(len(drawing.handles) / columns) * FONT * 1.65 + 12
+    return _whole(math.ceil(len(drawing.handles) / columns) * FONT * 1.65 + 12)

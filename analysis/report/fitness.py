@@ -92,4 +92,4 @@ def conditions(data: StudyData, under: str = "") -> list[str]:
 
 
 def _timed(records: Sequence[Record]) -> str:
-    return f"each timed in {wording.span([len(r.timings) or 1 for r in records], 'process', 'processes')}"
+    return f"each timed in {wording.processes(records)}"

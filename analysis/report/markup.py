@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.data.frames import Frame, framed
 from analysis.data.machines import after_on, plain
 from analysis.report import (
     answers,
@@ -47,14 +48,15 @@ FIXED = (
     "empty",
     "filters",
     "all",
+    "none",
 )
 TABLES = ("table-results",)
 OF_THE_PAGE = (*FIXED, *TABLES, *(chapter.name for chapter in chapters.CHAPTERS))  # ids that no section may take
 FILES = dictionary.FILES | {name: meaning for section in SECTIONS for name, meaning in section.files.items()}
-FILES |= {"results": results.MEANING, **answers.FILES}
+FILES |= {"results": results.MEANING, **answers.FILES, dictionary.NAME: dictionary.MEANING}
 COLUMNS = dictionary.COLUMNS | {name: meaning for section in SECTIONS for name, meaning in section.columns.items()}
-COLUMNS |= {**results.FIELDS, **answers.COLUMNS}
-UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\w))")
+COLUMNS |= {**results.FIELDS, **answers.COLUMNS, **dictionary.FIELDS}
+UNITS = re.compile(r"(?<=\d) (?=(?:%|ns|µs|ms|s|u|kB|MB|GB|KiB|MiB|GiB|GFLOP/s|GB/s)(?!\w))")
 
 
 def html(made: Rendering, files: Mapping[str, str]) -> str:
@@ -65,7 +67,6 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8") + rules
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     csvs = {name: (FILES[name], list(frame.columns), len(frame)) for name, frame in made.files.items()}
-    columns = sorted({column for _, names, _ in csvs.values() for column in names})
     return (
         environment()
         .get_template("report.html")
@@ -86,13 +87,19 @@ def html(made: Rendering, files: Mapping[str, str]) -> str:
             results=results,
             by_question=answers.by_question,
             csvs=csvs,
-            columns={name: COLUMNS[name] for name in columns},
             style=style,
             script=script,
             policy=policy(style, script),
             archive=attached.archive(files),
         )
     )
+
+
+def with_dictionary(files: Mapping[str, Frame]) -> dict[str, Frame]:
+    """The CSVs, and among them the one that tells what their columns mean."""
+    names = sorted({*dictionary.FIELDS, *(column for frame in files.values() for column in frame.columns)})
+    told = framed([(name, COLUMNS.get(name, dictionary.UNKNOWN)) for name in names], list(dictionary.FIELDS))
+    return dict(sorted({**files, dictionary.NAME: told}.items())) if files else {}
 
 
 def environment() -> Any:

@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from analysis.report import formatting as show
+
 WIDTH, ROW, LABEL = 268, 17, 130  # of a chart of bars, in its own units
 MOST_LABEL = 21  # characters
-GAP, DIGIT = 7, 7  # before a number, and the most that one of its characters takes
 NARROW, WIDE = 88.0, 1 / 8  # a bar of the table of results: its width, and the least speedup that it shows
 LEAST = 1.25  # a chart of ratios reaches at least so far on both sides of 1
 Across: TypeAlias = Callable[[float], float]  # where a value lies
@@ -60,13 +61,10 @@ def _row(bar: Bar, middle: float, across: Across, zero: float) -> str:
         if known
         else f'<path class="length" d="M{zero:.1f} {middle}H{at:.1f}"/>'
     )
-    right = max(at, ends[1]) + GAP
-    if right - GAP < zero < right + DIGIT * len(number):  # the line would cross it
-        right = zero + GAP
     return (
         f"<g><title>{html.escape(bar.label)}: {_said(bar)}</title>"
         f'<text x="0" y="{middle + 4}">{html.escape(_short(bar.label))}</text>{shape}'
-        f'<text x="{min(right, WIDTH - 34):.1f}" y="{middle + 4}">{number}</text></g>'
+        f'<text class="value" x="{WIDTH}" y="{middle + 4}">{number}</text></g>'
     )
 
 
@@ -75,7 +73,8 @@ def _short(label: str) -> str:
 
 
 def _number(bar: Bar) -> str:
-    return f"{bar.value:.2g}" if bar.value < 10 else f"{bar.value:.0f}"
+    known = bar.lower == bar.lower
+    return show.number(bar.value, bar.lower, bar.upper) if known else show.significant(bar.value, 2)
 
 
 def _said(bar: Bar) -> str:
@@ -83,6 +82,10 @@ def _said(bar: Bar) -> str:
 
 
 def interval(lower: float, value: float, upper: float) -> str:
-    """The d of a path in 88 × 10: the interval, a stroke at the value, ends cut at an eighth and eight times."""
+    """The d of a path in 88 × 10: the interval, and a stroke at the value; an arrow where that is beyond an eighth or
+    eight times.
+    """
+    if not WIDE <= value <= 1 / WIDE:
+        return "M88 5H80M84 2L88 5L84 8" if value > 1 else "M0 5H8M4 2L0 5L4 8"
     x = [NARROW * (math.log(min(max(v, WIDE), 1 / WIDE)) / math.log(1 / WIDE) + 1) / 2 for v in (lower, value, upper)]
     return f"M{x[0]:.0f} 5H{max(x[2], x[0] + 1):.0f}M{x[1]:.0f} 1V9"

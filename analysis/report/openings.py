@@ -16,6 +16,7 @@ from analysis.report.sections import articles, models, noise, rounded, runtimes
 from analysis.report.sections.depth import merging_headline
 from analysis.report.sections.plans import COUNTED, MEASURED, itself, main_dtype, slower
 from analysis.report.sections.speed import own_headline
+from linear_lasagna.intervals import LEAST_PROCESSES
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
 OUTCOMES: dict[str, Callable[[int], str]] = {
@@ -80,7 +81,9 @@ def _clearly(rows: Frame, dtype: str) -> str:
     counts = rows.loc[rows["way"] != "", "way"].value_counts()
     layers, none = show.plural(len(rows), "layer"), int((rows["way"] == "").sum())
     if not len(counts):
-        return f"Single layers, {dtype}: no way is clearly fastest on any of {layers}."
+        few = rows["processes"].between(2, LEAST_PROCESSES - 1).all()
+        why = f", for intervals need {LEAST_PROCESSES} processes" if few else ""
+        return f"Single layers, {dtype}: no way is clearly fastest on any of {layers}{why}."
     ways = sorted(counts.index, key=lambda way: (-counts[way], ways_in_order([way]), way))
     others = int(counts.sum() - counts[ways[0]])
     text = f"Single layers, {dtype}: `{ways[0]}` is clearly fastest on {counts[ways[0]]} of {layers}"
@@ -174,7 +177,8 @@ def real_models(data: StudyData, frames: Frames) -> str:
         return ""
     rows = frames["models"]
     found, changed = zoo.summary(rows), zoo.changed(rows)
-    text = f"Of {int(found['built'].sum())} architectures by others and this suite, tried so far without weights, "
+    text = f"On {models.machine(rows)}: of {int(found['built'].sum())} architectures by others and this suite, tried "
+    text += "so far without weights, "
     text += f"{int(found['accepted'].sum())} are accepted; in {len(changed)} something is merged or folded"
     told = models.verdicts(changed)
     return f"{text}: {told}." if told else f"{text}."

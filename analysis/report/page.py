@@ -18,12 +18,12 @@ from analysis.data.frames import Frame, ordered
 from analysis.data.records import Records
 from analysis.data.study_data import Scope, StudyData, study_data
 from analysis.gaps import STRICT, Gaps, reason
-from analysis.report import answers, chapters, dictionary, results
+from analysis.report import answers, chapters, dictionary, forks, results
 from analysis.report.answers import Answer
 from analysis.report.chapters import ACROSS, CHAPTERS, Anatomy
 from analysis.report.fitness import Fitness, conditions, fitness
 from analysis.report.latex import latex
-from analysis.report.markup import OF_THE_PAGE, html
+from analysis.report.markup import OF_THE_PAGE, html, with_dictionary
 from analysis.report.section import Frames, Section, among, within
 from analysis.report.sections import across as side_by_side
 from analysis.report.sections import sections
@@ -101,19 +101,23 @@ class Rendering:
     across: str = ""
 
 
-def render(records: Records, rows: Frame | None, out: Path, context: Context) -> Report:
-    """Write report.html, data/ and figures/ below out. rows: of the precision study, as a store is read, or None.
+def render(records: Records, rows: Frame | None, out: Path, context: Context, pdf: bool = False) -> Report:
+    """Write report.html, data/ and figures/ below out. rows: of the precision study, as a store is read, or None; pdf:
+    draw the figures as PDFs, too, for who takes them out of what is returned.
 
     What cannot be made leaves a gap, which the page and a line on stderr name.
     """
     gaps = Gaps()
-    made = rendering(records, rows, context, gaps)
+    made = rendering(records, rows, context, gaps, pdf)
     files = texts(made, gaps)
     for path, text in files.items():
         _write(out / path, text)
     page = out / "report.html"
+    before = _carried(page)
     made = replace(made, fitness=replace(made.fitness, bad=(*gaps.lines, *made.fitness.bad)))
     _write(page, html(made, files))
+    for path in before - files.keys():
+        (out / path).unlink(missing_ok=True)
     for line in gaps.lines:
         print(line, file=sys.stderr)
     return Report(page, [*first_lines(made.answered), *made.lines], made)
@@ -144,8 +148,8 @@ def source(context: Context) -> str:
     return f"Source: {', '.join(part for part in (*told, commit) if part)}."
 
 
-def rendering(records: Records, rows: Frame | None, context: Context, gaps: Gaps) -> Rendering:
-    """Everything that a page shows."""
+def rendering(records: Records, rows: Frame | None, context: Context, gaps: Gaps, pdf: bool = False) -> Rendering:
+    """Everything that a page shows, and its figures' PDFs."""
     data, results = derive(records, rows, context.expected, gaps, context.conditions)
     lines = headlines(data, results, gaps)
     scopes = data.scopes[: side_by_side.MOST_COLUMNS]
@@ -154,7 +158,7 @@ def rendering(records: Records, rows: Frame | None, context: Context, gaps: Gaps
         (scope, tuple(gaps.attempt("The answer", partial(answers.answers, *of), []))) for scope, of in every.items()
     )
     told = _across(data, results, gaps)
-    shown = list(distinct(_with_answers(contents(data, results, gaps, lines), answered), OF_THE_PAGE))
+    shown = list(distinct(_with_answers(contents(data, results, gaps, lines, pdf), answered), OF_THE_PAGE))
     opened = openings({scope: every[scope] for scope in scopes[:MOST_SCOPES]}, gaps)
     anatomy = chapters.anatomy(shown, {**opened, ACROSS.name: (told,) if told else ()})
     controls = all_frames(results).get("noise", ())
@@ -164,7 +168,7 @@ def rendering(records: Records, rows: Frame | None, context: Context, gaps: Gaps
         anatomy,
         answered,
         lines,
-        {**csv_frames(data, results, gaps), **answers.files(answered)},
+        with_dictionary({**csv_frames(data, results, gaps), **answers.files(answered)}),
         gaps.attempt("What is wrong with the data", fit, Fitness((), ())),
         gaps.attempt("The conditions", partial(conditions, data, context.conditions), []),
         context,
@@ -245,18 +249,29 @@ def openings(every: Mapping[Scope, tuple[StudyData, Frames]], gaps: Gaps) -> dic
     return found
 
 
-def contents(data: StudyData, results: Results, gaps: Gaps = STRICT, lines: Sequence[Headline] = ()) -> Iterator[Shown]:
-    """The sections of the page; one that raises says where to read why there is nothing. lines: their headlines."""
+def contents(
+    data: StudyData, results: Results, gaps: Gaps = STRICT, lines: Sequence[Headline] = (), pdf: bool = False
+) -> Iterator[Shown]:
+    """The sections of the page; one that raises says where to read why there is nothing. lines: their headlines; pdf:
+    with PDFs of the figures.
+    """
     scopes = data.scopes[:MOST_SECTIONS]
     fewer = data.among(scopes)
-    for section, found in results:
+
+    def drawn(result: tuple[Section, Frames | None]) -> tuple[Shown | None, list[str]]:
+        section, found = result
+        own = Gaps(gaps.strict)
         of = data if section.everywhere else fewer
         frames = found if section.everywhere or found is None or fewer is data else among(scopes, found)
         why = "This section could not be made; the top of the page says why."
         gap = Shown(section.name, section.name, section.title, empty=why)
-        made = gap if frames is None else _attempt(section, gaps, partial(shown_section, section, of, frames), gap)
+        make = partial(shown_section, section, of, frames or {}, pdf)
+        return gap if frames is None else _attempt(section, own, make, gap), own.lines
+
+    for made, missing in forks.mapped(drawn, results):
+        gaps.lines += missing
         if made is not None and not made.bare:
-            said = tuple(line.text for line in lines if line.anchor == section.name)
+            said = tuple(line.text for line in lines if line.anchor == made.name)
             made = replace(made, answers=said, intro=_without(made.intro, said))
         if made is not None:
             yield made
@@ -268,8 +283,8 @@ def _without(text: str, said: Sequence[str]) -> str:
     return " ".join(sentence for sentence in SENTENCE.split(text) if sentence not in known)
 
 
-def shown_section(section: Section, data: StudyData, frames: Frames) -> Shown | None:
-    """The section as the page shows it, or None where it has no place there."""
+def shown_section(section: Section, data: StudyData, frames: Frames, pdf: bool = False) -> Shown | None:
+    """The section as the page shows it, or None where it has no place there. pdf: with PDFs of its figures."""
     content = section.content(data, frames)
     if content is None:
         return None
@@ -277,7 +292,8 @@ def shown_section(section: Section, data: StudyData, frames: Frames) -> Shown | 
     if not content:
         return shown
     intro = f"{section.intro} {content.answer}".strip()
-    return replace(shown, intro=intro, plots=content.plots, tables=content.tables, notes=content.notes)
+    plots = tuple(plot.finished(pdf) for plot in content.plots)
+    return replace(shown, intro=intro, plots=plots, tables=content.tables, notes=content.notes)
 
 
 def first_lines(answered: Sequence[tuple[Scope, Sequence[Answer]]]) -> list[Headline]:
@@ -329,6 +345,12 @@ def warnings(data: StudyData, results: Results, gaps: Gaps = STRICT) -> list[str
         if frames is not None:
             lines += _attempt(section, gaps, lambda s=section, f=frames: list(s.warnings(data, f)), [])
     return lines
+
+
+def _carried(page: Path) -> set[str]:
+    """The files beside an earlier page that it links to: with it go those that the new one has not."""
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    return set(re.findall(r'href="((?:data|figures)/[^"/]+)"', text))
 
 
 def _write(path: Path, text: str) -> None:

@@ -53,7 +53,7 @@ def title(found: Recommendation) -> str:
     shape = "×".join(map(str, problem.shapes[0]))
     often = f", {problem.occurrences} times" if problem.occurrences > 1 else ""
     name = "" if problem.name == "asked" else f"{problem.name}: "
-    processes = show.plural(found.processes, "process", "processes")
+    processes = show.plural(found.processes, "process")
     return f"{name}{shape}, {', '.join(layers(problem))}{often}; {asked.dtype}, {asked.device}; {processes}"
 
 

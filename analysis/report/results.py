@@ -20,7 +20,7 @@ KEY = ["machine", "device", "group", "problem", "dtype", "way"]
 MEASURED = ["seconds", "speedup", "speedup_lower", "speedup_upper", "verdict", "error_u", "peak_bytes"]
 COLUMNS = ["id", *KEY, "status", "baseline", *MEASURED, "of_best", "of_limit", "processes", "reason"]
 MOST = 2500  # rows on the page; the CSV has all
-MIB = 2**20
+MB = 1e6
 HEADINGS: Mapping[str, str] = {
     "way": "way, problem, dtype",
     "speedup": "speedup",
@@ -84,8 +84,8 @@ def identity(key: tuple[str, ...]) -> str:
 def rows(found: Frame, several: bool) -> Iterator[str]:
     """The body of the table as HTML. several: whether machines or devices differ, so that rows name theirs.
 
-    Of a problem that several groups have, each tells its group. data-of: the places of its values among those of the
-    filters, from 0, for the script.
+    Of a problem that several groups have, each
+    tells its group. data-of: the places of its values among those of the filters, from 0, for the script.
     """
     shared = found.groupby("problem")["group"].transform("nunique") > 1
     found = found.assign(problem=found["problem"].where(~shared, _in_group(found)), told=told(found))
@@ -141,7 +141,7 @@ def _number(row: Any, letter: str, value: float, text: str, detail: str = "") ->
 
 
 def _memory(value: float) -> str:
-    return f"{show.significant(value / MIB)} MiB" if value >= MIB / 10 else f"{show.significant(value / 1024)} KiB"
+    return f"{show.significant(value / MB)} MB" if value >= MB / 10 else f"{show.significant(value / 1000)} kB"
 
 
 def _breakable(way: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TypeAlias
 
 from analysis.data.frames import Frame
@@ -20,7 +19,9 @@ Frames: TypeAlias = Mapping[str, Frame]
 class Plot:
     """One figure. caption: readable without the text around it; alt: for those who cannot see it; data: its CSV.
 
-    name: its id and the stem of its file; drawn: as `svg.raw` drew it; drawing: what it drew.
+    name: its id and the stem of its file; drawn: as `svg.raw` drew it; drawing: what it drew, until `finished`; then
+    made, for the page, with the classes of which `svg.rules` makes its CSS; and pdf, a file of its own, where it was
+    asked for.
     """
 
     name: str
@@ -30,11 +31,12 @@ class Plot:
     drawn: svg.Drawn
     drawing: Drawing | None = field(default=None, compare=False, repr=False)
     number: int = 0
+    pdf: bytes = b""
+    made: svg.Inline | None = None
 
-    @cached_property
+    @property
     def of_page(self) -> svg.Inline:
-        """For the page, with the classes of which `svg.rules` makes its CSS."""
-        return svg.inline(self.drawn, self.name, self.alt)
+        return self.made or svg.inline(self.drawn, self.name, self.alt)
 
     @property
     def inline(self) -> str:
@@ -46,9 +48,13 @@ class Plot:
         """For a file of its own: SVG."""
         return svg.standalone(self.drawn)
 
-    def pdf(self) -> bytes:
-        """For a file of its own: PDF. Empty where nothing was drawn."""
-        return svg.pdf(self.drawing) if self.drawing else b""
+    def finished(self, pdf: bool = False) -> Plot:
+        """Without its drawing, which no other process could take. pdf: with a PDF of it, where something was drawn."""
+        printed = svg.pdf(self.drawing) if pdf and self.drawing else self.pdf
+        return replace(self, drawing=None, pdf=printed, made=self.of_page)
+
+    def renamed(self, name: str) -> Plot:
+        return self if name == self.name else replace(self, name=name, made=None)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,6 @@ def distinct(sections: Iterable[Shown], reserved: Iterable[str] = ()) -> Iterato
 
     for section in sections:
         anchor = free(section.anchor)
-        plots = tuple(replace(plot, name=free(plot.name)) for plot in section.plots)
+        plots = tuple(plot.renamed(free(plot.name)) for plot in section.plots)
         tables = tuple(replace(table, name=free(table.name, "table-")) for table in section.tables)
         yield replace(section, anchor=anchor, plots=plots, tables=tables)

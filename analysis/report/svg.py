@@ -109,7 +109,7 @@ def inline(drawn: Drawn, name: str, alt: str) -> Inline:
         for number, (_, box) in enumerate(drawn.panels)
     ]
     found.text = f'<ul class="legend">{"".join(keys)}</ul>\n' if keys else ""
-    found.text += f'<div class="panels{" pairs" if len(panels) in (2, 4) else ""}">\n{"".join(panels)}</div>'
+    found.text += f'<div class="panels{" pairs" if len(panels) in (1, 2, 4) else ""}">\n{"".join(panels)}</div>'
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order
+from analysis.data.records import Record
 from analysis.report import formatting as show
 
 FEW = 10  # seeds; with fewer the section says so
@@ -26,10 +27,17 @@ def process_kind(processes: Iterable[int]) -> str:
     return f"{BETWEEN} ({several.count(False)} of {len(several)}: {WITHIN})"
 
 
+def processes(records: Iterable[Record]) -> str:
+    """How many timed each trial, as in "2 to 7 processes"."""
+    return span([len(record.timings) or 1 for record in records], "process")
+
+
 def by_intervals(rows: Frame) -> str:
-    """What verdicts are by, as in "by intervals between processes". rows: with the `processes` that timed each."""
+    """What verdicts are by, as in "by intervals between processes"; where no row has an interval, that nothing is
+    decided. rows: with the `processes` that timed each.
+    """
     known = rows[rows[[name for name in ENDS if name in rows]].notna().all(axis=1)]
-    return f"by intervals {process_kind((known if len(known) else rows)['processes'])}"
+    return f"by intervals {process_kind(known['processes'])}" if len(known) else "undecided for lack of any interval"
 
 
 def medians(frame: Frame) -> str:

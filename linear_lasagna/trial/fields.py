@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 SHORTEST_S, LONGEST_S = 1e-15, 1e9  # of any call that a clock of today could have timed
 LARGEST = 1e100  # of any other number: so far that products and squares of a few stay finite
+NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0 has no place for
 STATUSES = ("ok", "skipped", "failed")
 
 
@@ -35,8 +37,8 @@ def _whole(value: Any, least: int) -> bool:
 
 
 def _text(value: Any) -> bool:
-    """Surrogates alone are no text that could be written again."""
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+    """No surrogates and no control characters: neither is text that a page or a figure could show."""
+    return isinstance(value, str) and not NO_TEXT.search(value)
 
 
 def _seconds(value: Any) -> bool:
@@ -80,8 +82,8 @@ COUNT = Rule("a whole number from 0", lambda value: _whole(value, 0))
 POSITIVE = Rule("a whole number from 1", lambda value: _whole(value, 1))
 
 SAMPLES = Rule(
-    f"lists of times from {SHORTEST_S:g} to {LONGEST_S:g} s",
-    lambda value: _all(value, lambda block: _all(block, _seconds)),
+    f"lists, not all of them empty, of times from {SHORTEST_S:g} to {LONGEST_S:g} s",
+    lambda value: _all(value, lambda block: _all(block, _seconds)) and (not value or any(value)),
 )
 ENVIRONMENT = Rule("an object of text and finite numbers", lambda value: isinstance(value, dict) and _plain(value))
 

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.browser
 ROWS = "#all tbody tr:not([hidden])"
 COLUMN = "(rows, place) => rows.filter(row => row.cells.length > 2).map(row => row.cells[place].textContent)"
-UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "KiB": 2**10, "MiB": 2**20}
+UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "kB": 1e3, "MB": 1e6}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from analysis.data.frames import Frame, dtypes_in_order
@@ -40,11 +41,27 @@ def changes(rows: Frame) -> Frame:
     return found.merge(more.reset_index(), on=KEYS)
 
 
+def _changing(found: Frame) -> Frame:
+    """The kinds and dtypes in which some prediction changes; all where none does."""
+    changing = found.groupby(["kind", "dtype"])["changed_most"].transform("max") > 0
+    return found[changing] if changing.any() else found
+
+
+def _places(found: Frame) -> list[tuple[str, str]]:
+    there = set(zip(found["kind"], found["dtype"], strict=True))
+    return [place for place in itertools.product(KINDS, dtypes_in_order(found["dtype"])) if place in there]
+
+
+def _unchanged(found: Frame) -> str:
+    """What a caption says of the kinds and dtypes without a panel; "" for none."""
+    left = [f"{kind}, {dtype}" for kind, dtype in _places(found) if (kind, dtype) not in _places(_changing(found))]
+    return f" No prediction changes, and there is no panel, in: {'; '.join(left)}." if left else ""
+
+
 @styled
 def figure(found: Frame) -> Drawing:
     """The share of changed predictions against depth: a panel per kind and dtype, a line per gain."""
-    kinds, dtypes = [kind for kind in KINDS if kind in set(found["kind"])], dtypes_in_order(found["dtype"])
-    places = [(kind, dtype) for kind in kinds for dtype in dtypes]
+    places = _places(found)
     looks = dict(zip(sorted(set(found["gain"])), zip(PALETTE, MARKERS, strict=True), strict=False))
     drawing, panels = facets([f"{kind}, {dtype}" for kind, dtype in places])
     for panel, (kind, dtype) in zip(panels, places, strict=True):
@@ -107,9 +124,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
         "The share of test images whose predicted class is not that of the same numbers in float64, against depth "
     )
     caption += f"({scope.label}); linear below 0.1 %, logarithmic above. A gain multiplies every layer’s weights. "
-    caption += wording.band(found)
+    caption += f"{wording.band(found)}{_unchanged(found)}"
     alt = "Lines over depth, a panel per kind of stack and dtype. " + answer(found)
-    drawn = plot(f"fig-{name}", caption, alt, "accidents", figure(found))
+    drawn = plot(f"fig-{name}", caption, alt, "accidents", figure(_changing(found)))
     return Content((drawn,), (change_table(name, found),), answer(found))
 
 

@@ -53,11 +53,13 @@ def given_numbers(data: StudyData) -> tuple[str, ...]:
 
 
 def _accuracy_plot(group: str, scope: Scope, rows: Frame) -> Plot:
+    drawn = choosing.shown(rows)
     caption = f"Error against speed, {group}, {scope.label}; one mark per problem and way, n = "
-    caption += f"{show.plural(len(rows), 'cell')}. Filled: no other way of the same trial has both a smaller "
-    caption += "time and a smaller error, by estimates. Right and down is better. One seed each: no interval."
+    caption += f"{show.plural(len(drawn), 'cell')}. Filled: no other way of the same trial has both a smaller "
+    caption += "time and a smaller error, by estimates. Right and down is better; both axes are "
+    caption += "logarithmic. One seed each: no interval."
     caption += choosing.others(rows)
-    spread = rows.groupby("dtype")["error_u"].agg(["min", "max"])
+    spread = drawn.groupby("dtype")["error_u"].agg(["min", "max"])
     parts = [f"{d} {show.significant(v['min'], 2)} to {show.significant(v['max'], 2)} u" for d, v in spread.iterrows()]
     alt = f"Scatter plots of relative error against speedup, one panel per dtype. Errors: {', '.join(parts)}."
     name = slug("fig-accuracy", group, scope.machine, scope.device)

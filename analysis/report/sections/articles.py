@@ -95,7 +95,7 @@ def equal(data: StudyData) -> tuple[str, str] | None:
     row = bitwise.claim(bitwise.compared(rows)) if rows is not None else None
     if row is None:
         return None
-    text = f"{show.percent(row.median)} of outputs bit for bit; others by "
+    text = f"in {row.dtype} {show.percent(row.median)} of outputs are equal bit for bit; others differ by "
     text += f"{show.significant(row.largest_difference, 2)} at most"
     return ("all outputs, bit for bit", HOLDS) if row.equal_seeds == row.seeds else (text, FAILS)
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, usable, ways_in_order
+from analysis.data.frames import Frame, dtypes_in_order, usable, ways_in_order
 from analysis.data.over_seeds import SERIES, largest, over_seeds
 from analysis.data.study_data import Scope, StudyData
 from analysis.precision.methods import UNFOLD
-from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report.drawing import Drawing, cell_ticks, cells, facets, in_cell, patch_key, shade, styled
+from analysis.report import wording
 from analysis.report.experiment import experiment_section
-from analysis.report.section import Content, Frames, plot
-from analysis.report.style import SHADES
-from analysis.report.tables import Table, Text, arranged, in_order, slug, wide_table
+from analysis.report.section import Content, Frames
+from analysis.report.tables import Table, Text, arranged, slug, wide_table
 from linear_lasagna.vocabulary import BASELINE
 
 KEYS = [*SERIES, "problem", "way"]
@@ -56,32 +54,6 @@ def share(row: Any) -> str:
     return show.percent(row.median) if row.median == 0 or row.median >= 0.001 else "< 0.1 %"
 
 
-@styled
-def figure(shares: Frame) -> Drawing:
-    """The share of outputs equal to direct's: one panel per problem and signs, methods by dtypes. Of `compared`."""
-    shares = choosing.shown(shares)
-    ways, dtypes = ways_in_order(shares["way"]), dtypes_in_order(shares["dtype"])
-    signs, problems = in_order("signs", shares["signs"]), problems_in_order(shares["problem"])
-    places = [(problem, sign) for problem in problems for sign in signs]
-    drawing, panels = facets([f"{problem}, {wording.signs(sign)}" for problem, sign in places], 20.0 * len(ways))
-    for panel, (problem, sign) in zip(panels, places, strict=True):
-        rows = shares[(shares["problem"] == problem) & (shares["signs"] == sign)]
-        grid = [
-            (dtypes.index(row.dtype), ways.index(row.way), shade(row.median), in_cell(share(row)), _said(row))
-            for row in rows.itertuples(index=False)
-        ]
-        cells(panel, grid, (len(dtypes), len(ways)))
-        cell_ticks(panel, dtypes, ways)
-    steps = [f"{100 * place // len(SHADES)} %" for place in range(len(SHADES) + 1)]
-    drawing.handles += [patch_key(f"{a} to {b}", c) for a, b, c in zip(steps, steps[1:], SHADES, strict=False)]
-    return drawing
-
-
-def _said(row: Any) -> str:
-    place = f"{row.problem}, {row.dtype}, {row.way}, {wording.signs(row.signs)}"
-    return f"{place}: {share(row)} of the outputs equal, {show.plural(int(row.seeds), 'seed')}"
-
-
 def bitwise_table(name: str, shares: Frame) -> Table:
     """How equal and how far apart, one column per method. shares: `compared` of one place."""
     shares = arranged(shares, ["problem", "dtype", "signs"])
@@ -104,18 +76,8 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     shares = frames["bitwise"]
     if not len(shares):
         return None
-    caption = f"The share of outputs that equal {BASELINE}'s bit for bit ({scope.label}): one panel per problem "
-    caption += (
-        f"and signs, methods by dtypes, in per cent. Median over seeds; n = {wording.seeds(shares)}. Intervals are in "
-    )
-    caption += "the CSV. All: every output of every seed. Empty: the method cannot compute the problem in that "
-    caption += f"dtype.{choosing.others(shares)}"
-    equal = int((shares["equal_seeds"] == shares["seeds"]).sum())
-    alt = f"Heat maps of methods by dtypes. In {equal} of {show.plural(len(shares), 'square')} every output of every "
-    alt += "seed is equal."
     name = slug("bitwise", scope.machine, scope.device)
-    drawn = plot(f"fig-{name}", caption, alt, "bitwise", figure(shares))
-    return Content((drawn,), (bitwise_table(name, shares),), answer(shares), tuple(details(shares)))
+    return Content((), (bitwise_table(name, shares),), answer(shares), tuple(details(shares)))
 
 
 def answer(shares: Frame) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.frames import Frame, dtypes_in_order, usable
 from analysis.data.over_seeds import SERIES, over_seeds
 from analysis.data.study_data import Scope, StudyData
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
 from analysis.report.drawing import Drawing, course, decimal_ticks, facets, key, measured_ticks, styled, told
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, plot
@@ -158,10 +158,10 @@ def figure(sizes: Frame) -> Drawing:
 def _sizes(panel: Axes, rows: Frame) -> None:
     panel.set_yscale("log")
     panel.axhline(1, color=INK, linewidth=0.9, linestyle=":")
-    for name, (label, colour, marker, dashes) in LOOKS.items():
+    for place, (name, (label, colour, marker, dashes)) in enumerate(LOOKS.items()):
         line = rows[(rows["quantity"] == name) & (rows["median"] < math.inf)]
         titles = [told(f"{label}, {row['dtype']}", f"depth {row['depth']}", row) for row in line.to_dict("records")]
-        course(panel, line.assign(title=titles, lower=math.nan), "depth", (colour, marker), dashes, 4.4)
+        course(panel, line.assign(title=titles, lower=math.nan), "depth", (colour, marker), dashes, 7.2 - place)
     if len(rows):
         measured_ticks(panel, rows["depth"])
         decimal_ticks(panel.yaxis)
@@ -216,12 +216,14 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
         return None
     caption = f"Relative L2 error of `{BASELINE}` against depth, fan-in {shown['fan_in'].max()} ({scope.label}), both "
     caption += "axes logarithmic: measured, predicted, and under three bounds. Mark: median over seeds; n = "
-    caption += f"{wording.seeds(shown)}. Dotted: bound = 1, no information. Measured and predicted "
-    caption += "overlap where the prediction holds."
+    caption += f"{wording.seeds(shown)}. Dotted: bound = 1, no information. Of marks on each "
+    caption += "other the larger is behind: predicted and measured errors where the prediction holds, bounds that "
+    caption += "agree."
+    caption += choosing.other_dtypes(shown)
     alt = "Lines on two logarithmic axes, one panel per sign structure and dtype. "
     alt += f"The bounds lie above the measured error, by up to {_largest(shown)} where they are finite."
     name = slug("bounds", scope.machine, scope.device)
-    figures = (plot(f"fig-{name}", caption, alt, "bounds", figure(shown)),)
+    figures = (plot(f"fig-{name}", caption, alt, "bounds", figure(choosing.main(shown))),)
     tables = [bound_table(name, shown)]
     if len(predicted):
         tables.insert(0, ratio_table(slug("predictions", scope.machine, scope.device), predicted))

@@ -86,12 +86,12 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content:
 
 def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
-    caption = f"Speedup of merging pairs of layers, from C channels to C′ and back to C, {dtype}, {scope.label}; n = "
-    caption += f"{show.plural(len(rows), 'pair')}, median over {over(rows)}. Colour: the verdict "
+    caption = f"Speedup of merging pairs of layers, from C channels to C_mid and back to C, {dtype}, {scope.label}; "
+    caption += f"n = {show.plural(len(rows), 'pair')}, median over {over(rows)}. Colour: the verdict "
     caption += f"{wording.by_intervals(rows)}, darker the larger the estimate. "
     caption += "Line: as many multiply-accumulates; above it, merging saves some."
     least, most = rows.loc[rows["speedup"].idxmin()], rows.loc[rows["speedup"].idxmax()]
-    alt = "Heat maps, one per kernel, C across and C′ upwards. By verdict merging is faster on "
+    alt = "Heat maps, one per kernel, C across and C_mid upwards. By verdict merging is faster on "
     alt += f"{show.plural(counts.get('faster', 0), 'pair')} and slower on {counts.get('slower', 0)}. "
     alt += f"The estimated speedup goes from {show.significant(least['speedup'])} ({least['problem']}) to "
     alt += f"{show.significant(most['speedup'])} ({most['problem']})."
@@ -130,7 +130,7 @@ def _map(panel: Axes, rows: Frame) -> None:
     cells(panel, grid, (len(outer), len(middle)), lined=True)
     cell_ticks(panel, [str(c) for c in outer], [str(c) for c in middle])
     _theory(panel, rows, outer, middle)
-    panel.set(xlabel="C, channels of input and output", ylabel="C′, channels between")
+    panel.set(xlabel="C, channels of input and output", ylabel="C_mid, channels between")
 
 
 def _colour(row: Any) -> str:

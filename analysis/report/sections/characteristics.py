@@ -23,8 +23,7 @@ def content(data: StudyData, frames: Frames) -> Content | None:
         return None
     rows = characteristics.summary(frames["characteristics"])
     cells = int(frames["characteristics"]["cells"].min())
-    processes = data.compared["processes"]
-    here = f" Trials of this study had {wording.span(processes, 'process')}." if len(processes) else ""
+    here = f" Trials of this study had {wording.processes(data.judged)}." if len(data.judged) else ""
     return Content(tables=(_table(rows, cells),), answer=answer(rows) + here)
 
 

@@ -112,9 +112,10 @@ def notes(rows: Frame) -> tuple[str, ...]:
 
 
 def _plot(scope: Scope, rows: Frame) -> Plot:
-    slowest = rows.loc[rows["change"].idxmax()]
+    drawn = choosing.shown(rows)
+    slowest = drawn.loc[drawn["change"].idxmax()]
     caption = f"How fast a way is under a condition, as a multiple of itself under the usual ones, {scope.label}; one "
-    caption += f"panel per problem, n = {show.plural(len(rows), 'cell')}. Right of 1: faster than usual. Line: 95 % "
+    caption += f"panel per problem, n = {show.plural(len(drawn), 'cell')}. Right of 1: faster than usual. Line: 95 % "
     caption += f"interval between processes, where both sides have six.{choosing.others(rows)}"
     alt = f"Dots left of 1 take longer than usual. The longest time is {show.times(slowest['change'])} the usual one, "
     alt += f"{slowest['way']} on {slowest['problem']} under {slowest['conditions']}."
@@ -150,7 +151,7 @@ def _dots(panel: Axes, rows: Frame, texts: list[str], ways: list[str]) -> None:
 def _said(row: Any) -> str:
     times = show.with_interval(row["speed"], row["lower"], row["upper"])
     place = f"{row['problem']}, {row['dtype']}, {row['way']}, {row['conditions']}"
-    n = show.plural(int(row["processes"]), "process", "processes")
+    n = show.plural(int(row["processes"]), "process")
     return f"{place}: {times} times as fast as usual, {row['change_verdict']}, {n}"
 
 

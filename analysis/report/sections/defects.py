@@ -156,7 +156,8 @@ def _plot(scope: Scope, rows: Frame, found: Frame) -> Plot:
         f"exclusive or of two coordinates above ½, by numbers chosen by hand; and a disk of radius {RADIUS:g}, by "
     )
     caption += "training; dotted: the border that is asked for. Beside each the same weights and biases in float64, "
-    caption += f"where they are one linear function. The first of n = {wording.seeds(found)}; {GRID} × {GRID} points."
+    caption += f"where they are one linear function. {GRID} × {GRID} points of the first seed, which need not be "
+    caption += f"typical: the table has the medians, n = {wording.seeds(found)}."
     alt = "Panels of two colours. " + " ".join(
         f"{TASKS[row.problem]}: {show.percent(row.wrong)} of the points wrong in {row.dtype}, "
         f"{show.percent(row.float64_wrong)} in float64."

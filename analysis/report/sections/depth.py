@@ -176,7 +176,8 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
 
 
 def _error_plot(scope: Scope, summary: Frame) -> Any:
-    worst = summary.loc[summary["median"].idxmax()]
+    drawn = choosing.shown(summary)
+    worst = drawn.loc[drawn["median"].idxmax()]
     caption = f"Relative L2 error in units of u against depth ({scope.label}), both axes logarithmic. "
     caption += f"{wording.band(summary)}{choosing.others(summary)}"
     alt = "Lines on two logarithmic axes, one panel per dtype. The largest median error is "
@@ -187,7 +188,8 @@ def _error_plot(scope: Scope, summary: Frame) -> Any:
 
 
 def _ratio_plot(scope: Scope, ratios: Frame) -> Any:
-    least, most = (show.significant(ratios["median"].agg(end)) for end in ("min", "max"))
+    drawn = choosing.shown(ratios)["median"]
+    least, most = (show.significant(drawn.agg(end)) for end in ("min", "max"))
     caption = f"Error merged / error stacked on the same seed, against depth ({scope.label}). Below 1 the merged stack "
     caption += f"is more accurate. {wording.band(ratios)}{choosing.others(ratios)}"
     alt = f"Lines on two logarithmic axes, one panel per dtype. The median ratios lie between {least} and {most}."

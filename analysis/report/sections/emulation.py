@@ -126,7 +126,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     name = slug("emulation", scope.machine, scope.device)
     caption = f"The error of outputs that were formed again against the measured one, relative L2 ({scope.label}): one "
     caption += "mark per layer and seed, on the line where both are equal. Filled: equal bit for bit; open: not. "
-    caption += f"n = {wording.seeds(found)}."
+    caption += f"n = {wording.seeds(found)}.{choosing.others(rows)}"
     alt = f"Marks on a diagonal, one panel per dtype. {sentence(found)}"
     drawn = plot(f"fig-{name}", caption, alt.replace("`", ""), "emulation_rows", figure(rows))
     return Content((drawn,), (tiles_table(f"{name}-tiles", found),), sentence(found), tuple(details(found)))

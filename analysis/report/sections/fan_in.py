@@ -74,7 +74,6 @@ def figure(summary: Frame, label: str, ticks: dict[float, str] | None = None) ->
 
     summary: `errors` of one place; label, ticks: of the x axis.
     """
-    summary = choosing.shown(summary)
     dtypes, depths = dtypes_in_order(summary["dtype"]), sorted(set(summary["depth"]))
     names = [f"{dtype}, depth {depth}" for depth in depths for dtype in dtypes]
     drawing, panels = facets(names)
@@ -200,14 +199,15 @@ def fan_in_part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption = (
         f"Relative L2 error in units of u against the fan-in of one layer, {CHANNELS_GROW} ({scope.label}), both axes "
     )
-    caption += f"logarithmic, one panel per depth and dtype. {wording.band(summary)} Where marks lie "
-    caption += f"in each other, the ways lose the same.{choosing.others(summary)}"
-    alt = f"Lines on two logarithmic axes, one panel per dtype and depth. {worst(summary)}"
+    caption += f"logarithmic, one panel per depth and dtype. {wording.band(summary)} Where marks "
+    caption += f"cover each other, the ways lose the same.{choosing.others(summary)}{choosing.other_dtypes(summary)}"
+    drawn = choosing.shown(choosing.main(summary))
+    alt = f"Lines on two logarithmic axes, one panel per dtype and depth. {worst(drawn)}"
     name = slug("fan-in", scope.machine, scope.device)
-    drawn = plot(f"fig-{name}", caption, alt, "fan_in", figure(summary, "fan-in of one layer"))
+    figures = (plot(f"fig-{name}", caption, alt, "fan_in", figure(drawn, "fan-in of one layer")),)
     tables = (exponent_table(name, exponents, "fan_in_exponents", CHANNELS_GROW),) if len(exponents) else ()
     elsewhere = ELSEWHERE.format("channels", "Error by kernel size")
-    return Content((drawn,), tables, answer(exponents), (*details(exponents, summary), elsewhere))
+    return Content(figures, tables, answer(exponents), (*details(exponents, summary), elsewhere))
 
 
 def kernel_size_frames(rows: Frame) -> Frames:
@@ -230,14 +230,16 @@ def kernel_size_part(scope: Scope, rows: Frame, frames: Frames) -> Content | Non
         return None
     caption = f"Relative L2 error in units of u against the size of the kernel, {CHANNELS} channels ({scope.label}), "
     caption += "both axes logarithmic, one panel per depth and dtype. The axis is the fan-in of one layer, channels × "
-    caption += f"area, named by the kernel's size. {wording.band(summary)}"
-    alt = f"Lines on two logarithmic axes, one panel per dtype and depth. {worst(summary)}"
+    caption += f"area, named by the kernel's size. {wording.band(summary)}{choosing.others(summary)}"
+    caption += choosing.other_dtypes(summary)
+    drawn = choosing.shown(choosing.main(summary))
+    alt = f"Lines on two logarithmic axes, one panel per dtype and depth. {worst(drawn)}"
     name = slug("kernel-size", scope.machine, scope.device)
     ticks = {fan_in: f"{size(fan_in)}×{size(fan_in)}" for fan_in in set(summary["fan_in"])}
-    drawn = plot(f"fig-{name}", caption, alt, "kernel_sizes", figure(summary, "kernel", ticks))
+    figures = (plot(f"fig-{name}", caption, alt, "kernel_sizes", figure(drawn, "kernel", ticks)),)
     tables = (exponent_table(name, exponents, "kernel_size_exponents", KERNEL_GROWS),) if len(exponents) else ()
     elsewhere = ELSEWHERE.format("kernel", "Error by fan-in")
-    return Content((drawn,), tables, answer(exponents), (*details(exponents, summary), elsewhere))
+    return Content(figures, tables, answer(exponents), (*details(exponents, summary), elsewhere))
 
 
 def headline(data: StudyData, frames: Frames) -> str:

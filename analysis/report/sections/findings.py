@@ -26,9 +26,9 @@ Part = Callable[[Scope, Frame, Frames], Content | None]
 
 RULE = (
     "A claim is confirmed where the interval lies in the claimed range, refuted where it lies outside of it, else "
-    "undecided; a hypothesis is confirmed where all its claims are, and refuted where one is. All intervals hold "
-    "together with 95 % (Bonferroni over the claims). The claims were fixed before the experiments were run, after "
-    "small trials on other draws; a seed draws weights and images."
+    "undecided; a hypothesis is confirmed where all its claims are, and refuted where one of them is. All intervals "
+    "hold together with 95 % (Bonferroni over the claims). The claims were fixed before the experiments were run and "
+    "after small trials on other draws; a seed draws weights and images."
 )
 RATIOS = (
     "ratios of errors, paired by draw: of single outputs (relative L2), of their averages over all positions, of "
@@ -224,6 +224,7 @@ def _told(finding: Finding, claims: Frame) -> Iterator[str]:
 
 def dependence(compared: Frame) -> Iterator[str]:
     """Per finding, whether its outcomes are the same under all instruction sets. compared: `by_instructions`."""
+    alone: dict[str, list[str]] = {}
     for number, own in compared.groupby("finding", sort=True):
         sets = wording.listed([f"under {name}" for name in sorted(set(own["instructions"]))])
         agreed, claims = set(own["agreement"]), own.drop_duplicates(["claim", "dtype"])
@@ -238,7 +239,10 @@ def dependence(compared: Frame) -> Iterator[str]:
             yield f"Hypothesis {number} is the same {sets}: {outcomes}, and medians of {apart}."
         else:
             part = " alone" if own["instructions"].nunique() == 1 else ", in part"
-            yield f"Hypothesis {number} was run {sets}{part}."
+            alone.setdefault(f"{sets}{part}", []).append(str(number))
+    for how, numbers in alone.items():
+        which = f"Hypothesis {numbers[0]} was" if len(numbers) == 1 else f"Hypotheses {wording.listed(numbers)} were"
+        yield f"{which} run {how}."
 
 
 def _outcomes(compared: Frame, agreement: str) -> Iterator[str]:

@@ -202,7 +202,7 @@ def _caption(scope: Scope, rows: Frame, summary: Frame) -> str:
     text = f"What happens when each layer's weights are multiplied by a gain, stacks of depth {depth} "
     text += f"({scope.label}); the gain axis is logarithmic. Error: relative L2 in units of u, logarithmic, "
     text += "where all outputs of all seeds are finite; an error of 1/u loses everything. Lost outputs are "
-    text += f"not finite, or zero though the exact ones are not. {wording.band(summary)} "
+    text += f"not finite, or zero though the exact ones are not. {wording.band(summary)}{choosing.others(summary)} "
     return text + "Dtypes whose range no gain tried leaves are not shown."
 
 

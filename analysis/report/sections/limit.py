@@ -47,7 +47,8 @@ def _main(rows: Frame) -> Frame:
 def above(rows: Frame) -> str:
     """What lies above its ceiling, and why it may."""
     over = rows[rows["above"] != ""]
-    told = f"Of {show.plural(len(rows), 'cell')}, {len(over) or 'none'} {'lies' if len(over) < 2 else 'lie'} above "
+    told = f"Of {show.plural(len(rows), 'cell')}, those of sweeps and the like not counted, "
+    told += f"{len(over) or 'none'} {'lies' if len(over) < 2 else 'lie'} above "
     told += "the ceiling, by the interval of the times alone"
     if not len(over):
         return f"{told}."
@@ -58,16 +59,26 @@ def above(rows: Frame) -> str:
 
 
 def _plot(scope: Scope, found: Frame, rows: Frame) -> Plot:
-    best = rows.loc[rows["share"].idxmax()]
+    drawn = _drawn(rows)
+    best = drawn.loc[drawn["share"].idxmax()]
+    problems = drawn["computed_in"].value_counts()
     caption = f"Roofline, {scope.label}, one panel per dtype; one mark per problem: the fastest of the ways shown, by "
-    caption += f"estimate; n = {show.plural(len(_drawn(rows)), 'problem')}. Across: the way's own operations per byte "
+    caption += f"estimate; n = {_counted(problems)}. Across: the way's own operations per byte "
     caption += "that any way must move (input, kernels and output once); up: operations per second. Line: what a copy "
     caption += "in memory and the best matrix product attain here, each the median over processes; dotted: copies in "
-    caption += "caches. Hollow: the data fit a cache, whose line then holds. Up is better."
+    caption += "caches. Hollow: the data fit a cache, whose line then holds. Up is better; both axes are logarithmic. "
+    caption += "Possible reasons for marks above the line are in the text."
     caption += choosing.others(rows, "The CSV has", _won_of(rows))
     alt = "Scatter plots on logarithmic axes below a roof. The largest share of what is attainable is "
     alt += f"{show.percent(best['share'])}, of {best['way']} on {best['problem']} in {best['dtype']}."
     return plot(slug("fig-limit", scope.machine, scope.device), caption, alt, "limits", figure(found, rows))
+
+
+def _counted(problems: Frame) -> str:
+    """As in "80 problems in float32 and 48 in bfloat16". problems: how many by dtype."""
+    first, *others = dtypes_in_order(problems.index)
+    parts = [f"{show.plural(int(problems[first]), 'problem')} in {first}"]
+    return wording.listed([*parts, *(f"{problems[dtype]} in {dtype}" for dtype in others)])
 
 
 @styled
@@ -244,7 +255,8 @@ SECTION = Section(
     headlines={"Limit": headline},
     files={
         "ceilings": "What is attainable on the machine: rates of products, copies and launches.",
-        "limits": "One row per timed cell but the controls: its rates, and its share of what is attainable.",
+        "limits": "One row per timed cell but the controls whose operations were counted, without the groups that have "
+        "sections of their own: its rates, and its share of what is attainable.",
     },
     columns={
         "ceiling": "matrix product; memory, or a cache: a copy there; launch",

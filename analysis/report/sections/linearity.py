@@ -63,7 +63,7 @@ def figure(summary: Frame) -> Drawing:
     """The defects of the identities that rounding breaks, against depth, a panel each per dtype.
     summary: `defects` of one place.
     """
-    summary = choosing.shown(summary[summary["identity"].isin(ROUNDED)])
+    summary = choosing.shown(summary)
     dtypes, kinds = dtypes_in_order(summary["dtype"]), [name for name in ROUNDED if name in set(summary["identity"])]
     drawing, panels = facets([f"{kind}, {dtype}" for kind in kinds for dtype in dtypes])
     known = looks(summary["way"])
@@ -103,13 +103,14 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption = "By how much a computed stack misses two identities of a linear map, relative to the exact result, in "
     caption += f"units of u, against depth ({scope.label}), both axes logarithmic. x, z and their multiples are "
     caption += "exact numbers of the dtype, so all of it is rounding in the stack; a single layer has nothing to "
-    caption += f"merge. {wording.band(drawn)}{choosing.others(drawn)}"
+    caption += f"merge. {wording.band(drawn)}{choosing.others(drawn)}{choosing.other_dtypes(drawn)}"
     alt = "Lines on two logarithmic axes, one panel per identity and dtype. The largest median is "
-    row = drawn.loc[drawn["median"].idxmax()]
+    seen = choosing.main(choosing.shown(drawn))
+    row = seen.loc[seen["median"].idxmax()]
     where = ", ".join([row["identity"], row["way"], row["dtype"], wording.signs(row["signs"])])
     alt += f"{row['median']:.3g} u: {where}, depth {row['depth']}."
     name = slug("linearity", scope.machine, scope.device)
-    figures = (plot(f"fig-{name}", caption, alt, "linearity", figure(drawn)),)
+    figures = (plot(f"fig-{name}", caption, alt, "linearity", figure(seen)),)
     return Content(figures, (identity_table(name, counts),), answer(counts), tuple(details(sizes, counts)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from analysis.data.footprints import footprints
 from analysis.data.frames import Frame, ordered, ways_in_order
 from analysis.data.study_data import Scope, StudyData
-from analysis.report import choosing
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
 from analysis.report.drawing import ROW, Drawing, facets, legend, log_range, log_ticks, marks, rows_named, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
@@ -26,11 +26,14 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
 
 
 def _plot(scope: Scope, rows: Frame) -> Plot:
-    caption = f"Memory of one call as a multiple of the baseline's, {scope.label}; one mark per trial, n = "
-    caption += f"{show.plural(len(rows), 'cell')}. Memory is what torch and NumPy allocated at once during the call, "
+    dtype = wording.main_dtypes(rows["dtype"])[0]
+    rows = rows[rows["dtype"] == dtype]
+    drawn = choosing.shown(rows)
+    caption = f"Memory of one call as a multiple of the baseline's, {dtype}, {scope.label}; one mark per trial, n = "
+    caption += f"{show.plural(len(drawn), 'cell')}. Memory is what torch and NumPy allocated at once during the call, "
     caption += "its result included; scratch space that a library takes from the operating system is not seen. Right, "
     caption += f"less memory, is better.{choosing.others(rows, 'The CSV has')}"
-    most = rows.loc[rows["peak_ratio"].idxmax()]
+    most = drawn.loc[drawn["peak_ratio"].idxmax()]
     alt = f"Dots on a logarithmic axis, one row per way. The most memory is {show.times(most['peak_ratio'])} the "
     alt += f"baseline's, by {most['way']} on {most['problem']}."
     return plot(slug("fig-memory", scope.machine, scope.device), caption, alt, "costs", figure(rows))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.data.frames import Frame, dtypes_in_order, problems_in_order, usable
 from analysis.data.over_seeds import PLACE, SERIES, largest, over_seeds, paired
 from analysis.data.study_data import Scope
+from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report import wording
 from analysis.report.drawing import (
     ROW,
     Drawing,
@@ -143,12 +143,13 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption += f"({scope.label}), logarithmic: of the result, and of the merged kernel itself. Right of 1 the order "
     caption += "is more accurate. All merge in the dtype itself; of three layers, balanced is right to left. "
     caption += f"{wording.band(compared, 'Line')} Filled: random signs; hollow: positive numbers."
-    errors = compared[compared["quantity"] == "error"]
+    caption += choosing.other_dtypes(compared)
+    errors = choosing.main(compared[compared["quantity"] == "error"])
     least, most = (show.significant(1 / errors["median"].agg(end)) for end in ("max", "min"))
     alt = "Dots with intervals on a logarithmic axis, one row per problem, two panels per dtype. Medians lie from "
     alt += f"{least} to {most} for the result."
     name = slug("order", scope.machine, scope.device)
-    drawn = plot(f"fig-{name}", caption, alt, "order_ratios", figure(compared))
+    drawn = plot(f"fig-{name}", caption, alt, "order_ratios", figure(choosing.main(compared)))
     tables = (cost_table(f"{name}-costs", cost), ratio_table(name, compared))
     return Content((drawn,), tables, answer(compared, cost), tuple(details(compared)))
 

@@ -94,9 +94,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption = "The share of the merged kernel's rounding in the squared error of a merged stack, against depth "
     caption += f"({scope.label}); the rest is the longer sum's. {wording.band(summary)}"
     caption += choosing.others(summary)
-    ratios = summary[summary["quantity"] == "ratio"]["median"]
-    alt = "Lines against depth, one panel per dtype. The median ratios merged / stacked lie from "
-    alt += f"{show.significant(ratios.min())} to {show.significant(ratios.max())}."
+    drawn = choosing.shown(summary[summary["quantity"] == "share"])["median"]
+    alt = "Lines against depth, one panel per dtype. The median shares lie from "
+    alt += f"{show.percent(float(drawn.min()))} to {show.percent(float(drawn.max()))}."
     name = slug("merge-parts", scope.machine, scope.device)
     figures = (plot(f"fig-{name}", caption, alt, "merging_parts", figure(summary)),)
     sentences = f"{answer(summary)} {shares(summary)}".strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.section import Content, Frames, Section
-from analysis.report.sections.speed import VERDICTS_READ
+from analysis.report.sections.speed import DECIDED, VERDICTS_READ
 from analysis.report.tables import Table, Text, table
 from linear_lasagna.intervals import VERDICTS
 from linear_lasagna.plurals import plural
@@ -39,7 +40,8 @@ def answer(rows: Frame) -> str:
     built, accepted = int(found["built"].sum()), int(found["accepted"].sum())
     changed = zoo.changed(rows)
     # No rate: what was tried so far, or within some limits, is no sample of all.
-    text = f"Of {plural(built, 'architecture')} tried so far that can be built without weights {accepted} "
+    text = f"These are numbers of {machine(rows)}, the same on every page; it was busy while they were timed, so times "
+    text += f"are rough. Of {plural(built, 'architecture')} tried so far that can be built without weights {accepted} "
     text += f"are accepted; in {len(changed)} of these "
     text += f"something is merged or folded. {f'Merged these are {told}.' if (told := verdicts(changed)) else ''}"
     both = changed[changed["status_authors"] == "ok"] if "status_authors" in changed else changed[:0]
@@ -51,58 +53,72 @@ def answer(rows: Frame) -> str:
 
 
 def verdicts(changed: Frame) -> str:
-    """As in "4 faster and 1 undecided, by intervals between processes; 15 faster and 172 undecided, by intervals within
-    one process, which need not hold in the next". changed: `zoo.changed`.
+    """As in "4 faster and 1 undecided, by intervals between processes; 15 faster and 54 undecided, by intervals within
+    one process, which need not hold in the next; 118 have no interval". changed: `zoo.changed`.
     """
     judged = changed[changed["verdict_merged"].isin(VERDICTS)] if len(changed) else changed
     if not len(judged):
         return ""
+    bare = int(judged["ratio_lower_merged"].isna().sum())
+    judged = judged[judged["ratio_lower_merged"].notna()]
     several = judged["processes_merged"] > 1
     one = f"{wording.WITHIN}, which need not hold in the next"
     kinds = ((judged[several], wording.BETWEEN), (judged[~several], one))
-    return "; ".join(f"{_counted(rows)}, by intervals {kind}" for rows, kind in kinds if len(rows))
+    told = [f"{_counted(rows)}, by intervals {kind}" for rows, kind in kinds if len(rows)]
+    return "; ".join([*told, *([f"{bare} {'has' if bare == 1 else 'have'} no interval"] if bare else [])])
 
 
 def _counted(judged: Frame) -> str:
     counts = judged["verdict_merged"].value_counts()
-    told = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts]
-    bare = int(judged["ratio_lower_merged"].isna().sum())
-    return wording.listed(told) + (f" ({bare} of them without an interval)" if bare else "")
+    return wording.listed([f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts])
 
 
 def _designs(rows: Frame) -> Table:
-    """This suite's own models, a row per way."""
-    own = rows[rows["package"] == OWN].reset_index(drop=True)
+    """This suite's own models, a row each."""
+    own = zoo.changed(rows[rows["package"] == OWN])
     columns: dict[str, Callable[[Any], str | Text]] = {
         "model": lambda row: row.architecture,
-        "way": lambda row: row.way,
-        "time": lambda row: show.seconds(row.seconds) if row.status == "ok" else Text(row.status, note=row.reason),
-        "time / given": _ratio,
-        "memory": lambda row: _count(row.peak_bytes, "B"),
-        "operations": lambda row: _count(row.operations),
-        "convolutions, norms": lambda row: _pair(row.convolutions, row.norms),
-        "error": lambda row: show.significant(row.relative_l2, 2),
+        "time given": lambda row: show.seconds(row.seconds_given),
+        **{f"{way} / given": _ratio(way) for way in ("merged", "authors", "fused", "frozen")},
+        "convolutions": _counts("convolutions"),
+        "norms": _counts("norms"),
+        "error": lambda row: show.significant(row.relative_l2_merged, 2),
     }
-    caption = f"Models written by this suite, {_machine(own)}, float32: as they are given, merged by `merge_model`, by "
-    caption += "their authors' formulas, by torch.fx's `fuse`, and frozen by Inductor. In brackets: 95 % interval, "
-    caption += f"{wording.process_kind(own['processes'].dropna()) if len(own) else ''}. {VERDICTS_READ} Error: "
-    caption += f"relative L2 of the outputs against the given model in float64. {PAIRED}"
-    return table("models-designs", caption, own, columns, "models", (0, 1))
+    caption = (
+        f"Models written by this suite, {machine(rows)}, float32: times as they are given, merged by `merge_model`, "
+    )
+    caption += "by their authors' formulas, by torch.fx's `fuse`, and frozen by Inductor. In brackets: 95 % interval, "
+    kind = wording.process_kind(own["processes_merged"].dropna()) if len(own) else ""
+    caption += (
+        f"{kind or wording.BETWEEN}. Below 1 is faster. {VERDICTS_READ} Then how many convolutions and BatchNorms "
+    )
+    caption += "are called, given → merged. Error: relative L2 of the merged model's outputs against the given one in "
+    caption += f"float64. {PAIRED}"
+    return table("models-designs", caption, own, columns, "models", (0,))
 
 
-def _ratio(row: Any) -> Text:
-    if not row.verdict:
-        return Text("")
-    ends = (row.ratio_lower, row.ratio_upper)
-    return Text(show.number(row.ratio, *ends), show.interval(row.ratio, *ends), row.verdict, row.verdict)
+def _ratio(way: str) -> Callable[[Any], Text]:
+    """The time of a way / the given model's, with its interval and verdict. Of rows of `zoo.changed`."""
+
+    def shown(row: Any) -> Text:
+        value, *ends = (getattr(row, f"ratio{end}_{way}", math.nan) for end in ("", "_lower", "_upper"))
+        if value != value:
+            return Text(show.DASH)
+        verdict = getattr(row, f"verdict_{way}")
+        return Text(show.number(value, *ends), show.interval(value, *ends), verdict, verdict)
+
+    return shown
 
 
-def _count(value: float, unit: str = "") -> str:
-    return f"{show.count(value)}{unit}" if value == value else show.DASH
+def _counts(what: str) -> Callable[[Any], Text]:
+    """How many of them the given model calls and the merged one; and the authors'. Of rows of `zoo.changed`."""
 
+    def shown(row: Any) -> Text:
+        given, merged, theirs = (getattr(row, f"{what}_{way}", None) for way in ("given", "merged", "authors"))
+        known = theirs is not None and theirs == theirs
+        return Text(f"{given:.0f} → {merged:.0f}", f"authors {theirs:.0f}" if known else "")
 
-def _pair(first: float, second: float) -> str:
-    return f"{first:.0f}, {second:.0f}" if first == first else show.DASH
+    return shown
 
 
 def _packages(rows: Frame) -> Table:
@@ -116,7 +132,7 @@ def _packages(rows: Frame) -> Table:
         "largest difference": lambda row: show.significant(row.difference, 2),
         "faster, slower": lambda row: f"{row.faster}, {row.slower}",
     }
-    caption = f"Of every family of architectures the smallest that can be built without weights, {_machine(rows)}. "
+    caption = f"Of every family of architectures the smallest that can be built without weights, {machine(rows)}. "
     caption += "Changed: something is merged or folded. Difference: of the model merged in float64 from the given one, "
     caption += "as a part of its largest output. Faster, slower: merged, of those changed."
     return table("models-packages", caption, zoo.summary(rows), columns, "models")
@@ -124,30 +140,26 @@ def _packages(rows: Frame) -> Table:
 
 def _changed(rows: Frame) -> Table:
     """Architectures in which something is merged or folded, those with a re-parametrisation of their own first."""
-
-    def counts(what: str) -> Callable[[Any], Text]:
-        def shown(row: Any) -> Text:
-            given, merged, theirs = (getattr(row, f"{what}_{way}", None) for way in ("given", "merged", "authors"))
-            known = theirs is not None and theirs == theirs
-            return Text(f"{given:.0f} → {merged:.0f}", f"authors {theirs:.0f}" if known else "")
-
-        return shown
-
     columns: dict[str, Callable[[Any], str | Text]] = {
         "package": lambda row: row.package,
         "architecture": lambda row: row.architecture,
         "runs merged": lambda row: f"{row.merged_merged:.0f} of {row.runs_merged:.0f}",
-        "convolutions": counts("convolutions"),
-        "norms": counts("norms"),
+        "convolutions": _counts("convolutions"),
+        "norms": _counts("norms"),
         "time given": lambda row: show.seconds(row.seconds_given),
-        "merged / given": lambda row: Text(show.significant(row.ratio_merged, 2), kind=row.verdict_merged),
-        "authors / given": lambda row: show.significant(getattr(row, "ratio_authors", float("nan")), 2),
+        **{f"{way} / given": _ratio(way) for way in ("merged", "authors")},
     }
-    caption = "Architectures in which something is merged or folded: how many convolutions and BatchNorms are called, "
     changed = zoo.changed(rows[rows["package"] != OWN])
-    kind = wording.process_kind(changed["processes_merged"].dropna()) if len(changed) else ""
-    caption += f"and times, {kind or wording.WITHIN}. {PAIRED} {VERDICTS_READ}"
-    return table("models-changed", caption, changed, columns, "models", (0, 1))
+    told = changed
+    if len(changed):
+        told = changed[changed["verdict_merged"].isin(DECIDED) | (changed["status_authors"] == "ok")]
+    caption = "Architectures in which something is merged or folded, those that their authors re-parametrise and those "
+    caption += (
+        f"with a verdict; the CSV has {len(changed) - len(told)} others. How many convolutions and BatchNorms are "
+    )
+    caption += f"called, and times. {PAIRED} In brackets: 95 % interval {wording.WITHIN}. Bold: faster. Plain: slower. "
+    caption += "“?”: undecided, without brackets for lack of an interval."
+    return table("models-changed", caption, told, columns, "models", (0, 1))
 
 
 def _refused(rows: Frame) -> Table:
@@ -161,7 +173,8 @@ def _refused(rows: Frame) -> Table:
     return table("models-refused", "Architectures that are not accepted.", left, columns, "models", (0, 1, 2, 3))
 
 
-def _machine(rows: Frame) -> str:
+def machine(rows: Frame) -> str:
+    """Where the rows were measured, as in "AMD EPYC, 2 threads"."""
     return " or ".join(dict.fromkeys(rows["processor"]))
 
 

@@ -5,28 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from analysis.data.frames import Frame, Series, framed, ordered
 from analysis.data.records import PLACE, Records
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
-from analysis.report.drawing import Drawing, by_dtype, facets, key, marks, styled
+from analysis.report.drawing import Drawing, by_dtype, decimal_ticks, facets, key, marks, styled
 from analysis.report.section import Content, Frames, Plot, Section, joined, plot, within
 from analysis.report.sections.speed import over, with_interval
-from analysis.report.style import GREY, INK, VERMILION
+from analysis.report.style import INK, MARKERS, PALETTE
 from analysis.report.tables import Table, count_of, table
 from linear_lasagna.intervals import MARGIN
 from linear_lasagna.timing import compare
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
 NOISE = [*PLACE, "ratio", "ratio_lower", "ratio_upper", "verdict", "processes", "blocks", "between", "within"]
 DECIDED = ("faster", "slower")
-SAME, FALSE = (GREY, "o"), (VERMILION, "D")  # controls as they are drawn
+SHARES = (50, 90)  # per cent of the controls, that have a mark
+LEAST_SHOWN = 0.01  # per cent of difference: a logarithmic axis has no 0
 STRONG = 0.5  # an autocorrelation with which an interval covers far less than it says
 
 
@@ -97,67 +93,42 @@ def content(data: StudyData, frames: Frames) -> Content:
 
 
 def _noise_plot(scope: Scope, rows: Frame) -> Plot:
-    false = int(rows["verdict"].isin(DECIDED).sum())
-    caption = f"The control's time against the baseline's, {scope.label}; n = {show.plural(len(rows), 'trial')}. "
+    differences = apart(rows["ratio"])
+    caption = f"By how much the control's time differs from the baseline's, {scope.label}: the share of the controls "
     caption += (
-        f"Mark: median over {over(rows)}; line: 95 % interval for it, "
-        f"{wording.process_kind(with_interval(rows)['processes'])}, where there are enough. "
+        f"that differ by less, one line per dtype; n = {show.plural(len(rows), 'control')}, each the median over "
     )
-    caption += f"Band: the margin of {100 * MARGIN:g} %, within which no difference counts. Diamonds: "
-    caption += f"controls that the interval and the margin alone would call different ({false}). "
-    caption += "Symmetric logarithmic axis, linear within ±1 %."
-    alt = "Dots with intervals around zero, in order of size. The largest difference is "
-    alt += f"{show.percent(float(apart(rows['ratio']).max()))}."
+    caption += f"{over(rows)}. Marks: half of the controls, and nine of ten. Vertical line: the margin of "
+    caption += f"{100 * MARGIN:g} %, within which no difference counts. Up is better; logarithmic across."
+    alt = "Rising lines on a logarithmic axis of differences. Half of the controls differ by less than "
+    alt += f"{show.percent(float(differences.median()))}, nine of ten by less than "
+    alt += f"{show.percent(float(differences.quantile(0.9)))}, all by {show.percent(float(differences.max()))} at most."
     return plot("fig-noise", caption, alt, "noise", figure(rows, MARGIN))
 
 
 @styled
 def figure(frame: Frame, margin: float) -> Drawing:
-    """Every control's difference from the baseline in per cent, in order, with its interval, one panel per dtype.
-
-    frame: `controls`; margin: the |log ratio| below which no difference counts, drawn as a band.
+    """What share of the controls differs from the baseline by less than so much, a line per dtype. frame: `controls`;
+    margin: the |log ratio| below which no difference counts.
     """
-    drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)])
-    sides = 100 * (frame[["ratio", "ratio_lower", "ratio_upper"]] - 1)
-    most = 1.3 * max(sides.abs().max().max(), 100 * math.expm1(margin))
-    for panel, (_, rows) in zip(panels, by_dtype(frame), strict=True):
-        _controls(panel, rows.sort_values(["ratio", "problem"]).reset_index(drop=True), margin)
-        _difference_axis(panel, most)
-        panel.set_xlim(0, len(rows) + 1)
-        panel.set_xticks([1, len(rows)] if len(rows) > 1 else [1])
-        panel.set_xlabel("controls, in order")
-        panel.set_ylabel("difference (%)")
-        panel.grid(axis="y")
-    drawing.handles += [key("control", *SAME), key("called different by interval and margin alone", *FALSE)]
+    drawing, [panel] = facets([""])
+    for (dtype, rows), colour, marker in zip(by_dtype(frame), PALETTE, MARKERS, strict=False):
+        differences = (100 * apart(rows["ratio"])).clip(lower=LEAST_SHOWN).sort_values()
+        shares = [100 * (place + 1) / len(rows) for place in range(len(rows))]
+        panel.step(differences, shares, where="post", color=colour, linewidth=1.2)
+        ends = [float(differences.quantile(share / 100)) for share in SHARES]
+        titles = [
+            f"{dtype}: {share} % of {show.plural(len(rows), 'control')} differ by less than {show.significant(end)} %"
+            for share, end in zip(SHARES, ends, strict=True)
+        ]
+        marks(panel, ends, SHARES, titles, (colour, marker))
+        drawing.handles.append(key(dtype, colour, marker, "-"))
+    panel.set_xscale("log")
+    decimal_ticks(panel.xaxis)
+    panel.axvline(100 * math.expm1(margin), color=INK, linewidth=0.9, zorder=1)
+    panel.set(ylim=(0, 103), xlabel="difference (%)", ylabel="controls that differ by less (%)")
+    panel.grid(axis="both")
     return drawing
-
-
-def _controls(panel: Axes, rows: Frame, margin: float) -> None:
-    panel.axhspan(100 * math.expm1(-margin), 100 * math.expm1(margin), color=INK, alpha=0.1, linewidth=0)
-    panel.axhline(0, color=INK, linewidth=0.7)
-    percent = {name: 100 * (rows[name] - 1) for name in ("ratio", "ratio_lower", "ratio_upper")}
-    panel.vlines(rows.index + 1, percent["ratio_lower"], percent["ratio_upper"], colors=GREY, linewidth=0.8, alpha=0.6)
-    titles = rows.assign(title=[_said(row) for row in rows.to_dict("records")])["title"]
-    for false, way, size in ((False, SAME, 3.2), (True, FALSE, 4.6)):
-        drawn = rows["verdict"].isin(DECIDED) == false
-        marks(panel, rows.index[drawn] + 1, percent["ratio"][drawn], titles[drawn], way, size=size)
-
-
-def _said(row: Any) -> str:
-    ends = [100 * (row[name] - 1) for name in ("ratio", "ratio_lower", "ratio_upper")]
-    return f"{row['problem']}, {row['dtype']}, control: {show.with_interval(*ends)} %, {row['verdict']}"
-
-
-def _difference_axis(panel: Axes, most: float) -> None:
-    """Per cent, to `most`: in proportion up to 1, logarithmic beyond, so that margin and outliers are both seen."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    steps = [value for value in ((1, 2, 5, 10, 20, 50) if most < 60 else (1, 10, 100, 1000)) if value <= most]
-    panel.set_yscale("symlog", linthresh=1.0, linscale=0.7)
-    panel.yaxis.set_major_locator(FixedLocator([-value for value in steps] + [0, *steps]))
-    panel.yaxis.set_minor_locator(NullLocator())
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show.signed(f"{value:+g}") if value else "0"))
-    panel.set_ylim(-most, most)
 
 
 def noise_table(frames: Frames) -> Table:
@@ -269,13 +240,13 @@ def spread(speedups: Frame, controls: Frame) -> str:
 
 
 def deviations(rows: Frame) -> str:
-    """As in "5.8 % between processes and 9.8 % between blocks of one (medians of 788 cells)"; "" for none."""
-    known = rows[rows["between"].notna()]
+    """As in "5.8 % between processes and 9.8 % between blocks of one (medians of 387 cells with both)"; "" for none."""
+    known = rows[rows["between"].notna() & rows["within"].notna()]
     if not len(known):
         return ""
     between, within = (show.percent(float(known[name].median())) for name in ("between", "within"))
     cells = show.plural(len(known), "cell")
-    return f"{between} between processes and {within} between blocks of one (medians of {cells})"
+    return f"{between} between processes and {within} between blocks of one (medians of {cells} with both)"
 
 
 SECTION = Section(

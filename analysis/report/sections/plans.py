@@ -134,14 +134,14 @@ def itself(rows: Frame) -> Frame:
 
 
 def slower(counted: Frame) -> str:
-    """As in "2 of 23, and on 1 more by a false verdict"."""
+    """As in "2 of 23 (1 more is called slower falsely: …)"."""
     lost = counted["verdict"] == "slower"
     false = int((lost & itself(counted)).sum())
     text = f"{int(lost.sum()) - false} of {len(counted)}"
     if not false:
         return text
-    verdict, place = ("a false verdict", "there") if false == 1 else ("false verdicts", "on these")
-    return f"{text}, and on {false} more by {verdict}: {place} the plan is the very call that it is compared with"
+    told = "is called slower falsely: its plan is" if false == 1 else "are called slower falsely: their plans are"
+    return f"{text} ({false} more {told} the very call that it is compared with)"
 
 
 def headline(data: StudyData, frames: Frames) -> str:

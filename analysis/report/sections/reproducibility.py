@@ -176,8 +176,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption = f"The share of an image's outputs that keep their bits ({scope.label}): one panel per dtype, what is "
     caption += f"changed by methods, in per cent; over all settings and problems, n = {seeds}. All: no bit of any case "
     caption += f"changed. Empty: nothing to change, or the method cannot compute it.{choosing.others(methods)}"
-    alt = f"Heat maps of methods by perturbations. In {int((methods['equal'] == 1).sum())} of "
-    alt += f"{show.plural(len(methods), 'square')} all bits are kept."
+    seen = choosing.shown(methods)
+    alt = f"Heat maps of methods by perturbations. In {int((seen['equal'] == 1).sum())} of "
+    alt += f"{show.plural(len(seen), 'square')} all bits are kept."
     drawn = plot(f"fig-{name}", caption, alt, "reproducibility", figure(methods))
     tables = [atlas_table(name, methods, seeds)]
     tables += [cost_table(slug("reproducibility-costs", scope.machine, scope.device), cost)] if len(cost) else []

@@ -74,7 +74,7 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
 
 
 def _plot(scope: Scope, group: str, rows: Frame, speedups: Frame) -> Plot:
-    n = wording.span(rows.groupby(PLACE)["process"].nunique(), "process", "processes")
+    n = wording.span(rows.groupby(PLACE)["process"].nunique(), "process")
     judged = _judged(rows, speedups)
     caption = f"The samples of the trials with the largest decided differences, {group}, {scope.label}: a strip per "
     caption += f"process and way, {n}; in it a stroke per block, the median over its rounds, each paired with the "

@@ -100,7 +100,8 @@ def _plot(scope: Scope, name: str, found: Frame) -> Plot:
     caption = f"Errors against depth, {found['dtype'].iloc[0]} ({scope.label}), both axes logarithmic: relative L2, "
     caption += "and of the median output, relative to itself; without and with a spot that is 10,000 times "
     caption += f"as bright. {wording.band(found)}{choosing.others(found)}"
-    lost = found[found["measure"] == "relative_q50_u"]
+    lost = choosing.shown(found)
+    lost = lost[lost["measure"] == "relative_q50_u"]
     worst = lost.loc[lost["median"].idxmax()]
     alt = "Lines on logarithmic axes, four panels. The largest error of a median output is "
     alt += f"{show.significant(worst['median'])} u, {worst['way']}, {worst['inputs']}, depth {worst['depth']}."

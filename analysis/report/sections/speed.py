@@ -79,7 +79,7 @@ def intervals(rows: Frame) -> str:
 def over(rows: Frame) -> str:
     """How many processes, or blocks of a single one, a median is over, as in "6 to 18 processes"."""
     several, single = rows[rows["processes"] > 1], rows[rows["processes"] == 1]
-    spans = [wording.span(several["processes"], "process", "processes")] if len(several) else []
+    spans = [wording.span(several["processes"], "process")] if len(several) else []
     if len(single):
         spans.append(wording.span(single["blocks"], "block") if "blocks" in single else "blocks of one")
     return " or ".join(spans)
@@ -91,15 +91,16 @@ def with_interval(rows: Frame) -> Frame:
 
 def _speedup_plot(group: str, scope: Scope, rows: Frame) -> Plot:
     every = rows[~rows["control"].astype(bool)]
-    ways = every[every["dtype"].isin(wording.main_dtypes(every["dtype"]))]
+    every = every[every["dtype"].isin(wording.main_dtypes(every["dtype"]))]
+    ways = choosing.shown(every)
     known = ways[ways["speedup_lower"].notna()] if ways["speedup_lower"].notna().any() else ways
     best, worst = known.loc[known["speedup"].idxmax()], known.loc[known["speedup"].idxmin()]
     n = show.plural(ways["problem"].nunique(), "problem")
     caption = f"Speedup over the baseline, {group}, {scope.label}; n = {n}. Mark: median over {over(ways)}. Thin line: "
     caption += f"95 % interval for that median, {wording.process_kind(known['processes'])}; none: too few for one. "
     caption += "Thick: a standard deviation between the blocks of one process to either side. "
-    caption += f"Right of 1: faster than the baseline.{choosing.others(ways, 'The CSV has')}"
-    caption += " Other dtypes are in the table of all results." if len(ways) < len(every) else ""
+    caption += f"Right of 1: faster than the baseline.{choosing.others(every, 'The CSV has')}"
+    caption += " Other dtypes are in the table of all results." if rows["dtype"].nunique() > 2 else ""
     alt = (
         f"Dots with intervals on a logarithmic axis, one row per problem of {group}, one panel per dtype. The largest "
     )
@@ -253,6 +254,8 @@ def unfold_headline(data: StudyData, frames: Frames) -> str:
     times = wording.listed([f"{show.times(ratio)} in {dtype}" for dtype, ratio in ratios.items()])
     verdicts = wording.listed([f"{_slower_and_faster(own)} in {dtype}" for dtype, own in by_dtype.items()])
     text = f"`unfold_matmul` takes {times} the time of `direct`, as a geometric mean of estimates over layers; "
+    if not rows["ratio_lower"].notna().any():
+        return f"{text}nothing is decided, for no comparison has an interval."
     return f"{text}{wording.by_intervals(rows[rows['dtype'].isin(by_dtype)])}, it is {verdicts}."
 
 

@@ -47,13 +47,12 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
 def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     caption = f"Time of one call, {dtype}, against what varies, {scope.label}; both axes logarithmic. n = "
     caption += f"{show.plural(rows['problem'].nunique(), 'problem')}. Mark: median over "
-    caption += (
-        f"{wording.span(rows['processes'], 'process', 'processes')}. Band: 95 % interval for that median, between "
-    )
+    caption += f"{wording.span(rows['processes'], 'process')}. Band: 95 % interval for that median, between "
     caption += "processes; none where there are fewer than 6. Winograd is for 3×3 kernels with stride 1. Down is "
     caption += "better."
     caption += choosing.others(rows, "The CSV has")
-    slowest = rows.loc[rows["seconds"].idxmax()]
+    drawn = choosing.shown(rows)
+    slowest = drawn.loc[drawn["seconds"].idxmax()]
     counts = rows.loc[rows["leads"], "way"].value_counts()
     alt = "Lines on two logarithmic axes, one panel per number that varies. The longest call takes "
     alt += f"{show.seconds(slowest['seconds'])}, {slowest['way']} with {slowest['axis']} {slowest['swept']}. Faster "
@@ -88,7 +87,7 @@ def _lines(panel: Axes, rows: Frame, axis: str) -> None:
 
 def _said(row: Any, axis: str) -> str:
     return f"{row['way']}, {row['dtype']}, {axis} {row['swept']}: {show.seconds(row['seconds'])}, " + show.plural(
-        int(row["processes"]), "process", "processes"
+        int(row["processes"]), "process"
     )
 
 
@@ -153,7 +152,7 @@ def crossover_table(scope: Scope, rows: Frame) -> Table:
         "at": lambda row: Text(show.number(*_at(row)), show.interval(*_at(row))),
         "decided": lambda row: f"{row.decided} of {row.values}",
     }
-    caption = f"Where of two ways, `{BASELINE}` or `{sweeps.UNFOLD}` one of them, the other takes the lead, "
+    caption = f"Where one of two ways overtakes the other, `{BASELINE}` or `{sweeps.UNFOLD}` among them, "
     caption += f"{scope.label}. In each process the ratio of their times is interpolated linearly, in both logarithms, "
     caption += "between the two values next to it at which there is a verdict; told is the median of where it is 1. "
     caption += f"{BY_PROCESSES} Decided: values with a verdict. The CSV has the pairs that do not cross as well."
@@ -176,8 +175,8 @@ def scaling_table(scope: Scope, rows: Frame) -> Table:
         "speedup over one thread": speedup_text,
     }
     caption = f"How many times as fast a layer is on several threads as on one, {scope.label}: 32 → 32 channels, 3×3, "
-    caption += "images of the width in the name. Other processes compute with one thread than with more; the k-th of "
-    caption += f"either are compared, which run soon after each other. {BY_PROCESSES} {VERDICTS_READ}"
+    caption += "images of the width in the name. One thread and several are timed in processes of their "
+    caption += f"own; the k-th of either are compared, which run soon after each other. {BY_PROCESSES} {VERDICTS_READ}"
     places = {name: place for place, name in enumerate(problems_in_order(rows["problem"]))}
     rows = ordered(rows).sort_values("problem", key=lambda names: names.map(places), kind="stable")
     return table(slug("scaling", scope.machine, scope.device), caption, rows, columns, "scaling", range(3))

@@ -84,8 +84,9 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
         skipped = rows[rows["status"] == "skipped"]
         return Content((), (), f"Skipped: {skipped.iloc[0]['reason']}.") if len(skipped) else None
     caption = f"Error with the dtype's switches on / off on the same seed ({scope.label}), logarithmic. "
-    caption += f"{wording.band(ratio, 'Line')} Filled: random signs; open: positive numbers."
-    largest = ratio.loc[ratio["median"].idxmax()]
+    caption += f"{wording.band(ratio, 'Line')} Filled: random signs; open: positive numbers.{choosing.others(ratio)}"
+    drawn = choosing.shown(ratio)
+    largest = drawn.loc[drawn["median"].idxmax()]
     alt = "Marks with intervals, one panel per dtype. The largest median ratio is "
     alt += f"{show.significant(largest['median'])}, of {largest['way']} in {largest['dtype']}."
     name = slug("switches", scope.machine, scope.device)

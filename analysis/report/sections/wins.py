@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Iterator
+from typing import Any
 
 from analysis.data.frames import Frame, framed, ordered, ways_in_order
 from analysis.data.records import PLACE, Record, Records
 from analysis.data.speedups import control_log_ratio, is_partial
 from analysis.data.study_data import Scope, StudyData
-from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report.drawing import ROW, Drawing, by_dtype, facets, key, legend, marks, rows_named, styled
-from analysis.report.section import Content, Frames, Section, per_scope, plot
-from analysis.report.style import FAINT, INK
+from analysis.report import wording
+from analysis.report.section import Content, Frames, Section, per_scope
 from analysis.report.tables import Table, Text, slug, table
-from linear_lasagna.timing import compare, log_ratio
+from linear_lasagna.timing import Comparison, compare, log_ratio
 from linear_lasagna.trial import Trial
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
 TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
+CLEARLY = 2.0  # times the least time: more is slower even without an interval
 WINNERS = [*PLACE, "way", "among", "ways", "processes"]
 
 
@@ -30,7 +26,8 @@ def winners(records: Records) -> Frame:
     """One row per trial with at least two timed ways, the control not counted.
 
     way: the one that is faster, by verdict, than every other; "" where there is none. among: the fastest and all
-    that are not slower than it by verdict. ways: how many were compared; processes: in how many.
+    that are not slower than it by verdict. Without an interval, as where a way was too slow to be timed again, one is
+    slower that takes over `CLEARLY` times as long. ways: how many were compared; processes: in how many.
     Of two ways that make the same call, with other numbers (`TWINS`) or because a plan chose what another way does,
     only one is compared.
     """
@@ -46,8 +43,12 @@ def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
     estimates = {way: log_ratio(timings, way, trial.baseline) for way in ways}
     fastest = min(estimates, key=lambda way: estimates[way])
     against = compare(timings, fastest, control=None, noise=abs(control_log_ratio(trial, timings)))
-    rivals = [way for way in ways if way != fastest and against[way].verdict != "slower"]
+    rivals = [way for way in ways if way != fastest and not _slower(against[way])]
     yield (*record.place.values(), "" if rivals else fastest, ", ".join((fastest, *rivals)), len(ways), len(timings))
+
+
+def _slower(found: Comparison) -> bool:
+    return found.verdict == "slower" or (math.isnan(found.lower) and found.ratio > CLEARLY)
 
 
 def _twins(way: str, trial: Trial) -> set[str]:
@@ -90,56 +91,7 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
     if not len(winners):
         return None
     rows = wins(winners, ["group", "dtype"])
-    kind = wording.process_kind(winners["processes"])
-    caption = f"The share of problems on which each way is fastest, by verdict {kind}, {scope.label}; in brackets: the "
-    caption += "problems of the group that were timed in at least two ways. Filled: faster than every other way. "
-    caption += "Hollow: not slower than the way with the least time. Cross: no single fastest way. Right is more often."
-    caption += choosing.others(rows[rows["way"] != ""], wins=_won_of(rows))
-    settled = int(rows.loc[rows["way"] != "", "alone"].sum())
-    alt = "Marks on a scale of per cent, a row per group, a panel per dtype. On "
-    alt += f"{settled} of {show.plural(len(winners), 'trial')} one way is "
-    alt += "faster than every other; the other trials have no single fastest way."
-    name = slug("fig-wins", scope.machine, scope.device)
-    return Content((plot(name, caption, alt, "wins", figure(rows)),), (wins_table(scope, rows, kind),))
-
-
-@styled
-def figure(frame: Frame) -> Drawing:
-    """The share of problems on which each way is fastest, a row per group. frame: `wins` by group and dtype."""
-    ways = choosing.chosen(frame[frame["way"] != ""], _won_of(frame))
-    heights = [2 * ROW * rows["group"].nunique() for _, rows in by_dtype(frame)]
-    drawing, panels = facets([dtype for dtype, _ in by_dtype(frame)], heights)
-    for panel, (dtype, rows) in zip(panels, by_dtype(frame), strict=True):
-        groups = rows.drop_duplicates("group").sort_values("group", kind="stable")
-        for place, group in enumerate(groups["group"]):
-            _shares(panel, place, dtype, rows[rows["group"] == group], ways)
-        rows_named(panel, [f"{row.group} ({row.trials})" for row in groups.itertuples(index=False)])
-        panel.set_xlim(-4, 104)
-        panel.grid(axis="x")
-        panel.set_xlabel("problems (%)")
-    extra = [key("fastest alone", marker="o"), key("among the fastest", marker="o", filled=False)]
-    legend(drawing, ways, [*extra, key("no single fastest way", marker="X")])
-    return drawing
-
-
-def _won_of(rows: Frame) -> dict[str, float]:
-    """On what share of the trials each way is among the fastest, a group and dtype as much as any other."""
-    return rows.assign(share=rows["among"] / rows["trials"]).groupby("way")["share"].sum().to_dict()
-
-
-def _shares(panel: Axes, place: int, dtype: str, rows: Frame, ways: Sequence[str]) -> None:
-    """The marks of one group: alone and among the fastest, joined, of every way that is ever among them."""
-    for row in rows.itertuples(index=False):
-        alone, among = (100 * count / row.trials for count in (row.alone, row.among))
-        counted = f"{row.group}, {dtype}, {row.way or 'no single fastest way'}: {row.alone}"
-        if not row.way:
-            marks(panel, [alone], [place], [f"{counted} of {show.plural(row.trials, 'problem')}"], (INK, "X"))
-        elif row.way in ways:
-            height = place + 0.6 * ((ways.index(row.way) + 0.5) / len(ways) - 0.5)
-            panel.plot([alone, among], [height, height], color=FAINT, linewidth=0.8, zorder=1)
-            title = f"{counted} alone, {row.among} among the fastest, of {show.plural(row.trials, 'problem')}"
-            marks(panel, [among], [height], [title], row.way, filled=False)
-            marks(panel, [alone], [height], [title], row.way)
+    return Content((), (wins_table(scope, rows, wording.process_kind(winners["processes"])),))
 
 
 def wins_table(scope: Scope, rows: Frame, kind: str) -> Table:
@@ -213,8 +165,9 @@ SECTION = Section(
     "Where each way wins",
     per_scope(part),
     frames,
-    intro="A way is fastest alone where it is faster, by verdict, than every other way of the trial. Ways that differ "
-    "only in the dtype of the merge make the same call; one of them is compared.",
+    intro="A way is fastest alone where it is faster, by verdict, than every other way of the trial. A way without "
+    f"an interval is slower where it takes over {CLEARLY:g} times as long as the fastest. Ways that differ only in the "
+    "dtype of the merge make the same call; one of them is compared.",
     empty="No trial timed two ways.",
     headlines={"Layers of networks": headline},
     files={

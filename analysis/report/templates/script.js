@@ -27,7 +27,7 @@
     return size(cell.textContent);
   }
 
-  const UNITS = { "ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "KiB": 2 ** 10, "MiB": 2 ** 20 };
+  const UNITS = { "ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "kB": 1e3, "MB": 1e6 };
   function size(text) {
     const number = parseFloat(text);
     return Number.isNaN(number) ? null : number * (UNITS[text.split(" ")[1]] || 1);
@@ -68,6 +68,7 @@
         shown += fits;
       }
       one("output", form).textContent = `${shown} of ${rows.length}`;
+      one("#none").hidden = shown > 0;
       if (placed !== order) body.append(...inOrder());
       placed = order;
       for (const head of heads) {

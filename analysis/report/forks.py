@@ -1,0 +1,53 @@
+"""Work shared among forks of this process, which have its data without being told them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+_work: tuple[Callable[[Any], Any], Sequence[Any]]  # a fork's
+
+
+def mapped(make: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """make(item) for every item, in their order: by one fork per usable core, or by this process where it has one core,
+    is not on Linux (elsewhere a fork is unsafe, or there is none), or a fork was killed, as for want of memory.
+
+    What make returns is pickled; what it raises is raised here.
+    """
+    forks = min(len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1, len(items))
+    if forks > 1:
+        try:
+            return _forked(forks, make, items)
+        except BrokenProcessPool:
+            pass
+    return [make(item) for item in items]
+
+
+def _forked(forks: int, make: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    context = multiprocessing.get_context("fork")
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any other thread. Those of OpenBLAS and Arrow, which might be here, allow for forks.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with ProcessPoolExecutor(forks, context, _started, (make, items)) as pool:
+            return list(pool.map(_made, range(len(items))))
+
+
+def _started(make: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    """In a fork. The parent alone answers Ctrl-C."""
+    global _work
+    _work = make, items
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _made(place: int) -> Any:
+    make, items = _work
+    return make(items[place])
