@@ -136,9 +136,13 @@ def counting_machine(monkeypatch):
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_process():
-    """A plan by time is not checked in a fresh process: seconds for each."""
+    """A plan by time is not checked in a fresh process, seconds for each; a page is made without forks, for tests have
+    the cores already.
+    """
+    from analysis.report import forks
     from linear_lasagna.planning import planner
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planner, "fresh_timing", lambda *_: None)
+        patch.setattr(forks, "cores", lambda: 1)
         yield

@@ -16,6 +16,7 @@ from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.outcomes import outcome
 from analysis.findings.statistics import STATISTICS, Measured, Ratio, Slope, Spread, Value
 from analysis.precision import EXPERIMENTS
+from analysis.precision.families import INPUTS
 from analysis.report.sections.findings import LOOKS, _stacks, claim_table, dependence, figure, sentences
 from analysis.report.style import PAPER, VERMILION
 from linear_lasagna.intervals import median_interval
@@ -247,4 +248,7 @@ def test_a_claim_s_mark_and_the_legend_tell_its_outcome():
 
 def test_the_stacks_of_hypotheses_are_told():
     rows = pandas.DataFrame({"depth": [3, 2, 3], "fan_in": [800, 288, 288]})
-    assert _stacks(rows) == "Depth of the stacks: 2 and 3; fan-in of their widest layers: 288 and 800."
+    told = "Depth of the stacks: 2 and 3; fan-in of their widest layers: 288 and 800."
+    assert _stacks(rows) == told
+    inputs = rows.assign(inputs=["relu", "offset:2", None])
+    assert _stacks(inputs) == f"{told} Inputs: offset: {INPUTS['offset'].about}; relu: {INPUTS['relu'].about}."

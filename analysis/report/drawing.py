@@ -7,6 +7,7 @@ there is room for, a file of its own all of them (`svg`).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -59,7 +60,8 @@ def styled(draw: Callable[P, Any]) -> Callable[P, Any]:
         import matplotlib
 
         settings: Any = RC
-        with matplotlib.rc_context(settings):
+        with matplotlib.rc_context(settings), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # a browser has others
             return draw(*args, **kwargs)
 
     return styled
@@ -292,10 +294,11 @@ def compared(row: Any) -> str:
     """
     ends = (row["speedup_lower"], row["speedup_upper"])
     value = f"{show.number(row['speedup'], *ends)}× {show.interval(row['speedup'], *ends)}".strip()
+    verdict = "no interval" if math.isnan(ends[0]) and row["verdict"] == "undecided" else row["verdict"]
     counted = row["processes"] if row["processes"] > 1 else row["blocks"]
     n = show.plural(int(counted), "process" if row["processes"] > 1 else "block")
     place = f"{row['problem'].rpartition('/')[2]}, {row['dtype']}, {row['way']}"
-    return f"{place}: {value}, {row['verdict']}, {n}"
+    return f"{place}: {value}, {verdict}, {n}"
 
 
 def measured_ticks(panel: Axes, values: Iterable[float], labels: dict[float, str] | None = None) -> None:

@@ -18,18 +18,23 @@ _work: tuple[Callable[[Any], Any], Sequence[Any]]  # a fork's
 
 
 def mapped(make: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """make(item) for every item, in their order: by one fork per usable core, or by this process where it has one core,
-    is not on Linux (elsewhere a fork is unsafe, or there is none), or a fork was killed, as for want of memory.
+    """make(item) for every item, in their order: by one fork per usable core, or by this process where there is one, or
+    a fork was killed, as for want of memory.
 
     What make returns is pickled; what it raises is raised here.
     """
-    forks = min(len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1, len(items))
+    forks = min(cores(), len(items))
     if forks > 1:
         try:
             return _forked(forks, make, items)
         except BrokenProcessPool:
             pass
     return [make(item) for item in items]
+
+
+def cores() -> int:
+    """How many cores forks may use: one where it is not Linux, for elsewhere forks are unsafe, or there are none."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 
 def _forked(forks: int, make: Callable[[T], R], items: Sequence[T]) -> list[R]:

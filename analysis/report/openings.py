@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from analysis.data import zoo
@@ -12,7 +13,7 @@ from analysis.data.study_data import StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.section import Frames
-from analysis.report.sections import articles, models, noise, rounded, runtimes
+from analysis.report.sections import articles, models, noise, rounded, runtimes, wins
 from analysis.report.sections.depth import merging_headline
 from analysis.report.sections.plans import COUNTED, MEASURED, itself, main_dtype, slower
 from analysis.report.sections.speed import own_headline
@@ -39,11 +40,15 @@ def merge(data: StudyData, frames: Frames) -> str:
 
 def _whole(speedups: Frame) -> str:
     rows = speedups[speedups["group"].isin(["stacks", "borders"]) & (speedups["way"] == MERGED)]
-    dtype = main_dtype(rows) if len(rows) else None
-    rows = rows[rows["dtype"] == dtype]
-    if not len(rows):
-        return ""
-    return f"In {dtype}, merging the whole stack is {_verdicts(rows)} {show.of_these(len(rows), 'stack', 'the')}."
+    return " ".join(_wholly(rows[rows["dtype"] == dtype], dtype) for dtype in wording.main_dtypes(rows["dtype"]))
+
+
+def _wholly(rows: Frame, dtype: str) -> str:
+    text = f"In {dtype}, merging the whole stack is {_verdicts(rows)} {show.of_these(len(rows), 'stack', 'the')}"
+    far = rows[rows["speedup_lower"].isna() & (rows["ratio"] > wins.CLEARLY)]
+    least = math.floor(far["ratio"].min()) if len(far) else 0
+    more = f"; on {len(far)} more, without an interval, it takes over {least} times as long" if len(far) else ""
+    return f"{text}{more}."
 
 
 def _planned(plans: Frame) -> str:

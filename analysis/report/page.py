@@ -30,6 +30,7 @@ from analysis.report.sections import sections
 from analysis.report.shown import Shown, distinct
 
 T = TypeVar("T")
+R = TypeVar("R")
 SENTENCE = re.compile(r"(?<=[.?]) ")  # where one ends and another begins
 MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
 MOST_SECTIONS = 3  # more than these have no sections, but their place among the results and beside the others
@@ -213,7 +214,24 @@ def _derived(
     records: Records, rows: Frame | None, expected: Sequence[Sequence[str]], gaps: Gaps, conditions: str
 ) -> tuple[StudyData, Results]:
     data = study_data(records, rows, expected, gaps, conditions)
-    return data, [(each, _attempt(each, gaps, partial(each.frames, data), None)) for each in sections(data)]
+    every = sections(data)
+
+    def frames(section: Section, gaps: Gaps) -> Frames | None:
+        return _attempt(section, gaps, partial(section.frames, data), None)
+
+    return data, list(zip(every, _apart(frames, every, gaps), strict=True))
+
+
+def _apart(make: Callable[[T, Gaps], R], items: Sequence[T], gaps: Gaps) -> Iterator[R]:
+    """make(item, gaps) for every item, shared among forks; what they lack is in the gaps."""
+
+    def one(item: T) -> tuple[R, list[str]]:
+        own = Gaps(gaps.strict)
+        return make(item, own), own.lines
+
+    for made, lines in forks.mapped(one, items):
+        gaps.lines += lines
+        yield made
 
 
 def _attempt(section: Section, gaps: Gaps, make: Callable[[], T], instead: T) -> T:
@@ -258,18 +276,16 @@ def contents(
     scopes = data.scopes[:MOST_SECTIONS]
     fewer = data.among(scopes)
 
-    def drawn(result: tuple[Section, Frames | None]) -> tuple[Shown | None, list[str]]:
+    def drawn(result: tuple[Section, Frames | None], gaps: Gaps) -> Shown | None:
         section, found = result
-        own = Gaps(gaps.strict)
         of = data if section.everywhere else fewer
         frames = found if section.everywhere or found is None or fewer is data else among(scopes, found)
         why = "This section could not be made; the top of the page says why."
         gap = Shown(section.name, section.name, section.title, empty=why)
         make = partial(shown_section, section, of, frames or {}, pdf)
-        return gap if frames is None else _attempt(section, own, make, gap), own.lines
+        return gap if frames is None else _attempt(section, gaps, make, gap)
 
-    for made, missing in forks.mapped(drawn, results):
-        gaps.lines += missing
+    for made in _apart(drawn, results, gaps):
         if made is not None and not made.bare:
             said = tuple(line.text for line in lines if line.anchor == made.name)
             made = replace(made, answers=said, intro=_without(made.intro, said))

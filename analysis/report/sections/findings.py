@@ -11,12 +11,13 @@ from analysis.data.study_data import Scope, StudyData
 from analysis.findings import ANY, FINDINGS, OUTCOMES, Finding, outcomes, overall
 from analysis.findings.instructions import by_instructions, shift
 from analysis.findings.statistics import STATISTICS
+from analysis.precision.families import INPUTS, UNIFORM
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import Drawing, between, facets, key, log_ticks, marks, styled
 from analysis.report.experiment import experiment_section
 from analysis.report.section import Content, Frames, Section, plot
-from analysis.report.style import INK, PAPER, VERMILION
+from analysis.report.style import INK, VERMILION
 from analysis.report.tables import Table, Text, slug, table
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ COLUMNS = {
 LONGEST_CLAIM = 50  # characters that a panel has room for
 ROWS = (27.0, 40.0)  # points of a row with a name of one line, and of two
 ABOVE = 8.1  # points from a row's mark to its name
-BEHIND = {"facecolor": PAPER[0], "edgecolor": "none", "pad": 0.6}  # a name
 LOOKS = {  # of an outcome: colour and marker, and whether it is filled
     "confirmed": ((INK, "o"), True),
     "refuted": ((VERMILION, "D"), True),
@@ -91,13 +91,21 @@ def figure(claims: Frame) -> Drawing:
         for place, row in enumerate(own.itertuples(index=False)):
             _draw(panel, place, row, (max(row.low, least), min(row.high, largest)))
             above = place - ABOVE / height
-            panel.text(0, above, names[place], transform=panel.get_yaxis_transform(), va="bottom", bbox=BEHIND)
+            panel.text(0, above, names[place], transform=panel.get_yaxis_transform(), va="bottom")
         panel.set_yticks([])
+        panel.grid(visible=False)
+        panel.spines["left"].set_visible(False)
+        reach = 7.0 / height  # of the line at the neutral value, which stops before the next row's name
+        panel.vlines([STATISTICS[kind].neutral] * len(own), *_around(len(own), reach), colors=INK, linewidth=0.9)
         panel.set_ylim(len(own) - 0.6, -0.95)
         _axis(panel, kind, least, largest)
     seen = [outcome for outcome in OUTCOMES if outcome in set(claims["outcome"])]
     drawing.handles += [key(outcome, *LOOKS[outcome][0], filled=LOOKS[outcome][1]) for outcome in seen]
     return drawing
+
+
+def _around(rows: int, reach: float) -> tuple[list[float], list[float]]:
+    return [row - reach for row in range(rows)], [row + reach for row in range(rows)]
 
 
 def _draw(panel: Axes, place: int, row: Any, claimed: tuple[float, float]) -> None:
@@ -133,7 +141,6 @@ def _axis(panel: Axes, kind: str, least: float, largest: float) -> None:
         panel.set_xscale("log", base=2)
         log_ticks(panel.xaxis, least, largest)
     panel.set_xlim(least, largest)
-    panel.axvline(statistic.neutral, color=INK, linewidth=0.9)
     panel.set_xlabel(statistic.label)
 
 
@@ -307,9 +314,13 @@ def section(
 
 
 def _stacks(rows: Frame) -> str:
-    """What was computed: depths, and fan-ins, of a stack that of its widest layer."""
+    """What was computed: depths; fan-ins, of a stack that of its widest layer; and what its inputs are."""
     depths, fan_ins = (wording.listed([f"{n:g}" for n in sorted(set(rows[name]))]) for name in ("depth", "fan_in"))
-    return f"Depth of the stacks: {depths}; fan-in of their widest layers: {fan_ins}."
+    named = set(rows["inputs"].dropna()) if "inputs" in rows else set()
+    families = sorted({name.partition(":")[0] for name in named} & INPUTS.keys() - {UNIFORM})
+    inputs = "; ".join(f"{name}: {INPUTS[name].about}" for name in families)
+    text = f"Depth of the stacks: {depths}; fan-in of their widest layers: {fan_ins}."
+    return f"{text} Inputs: {inputs}." if inputs else text
 
 
 def beside(claims: Content | None, more: Content | None) -> Content | None:

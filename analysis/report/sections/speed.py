@@ -12,6 +12,7 @@ from analysis.data.study_data import GROUPS, Scope, StudyData
 from analysis.report import choosing, extremes, wording
 from analysis.report import formatting as show
 from analysis.report.drawing import (
+    MARK,
     Drawing,
     between,
     by_dtype,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 DECIDED = ("faster", "slower")
 FEW = 3  # problems; so few need no summary
+BARE = 2.6  # points across, of a mark without an interval
 MOST_NAMED = 4  # problems in a headline
 VERDICTS_READ = (
     "Bold: faster. Plain: slower. “=”: tie. “?”: undecided; “n = …”: too few processes, or blocks of a single one, for "
@@ -129,7 +131,10 @@ def figure(frame: Frame) -> Drawing:
         for place in (names.index(name) for name in names if name not in set(rows["problem"])):
             panel.text(0.02, place, "not timed", transform=panel.get_yaxis_transform(), va="center", alpha=0.6)
         speedup_axis(panel, limits)
-    legend(drawing, ways, [key("tie, undecided or no interval", marker="o", filled=False)])
+    extra = [key("tie or undecided", marker="o", filled=False)] if (~frame["verdict"].isin(DECIDED)).any() else []
+    if frame["speedup_lower"].isna().any():
+        extra.append(key("no interval", marker="o", filled=False, markersize=BARE))
+    legend(drawing, ways, extra)
     return drawing
 
 
@@ -153,8 +158,10 @@ def _dots(panel: Axes, frame: Frame, heights: dict[tuple[str, str], float]) -> N
     colours = [look(way)[0] for way in frame["way"]]
     within(panel, frame["height"], frame["speedup"], frame["within"], colours)
     between(panel, frame["height"], frame["speedup_lower"], frame["speedup_upper"], colours)
-    for (way, decided), drawn in frame.groupby(["way", frame["verdict"].isin(DECIDED)], sort=True):
-        marks(panel, drawn["speedup"], drawn["height"], map(compared, drawn.to_dict("records")), way, decided)
+    kinds = [frame["verdict"].isin(DECIDED), frame["speedup_lower"].notna()]
+    for (way, decided, known), drawn in frame.groupby(["way", *kinds], sort=True):
+        size = MARK if known else BARE
+        marks(panel, drawn["speedup"], drawn["height"], map(compared, drawn.to_dict("records")), way, decided, size)
 
 
 def _short(names: Sequence[str]) -> list[str]:
