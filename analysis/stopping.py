@@ -13,7 +13,7 @@ KEPT = {
     "study": f"trials and rounding errors that were finished are kept, {GOES_ON}",
     "precision": f"rounding errors that were finished are kept, {GOES_ON}",
     "report": "what was measured is untouched",
-    "edition": "no edition was changed",
+    "edition": "an edition is written whole, or not at all",
     "verify": "nothing was changed",
     "compare": "what was measured is untouched",
     "reproduce": "what was told before holds; it was kept nowhere else",

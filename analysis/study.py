@@ -331,23 +331,24 @@ def _found(found: archive.Results, where: Place, given: Path | None = None) -> F
         raise ValueError(f"no results yet: {known}; run `make study` first")
     preset, devices = preset_named(found.conditions["preset"]), found.conditions.get("devices", ())
     preset = under(own_alone(preset, problems) if problems else preset, conditions)
-    run = _run(preset, devices, loaded)
+    run = _run(preset, devices, loaded, conditions)
     checkout = where.checkout if given is None else replace(where.checkout, git=bool(found.conditions.get("git", True)))
     told = context(replace(where, checkout=checkout), run, loaded, conditions)
     site = asv_site.link(where.out) if given is None else ""
     return Found(loaded, rows, replace(told, conditions=about, asv=site), found.records)
 
 
-def _run(preset: Preset, devices: Sequence[str], loaded: Records) -> dict[Preset, list[Key]]:
-    """The presets that were run, and their trials. preset: that was asked for; devices: none where nothing tells of
-    which trials it was, and the records alone say what was run.
+def _run(preset: Preset, devices: Sequence[str], loaded: Records, conditions: Sequence[str]) -> dict[Preset, list[Key]]:
+    """The presets that were run, and their trials. preset: that was asked for, under conditions in the place of the
+    usual ones where there are any; devices: none where nothing tells of which trials it was, and the records alone say
+    what was run.
     """
     timed = [Key(*record.key[1:]) for record in loaded]
-    if not devices:
+    if not devices and not conditions:
         devices = sorted({record.trial.device for record in loaded})
         return {each: trials(each, devices) for each in presets_of(timed, devices)} or {preset: []}
-    asked = () if preset.own_problems else presets_of(timed, devices, [preset])
-    return {each: trials(each, devices) for each in asked or [preset]}
+    found = [preset] if preset.own_problems or conditions else presets_of(timed, devices, [preset])
+    return {each: trials(each, devices) for each in found}
 
 
 def context(

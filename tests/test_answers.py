@@ -23,6 +23,9 @@ from tests.reporting import study
 PAIRS = [problem.name for problem in GROUPS["breakeven"].problems]
 
 
+STACKS = tuple(problem.name for problem in GROUPS["stacks"].problems)
+
+
 def said(trials: Mapping[str, Iterable[Any]], precision: Any = None) -> dict[str, str]:
     """Question -> sentence, of one machine. trials: by group."""
     records = Records(tuple(Record(trial, group, "m") for group, each in trials.items() for trial in each))
@@ -89,6 +92,15 @@ def test_undecided_pairs_and_stacks_without_interval_say_nothing():
     alone = synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.5}, several=False)
     alone.cells["merged/direct"].samples[:] = alone.cells["merged/direct"].samples[:3]
     assert MERGE not in said({"breakeven": [trial], "stacks": [alone]})
+    several = [synthetic.trial(name, {"merged/direct": synthetic.cell(1e-3, noisy)}) for name in STACKS[:3]]
+    assert "Stacks" not in said({"breakeven": pairs(0.5, 2.0), "stacks": several})[MERGE]
+
+
+def test_how_merging_does_on_whole_stacks_is_told_beside_pairs():
+    stacks = [
+        synthetic.trial(name, {"merged/direct": ratio}) for name, ratio in zip(STACKS, (0.5, 0.5, 2.0), strict=False)
+    ]
+    assert " Stacks: 2 of 3 faster, 1 slower." in said({"breakeven": pairs(0.5, 2.0), "stacks": stacks})[MERGE]
 
 
 def network(name: str, ways: Mapping[str, float], **extra: Any) -> list[Any]:
@@ -125,6 +137,11 @@ def test_the_way_that_is_best_on_one_network_is_drawn_on_the_others_too():
         assert [bar.value for bar in bars] == pytest.approx([2.0, 0.5][: len(bars)], rel=0.02)
 
 
+def test_another_network_on_which_the_best_way_gains_too_is_not_named():
+    both = [*network("resnet50", {"im2col_numpy": 0.5}), *network("vgg16", {"im2col_numpy": 0.25})]
+    assert "VGG-16" not in said({"networks": both})[METHOD]
+
+
 def test_positive_numbers_are_told_of_where_merging_them_costs_more(whole):
     """By their interval, than random signs in any dtype."""
     summary = whole.frames["merging_parts"]
@@ -145,7 +162,7 @@ def test_the_noise_is_that_of_the_controls():
     text = said({"networks": network("vgg16", {"im2col_numpy": 2.0})})[TRUST]
     layers = len(network("vgg16", {}))
     told = "Same call twice: median 0 % apart, 90 % within 0 %; "
-    assert text == f"{told}0 of {layers} comparisons undecided."
+    assert text == f"{told}0 of {layers} undecided."
 
 
 def test_undecided_comparisons_are_those_of_the_table_of_results(whole):
@@ -155,7 +172,7 @@ def test_undecided_comparisons_are_those_of_the_table_of_results(whole):
     judged = table[table["verdict"] != ""]
     assert len(judged) > len(judged[~judged["group"].isin(APART)]) > 0
     undecided = int((judged["verdict"] == "undecided").sum())
-    assert text.endswith(f"{undecided} of {len(judged)} comparisons undecided.")
+    assert text.endswith(f"{undecided} of {len(judged)} undecided.")
 
 
 LINE = re.compile(r'class="axis" d="M([\d.]+) 0V')

@@ -97,6 +97,18 @@ def test_what_every_cell_does_is_no_change_where_a_side_is_of_one_process(sides)
     assert spread([0.0, 5.0] * 9) == 0.0
 
 
+@pytest.mark.parametrize(("machine", "decided"), [("m", False), ("another", True)])
+def test_from_one_machine_to_another_most_cells_change_and_processes_tell_what_does_not(machine, decided):
+    """One process there; here twelve, which lie 1 % apart."""
+    rng = random.Random(0)
+    here = measured({name: 2.0 * math.exp(rng.gauss(0, 0.5)) for name in NAMES}, machine)
+    frame = compared(measured(dict.fromkeys(NAMES, 2.0), several=False), here)
+    share = frame["verdict"].isin(["faster", "slower"]).mean()
+    assert share > 0.8 if decided else share < 0.2
+    how = f"the median scatter of {len(NAMES)} cells between processes" if decided else "from the median of"
+    assert how in " ".join(summary(frame))
+
+
 def test_intervals_between_processes_need_no_spread_of_all_cells():
     """The same changes, seen by intervals that hold for the next process: what lies apart has changed."""
     rng = random.Random(0)

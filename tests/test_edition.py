@@ -13,6 +13,7 @@ from typing import Any
 import pandas
 import pytest
 
+from analysis import arguments
 from analysis.data import records
 from analysis.edition import composing, crate, folder, index, making, raw
 from analysis.edition.composing import Measured
@@ -202,6 +203,8 @@ def test_damaged_entries_of_edition_json_are_named_and_leave_the_index_whole(hom
         ({"expected": [["a", "b"]]}, "a trial that was expected"),
         ({"date": None}, "date of its context is no text"),
         ({"commands": [1]}, "commands of its context is no text"),
+        ({"commands": "make study"}, "commands of its context is no text"),
+        ({"notes": None}, "notes of its context is no text"),
         ({"colour": "red"}, "tells of colour, which this version does not know; it is of version 1.2"),
     ],
 )
@@ -237,10 +240,18 @@ def test_only_whole_editions_are_rendered_again_with_new_notes_where_there_are(h
     assert (made / "extra.csv").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["trials.tar.gz", "report.html", "edition.json", "notes.md"])
+@pytest.mark.parametrize("name", ["trials.tar.gz", "Report.html", "edition.json", "notes.md"])
 def test_what_is_attached_replaces_nothing(tmp_path, name):
     with pytest.raises(ValueError, match=f"{name} is a file that an edition has of its own"):
         making.make("one", "smoke", tmp_path, home=tmp_path, attached={name: b"mine"})
+
+
+def test_two_files_of_one_name_are_not_attached(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same.txt").write_text(name)
+    with pytest.raises(ValueError, match=r"two files are called same\.txt"):
+        arguments.by_name([tmp_path / name / "same.txt" for name in ("a", "b")])
 
 
 def test_nothing_but_trial_records_is_published(tmp_path):
@@ -253,6 +264,8 @@ def test_nothing_but_trial_records_is_published(tmp_path):
 def test_a_folder_of_another_name_is_told(home):
     (home / "one").rename(home / "two")
     assert faults(home / "two") == ["edition.json: it is of the edition one, which the folder's name is not"]
+    with pytest.raises(ValueError, match="it is of the edition one"):
+        making.again("two", home)
 
 
 def test_rows_come_back_from_parquet_as_they_were(tmp_path):

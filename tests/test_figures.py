@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from analysis.data.records import Record, Records, load
 from analysis.report import choosing, formatting, style, svg
 from analysis.report.drawing import LONGEST_NAME, Drawing, arrange, cell_ticks, facets, key, marks, rows_named, styled
+from analysis.report.drawing import _whole as whole_points
 from analysis.report.section import Plot, plot
 from analysis.report.sections import accuracy, break_even, depth, memory, noise, speed
 from linear_lasagna.catalog import GROUPS
@@ -352,6 +353,13 @@ def test_five_ways_are_chosen_of_each_family_of_schedules_one_first():
     assert "The table has 6 other ways" in choosing.others(rows)
 
 
+def test_two_dtypes_stand_for_all_and_the_others_are_named():
+    frame = pandas.DataFrame({"dtype": ["float16", "bfloat16", "float32", "float64"]})
+    assert set(choosing.main(frame)["dtype"]) == {"bfloat16", "float32"}
+    assert choosing.other_dtypes(frame) == " float16 and float64 are in the CSV."
+    assert choosing.other_dtypes(frame[1:3]) == ""
+
+
 def test_wins_may_be_counted_otherwise():
     wins = {"fft": 3.0, "im2col_numpy": 2.0, "unfold_matmul": 1.0, "strided_matmul": 1.0, "planned/direct": 1.0}
     assert set(choosing.chosen(rows_of(**MANY, fft=0), wins)) == set(wins)
@@ -531,6 +539,19 @@ def test_a_short_path_says_what_goes_straight_with_one_number():
     points = [("M", [1.0, 2.0]), ("L", [1.0, 5.0]), ("L", [4.0, 5.0]), ("L", [3.0, 4.0]), ("z", []), ("M", [3.0, 9.0])]
     points += [("L", [3.04, 9.0]), ("L", [107.0, 9.0]), ("L", [107.3, 8.6])]
     assert svg._written(points) == "M1 2V5H4L3 4zM3 9H3H107l.3-.4"
+
+
+def test_texts_and_heights_of_any_size_leave_axes_on_whole_points():
+    drawing, panels = facets(["one", "another"], [40.3, 50.7])
+    drawing.handles.append(key("a line", line="-"))
+    drawing.figure.set_dpi(72)
+    arrange(drawing)
+    assert whole_points(40.0 + 1e-12) == whole_points(39.5) == 40.0
+    whole = drawing.figure.get_size_inches()[1] * 72
+    for panel, (_, top, _, height) in zip(panels, drawing.boxes, strict=True):
+        extent = panel.get_window_extent()
+        for side in (extent.y0, extent.height, whole, top, height):
+            assert side == pytest.approx(round(side), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

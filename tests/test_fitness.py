@@ -52,7 +52,7 @@ def test_what_is_missing_is_told():
     found = study(Records((record(),)), None, [("networks", "vgg16/conv5", "float16", "cpu")])
     expected = replace(CLEAN, expected=[("networks", "vgg16/conv5", "float16", "cpu")])
     assert fitness(found.data, found.frames["noise"], expected).doubtful == (
-        "1 of 1 trial of the selection “default” left no record.",
+        "1 of 1 trial of the selection “default”, as this version has it, left no record.",
         "There are no rows of the precision experiment yet.",
     )
     assert fitness(study().data, (), CLEAN).doubtful[0] == "There are no trial records yet."

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothi
 
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch):
-    """Says how many cores are usable."""
+    """Says how many cores are usable, with memory for all."""
+    monkeypatch.setattr(forks, "MOST_BYTES", 1 << 50)
     return lambda count: monkeypatch.setattr(forks, "cores", lambda: count)
 
 
@@ -38,6 +42,12 @@ def test_what_is_raised_in_a_fork_is_raised_here(cores):
 
 def test_one_core_makes_no_forks(cores):
     cores(1)
+    assert forks.mapped(lambda _: os.getpid(), [1, 2]) == [os.getpid()] * 2
+
+
+def test_a_process_that_holds_much_makes_no_forks(cores, monkeypatch):
+    cores(2)
+    monkeypatch.setattr(forks, "MOST_BYTES", 1 << 20)
     assert forks.mapped(lambda _: os.getpid(), [1, 2]) == [os.getpid()] * 2
 
 
@@ -67,3 +77,16 @@ def test_a_page_and_its_pdfs_are_the_same_bytes_however_many_cores_there_are(cor
     assert pdfs
     assert all(pdfs)
     assert rendered(3) == alone
+
+
+def test_ctrl_c_ends_at_once_what_forks_are_at(cores):
+    cores(2)
+    begun = time.monotonic()
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            forks.mapped(lambda _: time.sleep(120), range(6))
+    finally:
+        timer.cancel()
+    assert time.monotonic() - begun < 60

@@ -13,6 +13,7 @@ import pytest
 from analysis.data import speedups
 from analysis.data.records import Record, Records, load
 from analysis.data.store import Store, read
+from analysis.data.study_data import sound
 from analysis.gaps import Gaps
 from analysis.precision import EXPERIMENTS
 from analysis.precision.compute import Stamp, Task, compute, lost
@@ -169,7 +170,27 @@ def test_a_page_takes_the_files_of_the_one_before_it_along(tmp_path):
         page(Records(), synthetic.precision(2), tmp_path)
     there = {path.name for path in (tmp_path / "data").iterdir()}
     assert "wins.csv" not in there
-    assert {"mine.csv", "depth.csv"} <= there
+    assert {"mine.csv", "depth.csv", "columns.csv"} <= there  # of which both pages have the last
+    figures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert any("depth" in name for name in figures)
+    assert not any("speedups" in name for name in figures)
+
+
+def test_what_another_page_links_to_is_left(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.csv").write_text("precious")
+    (tmp_path / "report.html").write_text('<a href="data/mine.csv" download>mine</a>')
+    with undrawn():
+        page(Records(), synthetic.precision(2), tmp_path)
+    assert (tmp_path / "data" / "mine.csv").read_text() == "precious"
+
+
+def test_overflow_and_probes_are_sound():
+    rows = synthetic.precision(2)
+    over = rows[:1].assign(status="overflow", error_u=float("inf"), relative_l2=float("inf"))
+    probes = rows[:1].assign(experiment=PROBES.name, depth=None, seed=None, error_u=None)
+    kept, messages = sound(pandas.concat([rows, over, probes], ignore_index=True))
+    assert (len(kept), messages) == (len(rows) + 2, ())
 
 
 def test_any_name_can_be_drawn(tmp_path):

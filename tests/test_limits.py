@@ -372,7 +372,7 @@ def test_what_lies_above_its_ceiling_is_explained():
     assert "transform" in rows.loc["direct", "above"]
     assert "products are faster" in rows.loc["unfold_matmul", "above"]
     answer = found.section(limit.SECTION).intro
-    assert "Of 3 cells, those of sweeps and the like not counted, 3 lie above the ceiling" in answer
+    assert "Without sweeps and the like, 3 of 3 cells lie above the ceiling" in answer
     quick = with_ceilings(layer_trial(seconds=10e-3), copy=0.01e9)
     assert "nearer cache" in shares(quick)[2].loc["direct", "above"]
     assert limits.reason("direct", replace(LAYER, layers=(Layer(64, 1),)), "operations").startswith("its products")

@@ -6,10 +6,12 @@ import itertools
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from asv_runner.discovery import disc_benchmarks
 
+from analysis import study
 from analysis.measure.presets import (
     ACCELERATOR,
     LATENCY,
@@ -67,6 +69,20 @@ def test_presets_are_told_from_the_trials_that_were_timed() -> None:
         ((), (), []),
     ):
         assert [preset.name for preset in presets_of(timed, ("cpu",), [PRESETS[name] for name in asked])] == found
+
+
+def test_a_study_s_presets_are_those_asked_for_and_those_that_its_records_tell() -> None:
+    def run(keys: list[Key], devices: tuple[str, ...], conditions: tuple[str, ...] = ()) -> dict[str, int]:
+        loaded = [SimpleNamespace(key=("m", *key), trial=SimpleNamespace(device=key.device)) for key in keys]
+        found = study._run(PRESETS["smoke"], devices, loaded, conditions)  # type: ignore[arg-type]
+        return {preset.name: len(trials) for preset, trials in found.items()}
+
+    smoke, default = (trials(PRESETS[name], ("cpu",)) for name in ("smoke", "default"))
+    assert run(default[:9], ()) == {"smoke": 0}, "nothing tells of which trials these are"
+    assert run(default, ()) == {"default": len(default)}
+    assert run(smoke[:2], ("cpu",)) == {"smoke": len(smoke)}
+    assert run(default, ("cpu",)) == {"smoke": len(smoke), "default": len(default)}
+    assert run(default, ("cpu",), ("cache=cold",)) == {"smoke": len(smoke)}
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

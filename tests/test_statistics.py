@@ -127,13 +127,19 @@ def test_equal_ways_share_the_first_place():
     assert winner({"unfold_matmul": 0.8, "im2col_numpy": 0.8}) == ("", {"unfold_matmul", "im2col_numpy"}, 3)
 
 
-@pytest.mark.parametrize(("times", "tied"), [(0.9, True), (45.0, False)])
+@pytest.mark.parametrize(("times", "tied"), [(0.9, True), (1.1, False), (45.0, False)])
 def test_without_an_interval_only_a_way_that_takes_much_longer_is_out(times, tied):
     """As one that was too slow to be timed again."""
     slow = Cell("ok", "", [[1e-3 * times]])
     (found,) = wins.winners(one({"unfold_matmul": 0.5, "im2col_numpy": slow}, several=False)).itertuples()
     assert ("im2col_numpy" in found.among.split(", ")) == tied
     assert found.way == ("" if tied else "unfold_matmul")
+
+
+def test_where_no_way_has_an_interval_none_is_out():
+    few = {way: Cell("ok", "", [[1e-3 * times]]) for way, times in (("unfold_matmul", 0.5), ("im2col_numpy", 45.0))}
+    (found,) = wins.winners(one(few, several=False)).itertuples()
+    assert (found.way, set(found.among.split(", "))) == ("", {"unfold_matmul", "im2col_numpy", "direct"})
 
 
 def test_scatter_between_and_within_processes_is_of_the_same_cells():

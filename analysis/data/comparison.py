@@ -7,7 +7,8 @@ Statistics in Medicine 27 (2008), the method of variance estimates recovery, on 
 A side's interval is between processes, where several timed the cell. That of a single one says nothing of the next; how
 far unchanged cells move is then told by the cells themselves, if most are unchanged: the spread around their median of
 the changes that have such a side (Efron, "Large-scale simultaneous hypothesis testing: the choice of a null
-hypothesis", JASA 99 (2004), an empirical null).
+hypothesis", JASA 99 (2004), an empirical null). From one machine to another most do change: there it is told by how far
+the processes of a cell lie apart, where a side has several.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ from linear_lasagna.intervals import MARGIN, difference, verdict
 Machines: TypeAlias = dict[tuple[str, str], str]  # (machine, device) -> its name in the rows
 
 KEYS = ["machine", "group", "problem", "dtype", "device", "way"]
-TIMES = ["ratio", "ratio_lower", "ratio_upper", "processes", "verdict", "margin"]
+TIMES = ["ratio", "ratio_lower", "ratio_upper", "processes", "verdict", "between", "margin"]
 SIDES = ("before", "after")
-COLUMNS = [*KEYS, *(f"{name}_{side}" for side in SIDES for name in (*TIMES[:5], "status", "error_u"))]
+COLUMNS = [*KEYS, *(f"{name}_{side}" for side in SIDES for name in (*TIMES[:6], "status", "error_u"))]
 COLUMNS += ["change", "change_lower", "change_upper", "verdict", "disjoint", "accuracy"]
 ACCURATE = 1.1  # errors within this factor of each other count as the same: another processor adds in another order
 SPREADS = 3.0  # standard deviations of what unchanged cells do that a change must exceed where a side has one process
 FEW = 20  # changes; fewer tell no spread
 TEXTS = ("status", "verdict")
+BOTH = " / "  # between the names of two machines that are compared
 REGRESSIONS = ("slower", "less accurate", "lost")
 
 
@@ -40,10 +42,11 @@ def compared(before: Records, after: Records) -> Frame:
     """One row per cell that either side has, but the baselines and controls.
 
     change: ratio after / before, below 1 where the way became faster against its baseline, with an interval made from
-    both ratios'; verdict: on the change, by the rule of all verdicts, its noise the controls', and `spread` where a
-    side is of one process; "lost" where the way passed before and does not now; disjoint: whether the ratios' intervals
-    share no number; accuracy: more accurate, less accurate, same, or "" where an error is not known. machine: before /
-    after where the two sides have one each on a device, of other names. Raises ValueError where they share no cell.
+    both ratios'; verdict: on the change, by the rule of all verdicts, its noise the controls', and `scatter` where a
+    side is of one process; "lost" where the way passed before and does not now; between: `timing.Comparison`'s;
+    disjoint: whether the ratios' intervals share no number; accuracy: more accurate, less accurate, same, or "" where
+    an error is not known. machine: before / after where the two sides have one each on a device, of other names. Raises
+    ValueError where they share no cell.
     """
     before, after = before.latest(), after.latest()
     sides = [
@@ -53,13 +56,25 @@ def compared(before: Records, after: Records) -> Frame:
     if not both[["status_before", "status_after"]].notna().all(axis=1).any():
         raise ValueError("the two share no cell: not one problem, dtype, device and way is in both")
     rows = [row | _change(row) for row in both.to_dict("records")]
-    noise = SPREADS * spread([math.log(row["change"]) for row in rows if row["change"] > 0 and not _several(row)])
+    noise = SPREADS * scatter(rows)[0]
     return framed([_told(row, 0.0 if _several(row) else noise) for row in rows], COLUMNS)
 
 
 def _several(row: Any) -> bool:
     """Whether both sides' intervals are between processes."""
     return all(row[f"processes_{side}"] > 1 for side in SIDES)
+
+
+def scatter(rows: Sequence[Any]) -> tuple[float, str]:
+    """The standard deviation of log ratios by which unchanged cells with a side of one process move, and what tells it.
+
+    rows: `compared`'s, or what they are made of.
+    """
+    apart = [row[f"between_{side}"] for row in rows for side in SIDES if row[f"between_{side}"] >= 0]
+    if len(apart) >= FEW and any(BOTH in row["machine"] for row in rows):
+        return median(apart), f"the median scatter of {len(apart)} cells between processes"
+    changes = [math.log(row["change"]) for row in rows if row["change"] > 0 and not _several(row)]
+    return spread(changes), f"from the median of {len(changes)}"
 
 
 def spread(changes: Sequence[float]) -> float:
@@ -80,7 +95,7 @@ def _machines(before: Records, after: Records) -> tuple[Machines, Machines]:
     for device in {device for each in names for _, device in each}:
         first, second = ([place for place in each if place[1] == device] for each in names)
         if len(first) == len(second) == 1 and first != second:
-            names[0][first[0]] = names[1][second[0]] = f"{first[0][0]} / {second[0][0]}"
+            names[0][first[0]] = names[1][second[0]] = f"{first[0][0]}{BOTH}{second[0][0]}"
     return names
 
 
@@ -173,9 +188,9 @@ def kind_of(frame: Frame, side: str) -> str:
 def _moves(both: Frame) -> Iterator[str]:
     """How far cells with a side of one process move."""
     single = both[(both["processes_before"] == 1) | (both["processes_after"] == 1)]
-    changes = [math.log(change) for change in single["change"] if change > 0]
-    if len(changes) >= FEW:
-        typical = f"{math.expm1(spread(changes)):.1%} (standard deviation, from the median of {len(changes)})"
+    if int((single["change"] > 0).sum()) >= FEW:
+        deviation, told = scatter(both.to_dict("records"))
+        typical = f"{math.expm1(deviation):.1%} (standard deviation, {told})"
         yield f"cells with a side of one process move by {typical}; a change of theirs exceeds {SPREADS:g} of these"
 
 

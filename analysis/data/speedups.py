@@ -41,7 +41,7 @@ SPEEDUPS = [
     "baseline_bound",
     "bounds_differ",
 ]
-RATIOS = [*PLACE, "way", "control", "ratio", "ratio_lower", "ratio_upper", "processes", "verdict", "margin"]
+RATIOS = [*PLACE, "way", "control", "ratio", "ratio_lower", "ratio_upper", "processes", "verdict", "margin", "between"]
 
 
 def speedups(records: Records) -> Frame:
@@ -64,6 +64,7 @@ def ratios(records: Records) -> Frame:
             c.processes,
             c.verdict,
             c.margin,
+            c.between,
         )
         for record in records
         for way, c in _compared(record).items()

@@ -22,7 +22,8 @@ GROUPS = (*(n for n, group in catalog.GROUPS.items() if not group.own_section an
 APART = tuple(name for name, group in catalog.GROUPS.items() if group.own_section)
 NEEDED = ["experiment", "machine", "device", "dtype", "signs", "problem", "depth", "fan_in", "way", "seed", "status"]
 NEEDED += ["relative_l2", "error_u"]
-TEXTS, NUMBERS, ERRORS = [*NEEDED[:4], "way", "status"], ["depth", "fan_in", "seed"], ["relative_l2", "error_u"]
+TEXTS = ["experiment", "machine", "device", "dtype", "signs", "problem", "way", "status"]
+NUMBERS, ERRORS = ["depth", "fan_in", "seed"], ["relative_l2", "error_u"]
 ANSWERS = ["machine", "device", "threads", "dtype", "way", "probe", "result", "ok", "note"]
 
 

@@ -147,7 +147,7 @@ def context_of(told: Mapping[str, Any]) -> Context:
         by = f"version {given['version']}, by which alone its page can be rendered"
         raise ValueError(f"{MANIFEST} tells of {', '.join(others)}, which this version does not know; it is of {by}")
     texts = {name for name, value in given.items() if isinstance(known[name], str) and not isinstance(value, str)}
-    lines = {name for name in ("commands", "notes") if not all(isinstance(line, str) for line in given.get(name, ()))}
+    lines = {name for name in ("commands", "notes") if not _lines(given.get(name, []))}
     if wrong := sorted(texts | lines):
         raise ValueError(f"{MANIFEST} is damaged: {', '.join(wrong)} of its context is no text")
     if any(len(key) < 4 for key in given["expected"]):
@@ -157,6 +157,10 @@ def context_of(told: Mapping[str, Any]) -> Context:
     lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     expected = tuple(tuple(key) for key in given["expected"])
     return Context(**{**given, **lists, "expected": expected})
+
+
+def _lines(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(line, str) for line in value)
 
 
 def readme(made: Rendering, cited: Cited, notes: str) -> str:

@@ -104,15 +104,16 @@ def _kept(path: str) -> bool:
 
 def check_attached(names: Iterable[str]) -> None:
     """Raise ValueError for the name of a file that editions have of their own."""
+    taken = {name.casefold() for name in (*OWN, NOTES, "data", "figures")}  # one of some file systems
     for name in names:
-        if name in {*OWN, NOTES}:
+        if name.casefold() in taken:
             raise ValueError(f"{name} is a file that an edition has of its own; attach it under another name")
 
 
 def whole(folder: Path) -> dict[str, Any]:
     """What edition.json tells of an edition whose files are all what it says. Raises ValueError for any other."""
     told = manifest(folder)
-    wrong = list(by_hash(folder, told["files"]))
+    wrong = [*_named(folder, told), *by_hash(folder, told["files"])]
     if wrong:
         others = f" (and {len(wrong) - 1} more, which `verify` names)" if len(wrong) > 1 else ""
         raise ValueError(f"{folder} is not rendered again, which would lose something: {wrong[0]}{others}")
@@ -126,13 +127,16 @@ def faults(folder: Path) -> Iterator[str]:
     """
     told = manifest(folder)
     wrong = list(by_hash(folder, told["files"]))
-    if told["name"] != folder.name:
-        yield f"{MANIFEST}: it is of the edition {told['name']}, which the folder's name is not"
-    yield from wrong
+    yield from (*_named(folder, told), *wrong)
     if any(line.startswith((raw.TRIALS, raw.ROWS)) for line in wrong):
         yield "not rendered again: what it was measured from is not what it was"
         return
     yield from _by_rendering(folder, told)
+
+
+def _named(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
+    if told["name"] != folder.name:
+        yield f"{MANIFEST}: it is of the edition {told['name']}, which the folder's name is not"
 
 
 def by_hash(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:

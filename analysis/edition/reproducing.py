@@ -93,11 +93,12 @@ def reproduce(
     headlines: Sequence[Headline], loaded: Records, selection: str, time: Timing, compute: Computing
 ) -> Iterator[Outcome]:
     """What becomes of each when its trials are timed, and its errors are computed, again: first those that rest on
-    trials. loaded: the edition's own; selection: the name of its preset; time: trials; compute: errors on a device.
+    trials. loaded: the edition's own; selection: the names of its presets, of which the first gives budget and seeds;
+    time: trials; compute: errors on a device.
 
     Raises ValueError, at once, where this version, or this machine, has not what is to be measured.
     """
-    preset = PRESETS.get(selection, DEFAULT)
+    preset = PRESETS.get(selection.partition(" ")[0].rstrip(","), DEFAULT)
     keys = checked(list(dict.fromkeys(key for each in headlines for key in needed(each, loaded))))
     of_trials = [each for each in headlines if each.kind != "error"]
     of_errors: dict[str, list[Headline]] = {}

@@ -77,7 +77,7 @@ def _whole(speedups: Frame, dtype: str) -> str:
     rows = speedups[(speedups["group"] == "stacks") & (speedups["way"] == MERGED) & (speedups["dtype"] == dtype)]
     counts = rows["verdict"].value_counts()
     faster, slower = (int(counts.get(verdict, 0)) for verdict in ("faster", "slower"))
-    return f"Stacks: {faster} of {len(rows)} faster, {slower} slower." if len(rows) > 1 else ""
+    return f"Stacks: {faster} of {len(rows)} faster, {slower} slower." if len(rows) > 1 and faster + slower else ""
 
 
 def _of(counts: tuple[int, int], one: str = "") -> str:
@@ -122,7 +122,7 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
         if layers["layers"] == layers["catalogued"]
         else f", {layers['layers']} of {show.plural(int(layers['catalogued']), 'layer')}"
     )
-    condition = f"over {BASELINE}, {NETWORKS[network]}{part}, {_where(data, '')}"
+    condition = f"over {BASELINE}, same dtype, {NETWORKS[network]}{part}"
     return Answer(METHOD, text, condition, bars, "speedup, log; line: 1", "method")
 
 
@@ -220,7 +220,7 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     judged = data.speedups[~data.speedups["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
     text = f"Same call twice: median {show.percent(floor['median'])} apart, "
-    text += f"90 % within {show.percent(floor['p90'])}; {undecided} of {len(judged)} comparisons undecided."
+    text += f"90 % within {show.percent(floor['p90'])}; {undecided} of {len(judged)} undecided."
     kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
     condition = show.plural(len(controls), "control") + (f", {kind}" if kind else "")
     bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))

@@ -145,11 +145,6 @@ def shade(share: float) -> str:
     return SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))]
 
 
-def in_cell(share: str) -> str:
-    """A share in per cent as a heat map has it, without the unit."""
-    return share.removesuffix(" %").replace("> ", ">").replace("< ", "<")
-
-
 def cell_ticks(panel: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
     """The names of a heat map's columns and rows, at their middles."""
     panel.set_xticks([place + 0.5 for place in range(len(columns))], list(columns))

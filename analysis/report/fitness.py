@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def fitness(data: StudyData, controls: Frame, context: Context, warned: Sequence
 
 def _origin(data: StudyData, context: Context) -> Iterator[str]:
     """Whether the numbers are of one known state of the code."""
-    if context.selection == SMOKE:
+    if SMOKE in re.findall(r"\w+", context.selection):
         yield "A smoke test of the suite: few trials and seeds. Do not cite it."
     if dirty := sum(record.dirty for record in data.records):
         trials = show.plural(len(data.records), "trial")
@@ -67,7 +68,8 @@ def _missing(data: StudyData, context: Context) -> Iterator[str]:
         yield "There are no trial records yet."
     elif len(data.missing):
         of = f"{len(data.missing)} {show.of_these(len(set(map(tuple, context.expected))), 'trial', 'the')}"
-        yield f"{of} of the selection{f' “{context.selection}”' if context.selection else ''} left no record."
+        named = f" “{context.selection}”" if context.selection else ""
+        yield f"{of} of the selection{named}, as this version has it, left no record."
     if data.rows is None:
         yield "There are no rows of the precision experiment yet."
 

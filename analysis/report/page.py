@@ -34,6 +34,7 @@ R = TypeVar("R")
 SENTENCE = re.compile(r"(?<=[.?]) ")  # where one ends and another begins
 MOST_SCOPES = 2  # more machines and devices than these have their sections, but no headlines
 MOST_SECTIONS = 3  # more than these have no sections, but their place among the results and beside the others
+OURS = "Rendered by Linear Lasagna"  # on every page
 NUMBERS = "%.12g"  # digits of a CSV: the last ones of a float64 depend on the processor that summed it
 
 
@@ -41,7 +42,7 @@ NUMBERS = "%.12g"  # digits of a CSV: the last ones of a float64 depend on the p
 class Context:
     """What the data cannot know. date: of the study, passed in so that a page can be rendered again.
 
-    selection: the name of what should have run; expected: its trials as (group, problem, dtype, device), of which
+    selection: the names of what should have run; expected: its trials as (group, problem, dtype, device), of which
     those without a record are listed. commands: to reproduce, one per line. edition: its name, where the page is one's;
     address: where it stands; asv: that of asv's own site, from the page.
     conditions: that the page is about, as `factors.written` writes them.
@@ -263,7 +264,10 @@ def openings(every: Mapping[Scope, tuple[StudyData, Frames]], gaps: Gaps) -> dic
             (scope, gaps.attempt(f"The opening of “{chapter.title}”", partial(chapter.opening, *of), ""))
             for scope, of in every.items()
         ]
-        found[chapter.name] = tuple(f"{s.label}: {text}" if s.several else text for s, text in told if text)
+        texts = {text for _, text in told if text}
+        shared = len(told) > 1 and len(texts) == 1  # as of real models, whose numbers come with the suite
+        named = tuple(f"{s.label}: {text}" if s.several else text for s, text in told if text)
+        found[chapter.name] = tuple(texts) if shared else named
     return found
 
 
@@ -364,9 +368,9 @@ def warnings(data: StudyData, results: Results, gaps: Gaps = STRICT) -> list[str
 
 
 def _carried(page: Path) -> set[str]:
-    """The files beside an earlier page that it links to: with it go those that the new one has not."""
+    """The files beside an earlier page of this suite that it links to: with it go those that the new one has not."""
     text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
-    return set(re.findall(r'href="((?:data|figures)/[^"/]+)"', text))
+    return set(re.findall(r'href="((?:data|figures)/[^"/]+\.\w+)" download', text)) if OURS in text else set()
 
 
 def _write(path: Path, text: str) -> None:

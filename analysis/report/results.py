@@ -84,8 +84,8 @@ def identity(key: tuple[str, ...]) -> str:
 def rows(found: Frame, several: bool) -> Iterator[str]:
     """The body of the table as HTML. several: whether machines or devices differ, so that rows name theirs.
 
-    Of a problem that several groups have, each
-    tells its group. data-of: the places of its values among those of the filters, from 0, for the script.
+    Of a problem that several groups have, each tells its group. data-of: the places of its values among those of the
+    filters, from 0, for the script.
     """
     shared = found.groupby("problem")["group"].transform("nunique") > 1
     found = found.assign(problem=found["problem"].where(~shared, _in_group(found)), told=told(found))

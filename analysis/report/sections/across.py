@@ -123,9 +123,8 @@ def _table(rows: Frame, scopes: Sequence[Scope]) -> Table:
     for scope, name in zip(scopes[:MOST_COLUMNS], names(scopes[:MOST_COLUMNS]), strict=True):
         columns[name] = lambda row, scope=scope: _of(by_cell, row, scope)
     columns["verdicts"] = lambda row: Text(row.agreement, kind="undecided" if row.agreement == "undecided" else "")
-    caption = (
-        "The same cells on every machine and device: speedups over the baseline there, in brackets 95 % intervals. "
-    )
+    caption = "The same cells on all machines and devices that timed them: speedups over the baseline there, in "
+    caption += "brackets 95 % intervals. "
     caption += "First named stacks, merged, and all convolutions of named networks, fixed before the data; then every "
     caption += "cell that is faster on one and slower on another. "
     caption += "Bold: faster. Plain: slower. “=”: tie. “?”: undecided."
@@ -159,7 +158,8 @@ def _of(by_cell: dict[tuple[Any, ...], Any], row: Any, scope: Scope) -> Text:
 
 
 def _plot(rows: Frame, scopes: Sequence[Scope]) -> Plot:
-    caption = "The same cells on every machine and device: speedup over the baseline there, with its 95 % interval. A "
+    caption = "The same cells on all machines and devices that timed them: speedup over the baseline there, with "
+    caption += "its 95 % interval. A "
     caption += "machine has a place in the row, from above, and a shape. " + "; ".join(
         f"{name}: {kind}" for name, kind in zip(names(scopes), _kinds(rows, scopes), strict=True) if kind
     )

@@ -221,7 +221,7 @@ def part(scope: Scope, rows: Frame, frames: Frames) -> Content | None:
     caption += "agree."
     caption += choosing.other_dtypes(shown)
     alt = "Lines on two logarithmic axes, one panel per sign structure and dtype. "
-    alt += f"The bounds lie above the measured error, by up to {_largest(shown)} where they are finite."
+    alt += f"The bounds lie above the measured error, by up to {_largest(choosing.main(shown))} where they are finite."
     name = slug("bounds", scope.machine, scope.device)
     figures = (plot(f"fig-{name}", caption, alt, "bounds", figure(choosing.main(shown))),)
     tables = [bound_table(name, shown)]

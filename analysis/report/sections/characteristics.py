@@ -23,7 +23,7 @@ def content(data: StudyData, frames: Frames) -> Content | None:
         return None
     rows = characteristics.summary(frames["characteristics"])
     cells = int(frames["characteristics"]["cells"].min())
-    here = f" Trials of this study had {wording.processes(data.judged)}." if len(data.judged) else ""
+    here = f" Trials of this study had {wording.processes(data.records)}." if len(data.records) else ""
     return Content(tables=(_table(rows, cells),), answer=answer(rows) + here)
 
 

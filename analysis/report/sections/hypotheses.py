@@ -261,7 +261,7 @@ def _table(claims: Frame) -> Table:
     caption = "The numbers of the hypotheses against those measured here. Ratios are paired by seed; exponents are "
     caption += f"least-squares slopes, one per seed; errors are those of `{BASELINE}` in units of u, single layers "
     caption += "for the fan-in, whose halves meet at the middle one. A claimed 0 of an exponent is confirmed by an "
-    caption += f"interval within 0.05 of it. {wording.TABLE}"
+    caption += f"interval that comes within 0.05 of it. {wording.TABLE}"
     wide = (0, 1, 2, len(columns) - 1) if not where else (0, 1, 2, 3, len(columns) - 1)
     return table("leads", caption, claims, columns, "leads", wide)
 

@@ -47,8 +47,8 @@ def _main(rows: Frame) -> Frame:
 def above(rows: Frame) -> str:
     """What lies above its ceiling, and why it may."""
     over = rows[rows["above"] != ""]
-    told = f"Of {show.plural(len(rows), 'cell')}, those of sweeps and the like not counted, "
-    told += f"{len(over) or 'none'} {'lies' if len(over) < 2 else 'lie'} above "
+    told = f"Without sweeps and the like, {len(over) or 'none'} of {show.plural(len(rows), 'cell')} "
+    told += f"{'lies' if len(over) < 2 else 'lie'} above "
     told += "the ceiling, by the interval of the times alone"
     if not len(over):
         return f"{told}."

@@ -93,7 +93,7 @@ def _designs(rows: Frame) -> Table:
         f"{kind or wording.BETWEEN}. Below 1 is faster. {VERDICTS_READ} Then how many convolutions and BatchNorms "
     )
     caption += "are called, given → merged. Error: relative L2 of the merged model's outputs against the given one in "
-    caption += f"float64. {PAIRED}"
+    caption += f"float64. A dash: nothing to change. {PAIRED}"
     return table("models-designs", caption, own, columns, "models", (0,))
 
 
@@ -153,11 +153,12 @@ def _changed(rows: Frame) -> Table:
     told = changed
     if len(changed):
         told = changed[changed["verdict_merged"].isin(DECIDED) | (changed["status_authors"] == "ok")]
+    kind = wording.process_kind(told["processes_merged"].dropna()) if len(told) else wording.WITHIN
     caption = "Architectures in which something is merged or folded, those that their authors re-parametrise and those "
     caption += (
         f"with a verdict; the CSV has {len(changed) - len(told)} others. How many convolutions and BatchNorms are "
     )
-    caption += f"called, and times. {PAIRED} In brackets: 95 % interval {wording.WITHIN}. Bold: faster. Plain: slower. "
+    caption += f"called, and times. {PAIRED} In brackets: 95 % interval, {kind}. Bold: faster. Plain: slower. "
     caption += "“?”: undecided, without brackets for lack of an interval."
     return table("models-changed", caption, told, columns, "models", (0, 1))
 

@@ -149,6 +149,7 @@ def noise_table(frames: Frames) -> Table:
         f"False verdicts: the interval, {kind}, and the fixed margin of 1 % alone would call the control faster or "
     )
     caption += "slower. The published rule calls none so, because the control sets its margin."
+    caption += plans_told(frames["same_calls"])
     return table("noise-floor", caption, ordered(rows), columns, "noise", (0, 1, 2))
 
 
@@ -163,11 +164,16 @@ def false_verdicts(rows: Frame, same: Frame) -> str:
     kind = wording.process_kind(rows["processes"])
     text = f"by interval {kind} and a margin of {100 * MARGIN:g} % alone, {false.sum() or 'none'} of the "
     text += f"{len(rows)} with an interval{share} would be told apart{f': {sides}' if sides else ''}."
-    if len(same):
-        told = int(same["verdict"].isin(DECIDED).sum())
-        text += " By the rule of all verdicts the baseline's own call under another name, that of a plan that merges "
-        text += f"nothing, was told from it on {told or 'none'} of {len(same)}."
-    return text
+    return text + plans_told(same)
+
+
+def plans_told(same: Frame) -> str:
+    """How often the rule of all verdicts tells plans that leave the stack as it is from the stack; "" for no plan."""
+    if not len(same):
+        return ""
+    told = int(same["verdict"].isin(DECIDED).sum())
+    text = " By the rule of all verdicts the baseline's own call under another name, that of a plan that merges "
+    return f"{text}nothing, was told from it on {told or 'none'} of {len(same)}."
 
 
 def notes(frames: Frames, speedups: Frame) -> Iterator[str]:

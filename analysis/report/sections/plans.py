@@ -76,6 +76,7 @@ def part(scope: Scope, data: StudyData, frames: Frames) -> Content | None:
 
 def plan_table(scope: Scope, rows: Frame) -> Table:
     """What was merged, and what that brought, beside the stack and the stack merged as a whole."""
+    rows = rows.assign(same=itself(rows))
     counted = {_key(row): row for row in rows[rows["way"] == COUNTED].itertuples(index=False)}
     measured = by_problem(rows[rows["way"] == MEASURED])
     columns = {
@@ -85,14 +86,18 @@ def plan_table(scope: Scope, rows: Frame) -> Table:
         "stacked": lambda row: show.seconds(row.stacked_seconds),
         "merged": lambda row: show.seconds(row.merged_seconds),
         "planned": lambda row: show.seconds(row.seconds),
-        "speedup": lambda row: against(row),
-        "by operations": lambda row: against(counted.get(_key(row))),
+        "speedup": lambda row: against(row, row.same),
+        "by operations": lambda row: against(other := counted.get(_key(row)), other is not None and other.same),
     }
     caption = f"Which runs of layers `{MEASURED}` merged, {scope.label}: layers are counted from 0, merged ones "
     caption += (
         "joined by a dash. Speedup over the faster of the stack and the stack merged as a whole; the last column: "
     )
-    caption += f"the same for `{COUNTED}`, which counts instead of timing. {intervals(rows)} {VERDICTS_READ}"
+    caption += (
+        f"the same for `{COUNTED}`, which counts instead of timing; “same call”: its plan is what it is compared "
+    )
+    caption += f"with. Speedups are of calls timed one after another, not of the times shown. {intervals(rows)} "
+    caption += VERDICTS_READ
     return table(slug("plans", scope.machine, scope.device), caption, measured, columns, "plans", (0, 1, 2))
 
 
@@ -106,11 +111,14 @@ def _runs(row: Any) -> Text:
     return Text(row.runs if "–" in row.runs else "nothing merged", kind="" if "–" in row.runs else "zero")
 
 
-def against(row: Any) -> Text:
+def against(row: Any, same: bool = False) -> Text:
+    """same: it is compared with itself, so that no verdict but a tie is true."""
     if row is None:
         return Text(show.DASH)
     ends = (1 / row.ratio_upper, 1 / row.ratio_lower)
     interval = show.interval(1 / row.ratio, *ends)
+    if same and row.verdict in ("faster", "slower"):
+        return Text(show.number(1 / row.ratio, *ends), f"{interval} same call", "zero", row.verdict)
     return Text(show.number(1 / row.ratio, *ends), interval, row.verdict, row.verdict)
 
 

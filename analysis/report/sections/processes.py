@@ -189,8 +189,8 @@ SECTION = Section(
     "What differs between processes",
     per_scope(part),
     frames,
-    intro="The first process of a trial validates and times it; fresh processes, at least five more and spread over "
-    "the study, time it again by the same plan, until the interval between them decides or is narrow, or time is over.",
+    intro="The first process of a trial validates and times it; fresh processes, spread over the study, time it again "
+    "by the same plan: five, and more until the interval between them decides or is narrow, unless time is over.",
     empty="Every trial was timed in one process alone: no interval on this page is between processes.",
     files={
         "processes": "One row per trial, process and way.",

@@ -12,12 +12,12 @@ from analysis.data.speedups import control_log_ratio, is_partial
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import formatting as show
 from analysis.report import wording
+from analysis.report.choosing import SAME_CALL
 from analysis.report.section import Content, Frames, Section, per_scope
 from analysis.report.tables import Table, Text, slug, table
 from linear_lasagna.timing import Comparison, compare, log_ratio
 from linear_lasagna.trial import Trial
 
-TWINS = {"merged_working": "merged"}  # schedules that differ in the dtype of the merge alone
 CLEARLY = 2.0  # times the least time: more is slower even without an interval
 WINNERS = [*PLACE, "way", "among", "ways", "processes"]
 
@@ -26,9 +26,9 @@ def winners(records: Records) -> Frame:
     """One row per trial with at least two timed ways, the control not counted.
 
     way: the one that is faster, by verdict, than every other; "" where there is none. among: the fastest and all
-    that are not slower than it by verdict. Without an interval, as where a way was too slow to be timed again, one is
-    slower that takes over `CLEARLY` times as long. ways: how many were compared; processes: in how many.
-    Of two ways that make the same call, with other numbers (`TWINS`) or because a plan chose what another way does,
+    that are not slower than it by verdict. In a trial with intervals, a way without one is slower, too, if it takes
+    over `CLEARLY` times as long. ways: how many were compared; processes: in how many.
+    Of two ways that make the same call, with other numbers (`SAME_CALL`) or because a plan chose what another way does,
     only one is compared.
     """
     return framed([row for record in records for row in _winner(record)], WINNERS)
@@ -43,19 +43,22 @@ def _winner(record: Record) -> Iterator[tuple[Any, ...]]:
     estimates = {way: log_ratio(timings, way, trial.baseline) for way in ways}
     fastest = min(estimates, key=lambda way: estimates[way])
     against = compare(timings, fastest, control=None, noise=abs(control_log_ratio(trial, timings)))
-    rivals = [way for way in ways if way != fastest and not _slower(against[way])]
+    others = [way for way in ways if way != fastest]
+    decided = any(not math.isnan(against[way].lower) for way in others)
+    rivals = [way for way in others if not (against[way].verdict == "slower" or (decided and _far(against[way])))]
     yield (*record.place.values(), "" if rivals else fastest, ", ".join((fastest, *rivals)), len(ways), len(timings))
 
 
-def _slower(found: Comparison) -> bool:
-    return found.verdict == "slower" or (math.isnan(found.lower) and found.ratio > CLEARLY)
+def _far(found: Comparison) -> bool:
+    """Whether it is without an interval, as one that was too slow to be timed again, and takes much longer."""
+    return math.isnan(found.lower) and found.ratio > CLEARLY
 
 
 def _twins(way: str, trial: Trial) -> set[str]:
     """The ways before it that make the same call: one whose kernel has other numbers, or what the way's plan chose."""
     schedule, _, method = way.partition("/")
-    if schedule in TWINS:
-        return {f"{TWINS[schedule]}/{method}"}
+    if schedule in SAME_CALL:
+        return {f"{SAME_CALL[schedule]}/{method}"}
     runs, depth = trial.cells[way].runs, trial.problem.depth
     if runs is None:
         return set()
@@ -165,9 +168,9 @@ SECTION = Section(
     "Where each way wins",
     per_scope(part),
     frames,
-    intro="A way is fastest alone where it is faster, by verdict, than every other way of the trial. A way without "
-    f"an interval is slower where it takes over {CLEARLY:g} times as long as the fastest. Ways that differ only in the "
-    "dtype of the merge make the same call; one of them is compared.",
+    intro="A way is fastest alone where it is faster, by verdict, than every other way of the trial. Where others have "
+    f"an interval, a way without one is slower if it takes over {CLEARLY:g} times as long as the fastest. Ways that "
+    "differ only in the dtype of the merge make the same call; one of them is compared.",
     empty="No trial timed two ways.",
     headlines={"Layers of networks": headline},
     files={
