@@ -220,9 +220,10 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     judged = data.speedups[~data.speedups["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
     text = f"Same call twice: median {show.percent(floor['median'])} apart, "
-    text += f"90 % within {show.percent(floor['p90'])}; {undecided} of {len(judged)} undecided."
+    text += f"90 % within {show.percent(floor['p90'])}; {undecided} undecided."
     kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
-    condition = show.plural(len(controls), "control") + (f", {kind}" if kind else "")
+    counted = [show.plural(len(judged), "comparison"), show.plural(len(controls), "control"), kind]
+    condition = ", ".join(part for part in counted if part)
     bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))
     return Answer(TRUST, text, condition, bars, "difference, %", "trust")
 
