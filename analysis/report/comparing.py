@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,8 +175,11 @@ def _drawn(rows: Frame) -> Drawing:
 
 
 def _panel(panel: Any, rows: Frame) -> None:
-    """One dtype: a row per cell."""
-    rows_named(panel, [f"{row.problem.rpartition('/')[2]}, {row.way}" for row in rows.itertuples(index=False)])
+    """One dtype: a row per cell, its problem named without its folder where no other has the same name."""
+    short = {problem: problem.rpartition("/")[2] for problem in rows["problem"]}
+    shared = {name for name, count in Counter(short.values()).items() if count > 1}
+    named = {problem: problem if name in shared else name for problem, name in short.items()}
+    rows_named(panel, [f"{named[row.problem]}, {row.way}" for row in rows.itertuples(index=False)])
     between(panel, rows["at"], rows["lower"], rows["upper"], GREY)
     for verdict, mine in rows.groupby("verdict", sort=True):
         titles = [_told(row) for row in mine.itertuples(index=False)]
