@@ -70,10 +70,11 @@ def scatter(rows: Sequence[Any]) -> tuple[float, str]:
 
     rows: `compared`'s, or what they are made of.
     """
-    apart = [row[f"between_{side}"] for row in rows for side in SIDES if row[f"between_{side}"] >= 0]
-    if len(apart) >= FEW and any(BOTH in row["machine"] for row in rows):
+    both = [row for row in rows if row["change"] > 0]
+    apart = [row[f"between_{side}"] for row in both for side in SIDES if row[f"between_{side}"] >= 0]
+    if len(apart) >= FEW and any(BOTH in row["machine"] for row in both):
         return median(apart), f"the median scatter of {len(apart)} cells between processes"
-    changes = [math.log(row["change"]) for row in rows if row["change"] > 0 and not _several(row)]
+    changes = [math.log(row["change"]) for row in both if not _several(row)]
     return spread(changes), f"from the median of {len(changes)}"
 
 

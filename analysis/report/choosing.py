@@ -67,7 +67,7 @@ def others(frame: Frame, where: str = "The table has", wins: Mapping[str, float]
     kept = chosen(frame, wins)
     left = len(set(frame["way"])) - len(kept)
     first = FAMILIES if any("/" in way for way in kept) and wins is None else ""
-    rule = RULE if wins is None else "those that are most often fastest or among the fastest"
+    rule = RULE if wins is None else "those that are most often fastest"
     return f" {where} {show.plural(left, 'other way')}; shown are {first}{rule}." if left else ""
 
 

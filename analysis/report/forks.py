@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psutil
@@ -30,10 +31,8 @@ def mapped(make: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """
     forks = min(cores(), len(items), MOST_BYTES // psutil.Process().memory_info().rss)
     if forks > 1:
-        try:
+        with suppress(BrokenProcessPool):  # a fork was killed, as for want of memory: one process needs less
             return _forked(forks, make, items)
-        except BrokenProcessPool:
-            pass
     return [make(item) for item in items]
 
 

@@ -160,7 +160,7 @@ def trade_off(data: StudyData, frames: Frames) -> str:
     parts = [part for dtype in wording.main_dtypes(costs["dtype"]) if (part := _loses(costs[costs["dtype"] == dtype]))]
     if not parts:
         return ""
-    text = f"The fastest way, by estimate, errs over {show.percent(WORSE - 1)} more than `{BASELINE}`, or less: "
+    text = f"The error of the fastest way, by estimate, against that of `{BASELINE}`: by a factor of over {WORSE:g} "
     return f"{text}{wording.listed(parts)}."
 
 
@@ -174,7 +174,9 @@ def _loses(costs: Frame) -> str:
         return ""
     worse = int((both["error_u"] > WORSE * both["baseline_error"]).sum())
     better = int((WORSE * both["error_u"] < both["baseline_error"]).sum())
-    return f"more on {worse} and less on {better} of {show.plural(len(both), 'problem')} in {both.iloc[0]['dtype']}"
+    return (
+        f"larger on {worse} and smaller on {better} of {show.plural(len(both), 'problem')} in {both.iloc[0]['dtype']}"
+    )
 
 
 def real_models(data: StudyData, frames: Frames) -> str:

@@ -257,17 +257,18 @@ def all_frames(results: Results) -> dict[str, Frame]:
 
 
 def openings(every: Mapping[Scope, tuple[StudyData, Frames]], gaps: Gaps) -> dict[str, tuple[str, ...]]:
-    """The first sentences of every chapter, one per scope."""
+    """The first sentences of every chapter, one per scope; what all of them say, once."""
     found: dict[str, tuple[str, ...]] = {}
     for chapter in CHAPTERS:
         told = [
             (scope, gaps.attempt(f"The opening of “{chapter.title}”", partial(chapter.opening, *of), ""))
             for scope, of in every.items()
         ]
-        texts = {text for _, text in told if text}
-        shared = len(told) > 1 and len(texts) == 1  # as of real models, whose numbers come with the suite
-        named = tuple(f"{s.label}: {text}" if s.several else text for s, text in told if text)
-        found[chapter.name] = tuple(texts) if shared else named
+        texts = {text for _, text in told}
+        if len(told) > 1 and len(texts) == 1:  # as of real models, whose numbers come with the suite
+            found[chapter.name] = tuple(text for text in texts if text)
+        else:
+            found[chapter.name] = tuple(f"{s.label}: {text}" if s.several else text for s, text in told if text)
     return found
 
 

@@ -28,8 +28,8 @@ Part = Callable[[Scope, Frame, Frames], Content | None]
 RULE = (
     "A claim is confirmed where the interval lies in the claimed range, refuted where it lies outside of it, else "
     "undecided; a hypothesis is confirmed where all its claims are, and refuted where one of them is. All intervals "
-    "hold together with 95 % (Bonferroni over the claims). The claims were fixed before the experiments were run and "
-    "after small trials on other draws; a seed draws weights and images."
+    "hold together with 95 % (Bonferroni over the claims). The claims were fixed after small trials on other "
+    "draws and before the experiments were run; a seed draws weights and images."
 )
 RATIOS = (
     "ratios of errors, paired by draw: of single outputs (relative L2), of their averages over all positions, of "
