@@ -23,6 +23,12 @@ def test_columns_of_numbers_have_their_headings_where_they_stand():
     ]
 
 
+def test_columns_of_running_text_are_set_left_by_the_style():
+    text = labels.rules([table("problem", "way", "time, u", "most")])
+    name = "." + labels.name(table("problem", "way", "time, u", "most"))
+    assert re.findall(r"^(.*)\{text-align:left;white-space:normal\}$", text, re.M) == [f"{name} tr>:nth-child(2)"]
+
+
 def test_no_heading_ends_its_string_or_the_style():
     evil = 'a"b\\c\nd</style>{e}'
     [written] = re.findall(r"content:\"(.*)\"\}", labels.rules([table("problem", "way", evil)]))

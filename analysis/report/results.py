@@ -1,4 +1,7 @@
-"""The one table of results: every timed or failed cell, with all that was measured of it, each number with an id."""
+"""The one table of results: every timed or failed cell, with all that was measured of it, each number with an id.
+
+A body per trial names the problem and the dtype; what HTML lets leave out is left out, as this is half of a page.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ MEASURED = ["seconds", "speedup", "speedup_lower", "speedup_upper", "verdict", "
 COLUMNS = ["id", *KEY, "status", "baseline", *MEASURED, "of_best", "of_limit", "processes", "reason"]
 MOST = 2500  # rows on the page; the CSV has all
 MB = 1e6
+OF_TRIALS = ("group", "dtype", "device", "machine")  # what can be filtered by, beside ways and verdicts
 HEADINGS: Mapping[str, str] = {
-    "way": "way, problem, dtype",
+    "way": "way",
     "speedup": "speedup",
-    "interval": "⅛ … 8×",
+    "lower": "interval",
+    "drawn": "⅛ … 8×",
     "verdict": "verdict",
     "seconds": "time",
     "of_best": "of fastest",
@@ -33,7 +38,7 @@ HEADINGS: Mapping[str, str] = {
     "peak_bytes": "memory",
     "processes": "processes",
 }  # of columns, as the script sorts by them
-LABELS = ["" if name in ("way", "interval", "verdict") else heading for name, heading in HEADINGS.items()]
+LABELS = ["" if name in ("way", "lower", "drawn", "verdict") else heading for name, heading in HEADINGS.items()]
 MEANING = "One row per cell that was timed or failed, but the controls: the page’s table of all results."
 FIELDS: Mapping[str, str] = {
     "id": "its anchor on the page, the same in every edition of the machine",
@@ -81,18 +86,21 @@ def identity(key: tuple[str, ...]) -> str:
     return "r" + hashlib.sha256("\n".join(key).encode()).hexdigest()[:8]
 
 
-def rows(found: Frame, several: bool) -> Iterator[str]:
-    """The body of the table as HTML. several: whether machines or devices differ, so that rows name theirs.
+def bodies(found: Frame, several: bool) -> Iterator[str]:
+    """The bodies of the table as HTML, one per trial. several: whether machines or devices differ, so that trials name
+    theirs.
 
-    Of a problem that several groups have, each tells its group. data-of: the places of its values among those of the
-    filters, from 0, for the script.
+    Of a problem that several groups have, each tells its group. The script filters by what a body's data attributes say.
     """
     shared = found.groupby("problem")["group"].transform("nunique") > 1
-    found = found.assign(problem=found["problem"].where(~shared, _in_group(found)), told=told(found))
-    places = {name: {value: str(i) for i, value in enumerate(values)} for name, values in choices(found).items()}
-    for row in found.head(MOST).itertuples(index=False):
-        values = row._asdict() | {"verdict": row.told}
-        yield _row(row, several, " ".join(of.get(values[name], "-") for name, of in places.items()))
+    found = found.assign(name=found["problem"].where(~shared, _in_group(found)), told=told(found))
+    filters = [name for name in OF_TRIALS if name in choices(found)]
+    for _, trial in found.head(MOST).groupby(KEY[:-1], sort=False):
+        first = next(trial.itertuples(index=False))
+        names = [first.name, first.dtype, *([first.device, first.machine] if several else [])]
+        data = "".join(f' data-{name}="{html.escape(getattr(first, name))}"' for name in filters)
+        head = f'<tr><th colspan="{len(HEADINGS)}" scope="rowgroup">{_breakable(", ".join(names))}'
+        yield "\n".join([f"<tbody{data}>{head}", *(_row(row) for row in trial.itertuples(index=False))])
 
 
 def told(found: Frame) -> Frame:
@@ -107,50 +115,48 @@ def _in_group(found: Frame) -> list[str]:
     return [name if name.startswith(f"{group}/") else f"{group}: {name}" for group, name in pairs]
 
 
-def _row(row: Any, several: bool, of: str) -> str:
-    place = [row.problem, row.dtype, *([row.device, row.machine] if several else [])]
-    told = html.escape(show.breakable(", ".join(place)), quote=True)
-    head = f'<th scope="row">{_breakable(row.way)}<small>{told}</small></th>'
+def _row(row: Any) -> str:
+    head = f'<th scope="row">{_breakable(row.way)}'
     if row.status != "ok":
-        reason = html.escape(show.breakable(f"{row.status}: {row.reason}"))
-        return f'<tr id="{row.id}" class="failed" data-of="{of}">{head}<td colspan="9">{reason}</td></tr>'
+        reason = _escaped(f"{row.status}: {row.reason}")
+        return f'<tr id="{row.id}" class="failed">{head}<td colspan="{len(HEADINGS) - 1}">{reason}'
     kind = f' class="{row.verdict}"' if row.verdict else ""
-    return f'<tr id="{row.id}"{kind} data-of="{of}">{head}{"".join(_cells(row))}</tr>'
+    return f'<tr id="{row.id}"{kind}>{head}{"".join(_cells(row))}'
 
 
 def _cells(row: Any) -> Iterator[str]:
     ends = (row.speedup_lower, row.speedup_upper)
-    interval = show.interval(row.speedup, *ends)
-    yield _number(row, "s", row.speedup, show.number(row.speedup, *ends), interval)
+    yield _number(row, "s", row.speedup, show.number(row.speedup, *ends))
+    yield _number(row, "i", ends[0], show.interval(row.speedup, *ends))
     bar = miniature.interval(ends[0], row.speedup, ends[1]) if ends[0] == ends[0] else ""
-    yield f'<td><svg aria-hidden="true"><path d="{bar}"/></svg></td>' if bar else "<td></td>"
-    yield f"<td>{f'{row.told} {MARKS.get(row.told, str()).strip()}'.strip()}</td>"
+    yield f'<td><svg><path d="{bar}"/></svg>' if bar else "<td>"
+    yield f"<td>{f'{row.told} {MARKS.get(row.told, str()).strip()}'.strip()}"
     yield _number(row, "t", row.seconds, show.seconds(row.seconds))
     yield _number(row, "b", row.of_best, show.percent(row.of_best))
     yield _number(row, "l", row.of_limit, show.percent(row.of_limit))
     yield _number(row, "e", row.error_u, show.significant(row.error_u))
     yield _number(row, "m", row.peak_bytes, _memory(row.peak_bytes))
-    yield f"<td>{row.processes}</td>"
+    yield f"<td>{row.processes}"
 
 
-def _number(row: Any, letter: str, value: float, text: str, detail: str = "") -> str:
-    if value != value:
-        return "<td></td>"
-    small = f" <small>{detail}</small>" if detail else ""
-    return f'<td id="{row.id}-{letter}">{text}{small}</td>'
+def _number(row: Any, letter: str, value: float, text: str) -> str:
+    return f'<td id="{row.id}-{letter}">{text}' if value == value else "<td>"
 
 
 def _memory(value: float) -> str:
     return f"{show.significant(value / MB)} MB" if value >= MB / 10 else f"{show.significant(value / 1000)} kB"
 
 
-def _breakable(way: str) -> str:
-    return html.escape(show.breakable(way)).replace("/", "/<wbr>").replace("_", "_<wbr>")
+def _breakable(name: str) -> str:
+    return _escaped(name).replace("/", "/<wbr>").replace("_", "_<wbr>")
+
+
+def _escaped(text: str) -> str:
+    return html.escape(show.breakable(text))
 
 
 def choices(found: Frame) -> dict[str, list[str]]:
     """What the table can be filtered by: column -> its values, of those with more than one."""
-    columns = ("group", "dtype", "device", "machine", "way", "verdict")
     shown = found.assign(verdict=told(found))
-    values = {name: list(dict.fromkeys(shown[name])) for name in columns}
+    values = {name: list(dict.fromkeys(shown[name])) for name in (*OF_TRIALS, "way", "verdict")}
     return {name: [value for value in each if value] for name, each in values.items() if len(each) > 1}

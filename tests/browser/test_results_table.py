@@ -10,7 +10,8 @@ import pandas
 import pytest
 
 pytestmark = pytest.mark.browser
-ROWS = "#all tbody tr:not([hidden])"
+EVERY = "#all tr[id]"
+ROWS = f"{EVERY}:not([hidden])"
 COLUMN = "(rows, place) => rows.filter(row => row.cells.length > 2).map(row => row.cells[place].textContent)"
 UNITS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "kB": 1e3, "MB": 1e6}
 
@@ -24,7 +25,7 @@ def opened(visit, real):
 
 def numbers(page, place: int) -> list[float]:
     """A column as it is shown, empty cells left out."""
-    shown = [text.split() for text in page.eval_on_selector_all(ROWS, COLUMN, place) if text]
+    shown = [text.strip("[").replace(",", "").split() for text in page.eval_on_selector_all(ROWS, COLUMN, place) if text]
     return [float(number) * UNITS.get("".join(unit[:1]), 1) for number, *unit in shown]
 
 
@@ -39,9 +40,36 @@ def test_a_heading_sorts_and_sorts_back(opened):
     assert values == sorted(values)
     assert page.url.endswith("#results?sort=speedup")
     page.get_by_role("button", name="time", exact=True).click()
-    assert numbers(page, 4) == sorted(numbers(page, 4))
+    assert numbers(page, 5) == sorted(numbers(page, 5))
     page.get_by_role("button", name="memory", exact=True).click()
-    assert numbers(page, 8) == sorted(numbers(page, 8), reverse=True)
+    assert numbers(page, 9) == sorted(numbers(page, 9), reverse=True)
+    page.get_by_role("button", name="interval", exact=True).click()
+    assert numbers(page, 2) == sorted(numbers(page, 2), reverse=True)
+
+
+def test_rows_stand_below_their_trial_or_name_it(opened):
+    """In their own order by a heading, sorted by what each says itself, and back."""
+    page = opened.page
+    trials = "rows => rows.map(row => row.closest('tbody').rows[0].textContent.trim())"
+    before = page.eval_on_selector_all(EVERY, trials)
+    page.wait_for_function("rows => document.querySelectorAll('button.cite').length === rows", arg=len(before))
+    names = "rows => rows.map(row => row.querySelector('th small').textContent)"
+    assert page.eval_on_selector_all(EVERY, names) == before
+    heading = page.locator("#all th[scope=rowgroup]").first
+    small = page.locator(f"{EVERY} th small").first
+    assert heading.is_visible()
+    assert not small.is_visible()
+    page.get_by_role("button", name="speedup", exact=True).click()
+    assert not heading.is_visible()
+    assert small.is_visible()
+    assert page.eval_on_selector_all(EVERY, names) != before
+    page.get_by_role("button", name="Reset").click()
+    heading.wait_for(state="visible")
+    assert page.eval_on_selector_all(EVERY, trials) == before
+    page.locator("#filters select[name=dtype]").select_option(label="bfloat16")
+    shown = page.locator("#all th[scope=rowgroup]:visible").all_inner_texts()
+    assert shown
+    assert all(text.endswith("bfloat16") for text in shown)
 
 
 def test_filters_leave_what_fits_and_the_address_remembers(opened, visit, real):
@@ -49,7 +77,8 @@ def test_filters_leave_what_fits_and_the_address_remembers(opened, visit, real):
     before = page.locator(ROWS).count()
     page.locator("#filters select[name=dtype]").select_option("float32")
     page.locator("#filters input[name=q]").fill("merged sesr")
-    texts = page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.textContent)")
+    whole = "rows => rows.map(row => row.closest('tbody').rows[0].textContent + row.textContent)"
+    texts = page.eval_on_selector_all(ROWS, whole)
     names = page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.id)")
     assert 0 < len(texts) < before
     assert all("float32" in text and "sesr" in text and "merged" in text for text in texts)
@@ -89,11 +118,10 @@ def test_an_address_leads_to_a_row_that_is_seen(visit, real, letter):
     """Below the headings, marked, and whatever is filtered."""
     with visit(real, viewport={"width": 1440, "height": 900}) as opened:
         page = opened.page
-        row = page.locator("#all tbody tr").nth(120)
-        identity, way = row.get_attribute("id"), row.locator("th").inner_text().split("\n")[0]
-        page.locator("#filters select[name=way]").select_option(
-            next(text for text in page.locator("#filters select[name=way] option").all_inner_texts()[1:] if text != way)
-        )
+        row = page.locator(EVERY).nth(120)
+        identity, way = row.get_attribute("id"), row.locator("th").inner_text()
+        ways = page.locator("#filters select[name=way] option").all_inner_texts()[1:]
+        page.locator("#filters select[name=way]").select_option(next(each for each in ways if each not in way))
         assert not row.is_visible()
         page.evaluate("id => { location.hash = id; }", identity + letter)
         row.wait_for(state="visible")
@@ -145,10 +173,10 @@ def _cited(page, identity: str) -> str:
 def test_every_row_can_be_cited_once(opened):
     """The script adds that a hundred rows at a time, so that the page is there before."""
     page = opened.page
-    rows = page.locator("#all tbody tr").count()
+    rows = page.locator(EVERY).count()
     assert rows > 200
     page.wait_for_function("rows => document.querySelectorAll('button.cite').length === rows", arg=rows)
-    assert page.locator("#all tbody tr:has(button.cite)").count() == rows
+    assert page.locator(f"{EVERY}:has(button.cite)").count() == rows
 
 
 def test_a_row_s_citation_says_all_that_makes_it_checkable(opened):

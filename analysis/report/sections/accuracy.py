@@ -92,9 +92,7 @@ def figure(frame: Frame) -> Drawing:
 
 def _said(row: Any) -> str:
     place = f"{row['problem']}, {row['dtype']}, {row['way']}"
-    return (
-        f"{place}: {show.times(1 / row['ratio'])} as fast as the baseline, error {show.significant(row['error_u'])} u"
-    )
+    return f"{place}: speedup {show.times(1 / row['ratio'])}, error {show.significant(row['error_u'])} u"
 
 
 def cost_table(group: str, scope: Scope, rows: Frame) -> Table:

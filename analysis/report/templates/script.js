@@ -9,27 +9,32 @@
 
   const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));
 
-  function row(element) {
-    const places = element.dataset.of.split(" "), values = {};
-    selects.forEach((select, i) => { values[select.name] = places[i] === "-" ? null : select.options[Number(places[i]) + 1].value; });
-    return { element, values, text: element.textContent.toLowerCase() };
-  }
+  const plain = (text) => text.replace(/\u200b/g, "").replace(/\s+/g, " ").trim();
+  const SIGN = / [=?]$/; // of a verdict
+  const words = (element) => plain(element.textContent);
 
-  const words = (element) => element.textContent.replace(/\s+/g, " ").trim();
-  const way = (heading) => words(heading).split(words(one("small", heading)))[0];
+  // A body names its trial in its first row.
+  function trial(body) {
+    const [head, ...elements] = body.rows, name = words(head);
+    const rows = elements.map((element) => {
+      const way = words(element.cells[0]), verdict = element.className === "failed" ? "" : words(element.cells[4]).replace(SIGN, "");
+      return { element, way, trial: name, values: { ...body.dataset, way, verdict }, text: `${name} ${words(element)}`.toLowerCase() };
+    });
+    return { body, rows };
+  }
 
   function key(item, column, place) {
     const { cells, className } = item.element, cell = cells[place];
-    if (column === "way") return way(cells[0]);
+    if (column === "way") return item.way;
     if (className === "failed") return null; // it has a reason in the place of numbers
-    if (column === "interval") return key(item, "speedup", 1);
+    if (column === "drawn") return key(item, "speedup", 1);
     if (column === "verdict") return cell.textContent.trim() || null;
     return size(cell.textContent);
   }
 
   const UNITS = { "ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "kB": 1e3, "MB": 1e6 };
   function size(text) {
-    const number = parseFloat(text);
+    const number = parseFloat(text.replace("[", ""));
     return Number.isNaN(number) ? null : number * (UNITS[text.split(" ")[1]] || 1);
   }
 
@@ -39,7 +44,8 @@
   }
 
   function results() {
-    const rows = all("tbody tr", table).map(row), heads = all("thead th", table), body = one("tbody", table);
+    const trials = [...table.tBodies].map(trial), rows = trials.flatMap((each) => each.rows), heads = all("thead th", table);
+    const items = new Map(rows.map((item) => [item.element, item])), together = table.createTBody();
     let order = { by: "", down: false }, placed = order;
     for (const head of heads) {
       const button = document.createElement("button");
@@ -52,10 +58,10 @@
         remember();
       });
     }
-    citable(rows.map(({ element }) => element.cells[0]));
-    body.addEventListener("click", (event) => {
+    citable(rows);
+    table.addEventListener("click", (event) => {
       const button = event.target.closest("button.cite");
-      if (button) copy(citation(button.closest("tr")), button);
+      if (button) copy(citation(items.get(button.closest("tr"))), button);
     });
 
     function show() {
@@ -63,24 +69,31 @@
       const wanted = [...asked].filter(([name, value]) => name !== "q" && value);
       let shown = 0;
       for (const { element, values, text } of rows) {
-        const fits = wanted.every(([name, value]) => values[name] === value) && words.every((word) => text.includes(word));
+        const fits = wanted.every(([name, value]) => plain(values[name]) === plain(value)) && words.every((word) => text.includes(word));
         element.hidden = !fits;
         shown += fits;
       }
       one("output", form).textContent = `${shown} of ${rows.length}`;
       one("#none").hidden = shown > 0;
-      if (placed !== order) body.append(...inOrder());
+      if (placed !== order) place();
       placed = order;
+      for (const { body, rows } of trials) body.hidden = order.by !== "" || rows.every(({ element }) => element.hidden);
       for (const head of heads) {
         if (head.dataset.key === order.by) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
       }
     }
 
-    function inOrder() {
-      const place = heads.findIndex((head) => head.dataset.key === order.by);
-      if (place < 0) return rows.map((item) => item.element);
-      const keyed = rows.map((item) => [key(item, order.by, place), item.element]);
+    // In order of a column all rows are in one body, and each names its trial.
+    function place() {
+      const column = heads.findIndex((head) => head.dataset.key === order.by);
+      table.classList.toggle("sorted", column >= 0);
+      if (column < 0) for (const { body, rows } of trials) body.append(...rows.map(({ element }) => element));
+      else together.append(...inOrder(column));
+    }
+
+    function inOrder(column) {
+      const keyed = rows.map((item) => [key(item, order.by, column), item.element]);
       keyed.sort(([a], [b]) => (order.down && a !== null && b !== null ? compare(b, a) : compare(a, b)));
       return keyed.map(([, element]) => element);
     }
@@ -121,34 +134,35 @@
   }
 
   // When there is nothing else to do: the page is there sooner without.
-  function citable(headings) {
-    for (const heading of headings.slice(0, 100)) {
-      const link = document.createElement("button");
+  function citable(rows) {
+    for (const { element, way, trial } of rows.slice(0, 100)) {
+      const link = document.createElement("button"), name = document.createElement("small");
       link.type = "button";
       link.className = "cite";
       link.textContent = "cite";
-      link.setAttribute("aria-label", `Copy the citation of ${way(heading)} on ${words(one("small", heading))}`);
-      heading.append(" ", link);
+      link.setAttribute("aria-label", `Copy the citation of ${way} on ${trial}`);
+      name.textContent = trial;
+      element.cells[0].append(name, " ", link);
     }
-    if (headings.length > 100) idle(() => citable(headings.slice(100)));
+    if (rows.length > 100) idle(() => citable(rows.slice(100)));
   }
 
-  function citation(element) {
-    const { machine, commit, edition } = document.body.dataset, cells = element.cells, heading = cells[0];
+  function citation({ element, way, trial }) {
+    const { machine, commit, edition } = document.body.dataset, cells = element.cells;
     const said = cells.length < 3 ? [words(cells[1])] : measured(cells);
     const where = [machine, commit && `commit ${commit}`, edition && `edition ${edition}`].filter(Boolean).join(", ");
-    return `${way(heading)} on ${words(one("small", heading))}: ${said.join(", ")}. Linear Lasagna, ${where}. ${address(element.id)}`;
+    return `${way} on ${trial}: ${said.join(", ")}. Linear Lasagna, ${where}. ${address(element.id)}`;
   }
 
   function measured(cells) {
-    const [speedup, , verdict, time, , , error, , processes] = [...cells].slice(1), interval = one("small", speedup);
-    const judged = words(verdict).replace(/ .$/, ""), n = `n = ${words(processes)} ${words(processes) === "1" ? "process" : "processes"}`;
-    const ratio = speedup.firstChild && `speedup over the baseline ${speedup.firstChild.textContent.trim()}×`;
-    const of = interval ? `${ratio} ${words(interval)} (${judged}; 95 % interval, ${n})` : ratio && `${ratio} (${judged}; ${n})`;
+    const [speedup, interval, , verdict, time, , , error, , processes] = [...cells].slice(1).map(words);
+    const told = verdict.replace(SIGN, ""), n = `n = ${processes} ${processes === "1" ? "process" : "processes"}`;
+    const ratio = speedup && `speedup over the baseline ${speedup}×`;
+    const of = interval ? `${ratio} ${interval} (${told}; 95 % interval, ${n})` : ratio && `${ratio} (${told}; ${n})`;
     return [
-      judged === "baseline" ? `the baseline, ${n}` : of,
-      words(time) && `time ${words(time)}`,
-      words(error) && `error ${words(error)} u`,
+      told === "baseline" ? `the baseline, ${n}` : of,
+      time && `time ${time}`,
+      error && `error ${error} u`,
     ].filter(Boolean);
   }
 
