@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ def opened(path: Path) -> Iterator[Results]:
     """
     if not path.exists():
         raise ValueError(f"{path}: no such folder, and no archive")
-    if (path / "edition.json").is_file() and not any((path / name).is_file() for name in OF_AN_EDITION):
+    if is_edition(path) and not any((path / name).is_file() for name in OF_AN_EDITION):
         raise ValueError(f"{path} is an edition without its {raw.TRIALS}")
     inner = next((path / name for name in OF_AN_EDITION if (path / name).is_file()), path)
     if inner.name == raw.TRIALS:
@@ -50,6 +51,10 @@ def opened(path: Path) -> Iterator[Results]:
         yield Results(below, _first(path / STORE, *above))
 
 
+def is_edition(path: Path) -> bool:
+    return (path / "edition.json").is_file()
+
+
 def _first(*paths: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
@@ -62,7 +67,7 @@ def source(path: Path) -> Source:
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     if not len(records) and rows is None:
-        raise ValueError(f"{path}: {'; '.join(records.messages) or 'it holds no trial record'}")
+        raise ValueError(f"{path}: {records.left_out or 'it holds no trial record'}")
     return Source(path, records, rows)
 
 
@@ -78,6 +83,15 @@ def distinct(paths: Sequence[Path]) -> list[Path]:
     return sorted({path.resolve() for path in paths})
 
 
+def names(paths: Sequence[Path]) -> list[str]:
+    """What tells the places apart: their last parts, or what follows the folder that they share."""
+    last = [path.name for path in paths]
+    if len(set(last)) == len(last):
+        return last
+    shared = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(shared).as_posix() for path in paths]
+
+
 def sources(paths: Sequence[Path]) -> list[Source]:
     """What lies in every place."""
     return [source(path) for path in distinct(paths)]
@@ -85,8 +99,9 @@ def sources(paths: Sequence[Path]) -> list[Source]:
 
 def merged(found: Sequence[Source]) -> tuple[Records, Frame | None]:
     """All records and rows; what is there twice, as a folder's copy has it, once."""
-    entries = _once(replace(each, source=f"{one.path.name}/{each.source}") for one in found for each in one.records)
-    messages = dict.fromkeys(f"{one.path.name}/{text}" for one in found for text in one.records.messages)
+    named = list(zip(names([one.path for one in found]), found, strict=True))
+    entries = _once(replace(each, source=f"{name}/{each.source}") for name, one in named for each in one.records)
+    messages = dict.fromkeys(f"{name}/{text}" for name, one in named for text in one.records.messages)
     notes = dict.fromkeys(text for one in found for text in one.records.notes)
     records = Records(tuple(entries), tuple(messages), tuple(notes))
     return records, rows_together([one.rows for one in found if one.rows is not None])

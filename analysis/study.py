@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import arguments
 from analysis.data import archive
 from analysis.data.loading import load_records
-from analysis.given import distinct, merged, opened, rows_of, sources
+from analysis.given import distinct, is_edition, merged, names, opened, rows_of, sources
 from analysis.measure import asv_run, asv_site, trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, UNKNOWN, Checkout, checkout_or
@@ -274,7 +274,8 @@ def results_of(
         told = {"problems": list(problems), **found.conditions}
         told["under"] = list(conditions) or _known(told.get("under", ()))
         told["preset"] = preset if preset in PRESETS else preset_name
-        own_store = store or found.store or (None if records.is_file() else where.store)
+        apart = records.is_file() or is_edition(records)  # rows of this folder's study are not theirs
+        own_store = store or found.store or (None if apart else where.store)
         yield _found(replace(found, store=own_store, conditions=told), where, records)
 
 
@@ -297,7 +298,7 @@ def results_of_several(
     if len(loaded) and not len(loaded.timed_under(about)):
         raise ValueError(_of_others(loaded, about))
     told = context(Place(checkout_or(commit), "", out), {}, loaded, conditions)
-    commands = (f"python -m analysis report --records {' '.join(path.name for path in distinct(records))}",)
+    commands = (f"python -m analysis report --records {' '.join(names(distinct(records)))}",)
     commits = {record.commit for record in loaded}
     told = replace(told, commands=(told.commands[0], *commands), commit="" if len(commits) > 1 else told.commit)
     yield Found(loaded, rows, replace(told, conditions=about), out)
@@ -327,7 +328,7 @@ def _found(found: archive.Results, where: Place, given: Path | None = None) -> F
     if len(loaded) and not len(loaded.timed_under(about)):
         raise ValueError(_of_others(loaded, about))
     if not len(loaded) and rows is None:
-        known = "; ".join(loaded.messages) or f"{given or found.records} holds no trial record"
+        known = loaded.left_out or f"{given or found.records} holds no trial record"
         raise ValueError(f"no results yet: {known}; run `make study` first")
     preset, devices = preset_named(found.conditions["preset"]), found.conditions.get("devices", ())
     preset = under(own_alone(preset, problems) if problems else preset, conditions)

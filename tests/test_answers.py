@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import pandas
 import pytest
 
 from analysis.data.records import Record, Records
@@ -77,6 +79,35 @@ def test_merging_that_never_pays_is_told_so():
     assert text == f"Where merging saves operations, hardly: faster on 0 of {gain} pairs; else 0 of {loss}."
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.95, "yes: "), (0.7, ""), (0.4, "hardly: ")])
+def test_how_often_merging_pays_decides_the_word(share, told):
+    gain, loss = counts()
+    made = pairs(0.5, 2.0)
+    count = round(share * gain)
+    for trial in [each for each in made if _faster(each)][count:]:
+        made[made.index(trial)] = synthetic.trial(trial.problem.name, {"merged/direct": 2.0})
+    text = said({"breakeven": made})[MERGE]
+    assert text == f"Where merging saves operations, {told}faster on {count} of {gain} pairs; else 0 of {loss}."
+
+
+def test_pairs_of_one_kind_alone_are_told_without_the_other():
+    gain, loss = counts()
+    both = [pairs(0.5, 2.0), pairs(2.0, 0.5)]
+    ahead = [[each for each in made if _faster(each)] for made in both]
+    assert [len(each) for each in ahead] == [gain, loss]
+    told = [said({"breakeven": each})[MERGE] for each in (*ahead, ahead[0][:1], ahead[1][:1])]
+    assert told == [
+        f"Where merging saves operations, yes: faster on all {gain} pairs.",
+        f"Where merging saves no operations, it is faster on all {loss} pairs.",
+        "Where merging saves operations, yes: faster on the only pair.",
+        "Where merging saves no operations, it is faster on the only pair.",
+    ]
+
+
+def _faster(trial: Any) -> bool:
+    return trial.cells["merged/direct"].samples[0] < trial.cells["direct"].samples[0]
+
+
 def test_the_named_stack_is_not_the_one_that_gains_most():
     """Fixed before the data: a larger gain of another stack is not what is told."""
     trials = [
@@ -142,12 +173,55 @@ def test_another_network_on_which_the_best_way_gains_too_is_not_named():
     assert "VGG-16" not in said({"networks": both})[METHOD]
 
 
+def test_a_narrow_dtype_that_takes_longer_than_float32_is_told_of():
+    """Twice as fast as its own baseline, which takes six times as long as float32's."""
+    main = network("resnet50", {"im2col_numpy": 0.5})
+    for seconds, told in ((6e-3, ", in 3.0× float32 `direct`’s time."), (2e-3, "")):
+        narrow = network("resnet50", {"im2col_numpy": 0.5}, dtype="bfloat16", seconds=seconds)
+        text = said({"networks": [*main, *narrow]})[METHOD].partition("bfloat16: ")[2]
+        assert text.startswith("`im2col_numpy`, the only other: 2.0")
+        assert text.endswith(told or "].")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        (("host", "device"), "; merged, sesr_x1 is bound by launches"),
+        (("device", "host"), "; stacked, sesr_x1 is bound by launches"),
+        (("host", "host"), ""),
+    ],
+)
+def test_a_ratio_of_launches_to_work_says_so(whole, bounds, told):
+    speedups = whole.data.speedups
+    own = (speedups["problem"] == "stacks/sesr_x1") & (speedups["way"] == "merged/direct")
+    data = replace(whole.data, speedups=speedups.assign(bound=bounds[0], bounds_differ=own & (bounds[0] != bounds[1])))
+    found = answers.merging(data, whole.frames)
+    assert found is not None
+    assert found.condition == f"float32, cpu{told}"
+
+
+def test_stacks_in_batches_count_among_the_stacks():
+    stacks = [synthetic.trial("throughput/expandnet_b32", {"merged/direct": 0.5})]
+    stacks += [synthetic.trial("throughput/sesr_x1_b2", {"merged/direct": 2.0})]
+    assert "Stacks: 1 of 2 faster, 1 slower." in said({"breakeven": pairs(0.5, 2.0), "throughput": stacks})[MERGE]
+
+
+def test_errors_are_told_of_two_dtypes_and_drawn_of_all(whole):
+    summary = whole.frames["merging_parts"]
+    more = pandas.concat([summary, summary[summary["dtype"] == "float32"].assign(dtype="float64")])
+    found = answers.error(whole.data, {"merging_parts": more})
+    assert found is not None
+    assert re.match(r"Random signs: float16 \w+, [\d.]+ .*; float32 \w+, [\d.]+ \[", found.text)
+    assert "float64" not in found.text
+    assert [bar.label for bar in found.bars] == ["float16", "float32", "float64"]
+
+
 def test_positive_numbers_are_told_of_where_merging_them_costs_more(whole):
     """By their interval, than random signs in any dtype."""
     summary = whole.frames["merging_parts"]
     *_, row = merged_error.spoken_of(summary, "ratio", "positive").sort_values("median").itertuples(index=False)
     [text] = [answer.text for answer in whole.answers if answer.question == ERROR]
-    assert text.endswith(f" Positive numbers, {row.dtype}: {wording.median(row)}.")
+    assert text.endswith(f" Positive numbers: {row.dtype} {wording.median(row)}.")
     numbers = ["median", "lower", "upper"]
     ends = merged_error.spoken_of(summary, "ratio")["upper"].max() / row.lower
     for scale, told in ((1.01 * ends, True), (0.99 * ends, False)):
@@ -160,18 +234,17 @@ def test_positive_numbers_are_told_of_where_merging_them_costs_more(whole):
 
 def test_the_noise_is_that_of_the_controls():
     text = said({"networks": network("vgg16", {"im2col_numpy": 2.0})})[TRUST]
-    assert text == "Same call twice: median 0 % apart, 90 % within 0 %; 0 undecided."
+    assert text == "Same call twice: 0 % apart, 90 % within 0 %; 0 of 9 comparisons undecided."
 
 
 def test_undecided_comparisons_are_those_of_the_table_of_results(whole):
     """Of sweeps, threads and other groups with a section of their own, too."""
-    [(text, condition)] = [(each.text, each.condition) for each in whole.answers if each.question == TRUST]
+    [text] = [each.text for each in whole.answers if each.question == TRUST]
     table = whole.files["results"]
     judged = table[table["verdict"] != ""]
     assert len(judged) > len(judged[~judged["group"].isin(APART)]) > 0
     undecided = int((judged["verdict"] == "undecided").sum())
-    assert text.endswith(f"; {undecided} undecided.")
-    assert condition.startswith(f"{len(judged)} comparisons, ")
+    assert text.endswith(f"; {undecided} of {len(judged)} comparisons undecided.")
 
 
 LINE = re.compile(r'class="axis" d="M([\d.]+) 0V')
@@ -207,9 +280,11 @@ def test_error_of_merging_is_told_by_direction(whole):
     rows = summary[
         (summary["quantity"] == "ratio") & (summary["way"] == "merged/direct") & (summary["signs"] == "random")
     ]
+    told = set()
     for row in rows[rows["depth"] == 8].itertuples():
         side = "smaller" if row.upper < 1 else "larger" if row.lower > 1 else "undecided"
-        assert text.lower().index(side) < text.index(row.dtype)
+        told |= {row.dtype} if f"{row.dtype} {side}, " in text else set()
+    assert told == {"float16", "float32"}
 
 
 def test_answers_lead_to_chapters_of_the_page():

@@ -65,8 +65,8 @@ def test_stacks_that_are_far_slower_merged_are_told_where_there_is_no_interval()
     frame = merged((0.5, 2.0, 3.4, 40.0, 1.5), (True, True, False, False, False))
     told = openings.merge(SimpleNamespace(speedups=frame), {})  # type: ignore[arg-type]
     assert told == (
-        "In bfloat16, merging the whole stack is faster on 1 and slower on 1 of the 5 stacks; of the others 2 have no "
-        "interval and take over 3 times as long."
+        "In bfloat16, merging the whole stack is faster on 1 and slower on 1 of the 5 stacks; of the others 2 without "
+        "an interval take over 3 times as long as stacked."
     )
     told = openings.merge(SimpleNamespace(speedups=frame[:2]), {})  # type: ignore[arg-type]
     assert told == "In bfloat16, merging the whole stack is faster on 1 and slower on 1 of the 2 stacks."
@@ -77,3 +77,10 @@ def test_why_no_way_is_clearly_fastest(processes, why):
     frame = pandas.DataFrame({"group": "networks", "dtype": "float32", "way": "", "processes": [processes] * 3})
     told = openings.method(SimpleNamespace(), {"winners": frame})  # type: ignore[arg-type]
     assert told == f"Single layers, float32: no way is clearly fastest on any of 3 layers{why}."
+
+
+def test_who_is_clearly_fastest_on_how_many_layers():
+    ways = ["fft", "fft", "fft", "direct", "winograd_f4", ""]
+    frame = pandas.DataFrame({"group": "networks", "dtype": "float32", "way": ways, "processes": 6})
+    told = openings.method(SimpleNamespace(), {"winners": frame})  # type: ignore[arg-type]
+    assert told == "Single layers, float32: `fft` is clearly fastest on 3 of 6 layers, others on 2; on 1 none is."

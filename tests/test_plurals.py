@@ -50,3 +50,28 @@ def test_a_study_of_one_trial_each_has_no_plural_of_one(tmp_path: Path) -> None:
     assert "of 1 stack, " in text
     assert "of 1 pair C" in text
     assert [text[max(0, wrong.start() - 60) : wrong.end() + 20] for wrong in WRONG.finditer(text)] == []
+
+
+BROKEN = re.compile(r",,|, ,|,\.| ,| \.|\w  \w|\bof the 0\b|\bof 0 \w|\(\)")
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 12])
+@pytest.mark.parametrize("several", [False, True])
+def test_no_sentence_has_a_hole_where_nothing_has_an_interval(tmp_path: Path, blocks: int, several: bool) -> None:
+    """Of one process, and of a few; with one sample each, with too few for an interval, and with enough."""
+    for group, problem, ways in (
+        ("networks", "resnet50/conv2_3x3", ("unfold_matmul", "im2col_numpy")),
+        ("stacks", "stacks/sesr_x3", ("merged/direct", "planned/direct")),
+        ("breakeven", "breakeven/k3_16_128", ("merged/direct",)),
+        ("training", "stacks/sesr_x3", ("merged_per_call",)),
+        ("sweeps", "sweeps/kernel_5", ("fft",)),
+    ):
+        trial = synthetic.trial(problem, dict.fromkeys(ways, 0.5), several=False)
+        for cell in trial.cells.values():
+            cell.samples[:] = cell.samples[:blocks]
+        trial = synthetic.divided(trial) if several else trial
+        synthetic.write(tmp_path / "trials", trial, group, f"{group}.json")
+    made = page.render(records.load(tmp_path / "trials"), synthetic.precision(2), tmp_path / "out", page.Context("0"))
+    text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", "¶", made.page.read_text(encoding="utf-8"), flags=re.S)
+    assert "networks" in text
+    assert [text[max(0, wrong.start() - 60) : wrong.end() + 20] for wrong in BROKEN.finditer(text)] == []

@@ -96,6 +96,12 @@ class Records:
     def __len__(self) -> int:
         return len(self.entries)
 
+    @property
+    def left_out(self) -> str:
+        """The first of the messages and how many more there are, in a line; "" for none."""
+        first, more = self.messages[:1], len(self.messages) - 1
+        return "".join(first) + (f" (and {more} more like it)" if more > 0 else "")
+
     def of(self, group: str, problems: Collection[str]) -> Records:
         """Those of a group's problems alone."""
         return replace(self, entries=tuple(r for r in self if r.group == group and r.trial.problem.name in problems))

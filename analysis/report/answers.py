@@ -23,6 +23,8 @@ from analysis.report.tables import Table, Text, table
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
 CLEAR = 0.9  # share of decided pairs from which on the answer is "yes"
+WHOLE = ("stacks", "throughput")  # the groups of stacks without padding: of one image, and in batches
+MAIN, NARROW = "float32", ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def merging(data: StudyData, frames: Frames) -> Answer | None:
     if not text:
         return None
     bars = tuple(Bar(STACKS[row.problem], row.speedup, row.speedup_lower, row.speedup_upper) for row in stacks)
-    return Answer(MERGE, text, _where(data, dtype or stacks[0].dtype), bars, "speedup, log; line: 1", "merge")
+    condition = _where(data, dtype or stacks[0].dtype) + (_launches(stacks[0]) if stacks else "")
+    return Answer(MERGE, text, condition, bars, "speedup, log; line: 1", "merge")
 
 
 def _pairs(rows: Frame) -> str:
@@ -73,8 +76,8 @@ def _pairs(rows: Frame) -> str:
 
 
 def _whole(speedups: Frame, dtype: str) -> str:
-    """As in "Stacks: 6 of 15 faster, 7 slower.", of those of the catalogue."""
-    rows = speedups[(speedups["group"] == "stacks") & (speedups["way"] == MERGED) & (speedups["dtype"] == dtype)]
+    """As in "Stacks: 6 of 15 faster, 7 slower.", of those of the catalogue, unpadded."""
+    rows = speedups[speedups["group"].isin(WHOLE) & (speedups["way"] == MERGED) & (speedups["dtype"] == dtype)]
     counts = rows["verdict"].value_counts()
     faster, slower = (int(counts.get(verdict, 0)) for verdict in ("faster", "slower"))
     return f"Stacks: {faster} of {len(rows)} faster, {slower} slower." if len(rows) > 1 and faster + slower else ""
@@ -103,6 +106,13 @@ def _named_stack(row: Any) -> str:
     return f"{row.problem.rpartition('/')[2]}: {show.number(*values)}× {show.interval(*values)}."
 
 
+def _launches(row: Any) -> str:
+    """What a ratio's condition must say where the one call waits for the device and the other for its launches."""
+    if not row.bounds_differ:
+        return ""
+    return f"; {'merged' if row.bound == 'host' else 'stacked'}, {row.problem.rpartition('/')[2]} is bound by launches"
+
+
 def methods(data: StudyData, frames: Frames) -> Answer | None:
     """Which other way computes all convolutions of a network faster than the baseline, if any does."""
     network, rows = of_network(frames)
@@ -110,11 +120,12 @@ def methods(data: StudyData, frames: Frames) -> Answer | None:
     if not dtypes:
         return None
     best = [best_of(rows[rows["dtype"] == dtype]) for dtype in dtypes]
-    text = " ".join(_best(row, rows[rows["dtype"] == row.dtype], _same_way(frames["totals"], row)) for row in best)
+    totals = frames["totals"]
+    text = " ".join(_best(row, rows[rows["dtype"] == row.dtype], totals) for row in best)
     bars = tuple(
         Bar(label, each.speedup, each.speedup_lower, each.speedup_upper)
         for row in best
-        for label, each in _with_same_way(frames["totals"], row)
+        for label, each in _with_same_way(totals, row)
     )
     layers = rows.iloc[0]
     part = (
@@ -155,13 +166,14 @@ def best_of(rows: Frame) -> Any:
     return next(rows.loc[[rows["speedup"].idxmax()]].itertuples(index=False))
 
 
-def _best(best: Any, rows: Frame, elsewhere: Sequence[Any]) -> str:
+def _best(best: Any, rows: Frame, totals: Frame) -> str:
     """As in "float32: `im2col_numpy`, best of 5: 1.07× [1.03, 1.09] (VGG-16: 0.80×)."; where it is slower elsewhere."""
     values = (best.speedup, best.speedup_lower, best.speedup_upper)
     number = f"{_ratio(best)} {show.interval(*values)}"
     of = f"best of {len(rows)}" if len(rows) > 1 else "the only other"
-    told = f"`{best.way}`, {of}: {number}."
+    told = f"`{best.way}`, {of}: {number}{_longer(best, totals)}."
     if best.verdict == "faster":
+        elsewhere = _same_way(totals, best)
         lost = [f"{NETWORKS[row.network]}: {_ratio(row)}" for row in elsewhere if row.verdict == "slower"]
         told = f"{told[:-1]} ({', '.join(lost)})." if lost else told
         return f"{best.dtype}: {told}"
@@ -170,45 +182,48 @@ def _best(best: Any, rows: Frame, elsewhere: Sequence[Any]) -> str:
     return f"{best.dtype}: none beats `{BASELINE}`; {told}"
 
 
+def _longer(best: Any, totals: Frame) -> str:
+    """As in ", in 3.3× float32 `direct`’s time", where a narrow dtype at its best takes longer than float32."""
+    same = (totals["network"] == best.network) & (totals["layers"] == best.layers) & totals["baseline"].astype(bool)
+    plain = totals.loc[same & (totals["dtype"] == MAIN), "seconds"]
+    if best.dtype not in NARROW or not len(plain) or best.seconds <= plain.iloc[0]:
+        return ""
+    return f", in {show.times(best.seconds / plain.iloc[0])} {MAIN} `{BASELINE}`’s time"
+
+
 def _ratio(row: Any) -> str:
     return f"{show.number(row.speedup, row.speedup_lower, row.speedup_upper)}×"
 
 
 def error(data: StudyData, frames: Frames) -> Answer | None:
-    """By how much merging multiplies the error, per dtype, and in which direction that is decided."""
+    """By how much merging multiplies the error, and whether that is decided; the chart is of all dtypes."""
     summary = frames.get("merging_parts", ())
     ratios = merged_error.spoken_of(summary, "ratio") if len(summary) else summary
     if not len(ratios):
         return None
     rows = {row.dtype: row for row in ratios.itertuples(index=False)}
     order = dtypes_in_order(rows)
-    sides: dict[str, list[str]] = {"smaller": [], "larger": [], "undecided": []}
-    for dtype in order:
-        row = rows[dtype]
-        sides["smaller" if row.upper < 1 else "larger" if row.lower > 1 else "undecided"].append(dtype)
-    told = [_side(side, [rows[dtype] for dtype in names]) for side, names in sides.items() if names]
+    told = [_direction(rows[dtype]) for dtype in dtypes_in_order(wording.main_dtypes(order))]
     bars = tuple(Bar(dtype, rows[dtype].median, rows[dtype].lower, rows[dtype].upper) for dtype in order)
-    depth, seeds = int(ratios["depth"].max()), wording.seeds(ratios)
-    condition = f"merged / stacked, depth {depth}, random signs, {seeds}"
-    text = f"{'; '.join(told)}.{_positive(summary, ratios)}"
-    text = text[0].upper() + text[1:]
+    condition = f"merged / stacked, depth {int(ratios['depth'].max())}, {wording.seeds(ratios)}"
+    text = f"Random signs: {'; '.join(told)}.{_positive(summary, ratios)}"
     return Answer(ERROR, text, condition, bars, "error ratio, log; line: 1", "precision")
 
 
 def _positive(summary: Frame, random: Frame) -> str:
-    """As in " Positive numbers, float32: 9.5 [7.5, 10.3].", where they lose more than all of random signs do."""
+    """As in " Positive numbers: float32 9.5 [7.5, 10.3].", where they lose more than all of random signs do."""
     rows = merged_error.spoken_of(summary, "ratio", "positive")
     rows = rows[rows["lower"] > random["upper"].max()]
     if not len(rows):
         return ""
     worst = next(rows.sort_values("median", ascending=False).itertuples(index=False))
-    return f" Positive numbers, {worst.dtype}: {wording.median(worst)}."
+    return f" Positive numbers: {worst.dtype} {wording.median(worst)}."
 
 
-def _side(side: str, rows: list[Any]) -> str:
-    """As in "smaller: float16 0.52 [0.50, 0.53]"."""
-    told = [row.dtype if side == "undecided" else f"{row.dtype} {wording.median(row)}" for row in rows]
-    return f"{side}: {', '.join(told)}"
+def _direction(row: Any) -> str:
+    """As in "bfloat16 smaller, 0.52 [0.50, 0.53]"."""
+    told = "smaller" if row.upper < 1 else "larger" if row.lower > 1 else "undecided"
+    return f"{row.dtype} {told}, {wording.median(row)}"
 
 
 def reliability(data: StudyData, frames: Frames) -> Answer | None:
@@ -219,11 +234,10 @@ def reliability(data: StudyData, frames: Frames) -> Answer | None:
     floor = noise.noise_floor(controls.assign(all=0), ["all"]).iloc[0]
     judged = data.speedups[~data.speedups["control"].astype(bool)]
     undecided = int((judged["verdict"] == "undecided").sum())
-    text = f"Same call twice: median {show.percent(floor['median'])} apart, "
-    text += f"90 % within {show.percent(floor['p90'])}; {undecided} undecided."
+    text = f"Same call twice: {show.percent(floor['median'])} apart, 90 % within {show.percent(floor['p90'])}; "
+    text += f"{undecided} of {show.plural(len(judged), 'comparison')} undecided."
     kind = wording.process_kind(data.speedups.loc[data.speedups["speedup_lower"].notna(), "processes"])
-    counted = [show.plural(len(judged), "comparison"), show.plural(len(controls), "control"), kind]
-    condition = ", ".join(part for part in counted if part)
+    condition = ", ".join(part for part in (show.plural(len(controls), "control"), kind) if part)
     bars = tuple(Bar(label, 100 * float(floor[name])) for name, label in (("median", "median"), ("p90", "90 %")))
     return Answer(TRUST, text, condition, bars, "difference, %", "trust")
 

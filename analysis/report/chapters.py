@@ -61,7 +61,7 @@ CHAPTERS = (
         "Should I merge my stack?",
         "Merging",
         openings.merge,
-        ("breakeven", "stacks", "borders", "plans", "training", "merging"),
+        ("breakeven", "stacks", "borders", "throughput", "plans", "training", "merging"),
         ("stacks",),
     ),
     METHOD,

@@ -19,6 +19,12 @@ TERMS: dict[str, Term] = {
         "stacks?",
         "Convolutions one after another with nothing between them. In exact arithmetic a stack is one convolution.",
     ),
+    "sesr": Term(
+        "sesr_x1",
+        "sesr_x1",
+        "One block of SESR, a network for super-resolution: 3×3 from 16 to 256 channels, then 1×1 back to 16. "
+        "As it expands, merging saves most of its operations.",
+    ),
     "merged": Term(
         "Merged",
         "merg(?:ing|ed|e)",

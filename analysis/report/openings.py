@@ -39,7 +39,7 @@ def merge(data: StudyData, frames: Frames) -> str:
 
 
 def _whole(speedups: Frame) -> str:
-    rows = speedups[speedups["group"].isin(["stacks", "borders"]) & (speedups["way"] == MERGED)]
+    rows = speedups[speedups["group"].isin(["stacks", "borders", "throughput"]) & (speedups["way"] == MERGED)]
     return " ".join(_wholly(rows[rows["dtype"] == dtype], dtype) for dtype in wording.main_dtypes(rows["dtype"]))
 
 
@@ -47,8 +47,9 @@ def _wholly(rows: Frame, dtype: str) -> str:
     text = f"In {dtype}, merging the whole stack is {_verdicts(rows)} {show.of_these(len(rows), 'stack', 'the')}"
     far = rows[rows["speedup_lower"].isna() & (rows["ratio"] > wins.CLEARLY)]
     least = math.floor(far["ratio"].min()) if len(far) else 0
-    more = f"; of the others {len(far)} have no interval and take over {least} times as long" if len(far) else ""
-    return f"{text}{more}."
+    take = "takes" if len(far) == 1 else "take"
+    more = f"; of the others {len(far)} without an interval {take} over {least} times as long as stacked"
+    return f"{text}{more if len(far) else ''}."
 
 
 def _planned(plans: Frame) -> str:
@@ -113,8 +114,9 @@ def _leaders(times: Frame) -> str:
         told = show.plural(problems, "problem")
         return f"Along the sweeps in {dtype}, no way is clearly fastest on any of {told}."
     (first, most), *others = sorted(counts, key=lambda each: -each[1])
-    text = f"Along the sweeps in {dtype}, `{first}` is clearly fastest of {show.plural(times['way'].nunique(), 'way')} "
-    text += f"on {most} of {show.plural(problems, 'problem')}"
+    ways = show.of_these(times["way"].nunique(), "way", "the")
+    text = f"Along the sweeps in {dtype}, `{first}` is clearly fastest {ways} timed there on {most} "
+    text += f"of {show.plural(problems, 'problem')}"
     return wording.listed([text, *(f"`{way}` on {count}" for way, count in others)]) + "."
 
 
@@ -204,9 +206,11 @@ def non_linear(data: StudyData, frames: Frames) -> str:
 
 
 def trust(data: StudyData, frames: Frames) -> str:
-    """How far apart processes lie, and what the verdicts allow for."""
+    """How far apart the same call under two names lies, and processes of one way."""
+    parts = [noise.same_call(frames["noise"])] if len(frames.get("noise", ())) else []
     told = noise.deviations(data.compared[~data.compared["control"].astype(bool)])
-    return f"A way's ratio to the baseline has a standard deviation of {told}." if told else ""
+    parts += [f"A way's ratio to the baseline has a standard deviation of {told}."] if told else []
+    return " ".join(parts)
 
 
 def claims(data: StudyData, frames: Frames) -> str:

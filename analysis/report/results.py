@@ -90,7 +90,7 @@ def bodies(found: Frame, several: bool) -> Iterator[str]:
     """The bodies of the table as HTML, one per trial. several: whether machines or devices differ, so that trials name
     theirs.
 
-    Of a problem that several groups have, each tells its group. The script filters by what a body's data attributes say.
+    Of a problem that several groups have, each tells its group. The script filters by a body's data attributes.
     """
     shared = found.groupby("problem")["group"].transform("nunique") > 1
     found = found.assign(name=found["problem"].where(~shared, _in_group(found)), told=told(found))

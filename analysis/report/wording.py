@@ -37,9 +37,7 @@ def by_intervals(rows: Frame) -> str:
     decided. rows: with the `processes` that timed each.
     """
     known = rows[rows[[name for name in ENDS if name in rows]].notna().all(axis=1)]
-    return (
-        f"by intervals {process_kind(known['processes'])}" if len(known) else "by intervals, of which there are none,"
-    )
+    return f"by intervals {process_kind(known['processes'])}" if len(known) else "by intervals (there are none)"
 
 
 def medians(frame: Frame) -> str:

@@ -25,7 +25,8 @@ def opened(visit, real):
 
 def numbers(page, place: int) -> list[float]:
     """A column as it is shown, empty cells left out."""
-    shown = [text.strip("[").replace(",", "").split() for text in page.eval_on_selector_all(ROWS, COLUMN, place) if text]
+    texts = [text.strip("[").replace(",", "") for text in page.eval_on_selector_all(ROWS, COLUMN, place)]
+    shown = [text.split() for text in texts if text]
     return [float(number) * UNITS.get("".join(unit[:1]), 1) for number, *unit in shown]
 
 

@@ -43,7 +43,7 @@ PAIRS = [
     "blocks",
 ]
 SHOWN = 3
-BOUNDS = (2, 4)  # by how many times faster or slower a verdict has a darker colour
+BOUNDS = (2, 4)  # by how many times faster or slower a verdict has a stronger colour
 
 
 def pairs(records: Records, speedups: Frame) -> Frame:
@@ -88,7 +88,7 @@ def _plot(scope: Scope, dtype: str, rows: Frame) -> Plot:
     counts = rows["verdict"].value_counts()
     caption = f"Speedup of merging pairs of layers, from C channels to C_mid and back to C, {dtype}, {scope.label}; "
     caption += f"n = {show.plural(len(rows), 'pair')}, median over {over(rows)}. Colour: the verdict "
-    caption += f"{wording.by_intervals(rows)}, darker the larger the estimate. "
+    caption += f"{wording.by_intervals(rows)}, stronger the further from 1. "
     caption += "Line: as many multiply-accumulates; above it, merging saves some."
     least, most = rows.loc[rows["speedup"].idxmin()], rows.loc[rows["speedup"].idxmax()]
     alt = "Heat maps, one per kernel, C across and C_mid upwards. By verdict merging is faster on "
@@ -207,13 +207,18 @@ def headline(data: StudyData, frames: Frames) -> str:
         return ""
     saves, faster = rows["saves"].astype(bool), rows["verdict"] == "faster"
     gain, loss = rows[saves], rows[~saves]
-    won = [int((pairs["verdict"] == "faster").sum()) for pairs in (gain, loss)]
+    won = {"gain": (gain, int((saves & faster).sum())), "loss": (loss, int((~saves & faster).sum()))}
+    parts = [
+        f"on {count} of the {len(pairs)} where it promises a {kind}"
+        for kind, (pairs, count) in won.items()
+        if len(pairs)
+    ]
+    told = ", and ".join(parts).replace("where it", "where the operation count", 1)
     text = f"In {dtype}, {show.of_these(len(rows), 'pair', 'the')} C → C_mid → C merging is, "
-    text += f"{wording.by_intervals(decided)}, faster on {won[0]} of the {len(gain)} where the operation count "
-    text += f"promises a gain, and on {won[1]} of the {len(loss)} where it promises a loss{_furthest(gain, loss)}. "
+    text += f"{wording.by_intervals(decided)}, faster {told}{_furthest(gain, loss)}. "
     right = int((saves == faster)[decided.index].sum())
     text += f"Of the {len(decided)} with a verdict the count is right on {right}; to merge always would be right on "
-    return f"{text}{sum(won)}. {_rules(rows)}".strip()
+    return f"{text}{int(faster.sum())}. {_rules(rows)}".strip()
 
 
 def _furthest(gain: Frame, loss: Frame) -> str:

@@ -145,19 +145,22 @@ def noise_table(frames: Frames) -> Table:
         "false verdicts": count_of("false_verdicts"),
     }
     caption = "How far two timings of the same call, control and baseline, lie apart: the longer / the shorter − 1. "
-    caption += (
-        f"False verdicts: the interval, {kind}, and the fixed margin of 1 % alone would call the control faster or "
-    )
-    caption += "slower. The published rule calls none so, because the control sets its margin."
+    if kind:
+        caption += f"False verdicts: the interval, {kind}, and the fixed margin of 1 % alone would call the control "
+        caption += "faster or slower. The published rule calls none so, because the control sets its margin."
+    else:
+        caption += "No control has an interval, so that there are no false verdicts to count."
     caption += plans_told(frames["same_calls"])
     return table("noise-floor", caption, ordered(rows), columns, "noise", (0, 1, 2))
 
 
 def false_verdicts(rows: Frame, same: Frame) -> str:
     """How often a call was told from itself: controls, by interval alone; and by the very rule of all verdicts, plans
-    that leave the stack as it is.
+    that leave the stack as it is. It ends a sentence.
     """
     rows = with_interval(rows)
+    if not len(rows):
+        return "none has an interval." + plans_told(same)
     false = rows.loc[rows["verdict"].isin(DECIDED), "verdict"].value_counts()
     share = f" ({show.percent(false.sum() / len(rows))})" if len(false) else ""
     sides = ", ".join(f"{count} {verdict}" for verdict, count in sorted(false.items()))
@@ -228,13 +231,17 @@ def headline(data: StudyData, frames: Frames) -> str:
     """How far two timings of the same call lie apart."""
     if not len(frames["noise"]):
         return ""
-    row = noise_floor(frames["noise"].assign(all=0), ["all"]).iloc[0]
-    several = int((frames["noise"]["processes"] > 1).sum())
+    text = same_call(frames["noise"]).removesuffix(".")
+    return f"{text}; {false_verdicts(frames['noise'], frames['same_calls'])}{spread(data.compared, frames['noise'])}"
+
+
+def same_call(controls: Frame) -> str:
+    """How far the two lie apart, in a sentence."""
+    row = noise_floor(controls.assign(all=0), ["all"]).iloc[0]
     text = "The same call under two names, each one's ratio the median over its processes, differs"
-    text = text if several else "Two timings of the same call in one process differ"
+    text = text if int((controls["processes"] > 1).sum()) else "Two timings of the same call in one process differ"
     text += f" by {show.percent(row['median'])} in the median and by "
-    text += f"{show.percent(row['p90'])} at the 90th percentile of {show.plural(int(row['controls']), 'control')}; "
-    return text + false_verdicts(frames["noise"], frames["same_calls"]) + spread(data.compared, frames["noise"])
+    return f"{text}{show.percent(row['p90'])} at the 90th percentile of {show.plural(int(row['controls']), 'control')}."
 
 
 def spread(speedups: Frame, controls: Frame) -> str:

@@ -11,7 +11,7 @@ from analysis.data.records import PLACE, Record
 from analysis.data.study_data import Scope, StudyData
 from analysis.report import choosing, wording
 from analysis.report import formatting as show
-from analysis.report.drawing import ROW, Drawing, facets, legend, log_range, marks, rows_named, speedup_axis, styled
+from analysis.report.drawing import Drawing, facets, legend, log_range, marks, rows_named, speedup_axis, styled
 from analysis.report.section import Content, Frames, Plot, Section, per_scope, plot
 from analysis.report.sections.speed import DECIDED
 from analysis.report.style import look
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SAMPLES = [*PLACE, "way", "process", "block", "speedup"]
 MOST = 6  # trials
 SPOKEN = (("stacks", MERGED, DECIDED), ("networks", "", ("faster",)))  # group, way ("" for any), extremes by verdict
-PROCESS_ROOM = 3.4  # points
+PROCESS_ROOM, NAME_ROOM = 3.4, 13.0  # points; a way has room for its name, however few processes
 
 
 def headlined(rows: Frame) -> list[tuple[str, ...]]:
@@ -96,9 +96,8 @@ def figure(rows: Frame, judged: Frame) -> Drawing:
     rows = rows[rows["way"].isin(choosing.chosen(judged))]
     places = list(dict.fromkeys(rows[["problem", "dtype"]].itertuples(index=False, name=None)))
     own = {place: _of_trial(rows, place) for place in places}
-    strips = [len(own[place][["way", "process"]].drop_duplicates()) for place in places]
     names = [f"{problem}, {dtype}" for problem, dtype in places]
-    drawing, panels = facets(names, [max(ROW, PROCESS_ROOM * count) for count in strips])
+    drawing, panels = facets(names, [_height(own[place]) for place in places])
     for panel, place in zip(panels, places, strict=True):
         ways = ways_in_order(own[place]["way"])
         _strips(panel, own[place], ways)
@@ -106,6 +105,12 @@ def figure(rows: Frame, judged: Frame) -> Drawing:
         speedup_axis(panel, log_range(own[place]["speedup"]))
     legend(drawing, ways_in_order(rows["way"]))
     return drawing
+
+
+def _height(rows: Frame) -> float:
+    """Of a trial's panel, whose ways have equal rooms."""
+    most = int(rows.groupby("way")["process"].nunique().max())
+    return rows["way"].nunique() * max(NAME_ROOM, PROCESS_ROOM * most)
 
 
 def _of_trial(rows: Frame, place: tuple[str, str]) -> Frame:
