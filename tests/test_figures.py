@@ -22,7 +22,7 @@ from analysis.report.drawing import LONGEST_NAME, Drawing, arrange, cell_ticks, 
 from analysis.report.drawing import _whole as whole_points
 from analysis.report.section import Plot, plot
 from analysis.report.sections import accuracy, break_even, depth, memory, noise, speed
-from linear_lasagna.catalog import GROUPS
+from linear_lasagna.catalog import CATALOG, GROUPS
 from tests import synthetic, test_same_report
 from tests.reporting import Study, marks_of, study
 
@@ -99,6 +99,23 @@ def test_nothing_of_a_panel_lies_outside_of_it(found):
             for text in panel.iter("text"):
                 assert 0 <= float(text.get("x", 0)) <= width
                 assert 0 <= float(text.get("y", 0)) <= height
+
+
+@pytest.mark.parametrize("name", sorted(CATALOG, key=len)[-40:])
+def test_names_of_rows_have_room_beside_the_axes(name):
+    @styled
+    def draw() -> Drawing:
+        drawing, (panel,) = facets([""])
+        rows_named(panel, [name])
+        return drawing
+
+    drawing = draw()
+    arrange(drawing)
+    [panel], [(left, _, _, _)] = drawing.panels, drawing.boxes
+    [label] = panel.get_yticklabels()
+    assert len(label.get_text()) >= min(len(name), LONGEST_NAME) - 1
+    points = label.get_window_extent().x0 * 72 / drawing.figure.dpi
+    assert points >= left
 
 
 def test_a_page_has_no_style_attributes_and_its_rules_define_what_it_uses(page):

@@ -29,6 +29,7 @@ WIDTH = 345 * 0.75  # points of a panel: 345 CSS pixels
 HEIGHT = 150.0  # points of a panel's axes, where nothing else is said
 ROW = 15.0  # points of a named row
 LONGEST_NAME, LONGEST_TITLE = 30, 42  # characters that a panel has room for
+MOST_LEFT, LEAST_FONT = 0.6, 7.0  # of a panel for names beside it; points to which wide ones shrink
 MARK, SMALL = 5.2, 4.0  # points across
 STAR = 1.5  # a star is mostly points: so many times as wide, it looks as large as the others
 MOST_TICKS = 5
@@ -386,7 +387,11 @@ def _margins(drawing: Drawing, renderer: Any) -> tuple[float, float, float, floa
     left = max([10.0, *(axes.x0 - box.x0 + 3 for axes, box in zip(inner, boxes, strict=True) if box is not None)])
     across = drawing.panels[0].xaxis.get_tightbbox(renderer) if drawing.panels else None
     below = inner[0].y0 - across.y0 + 2 if across is not None else 2.0
-    return _whole(min(left, 0.6 * WIDTH)), 11 + WIDTH % 1, above, _whole(below)
+    if left > MOST_LEFT * WIDTH:
+        size = max(LEAST_FONT, math.floor(FONT * MOST_LEFT * WIDTH / left))  # as fonts are measured: whole points
+        for panel in drawing.panels:
+            panel.tick_params(axis="y", labelsize=size)
+    return _whole(min(left, MOST_LEFT * WIDTH)), 11 + WIDTH % 1, above, _whole(below)
 
 
 def _whole(points: float) -> float:
