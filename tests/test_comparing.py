@@ -32,8 +32,9 @@ def test_the_first_sentence_counts_what_changed():
         for ratios in ((2.0, 0.5, 2.0, 2.0), (0.5, 2.0, 2.02, 2.0))
     ]
     assert comparing.sentence(compared(*sides), 0.03) == (
-        "Of 4 cells on both sides, 1 faster, 1 slower, 1 tie, 1 undecided and 0 lost. Verdicts against the baseline "
-        "that changed: 2, and 0 to or from undecided. Within 3.0 %: 2 of 4 that were timed."
+        "Against its own side’s baseline, a way became faster in 1 and slower in 1 of 4 cells on both sides; 1 tie, "
+        "1 undecided and 0 lost. Verdicts against the baseline that changed: 2, and 0 to or from undecided. Speedups "
+        "that moved by at most 3.0 %: 2 of 4 timed on both."
     )
 
 
@@ -118,7 +119,7 @@ def test_the_command_prints_the_page_last_and_takes_a_tolerance(tmp_path, capsys
     path = tmp_path / "made" / "page.html"
     compare(tmp_path / "a", tmp_path / "b", page=path, tolerance="60%")
     assert capsys.readouterr().out.splitlines()[-1] == str(path)
-    assert "Within 60 %: 1 of 1" in path.read_text()
+    assert "by at most 60 %: 1 of 1" in path.read_text()
     for bad in ("much", "-1%", "100%", "nan"):
         with pytest.raises(ValueError, match="tolerance must be a share"):
             compare(tmp_path / "a", tmp_path / "b", page=path, tolerance=bad)

@@ -14,7 +14,7 @@ from analysis.data.frames import Frame
 from analysis.data.machines import plain
 from analysis.data.records import Records
 from analysis.report import formatting as show
-from analysis.report import labels, markup, svg
+from analysis.report import labels, markup, svg, wording
 from analysis.report.drawing import (
     ROW,
     Drawing,
@@ -105,19 +105,19 @@ def both(frame: Frame) -> Frame:
 
 
 def sentence(frame: Frame, tolerance: float) -> str:
-    """How many cells changed, and how."""
+    """How many cells changed, and how: a speedup over its own side's baseline, not one machine against the other."""
     cells = both(frame)
     counts = cells["verdict"].value_counts()
-    text = f"Of {show.plural(len(cells), 'cell')} on both sides, "
-    told = [f"{counts.get(name, 0)} {name}" for name in ("faster", "slower", "tie", "undecided", "lost")]
+    told = [f"{counts.get(name, 0)} {name}" for name in ("tie", "undecided", "lost")]
     unknown = len(cells) - int(counts.drop("", errors="ignore").sum())
     told += [f"{unknown} not timed on both"] if unknown else []
-    text += f"{', '.join(told[:-1])} and {told[-1]}. "
+    text = f"Against its own side’s baseline, a way became faster in {counts.get('faster', 0)} and slower in "
+    text += f"{counts.get('slower', 0)} of {show.plural(len(cells), 'cell')} on both sides; {wording.listed(told)}. "
     timed = cells[cells["change"] > 0]
     kept = len(timed) - len(beyond(cells, tolerance))
     flips, to_undecided = len(judged_again(frame)), len(to_or_from_undecided(frame))
     text += f"Verdicts against the baseline that changed: {flips}, and {to_undecided} to or from undecided. "
-    return f"{text}Within {show.percent(tolerance)}: {kept} of {len(timed)} that were timed."
+    return f"{text}Speedups that moved by at most {show.percent(tolerance)}: {kept} of {len(timed)} timed on both."
 
 
 def beyond(frame: Frame, tolerance: float) -> Frame:
