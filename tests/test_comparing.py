@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
 from analysis.__main__ import compare, main
 from analysis.data.comparison import compared
+from analysis.data.records import Record, Records
 from analysis.report import comparing
 from linear_lasagna.catalog import GROUPS
 from tests import synthetic
@@ -69,6 +71,47 @@ def test_right_is_better_and_every_mark_says_its_value():
     text = page({NAMES[0]: narrow(2.0)}, {NAMES[0]: narrow(0.5)})
     assert f"<title>{NAMES[0]}, float32, cpu, unfold_matmul: 4.000× [" in text
     assert "faster" in text
+
+
+def texts(page: str) -> list[str]:
+    """What stands in the figure, from above."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", page)
+
+
+def both_sides(before: list[Record], after: list[Record]) -> str:
+    sides = [Records(tuple(each)) for each in (before, after)]
+    return comparing.html(compared(*sides), *(comparing.side("given", each) for each in sides), 0.02)
+
+
+def test_rows_of_the_figure_have_their_whole_names():
+    names, ways = ("resnet50/conv5_reduce_first", "vgg16/conv1_1"), ("fft", "merged_per_call/direct_channels_last")
+    sides = [
+        [Record(synthetic.trial(name, dict.fromkeys(ways, ratio)), "networks", "m") for name in names]
+        for ratio in (2.0, 1.0)
+    ]
+    shown = [text for text in texts(both_sides(*sides)) if not re.fullmatch(r"[\d./]+|.*→.*", text)]
+    rows = [line for name in names for way in ways for line in (name, *way.replace("/", "/ ").split())]
+    assert shown == [*rows, "float32"]
+
+
+def test_what_is_decided_stands_before_larger_changes_that_are_not():
+    unsure = dict.fromkeys(NAMES[3:23], synthetic.cell(32e-3, (1.0,) * 5))  # too few processes for an interval
+    decided = {name: narrow(ratio) for name, ratio in zip(NAMES, (1.5, 3.0, 2.5), strict=False)}
+    text = page(dict.fromkeys(NAMES[:23], narrow(2.0)), decided | unsure)
+    shown = [text for text in texts(text) if text in NAMES]
+    assert shown[:3] == [NAMES[1], NAMES[0], NAMES[2]]
+    assert len(shown) == comparing.MOST_MARKS
+    assert "first what is faster (diamond) or slower (square) by verdict" in text
+    assert f"Not shown: 0 more that are decided, {23 - len(shown)} that are not." in text
+    assert "hollow" not in page({NAMES[0]: narrow(2.0)}, {NAMES[0]: narrow(3.0)})
+
+
+def test_rows_of_two_devices_have_panels_of_their_own():
+    sides = [
+        [Record(synthetic.trial(NAMES[0], {"fft": r}, device=device), "networks", "m") for device in ("cpu", "cuda")]
+        for r in (2.0, 1.0)
+    ]
+    assert {"float32, cpu", "float32, cuda"} < set(texts(both_sides(*sides)))
 
 
 def test_where_nothing_changed_the_page_says_so():

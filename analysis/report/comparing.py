@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,15 @@ from analysis.data.records import Records
 from analysis.report import formatting as show
 from analysis.report import labels, markup, svg, wording
 from analysis.report.drawing import (
-    ROW,
+    LONGEST_NAME,
     Drawing,
     between,
     by_dtype,
     facets,
     log_range,
     marks,
-    rows_named,
+    row_height,
+    rows_in_lines,
     speedup_axis,
     styled,
 )
@@ -31,7 +32,7 @@ from analysis.report.section import Plot, plot
 from analysis.report.style import BLUE, GREY
 from analysis.report.tables import Table, Text, table
 
-MOST_MARKS, MOST_ROWS = 40, 100  # changes in the figure, rows in a table; the rest are counted
+MOST_MARKS, MOST_ROWS = 15, 100  # changes in a panel, rows in a table; the rest are counted
 INTERVAL = ("ratio", "ratio_lower", "ratio_upper")
 MARKED = {"faster": (BLUE, "D"), "slower": (BLUE, "s")}  # decided changes are filled, by shape; others are hollow
 
@@ -149,37 +150,64 @@ def _undecided(rows: Frame) -> Any:
 
 
 def _plot(moved: Frame, tolerance: float, frame: Frame) -> Plot:
-    shown = moved.head(MOST_MARKS)
-    share = show.percent(tolerance)
-    caption = f"Speedup after / speedup before, where it changed by more than {share}, the largest change first, with "
-    caption += "95 % intervals made from those of both sides: " + "; ".join(
+    panels = _panels(moved)
+    shown, drawn = sum(len(rows) for _, rows in panels), sum(_decided(rows) for _, rows in panels)
+    caption = f"Speedup after / speedup before, where it changed by more than {show.percent(tolerance)}, with 95 % "
+    caption += "intervals made from those of both sides: " + "; ".join(
         f"{side} {kind_of(frame, side)}" for side in SIDES
     )
-    caption += ". Filled: faster (diamond) or slower (square) by verdict; hollow: undecided or a tie."
-    if len(moved) > len(shown):
-        caption += f" {show.plural(len(moved) - len(shown), 'smaller change')} are not shown."
-    alt = f"The {len(shown)} largest changes in speedup."
-    return plot("fig-changes", caption, alt, "", _drawn(shown))
+    caption += f". At most {MOST_MARKS} in a panel: first what is faster (diamond) or slower (square) by verdict, the "
+    caption += "largest change first" + ("; then, hollow, what is undecided or a tie." if drawn < shown else ".")
+    if len(moved) > shown:
+        decided = _decided(moved) - drawn
+        caption += f" Not shown: {decided} more that are decided, {len(moved) - shown - decided} that are not."
+    alt = f"{show.plural(shown, 'change')} in speedup, {drawn} of them decided."
+    return plot("fig-changes", caption, alt, "", _drawn(panels))
+
+
+def _panels(moved: Frame) -> list[tuple[str, Frame]]:
+    """By dtype, and by machine and device where there are several: first what is decided, each in the given order."""
+    several = _several(moved)
+    ordered = moved.assign(hollow=~moved["verdict"].isin(MARKED)).sort_values("hollow", kind="stable")
+    return [
+        (", ".join([dtype, *mine[several].iloc[0]]), mine.head(MOST_MARKS))
+        for dtype, rows in by_dtype(ordered)
+        for _, mine in rows.groupby(["machine", "device"], sort=True)
+    ]
+
+
+def _several(rows: Frame) -> list[str]:
+    """Which of machine and device the rows are told apart by."""
+    return [name for name in ("machine", "device") if rows[name].nunique() > 1]
+
+
+def _decided(rows: Frame) -> int:
+    return int(rows["verdict"].isin(MARKED).sum())
 
 
 @styled
-def _drawn(rows: Frame) -> Drawing:
-    values = rows.assign(speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"])
-    panels = by_dtype(values)
-    drawing, axes = facets([dtype for dtype, _ in panels], [ROW * len(mine) for _, mine in panels])
-    ends = [float(v) for name in ("speedup", "lower", "upper") for v in values[name] if math.isfinite(v)]
-    for panel, (_, mine) in zip(axes, panels, strict=True):
-        _panel(panel, mine.assign(at=range(len(mine))))
+def _drawn(panels: list[tuple[str, Frame]]) -> Drawing:
+    values = [
+        rows.assign(speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"])
+        for _, rows in panels
+    ]
+    named = [[_name(row) for row in rows.itertuples(index=False)] for rows in values]
+    drawing, axes = facets([title for title, _ in panels], [row_height(names) * len(names) for names in named])
+    ends = [float(v) for rows in values for name in ("speedup", "lower", "upper") for v in rows[name]]
+    for panel, rows, names in zip(axes, values, named, strict=True):
+        rows_in_lines(panel, names)
+        _panel(panel, rows.assign(at=range(len(rows))))
         speedup_axis(panel, log_range(ends), "slower  ←  after / before  →  faster")
     return drawing
 
 
+def _name(row: Any) -> list[str]:
+    """Problem and way, a line each; one that is too long for its line is broken after "/"."""
+    names = (row.problem, row.way)
+    return [line for name in names for line in ([name] if len(name) <= LONGEST_NAME else re.split("(?<=/)", name))]
+
+
 def _panel(panel: Any, rows: Frame) -> None:
-    """One dtype: a row per cell, its problem named without its folder where no other has the same name."""
-    short = {problem: problem.rpartition("/")[2] for problem in rows["problem"]}
-    shared = {name for name, count in Counter(short.values()).items() if count > 1}
-    named = {problem: problem if name in shared else name for problem, name in short.items()}
-    rows_named(panel, [f"{named[row.problem]}, {row.way}" for row in rows.itertuples(index=False)])
     between(panel, rows["at"], rows["lower"], rows["upper"], GREY)
     for verdict, mine in rows.groupby("verdict", sort=True):
         titles = [_told(row) for row in mine.itertuples(index=False)]
@@ -219,9 +247,7 @@ def _tables(frame: Frame) -> Iterator[Table]:
 def _table(name: str, caption: str, rows: Frame, more: dict[str, Any]) -> Iterator[Table]:
     if not len(rows):
         return
-    several = ["machine"] if rows["machine"].nunique() > 1 else []
-    several += ["device"] if rows["device"].nunique() > 1 else []
-    labels = ["problem", "dtype", "way", *several]
+    labels = ["problem", "dtype", "way", *_several(rows)]
     columns = {label: lambda row, label=label: str(getattr(row, label)) for label in labels}
     if len(rows) > MOST_ROWS:
         caption += f" The first {MOST_ROWS} of {len(rows)}; --out writes all."
