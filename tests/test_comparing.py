@@ -122,6 +122,37 @@ def test_where_nothing_changed_the_page_says_so():
     assert "Nothing changed" not in page({NAMES[0]: narrow(2.0)}, {NAMES[0]: narrow(3.0)})
 
 
+def captions(page: str) -> dict[str, str]:
+    """Of the tables, by their names, without markup."""
+    found = re.findall(r'id="table-(\w+)">.*?<caption>(.*?)</caption>', page, re.S)
+    return {name: re.sub("<[^>]*>", "", text) for name, text in found}
+
+
+def test_captions_say_between_which_verdicts_and_what_every_mark_of_their_table_means():
+    unsure = synthetic.cell(2e-3, (1.0,) * 5)
+    before = dict(zip(NAMES, (narrow(2.0), narrow(0.5), narrow(2.0), unsure), strict=False))
+    text = page(before, dict(zip(NAMES, (narrow(0.5), narrow(2.0), unsure, narrow(2.0)), strict=False)))
+    told = captions(text)
+    assert "changed from faster to slower or back." in told["verdicts"]
+    tied = captions(page(before, dict(zip(NAMES, (narrow(1.0), narrow(2.0)), strict=False))))
+    assert "changed from faster to slower or back, or to or from a tie." in tied["verdicts"]
+    assert set(told) == {"verdicts", "undecided", "disjoint"}
+    assert 'class="faster"' in text
+    assert 'aria-label="undecided">?<' in text
+    for caption in told.values():
+        assert "before between processes (12); after between processes (12)" in caption
+        assert {"Bold: faster.", "“?”: undecided"} == set(re.findall(r"Bold: faster\.|“\?”: undecided", caption))
+
+
+def test_a_table_that_is_cut_says_with_what_command_all_rows_are_written(monkeypatch):
+    monkeypatch.setattr(comparing, "MOST_ROWS", 2)
+    text = page(dict.fromkeys(NAMES[:3], narrow(2.0)), dict.fromkeys(NAMES[:3], narrow(0.5)))
+    assert (
+        text.count("The first 2 of 3; <code>python -m analysis compare BEFORE AFTER --out rows.json</code> writes") == 2
+    )
+    assert 'aria-label="Table 1"' in text
+
+
 def test_errors_lost_and_missing_cells_have_tables():
     worse = narrow(2.0, measures={"relative_l2": 0.9, "error_u": 0.9})
     text = page({NAMES[0]: narrow(2.0), NAMES[1]: narrow(2.0)}, {NAMES[0]: worse, NAMES[2]: narrow(2.0)})

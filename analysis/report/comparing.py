@@ -228,9 +228,13 @@ def _tables(frame: Frame) -> Iterator[Table]:
     errors = cells[cells["accuracy"].isin(["more accurate", "less accurate"])]
     speed = {f"speedup {side}": _speedup(side) for side in SIDES}
     verdicts = {**speed, "change": _change}
-    yield from _table("verdicts", "Verdicts against the baseline that changed.", judged_again(frame), verdicts)
-    yield from _table("undecided", "Verdicts to or from undecided.", to_or_from_undecided(frame), verdicts)
-    yield from _table("disjoint", "Cells whose intervals before and after share no number.", apart, verdicts)
+    flips = judged_again(frame)
+    for name, caption, rows in (
+        ("verdicts", f"Verdicts against the baseline that changed {_turned(flips)}.", flips),
+        ("undecided", "Verdicts against the baseline to or from undecided.", to_or_from_undecided(frame)),
+        ("disjoint", "Cells whose intervals before and after share no number.", apart),
+    ):
+        yield from _table(name, f"{caption} {_key(rows)}", rows, verdicts)
     caption = f"Errors that changed by more than a factor of {ACCURATE:g}, in unit roundoffs."
     accuracy = {
         **{side: lambda row, side=side: show.significant(getattr(row, f"error_u_{side}")) for side in SIDES},
@@ -244,13 +248,27 @@ def _tables(frame: Frame) -> Iterator[Table]:
     yield from _table("alone", "Cells of one side alone.", alone, place)
 
 
+def _turned(flips: Frame) -> str:
+    """Between which decided verdicts."""
+    ties = (flips[["verdict_before", "verdict_after"]] == "tie").any(axis=None)
+    return "from faster to slower or back" + (", or to or from a tie" if ties else "")
+
+
+def _key(rows: Frame) -> str:
+    """What the numbers and marks of a table of speedups are."""
+    text = "Speedups over the baseline of their side, and their change, after / before; in brackets 95 % intervals, "
+    text += "; ".join(f"{side} {kind_of(rows, side)}" for side in SIDES)
+    return f"{text}. {wording.VERDICTS}, without brackets for lack of an interval."
+
+
 def _table(name: str, caption: str, rows: Frame, more: dict[str, Any]) -> Iterator[Table]:
     if not len(rows):
         return
     labels = ["problem", "dtype", "way", *_several(rows)]
     columns = {label: lambda row, label=label: str(getattr(row, label)) for label in labels}
     if len(rows) > MOST_ROWS:
-        caption += f" The first {MOST_ROWS} of {len(rows)}; --out writes all."
+        caption += f" The first {MOST_ROWS} of {len(rows)}; "
+        caption += "`python -m analysis compare BEFORE AFTER --out rows.json` writes all."
     sizes = rows["change"].map(lambda change: abs(math.log(change)) if change > 0 else -1.0)
     rows = rows.loc[sizes.sort_values(ascending=False, kind="stable").index].head(MOST_ROWS)
     yield table(name, caption, rows, columns | more, "", range(len(labels)))
