@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 
 import pytest
 
@@ -91,7 +92,10 @@ def test_what_every_cell_does_is_no_change_where_a_side_is_of_one_process(sides)
     told = list(summary(frame))
     kinds = ["between processes (12)" if side else "within one process" for side in sides]
     assert f"intervals: before {kinds[0]}; after {kinds[1]}" in told
-    assert any(line.startswith("cells with a side of one process move by") for line in told)
+    moves = r"cells with a side of one process move by ([\d.]+)% .* counts only above 3 × \1%"
+    [typical] = [float(found[1]) for line in told if (found := re.fullmatch(moves, line))]
+    assert typical == pytest.approx(100 * math.expm1(0.1), rel=0.4)
+    assert "ways against their own side's baselines: " in " ".join(told)
     assert any(line.startswith("pairs of intervals, one or both within one process, that") for line in told)
     assert spread([math.log(moved[name] / 2.0) for name in NAMES]) == pytest.approx(0.1, rel=0.4)
     assert spread([0.0, 5.0] * 9) == 0.0

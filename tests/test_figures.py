@@ -18,7 +18,19 @@ from hypothesis import strategies as st
 
 from analysis.data.records import Record, Records, load
 from analysis.report import choosing, formatting, style, svg
-from analysis.report.drawing import LONGEST_NAME, Drawing, arrange, cell_ticks, facets, key, marks, rows_named, styled
+from analysis.report.drawing import (
+    LONGEST_NAME,
+    Drawing,
+    arrange,
+    cell_ticks,
+    facets,
+    key,
+    marks,
+    row_height,
+    rows_in_lines,
+    rows_named,
+    styled,
+)
 from analysis.report.drawing import _whole as whole_points
 from analysis.report.section import Plot, plot
 from analysis.report.sections import accuracy, break_even, depth, memory, noise, speed
@@ -320,6 +332,21 @@ def test_no_two_rows_of_a_panel_have_one_label():
         assert [label.get_text() for label in panel.get_yticklabels()] == names
     titles = [f"Transforms lose small outputs beside large ones, {kind}" for kind in ("ratios", "exponents")]
     assert len({panel.get_title(loc="left") or panel.get_title() for panel in facets(titles)[1]}) == 2
+
+
+@pytest.mark.parametrize("names", [[("a/b", "one"), ("a/c", "two")], [("a",), ("b", "c/", "d")]])
+def test_lines_of_a_name_stand_around_its_row_and_apart(names):
+    drawing, [panel] = facets(["one"], row_height(names) * len(names))
+    rows_in_lines(panel, names)
+    labels = [(text.get_text(), text.get_position()[1]) for text in panel.get_yticklabels()]
+    assert [text for text, _ in labels] == [line for name in names for line in name]
+    places = [at for _, at in labels]
+    for row, name in enumerate(names):
+        mine, places = places[: len(name)], places[len(name) :]
+        assert sum(mine) / len(mine) == pytest.approx(row)
+    svg.raw(drawing, "lines")
+    points = sorted(panel.transData.transform((1, at))[1] for _, at in labels)
+    assert min(b - a for a, b in itertools.pairwise(points)) > style.FONT
 
 
 def test_all_panels_of_speedups_have_the_same_rows_and_say_what_was_not_timed():

@@ -163,7 +163,7 @@ def summary(frame: Frame) -> Iterator[str]:
     names = ("faster", "slower", "tie", "undecided", "lost")
     yield f"cells in both: {len(both)}; in one alone: {len(frame) - len(both)}"
     yield "intervals: " + "; ".join(f"{side} {kind_of(frame, side)}" for side in SIDES)
-    yield "against their baselines: " + ", ".join(f"{counts.get(name, 0)} {name}" for name in names)
+    yield "ways against their own side's baselines: " + ", ".join(f"{counts.get(name, 0)} {name}" for name in names)
     yield from _moves(both)
     yield from _apart(both)
     yield from _judged_again(both)
@@ -191,8 +191,9 @@ def _moves(both: Frame) -> Iterator[str]:
     single = both[(both["processes_before"] == 1) | (both["processes_after"] == 1)]
     if int((single["change"] > 0).sum()) >= FEW:
         deviation, told = scatter(both.to_dict("records"))
-        typical = f"{math.expm1(deviation):.1%} (standard deviation, {told})"
-        yield f"cells with a side of one process move by {typical}; a change of theirs exceeds {SPREADS:g} of these"
+        typical, told = f"{math.expm1(deviation):.1%}", f"standard deviation, {told}"
+        least = f"a change that involves a side of one process counts only above {SPREADS:g} × {typical}"
+        yield f"cells with a side of one process move by {typical} ({told}); {least}"
 
 
 def _apart(both: Frame) -> Iterator[str]:

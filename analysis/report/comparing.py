@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,17 @@ from analysis.data.frames import Frame
 from analysis.data.machines import plain
 from analysis.data.records import Records
 from analysis.report import formatting as show
-from analysis.report import labels, markup, svg
+from analysis.report import labels, markup, svg, wording
 from analysis.report.drawing import (
-    ROW,
+    LONGEST_NAME,
     Drawing,
     between,
     by_dtype,
     facets,
     log_range,
     marks,
-    rows_named,
+    row_height,
+    rows_in_lines,
     speedup_axis,
     styled,
 )
@@ -31,7 +32,7 @@ from analysis.report.section import Plot, plot
 from analysis.report.style import BLUE, GREY
 from analysis.report.tables import Table, Text, table
 
-MOST_MARKS, MOST_ROWS = 40, 100  # changes in the figure, rows in a table; the rest are counted
+MOST_MARKS, MOST_ROWS = 15, 100  # changes in a panel, rows in a table; the rest are counted
 INTERVAL = ("ratio", "ratio_lower", "ratio_upper")
 MARKED = {"faster": (BLUE, "D"), "slower": (BLUE, "s")}  # decided changes are filled, by shape; others are hollow
 
@@ -105,19 +106,19 @@ def both(frame: Frame) -> Frame:
 
 
 def sentence(frame: Frame, tolerance: float) -> str:
-    """How many cells changed, and how."""
+    """How many cells changed, and how: a speedup over its own side's baseline, not one machine against the other."""
     cells = both(frame)
     counts = cells["verdict"].value_counts()
-    text = f"Of {show.plural(len(cells), 'cell')} on both sides, "
-    told = [f"{counts.get(name, 0)} {name}" for name in ("faster", "slower", "tie", "undecided", "lost")]
+    told = [f"{counts.get(name, 0)} {name}" for name in ("tie", "undecided", "lost")]
     unknown = len(cells) - int(counts.drop("", errors="ignore").sum())
     told += [f"{unknown} not timed on both"] if unknown else []
-    text += f"{', '.join(told[:-1])} and {told[-1]}. "
+    text = f"Against its own side’s baseline, a way became faster in {counts.get('faster', 0)} and slower in "
+    text += f"{counts.get('slower', 0)} of {show.plural(len(cells), 'cell')} on both sides; {wording.listed(told)}. "
     timed = cells[cells["change"] > 0]
     kept = len(timed) - len(beyond(cells, tolerance))
     flips, to_undecided = len(judged_again(frame)), len(to_or_from_undecided(frame))
     text += f"Verdicts against the baseline that changed: {flips}, and {to_undecided} to or from undecided. "
-    return f"{text}Within {show.percent(tolerance)}: {kept} of {len(timed)} that were timed."
+    return f"{text}Speedups that moved by at most {show.percent(tolerance)}: {kept} of {len(timed)} timed on both."
 
 
 def beyond(frame: Frame, tolerance: float) -> Frame:
@@ -149,37 +150,64 @@ def _undecided(rows: Frame) -> Any:
 
 
 def _plot(moved: Frame, tolerance: float, frame: Frame) -> Plot:
-    shown = moved.head(MOST_MARKS)
-    share = show.percent(tolerance)
-    caption = f"Speedup after / speedup before, where it changed by more than {share}, the largest change first, with "
-    caption += "95 % intervals made from those of both sides: " + "; ".join(
+    panels = _panels(moved)
+    shown, drawn = sum(len(rows) for _, rows in panels), sum(_decided(rows) for _, rows in panels)
+    caption = f"Speedup after / speedup before, where it changed by more than {show.percent(tolerance)}, with 95 % "
+    caption += "intervals made from those of both sides: " + "; ".join(
         f"{side} {kind_of(frame, side)}" for side in SIDES
     )
-    caption += ". Filled: faster (diamond) or slower (square) by verdict; hollow: undecided or a tie."
-    if len(moved) > len(shown):
-        caption += f" {show.plural(len(moved) - len(shown), 'smaller change')} are not shown."
-    alt = f"The {len(shown)} largest changes in speedup."
-    return plot("fig-changes", caption, alt, "", _drawn(shown))
+    caption += f". At most {MOST_MARKS} in a panel: first what is faster (diamond) or slower (square) by verdict, the "
+    caption += "largest change first" + ("; then, hollow, what is undecided or a tie." if drawn < shown else ".")
+    if len(moved) > shown:
+        decided = _decided(moved) - drawn
+        caption += f" Not shown: {decided} more that are decided, {len(moved) - shown - decided} that are not."
+    alt = f"{show.plural(shown, 'change')} in speedup, {drawn} of them decided."
+    return plot("fig-changes", caption, alt, "", _drawn(panels))
+
+
+def _panels(moved: Frame) -> list[tuple[str, Frame]]:
+    """By dtype, and by machine and device where there are several: first what is decided, each in the given order."""
+    several = _several(moved)
+    ordered = moved.assign(hollow=~moved["verdict"].isin(MARKED)).sort_values("hollow", kind="stable")
+    return [
+        (", ".join([dtype, *mine[several].iloc[0]]), mine.head(MOST_MARKS))
+        for dtype, rows in by_dtype(ordered)
+        for _, mine in rows.groupby(["machine", "device"], sort=True)
+    ]
+
+
+def _several(rows: Frame) -> list[str]:
+    """Which of machine and device the rows are told apart by."""
+    return [name for name in ("machine", "device") if rows[name].nunique() > 1]
+
+
+def _decided(rows: Frame) -> int:
+    return int(rows["verdict"].isin(MARKED).sum())
 
 
 @styled
-def _drawn(rows: Frame) -> Drawing:
-    values = rows.assign(speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"])
-    panels = by_dtype(values)
-    drawing, axes = facets([dtype for dtype, _ in panels], [ROW * len(mine) for _, mine in panels])
-    ends = [float(v) for name in ("speedup", "lower", "upper") for v in values[name] if math.isfinite(v)]
-    for panel, (_, mine) in zip(axes, panels, strict=True):
-        _panel(panel, mine.assign(at=range(len(mine))))
+def _drawn(panels: list[tuple[str, Frame]]) -> Drawing:
+    values = [
+        rows.assign(speedup=1 / rows["change"], lower=1 / rows["change_upper"], upper=1 / rows["change_lower"])
+        for _, rows in panels
+    ]
+    named = [[_name(row) for row in rows.itertuples(index=False)] for rows in values]
+    drawing, axes = facets([title for title, _ in panels], [row_height(names) * len(names) for names in named])
+    ends = [float(v) for rows in values for name in ("speedup", "lower", "upper") for v in rows[name]]
+    for panel, rows, names in zip(axes, values, named, strict=True):
+        rows_in_lines(panel, names)
+        _panel(panel, rows.assign(at=range(len(rows))))
         speedup_axis(panel, log_range(ends), "slower  ←  after / before  →  faster")
     return drawing
 
 
+def _name(row: Any) -> list[str]:
+    """Problem and way, a line each; one that is too long for its line is broken after "/"."""
+    names = (row.problem, row.way)
+    return [line for name in names for line in ([name] if len(name) <= LONGEST_NAME else re.split("(?<=/)", name))]
+
+
 def _panel(panel: Any, rows: Frame) -> None:
-    """One dtype: a row per cell, its problem named without its folder where no other has the same name."""
-    short = {problem: problem.rpartition("/")[2] for problem in rows["problem"]}
-    shared = {name for name, count in Counter(short.values()).items() if count > 1}
-    named = {problem: problem if name in shared else name for problem, name in short.items()}
-    rows_named(panel, [f"{named[row.problem]}, {row.way}" for row in rows.itertuples(index=False)])
     between(panel, rows["at"], rows["lower"], rows["upper"], GREY)
     for verdict, mine in rows.groupby("verdict", sort=True):
         titles = [_told(row) for row in mine.itertuples(index=False)]
@@ -200,9 +228,13 @@ def _tables(frame: Frame) -> Iterator[Table]:
     errors = cells[cells["accuracy"].isin(["more accurate", "less accurate"])]
     speed = {f"speedup {side}": _speedup(side) for side in SIDES}
     verdicts = {**speed, "change": _change}
-    yield from _table("verdicts", "Verdicts against the baseline that changed.", judged_again(frame), verdicts)
-    yield from _table("undecided", "Verdicts to or from undecided.", to_or_from_undecided(frame), verdicts)
-    yield from _table("disjoint", "Cells whose intervals before and after share no number.", apart, verdicts)
+    flips = judged_again(frame)
+    for name, caption, rows in (
+        ("verdicts", f"Verdicts against the baseline that changed {_turned(flips)}.", flips),
+        ("undecided", "Verdicts against the baseline to or from undecided.", to_or_from_undecided(frame)),
+        ("disjoint", "Cells whose intervals before and after share no number.", apart),
+    ):
+        yield from _table(name, f"{caption} {_key(rows)}", rows, verdicts)
     caption = f"Errors that changed by more than a factor of {ACCURATE:g}, in unit roundoffs."
     accuracy = {
         **{side: lambda row, side=side: show.significant(getattr(row, f"error_u_{side}")) for side in SIDES},
@@ -216,15 +248,27 @@ def _tables(frame: Frame) -> Iterator[Table]:
     yield from _table("alone", "Cells of one side alone.", alone, place)
 
 
+def _turned(flips: Frame) -> str:
+    """Between which decided verdicts."""
+    ties = (flips[["verdict_before", "verdict_after"]] == "tie").any(axis=None)
+    return "from faster to slower or back" + (", or to or from a tie" if ties else "")
+
+
+def _key(rows: Frame) -> str:
+    """What the numbers and marks of a table of speedups are."""
+    text = "Speedups over the baseline of their side, and their change, after / before; in brackets 95 % intervals, "
+    text += "; ".join(f"{side} {kind_of(rows, side)}" for side in SIDES)
+    return f"{text}. {wording.VERDICTS}, without brackets for lack of an interval."
+
+
 def _table(name: str, caption: str, rows: Frame, more: dict[str, Any]) -> Iterator[Table]:
     if not len(rows):
         return
-    several = ["machine"] if rows["machine"].nunique() > 1 else []
-    several += ["device"] if rows["device"].nunique() > 1 else []
-    labels = ["problem", "dtype", "way", *several]
+    labels = ["problem", "dtype", "way", *_several(rows)]
     columns = {label: lambda row, label=label: str(getattr(row, label)) for label in labels}
     if len(rows) > MOST_ROWS:
-        caption += f" The first {MOST_ROWS} of {len(rows)}; --out writes all."
+        caption += f" The first {MOST_ROWS} of {len(rows)}; "
+        caption += "`python -m analysis compare BEFORE AFTER --out rows.json` writes all."
     sizes = rows["change"].map(lambda change: abs(math.log(change)) if change > 0 else -1.0)
     rows = rows.loc[sizes.sort_values(ascending=False, kind="stable").index].head(MOST_ROWS)
     yield table(name, caption, rows, columns | more, "", range(len(labels)))

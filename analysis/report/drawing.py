@@ -27,7 +27,7 @@ P = ParamSpec("P")
 POINTS = 72  # per inch
 WIDTH = 345 * 0.75  # points of a panel: 345 CSS pixels
 HEIGHT = 150.0  # points of a panel's axes, where nothing else is said
-ROW = 15.0  # points of a named row
+ROW, LINE = 15.0, 11.0  # points of a named row, and of each further line of its name
 LONGEST_NAME, LONGEST_TITLE = 30, 42  # characters that a panel has room for
 MOST_LEFT, LEAST_FONT = 0.6, 7.0  # of a panel for names beside it; points to which wide ones shrink
 MARK, SMALL = 5.2, 4.0  # points across
@@ -157,11 +157,26 @@ def cell_ticks(panel: Axes, columns: Sequence[str], rows: Sequence[str]) -> None
 
 def rows_named(panel: Axes, names: Sequence[str]) -> None:
     """One named row per name, from above, with faint lines between rows."""
-    panel.set_yticks(range(len(names)), distinctly(names, LONGEST_NAME))
+    rows_in_lines(panel, [(name,) for name in names])
+
+
+def rows_in_lines(panel: Axes, names: Sequence[Sequence[str]]) -> None:
+    """The same for names of several lines each, in rows of `row_height`. Every line is a label of its own, so that all
+    end at the axis in any font.
+    """
+    lines = [line for name in names for line in name]
+    step = LINE / row_height(names)
+    at = [row + step * (place - (len(name) - 1) / 2) for row, name in enumerate(names) for place in range(len(name))]
+    panel.set_yticks(at, distinctly(lines, LONGEST_NAME))
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.tick_params(axis="y", length=0)
-    for line in range(1, len(names)):
-        panel.axhline(line - 0.5, color=FAINT, linewidth=0.5, zorder=0)
+    for row in range(1, len(names)):
+        panel.axhline(row - 0.5, color=FAINT, linewidth=0.5, zorder=0)
+
+
+def row_height(names: Sequence[Sequence[str]]) -> float:
+    """Points of a row, where all are as high as the name of most lines needs."""
+    return ROW + LINE * (max(map(len, names), default=1) - 1)
 
 
 def legend(

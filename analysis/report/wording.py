@@ -12,6 +12,7 @@ from analysis.report import formatting as show
 FEW = 10  # seeds; with fewer the section says so
 LEAST = 6  # seeds; fewer have no interval
 TABLE = "In brackets: 95 % interval for the median over seeds; none for fewer than 6 seeds."
+VERDICTS = "Bold: faster. Plain: slower. “=”: tie. “?”: undecided"
 SIGNS = {"random": "random signs", "positive": "positive numbers"}
 ENDS = ("ratio_lower", "speedup_lower")
 BETWEEN, WITHIN = "between processes", "within one process"

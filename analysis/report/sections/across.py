@@ -127,7 +127,7 @@ def _table(rows: Frame, scopes: Sequence[Scope]) -> Table:
     caption += "brackets 95 % intervals. "
     caption += "First named stacks, merged, and all convolutions of named networks, fixed before the data; then every "
     caption += "cell that is faster on one and slower on another. "
-    caption += "Bold: faster. Plain: slower. “=”: tie. “?”: undecided."
+    caption += f"{wording.VERDICTS}."
     if len(found) > MOST_ROWS:
         caption += f" {len(found) - MOST_ROWS} more are in the CSV."
     return table("across", caption, cells, columns, FILE, (0, 1, 2))

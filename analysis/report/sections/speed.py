@@ -41,10 +41,7 @@ DECIDED = ("faster", "slower")
 FEW = 3  # problems; so few need no summary
 BARE = 2.6  # points across, of a mark without an interval
 MOST_NAMED = 4  # problems in a headline
-VERDICTS_READ = (
-    "Bold: faster. Plain: slower. “=”: tie. “?”: undecided; “n = …”: too few processes, or blocks of a single one, for "
-    "an interval."
-)
+VERDICTS_READ = f"{wording.VERDICTS}; “n = …”: too few processes, or blocks of a single one, for an interval."
 
 
 def speed_section(
