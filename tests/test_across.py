@@ -95,6 +95,32 @@ def test_three_machines_and_two_devices_of_one():
     assert "on both, the verdict is the same on 1" in said(on("a", {STACK: 0.5}), on("a", {STACK: 0.5}, device="cuda"))
 
 
+def layers(machine: str, ratio: float, most: int | None = None) -> tuple[Record, ...]:
+    """VGG-16's layers, or the first of them, one way taking so many times the baseline's time."""
+    names = [problem.name for problem in GROUPS["networks"].problems if problem.name.startswith("vgg16/")]
+    made = [synthetic.trial(name, {"unfold_matmul": ratio}) for name in names[:most]]
+    return tuple(Record(trial, "networks", machine) for trial in made)
+
+
+def test_part_of_a_network_is_not_compared_with_the_whole():
+    """Nor does it count as the network where all have the same part."""
+    data = study(Records((*layers("a", 2.0), *layers("b", 0.5), *layers("c", 0.5, most=2))))
+    rows = data.frames["across"]
+    whole = rows[rows["problem"] == "vgg16"]
+    assert list(zip(whole["machine"], whole["scopes"], whole["agreement"], strict=True)) == [
+        ("a", 2, "opposite"),
+        ("b", 2, "opposite"),
+    ]
+    assert set(rows.loc[rows["scopes"] == 3, "problem"]) == {record.trial.problem.name for record in layers("c", 1, 2)}
+    [table] = data.sections["across-cells"].tables
+    [row] = [row for row in table.rows if row[0].main == "vgg16"]
+    assert [cell.main for cell in row[3:6]] == ["0.5000", "2.000", "–"]
+    parts = study(Records((*layers("a", 2.0, most=2), *layers("b", 0.5, most=2)))).frames["across"]
+    assert "vgg16" not in set(parts["problem"])
+
+
+
+
 def test_one_machine_has_no_such_chapter():
     made = study(Records(on("a", {STACK: 0.5})))
     assert "across-cells" not in made.sections

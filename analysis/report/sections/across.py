@@ -125,8 +125,8 @@ def _table(rows: Frame, scopes: Sequence[Scope]) -> Table:
     columns["verdicts"] = lambda row: Text(row.agreement, kind="undecided" if row.agreement == "undecided" else "")
     caption = "The same cells on all machines and devices that timed them: speedups over the baseline there, in "
     caption += "brackets 95 % intervals. "
-    caption += "First named stacks, merged, and all convolutions of named networks, fixed before the data; then every "
-    caption += "cell that is faster on one and slower on another. "
+    caption += "First named stacks, merged, and all convolutions of named networks where every layer was timed, fixed "
+    caption += "before the data; then every cell that is faster on one and slower on another. "
     caption += "Bold: faster. Plain: slower. “=”: tie. “?”: undecided."
     if len(found) > MOST_ROWS:
         caption += f" {len(found) - MOST_ROWS} more are in the CSV."
