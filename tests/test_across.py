@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from matplotlib.colors import to_hex
 
 from analysis import given
 from analysis.__main__ import main
@@ -18,6 +19,7 @@ from analysis.report import answers, page
 from analysis.report.page import Context
 from analysis.report.sections import across
 from analysis.report.sections.networks import NETWORKS
+from analysis.report.style import PAPER
 from linear_lasagna.catalog import GROUPS
 from tests import synthetic
 from tests.reporting import study
@@ -119,6 +121,20 @@ def test_part_of_a_network_is_not_compared_with_the_whole():
     assert "vgg16" not in set(parts["problem"])
 
 
+def test_marks_are_hollow_where_nothing_is_decided_and_small_without_an_interval():
+    few = synthetic.cell(5e-4, (1.0,) * 3)
+    ratios = {"a": 0.5, "b": UNDECIDED, "c": few, "d": 1.0}
+    rows = study(Records(tuple(r for name, ratio in ratios.items() for r in on(name, {STACK: ratio})))).frames["across"]
+    drawing = across.figure(rows, [Scope(name, "cpu", f"{name}, cpu", several=True) for name in ratios])
+    drawn = [each for each in drawing.panels[0].collections if len(each.get_offsets()) and each.get_urls()[0]]
+    hollow = [to_hex(each.get_facecolor()[0]) == PAPER[0] for each in drawn]
+    assert hollow == [False, True, True, True]
+    sizes = [float(each.get_sizes()[0]) for each in drawn]
+    assert sizes[1] == sizes[3] > 2 * sizes[2]
+    names = [str(handle.get_label()) for handle in drawing.handles]
+    assert names == [*(f"{name}, cpu" for name in ratios), "tie or undecided", "no interval"]
+    certain = across.figure(rows[rows["machine"] == "a"], [Scope("a", "cpu", "a, cpu", several=True)])
+    assert [str(handle.get_label()) for handle in certain.handles] == ["a, cpu"]
 
 
 def test_one_machine_has_no_such_chapter():

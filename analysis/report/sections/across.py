@@ -10,7 +10,7 @@ from analysis.data import across
 from analysis.data.across import CELL, DTYPE, HEADLINES, NONE, TOTAL, counts
 from analysis.data.frames import Frame, framed
 from analysis.data.machines import brief, plain
-from analysis.data.study_data import Scope, StudyData
+from analysis.data.study_data import Scope, StudyData, of_several
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import (
@@ -20,13 +20,13 @@ from analysis.report.drawing import (
     facets,
     key,
     log_range,
-    marks,
     rows_named,
     speedup_axis,
     styled,
 )
 from analysis.report.section import Content, Frames, Plot, Section, plot
 from analysis.report.sections.networks import totals
+from analysis.report.sections.speed import doubtful, speedup_marks
 from analysis.report.style import MARKERS, PALETTE
 from analysis.report.tables import Table, Text, table
 
@@ -164,7 +164,7 @@ def _plot(rows: Frame, scopes: Sequence[Scope]) -> Plot:
         f"{name}: {kind}" for name, kind in zip(names(scopes), _kinds(rows, scopes), strict=True) if kind
     )
     alt = f"Speedups of {show.plural(rows[CELL].drop_duplicates().shape[0], 'cell')} on {len(scopes)} machines."
-    return plot("fig-across", caption.rstrip(".") + ".", alt, FILE, _drawn(rows, scopes))
+    return plot("fig-across", caption.rstrip(".") + ".", alt, FILE, figure(rows, scopes))
 
 
 def _kinds(rows: Frame, scopes: Sequence[Scope]) -> list[str]:
@@ -174,7 +174,8 @@ def _kinds(rows: Frame, scopes: Sequence[Scope]) -> list[str]:
 
 
 @styled
-def _drawn(rows: Frame, scopes: Sequence[Scope]) -> Drawing:
+def figure(rows: Frame, scopes: Sequence[Scope]) -> Drawing:
+    """A row per headline, a mark per scope in it. rows: `across.across` of headlines."""
     cells = list(rows.drop_duplicates("headline")[["headline", *CELL]].itertuples(index=False))
     places = {row.headline: place for place, row in enumerate(cells)}
     step = 0.7 / max(len(scopes) - 1, 1)
@@ -184,8 +185,10 @@ def _drawn(rows: Frame, scopes: Sequence[Scope]) -> Drawing:
         look = (PALETTE[number], MARKERS[number])
         at = [places[value] - 0.35 + step * number if len(scopes) > 1 else places[value] for value in mine["headline"]]
         between(panel, at, mine["speedup_lower"], mine["speedup_upper"], look[0])
-        marks(panel, mine["speedup"], at, [_told(row, scope) for row in mine.itertuples(index=False)], look)
+        titles = [_told(row, scope) for row in mine.itertuples(index=False)]
+        speedup_marks(panel, mine.assign(height=at, title=titles), look)
         drawing.handles.append(key(names(scopes)[number], *look))
+    drawing.handles += doubtful(of_several(scopes, rows))
     ends = (value for name in ("speedup", "speedup_lower", "speedup_upper") for value in rows[name])
     speedup_axis(panel, log_range([float(value) for value in ends if math.isfinite(value)]))
     return drawing
