@@ -79,21 +79,38 @@ def test_verdicts_agree_or_do_not(verdicts, expected):
 def test_the_sentence_counts_and_names_what_is_opposite():
     text = said(on("a", {STACK: 0.5, OTHER: 0.5}), on("b", {STACK: 2.0, OTHER: 0.5}))
     assert text == (
-        f"Of 2 cells that were timed on both, the verdict is the same on 1, opposite on 1 ({STACK} float32 "
-        "`merged/direct`), different but not opposite on 0, and undecided somewhere on 0."
+        "Of 2 cells timed on both, the verdict is the same on 1. Faster on one and slower on another: 1 "
+        f"({STACK} float32 `merged/direct`). Otherwise a tie on one, faster or slower on another: 0. "
+        "Undecided on one or more, alike on the rest: 0."
     )
-    assert "undecided somewhere on 1." in said(on("a", {STACK: 0.5}), on("b", {STACK: UNDECIDED}))
+    assert "alike on the rest: 1." in said(on("a", {STACK: 0.5}), on("b", {STACK: UNDECIDED}))
+
+
+def test_what_is_opposite_on_two_and_undecided_on_a_third_is_counted_once_and_named_last():
+    """A headline, too, comes after what is decided on all."""
+    a = {STACK: 0.5, "stacks/sesr_x3": 0.5, OTHER: 0.5}
+    b = {STACK: 2.0, "stacks/sesr_x3": 2.0, OTHER: UNDECIDED}
+    c = {STACK: UNDECIDED, "stacks/sesr_x3": 2.0, OTHER: 0.5}
+    text = said(on("a", a), on("b", b), on("c", c))
+    assert text == (
+        "Of 3 cells timed on all 3, the verdict is the same on 0. Faster on one and slower on another: 2 "
+        f"(stacks/sesr_x3 float32 `merged/direct`; {STACK} float32 `merged/direct`), 1 of these undecided on a third. "
+        "Otherwise a tie on one, faster or slower on another: 0. Undecided on one or more, alike on the rest: 1."
+    )
+    assert "of these undecided" not in said(on("a", a), on("b", b))
 
 
 def test_a_machine_that_lacks_a_cell_is_not_counted_for_it():
     text = said(on("a", {STACK: 0.5, OTHER: 0.5}), on("b", {STACK: 0.5}))
-    assert text.startswith("Of 1 cell that were timed on both, the verdict is the same on 1,")
+    assert text.startswith("Of 1 cell timed on both, the verdict is the same on 1.")
     assert said(on("a", {STACK: 0.5}), on("b", {OTHER: 0.5})) == ""
 
 
 def test_three_machines_and_two_devices_of_one():
     text = said(on("a", {STACK: 0.5}), on("b", {STACK: 0.5}), on("c", {STACK: 2.0}))
-    assert text.startswith("Of 1 cell that were timed on all 3, the verdict is the same on 0, opposite on 1 (")
+    assert text.startswith(
+        "Of 1 cell timed on all 3, the verdict is the same on 0. Faster on one and slower on another: 1 ("
+    )
     assert "on both, the verdict is the same on 1" in said(on("a", {STACK: 0.5}), on("a", {STACK: 0.5}, device="cuda"))
 
 

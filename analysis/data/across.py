@@ -93,8 +93,10 @@ def _sorted(rows: Frame) -> Frame:
 
 
 def cells(rows: Frame, scopes: int) -> Frame:
-    """One row per cell that so many scopes have, in the order of `across`."""
-    return rows[rows["scopes"] == scopes].drop_duplicates(CELL)
+    """One row per cell that so many scopes have, in the order of `across`. unsure: whether one of them is undecided."""
+    found = rows[rows["scopes"] == scopes]
+    unsure = found["verdict"].eq("undecided").groupby([found[name] for name in CELL], sort=False).transform("any")
+    return found.assign(unsure=unsure).drop_duplicates(CELL)
 
 
 def counts(rows: Frame, scopes: int) -> Counts:

@@ -68,25 +68,33 @@ def content(data: StudyData, frames: Frames) -> Content | None:
 
 
 def sentence(rows: Frame, scopes: Sequence[Scope]) -> str:
-    """On how many cells all agree, and which are the opposite; "" where no cell was timed on all."""
+    """On how many cells all agree, and which are the opposite: each cell is counted once. "" without rows."""
     every, number = counts(rows, len(scopes)), len(scopes)
     all_of = "both" if number == 2 else f"all {number}"
     if not every.cells:
         return f"No cell was timed on {all_of}." if len(rows) else ""
-    text = f"Of {show.plural(every.cells, 'cell')} that were timed on {all_of}, the verdict is the same on {every.same}"
-    text += f", opposite on {every.opposite}" + _examples(across.cells(rows, number)) + ", "
-    text += f"different but not opposite on {every.differs}, and undecided somewhere on {every.undecided}."
-    return text
-
-
-def _examples(found: Frame) -> str:
-    """The first of the opposite ones, headlines before others, in the catalogue's order."""
+    found = across.cells(rows, number)
     opposite = found[found["agreement"] == "opposite"]
-    named = [f"{row.problem} {row.dtype} `{row.way}`" for row in opposite.head(MOST_NAMED).itertuples(index=False)]
+    text = f"Of {show.plural(every.cells, 'cell')} timed on {all_of}, the verdict is the same on {every.same}. "
+    text += f"Faster on one and slower on another: {every.opposite}{_examples(opposite)}{_third(opposite)}. "
+    text += f"Otherwise a tie on one, faster or slower on another: {every.differs}. "
+    return f"{text}Undecided on one or more, alike on the rest: {every.undecided}."
+
+
+def _examples(opposite: Frame) -> str:
+    """The first of them, those that are decided everywhere before others, then headlines, in the catalogue's order."""
+    shown = opposite.sort_values("unsure", kind="stable").head(MOST_NAMED)
+    named = [f"{row.problem} {row.dtype} `{row.way}`" for row in shown.itertuples(index=False)]
     if not named:
         return ""
     more = len(opposite) - len(named)
     return f" ({'; '.join(named)}{f'; and {more} more' if more else ''})"
+
+
+def _third(opposite: Frame) -> str:
+    """How many of them are undecided on a third machine."""
+    unsure = int(opposite["unsure"].sum())
+    return f", {unsure} of these undecided on a third" if unsure else ""
 
 
 def _notes(data: StudyData, rows: Frame) -> Iterator[str]:
@@ -206,13 +214,15 @@ SECTION = Section(
     "The same cells on every machine and device",
     content,
     frames,
-    intro="Same: every verdict is decided, and alike. Opposite: faster on one, slower on another. Differs: two are "
-    "decided and not alike, as faster and a tie. Undecided: the rest.",
+    intro="Same: every verdict is decided, and alike. Opposite: faster on one, slower on another, whatever it is "
+    "on a third. Differs: otherwise a tie on one, faster or slower on another. Undecided: on one or more, alike on the "
+    "rest.",
     everywhere=True,
     files={FILE: "Every cell that two machines or devices have, beside each other: one row per cell and machine."},
     columns={
         "scopes": "how many machines and devices have the cell",
-        "agreement": "same, opposite (faster on one, slower on another), differs, or undecided on at least one",
+        "agreement": "same; opposite: faster on one, slower on another, whatever it is on a third; differs: otherwise "
+        "a tie on one, faster or slower on another; undecided: on one or more, alike on the rest",
         "headline": f"the cell's place among those that stand for all, fixed before the data; {NONE} for the others",
     },
 )
