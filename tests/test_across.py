@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -195,24 +196,33 @@ def test_a_heading_is_the_least_that_tells_a_machine_apart():
     assert across.names(alike) == [f"{epyc} #00000001, cpu", f"{epyc} #00000002, cpu"]
 
 
+def first_screen(folder, *machines: tuple[Record, ...]) -> str:
+    records = Records(tuple(record for each in machines for record in each))
+    text = page.render(records, None, folder, Context(version="0")).page.read_text()
+    return text[text.index('<section id="answer"') : text.index("<nav")]
+
+
 def test_the_first_screen_has_a_sentence_of_each_of_two_or_three_of_more_what_holds_on_all(tmp_path):
-    two = (*on("a", {STACK: 0.5}), *on("b", {STACK: 2.0}))
-    text = page.render(Records(two), None, tmp_path / "two", Context(version="0")).page.read_text()
-    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    a, b, c, d = (on(name, {STACK: ratio}) for name, ratio in zip("abcd", (0.5, 2.0, 2.0, 2.0), strict=True))
+    first = first_screen(tmp_path / "two", a, b)
     assert first.count(answers.MERGE) == 1
     assert "a, cpu:</span> sesr_x1: 2.00× [" in first
     assert "b, cpu:</span> sesr_x1: 0.500× [" in first
-    three = (*two, *on("c", {STACK: 2.0}))
-    text = page.render(Records(three), None, tmp_path / "three", Context(version="0")).page.read_text()
-    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    assert first.count("float32, cpu") == first.count('<p class="condition">float32, cpu</p>') == 1  # they share it
+    first = first_screen(tmp_path / "three", a, b, c)
     assert "on all 3" in first
     assert 'href="#across"' in first
     assert "c, cpu:</span> sesr_x1: 0.500× [" in first
-    four = (*three, *on("d", {STACK: 2.0}))
-    text = page.render(Records(four), None, tmp_path / "four", Context(version="0")).page.read_text()
-    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    first = first_screen(tmp_path / "four", a, b, c, d)
     assert "on all 4" in first
     assert answers.MERGE not in first
+
+
+def test_an_answer_of_the_first_screen_has_its_own_condition_where_machines_differ(tmp_path):
+    own = first_screen(tmp_path, on("a", {STACK: 0.5}), on("b", {STACK: 2.0}, device="cuda"))
+    for device in ("cpu", "cuda"):
+        assert re.search(rf">{device}:</span>.*<span class=\"condition\">\(float32, {device}\)</span></p>", own)
+    assert '<p class="condition">float32' not in own
 
 
 def test_the_fourth_machine_has_no_sections_but_its_column():
