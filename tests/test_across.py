@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
+from matplotlib.colors import to_hex
 
 from analysis import given
 from analysis.__main__ import main
@@ -18,6 +20,7 @@ from analysis.report import answers, page
 from analysis.report.page import Context
 from analysis.report.sections import across
 from analysis.report.sections.networks import NETWORKS
+from analysis.report.style import PAPER
 from linear_lasagna.catalog import GROUPS
 from tests import synthetic
 from tests.reporting import study
@@ -77,22 +80,79 @@ def test_verdicts_agree_or_do_not(verdicts, expected):
 def test_the_sentence_counts_and_names_what_is_opposite():
     text = said(on("a", {STACK: 0.5, OTHER: 0.5}), on("b", {STACK: 2.0, OTHER: 0.5}))
     assert text == (
-        f"Of 2 cells that were timed on both, the verdict is the same on 1, opposite on 1 ({STACK} float32 "
-        "`merged/direct`), different but not opposite on 0, and undecided somewhere on 0."
+        "Of 2 cells timed on both, the verdict is the same on 1. Faster on one and slower on another: 1 "
+        f"({STACK} float32 `merged/direct`). Otherwise a tie on one, faster or slower on another: 0. "
+        "Undecided on one or more, alike on the rest: 0."
     )
-    assert "undecided somewhere on 1." in said(on("a", {STACK: 0.5}), on("b", {STACK: UNDECIDED}))
+    assert "alike on the rest: 1." in said(on("a", {STACK: 0.5}), on("b", {STACK: UNDECIDED}))
+
+
+def test_what_is_opposite_on_two_and_undecided_on_a_third_is_counted_once_and_named_last():
+    """A headline, too, comes after what is decided on all."""
+    a = {STACK: 0.5, "stacks/sesr_x3": 0.5, OTHER: 0.5}
+    b = {STACK: 2.0, "stacks/sesr_x3": 2.0, OTHER: UNDECIDED}
+    c = {STACK: UNDECIDED, "stacks/sesr_x3": 2.0, OTHER: 0.5}
+    text = said(on("a", a), on("b", b), on("c", c))
+    assert text == (
+        "Of 3 cells timed on all 3, the verdict is the same on 0. Faster on one and slower on another: 2 "
+        f"(stacks/sesr_x3 float32 `merged/direct`; {STACK} float32 `merged/direct`), 1 of these undecided on a third. "
+        "Otherwise a tie on one, faster or slower on another: 0. Undecided on one or more, alike on the rest: 1."
+    )
+    assert "of these undecided" not in said(on("a", a), on("b", b))
 
 
 def test_a_machine_that_lacks_a_cell_is_not_counted_for_it():
     text = said(on("a", {STACK: 0.5, OTHER: 0.5}), on("b", {STACK: 0.5}))
-    assert text.startswith("Of 1 cell that were timed on both, the verdict is the same on 1,")
+    assert text.startswith("Of 1 cell timed on both, the verdict is the same on 1.")
     assert said(on("a", {STACK: 0.5}), on("b", {OTHER: 0.5})) == ""
 
 
 def test_three_machines_and_two_devices_of_one():
     text = said(on("a", {STACK: 0.5}), on("b", {STACK: 0.5}), on("c", {STACK: 2.0}))
-    assert text.startswith("Of 1 cell that were timed on all 3, the verdict is the same on 0, opposite on 1 (")
+    assert text.startswith(
+        "Of 1 cell timed on all 3, the verdict is the same on 0. Faster on one and slower on another: 1 ("
+    )
     assert "on both, the verdict is the same on 1" in said(on("a", {STACK: 0.5}), on("a", {STACK: 0.5}, device="cuda"))
+
+
+def layers(machine: str, ratio: float, most: int | None = None) -> tuple[Record, ...]:
+    """VGG-16's layers, or the first of them, one way taking so many times the baseline's time."""
+    names = [problem.name for problem in GROUPS["networks"].problems if problem.name.startswith("vgg16/")]
+    made = [synthetic.trial(name, {"unfold_matmul": ratio}) for name in names[:most]]
+    return tuple(Record(trial, "networks", machine) for trial in made)
+
+
+def test_part_of_a_network_is_not_compared_with_the_whole():
+    """Nor does it count as the network where all have the same part."""
+    data = study(Records((*layers("a", 2.0), *layers("b", 0.5), *layers("c", 0.5, most=2))))
+    rows = data.frames["across"]
+    whole = rows[rows["problem"] == "vgg16"]
+    assert list(zip(whole["machine"], whole["scopes"], whole["agreement"], strict=True)) == [
+        ("a", 2, "opposite"),
+        ("b", 2, "opposite"),
+    ]
+    assert set(rows.loc[rows["scopes"] == 3, "problem"]) == {record.trial.problem.name for record in layers("c", 1, 2)}
+    [table] = data.sections["across-cells"].tables
+    [row] = [row for row in table.rows if row[0].main == "vgg16"]
+    assert [cell.main for cell in row[3:6]] == ["0.5000", "2.000", "–"]
+    parts = study(Records((*layers("a", 2.0, most=2), *layers("b", 0.5, most=2)))).frames["across"]
+    assert "vgg16" not in set(parts["problem"])
+
+
+def test_marks_are_hollow_where_nothing_is_decided_and_small_without_an_interval():
+    few = synthetic.cell(5e-4, (1.0,) * 3)
+    ratios = {"a": 0.5, "b": UNDECIDED, "c": few, "d": 1.0}
+    rows = study(Records(tuple(r for name, ratio in ratios.items() for r in on(name, {STACK: ratio})))).frames["across"]
+    drawing = across.figure(rows, [Scope(name, "cpu", f"{name}, cpu", several=True) for name in ratios])
+    drawn = [each for each in drawing.panels[0].collections if len(each.get_offsets()) and each.get_urls()[0]]
+    hollow = [to_hex(each.get_facecolor()[0]) == PAPER[0] for each in drawn]
+    assert hollow == [False, True, True, True]
+    sizes = [float(each.get_sizes()[0]) for each in drawn]
+    assert sizes[1] == sizes[3] > 2 * sizes[2]
+    names = [str(handle.get_label()) for handle in drawing.handles]
+    assert names == [*(f"{name}, cpu" for name in ratios), "tie or undecided", "no interval"]
+    certain = across.figure(rows[rows["machine"] == "a"], [Scope("a", "cpu", "a, cpu", several=True)])
+    assert [str(handle.get_label()) for handle in certain.handles] == ["a, cpu"]
 
 
 def test_one_machine_has_no_such_chapter():
@@ -136,24 +196,33 @@ def test_a_heading_is_the_least_that_tells_a_machine_apart():
     assert across.names(alike) == [f"{epyc} #00000001, cpu", f"{epyc} #00000002, cpu"]
 
 
+def first_screen(folder, *machines: tuple[Record, ...]) -> str:
+    records = Records(tuple(record for each in machines for record in each))
+    text = page.render(records, None, folder, Context(version="0")).page.read_text()
+    return text[text.index('<section id="answer"') : text.index("<nav")]
+
+
 def test_the_first_screen_has_a_sentence_of_each_of_two_or_three_of_more_what_holds_on_all(tmp_path):
-    two = (*on("a", {STACK: 0.5}), *on("b", {STACK: 2.0}))
-    text = page.render(Records(two), None, tmp_path / "two", Context(version="0")).page.read_text()
-    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    a, b, c, d = (on(name, {STACK: ratio}) for name, ratio in zip("abcd", (0.5, 2.0, 2.0, 2.0), strict=True))
+    first = first_screen(tmp_path / "two", a, b)
     assert first.count(answers.MERGE) == 1
     assert "a, cpu:</span> sesr_x1: 2.00× [" in first
     assert "b, cpu:</span> sesr_x1: 0.500× [" in first
-    three = (*two, *on("c", {STACK: 2.0}))
-    text = page.render(Records(three), None, tmp_path / "three", Context(version="0")).page.read_text()
-    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    assert first.count("float32, cpu") == first.count('<p class="condition">float32, cpu</p>') == 1  # they share it
+    first = first_screen(tmp_path / "three", a, b, c)
     assert "on all 3" in first
     assert 'href="#across"' in first
     assert "c, cpu:</span> sesr_x1: 0.500× [" in first
-    four = (*three, *on("d", {STACK: 2.0}))
-    text = page.render(Records(four), None, tmp_path / "four", Context(version="0")).page.read_text()
-    first = text[text.index('<section id="answer"') : text.index("<nav")]
+    first = first_screen(tmp_path / "four", a, b, c, d)
     assert "on all 4" in first
     assert answers.MERGE not in first
+
+
+def test_an_answer_of_the_first_screen_has_its_own_condition_where_machines_differ(tmp_path):
+    own = first_screen(tmp_path, on("a", {STACK: 0.5}), on("b", {STACK: 2.0}, device="cuda"))
+    for device in ("cpu", "cuda"):
+        assert re.search(rf">{device}:</span>.*<span class=\"condition\">\(float32, {device}\)</span></p>", own)
+    assert '<p class="condition">float32' not in own
 
 
 def test_the_fourth_machine_has_no_sections_but_its_column():

@@ -39,7 +39,7 @@ class Counts(NamedTuple):
 
 
 def across(speedups: Frame, totals: Frame) -> Frame:
-    """One row per cell and scope, of the cells that two scopes or more have; networks' totals are cells too.
+    """One row per cell and scope, of the cells that two scopes or more have; whole networks' totals are cells too.
 
     scopes: how many have the cell; agreement: as `agreement` has it; headline: the cell's place among `HEADLINES`, or
     `NONE`. speedups, totals: as `speedups.speedups` and `networks.totals` have them.
@@ -58,14 +58,14 @@ def across(speedups: Frame, totals: Frame) -> Frame:
 
 
 def _together(speedups: Frame, totals: Frame) -> Frame:
-    """The cells of both, without controls and baselines."""
+    """The cells of both, without controls and baselines; of networks those of which every layer was timed."""
     import pandas
 
     timed = speedups[~speedups["control"].astype(bool)][[*CELL, "machine", "device", *MEASURED]]
-    if not len(totals):
+    whole = totals[(totals["layers"] == totals["catalogued"]) & ~totals["baseline"].astype(bool)]
+    whole = whole.rename(columns={"network": "problem"}).assign(group=TOTAL)[timed.columns]
+    if not len(whole):
         return timed
-    whole = totals[~totals["baseline"].astype(bool)].rename(columns={"network": "problem"}).assign(group=TOTAL)
-    whole = whole[timed.columns]
     return pandas.concat([timed, whole], ignore_index=True) if len(timed) else whole
 
 
@@ -93,8 +93,10 @@ def _sorted(rows: Frame) -> Frame:
 
 
 def cells(rows: Frame, scopes: int) -> Frame:
-    """One row per cell that so many scopes have, in the order of `across`."""
-    return rows[rows["scopes"] == scopes].drop_duplicates(CELL)
+    """One row per cell that so many scopes have, in the order of `across`. unsure: whether one of them is undecided."""
+    found = rows[rows["scopes"] == scopes]
+    unsure = found["verdict"].eq("undecided").groupby([found[name] for name in CELL], sort=False).transform("any")
+    return found.assign(unsure=unsure).drop_duplicates(CELL)
 
 
 def counts(rows: Frame, scopes: int) -> Counts:

@@ -292,9 +292,10 @@ def _shown(answer: Answer | None) -> Text:
     return Text(show.DASH) if answer is None else Text(answer.text, answer.condition)
 
 
-def by_question(answered: Answered) -> Iterator[tuple[Answer, list[tuple[str, str]]]]:
-    """For the first screen of several scopes: a question, by one of its answers, and every scope's name and the first
-    sentence of its answer. Nothing where there are too many scopes to read.
+def by_question(answered: Answered) -> Iterator[tuple[Answer, str, list[tuple[str, str, str]]]]:
+    """For the first screen of several scopes: a question, by one of its answers; the condition that all its answers
+    share, or ""; and every scope's name, the first sentence of its answer, and its own condition where they differ.
+    Nothing where there are too many scopes to read.
     """
     if len(answered) > MOST_SCOPES:
         return
@@ -302,7 +303,10 @@ def by_question(answered: Answered) -> Iterator[tuple[Answer, list[tuple[str, st
     for question in QUESTIONS:
         found = [(called[scope], a) for scope, each in answered for a in each if a.question == question]
         if found:
-            yield found[0][1], [(name, first_sentence(a.text)) for name, a in found]
+            first = found[0][1]
+            shared = first.condition if {a.condition for _, a in found} == {first.condition} else ""
+            told = [(name, first_sentence(a.text), "" if shared else a.condition) for name, a in found]
+            yield first, shared, told
 
 
 def first_sentence(text: str) -> str:

@@ -10,7 +10,7 @@ from analysis.data import across
 from analysis.data.across import CELL, DTYPE, HEADLINES, NONE, TOTAL, counts
 from analysis.data.frames import Frame, framed
 from analysis.data.machines import brief, plain
-from analysis.data.study_data import Scope, StudyData
+from analysis.data.study_data import Scope, StudyData, of_several
 from analysis.report import formatting as show
 from analysis.report import wording
 from analysis.report.drawing import (
@@ -20,13 +20,13 @@ from analysis.report.drawing import (
     facets,
     key,
     log_range,
-    marks,
     rows_named,
     speedup_axis,
     styled,
 )
 from analysis.report.section import Content, Frames, Plot, Section, plot
 from analysis.report.sections.networks import totals
+from analysis.report.sections.speed import doubtful, speedup_marks
 from analysis.report.style import MARKERS, PALETTE
 from analysis.report.tables import Table, Text, table
 
@@ -68,25 +68,33 @@ def content(data: StudyData, frames: Frames) -> Content | None:
 
 
 def sentence(rows: Frame, scopes: Sequence[Scope]) -> str:
-    """On how many cells all agree, and which are the opposite; "" where no cell was timed on all."""
+    """On how many cells all agree, and which are the opposite: each cell is counted once. "" without rows."""
     every, number = counts(rows, len(scopes)), len(scopes)
     all_of = "both" if number == 2 else f"all {number}"
     if not every.cells:
         return f"No cell was timed on {all_of}." if len(rows) else ""
-    text = f"Of {show.plural(every.cells, 'cell')} that were timed on {all_of}, the verdict is the same on {every.same}"
-    text += f", opposite on {every.opposite}" + _examples(across.cells(rows, number)) + ", "
-    text += f"different but not opposite on {every.differs}, and undecided somewhere on {every.undecided}."
-    return text
-
-
-def _examples(found: Frame) -> str:
-    """The first of the opposite ones, headlines before others, in the catalogue's order."""
+    found = across.cells(rows, number)
     opposite = found[found["agreement"] == "opposite"]
-    named = [f"{row.problem} {row.dtype} `{row.way}`" for row in opposite.head(MOST_NAMED).itertuples(index=False)]
+    text = f"Of {show.plural(every.cells, 'cell')} timed on {all_of}, the verdict is the same on {every.same}. "
+    text += f"Faster on one and slower on another: {every.opposite}{_examples(opposite)}{_third(opposite)}. "
+    text += f"Otherwise a tie on one, faster or slower on another: {every.differs}. "
+    return f"{text}Undecided on one or more, alike on the rest: {every.undecided}."
+
+
+def _examples(opposite: Frame) -> str:
+    """The first of them, those that are decided everywhere before others, then headlines, in the catalogue's order."""
+    shown = opposite.sort_values("unsure", kind="stable").head(MOST_NAMED)
+    named = [f"{row.problem} {row.dtype} `{row.way}`" for row in shown.itertuples(index=False)]
     if not named:
         return ""
     more = len(opposite) - len(named)
     return f" ({'; '.join(named)}{f'; and {more} more' if more else ''})"
+
+
+def _third(opposite: Frame) -> str:
+    """How many of them are undecided on a third machine."""
+    unsure = int(opposite["unsure"].sum())
+    return f", {unsure} of these undecided on a third" if unsure else ""
 
 
 def _notes(data: StudyData, rows: Frame) -> Iterator[str]:
@@ -125,8 +133,8 @@ def _table(rows: Frame, scopes: Sequence[Scope]) -> Table:
     columns["verdicts"] = lambda row: Text(row.agreement, kind="undecided" if row.agreement == "undecided" else "")
     caption = "The same cells on all machines and devices that timed them: speedups over the baseline there, in "
     caption += "brackets 95 % intervals. "
-    caption += "First named stacks, merged, and all convolutions of named networks, fixed before the data; then every "
-    caption += "cell that is faster on one and slower on another. "
+    caption += "First named stacks, merged, and all convolutions of named networks where every layer was timed, fixed "
+    caption += "before the data; then every cell that is faster on one and slower on another. "
     caption += f"{wording.VERDICTS}."
     if len(found) > MOST_ROWS:
         caption += f" {len(found) - MOST_ROWS} more are in the CSV."
@@ -164,7 +172,7 @@ def _plot(rows: Frame, scopes: Sequence[Scope]) -> Plot:
         f"{name}: {kind}" for name, kind in zip(names(scopes), _kinds(rows, scopes), strict=True) if kind
     )
     alt = f"Speedups of {show.plural(rows[CELL].drop_duplicates().shape[0], 'cell')} on {len(scopes)} machines."
-    return plot("fig-across", caption.rstrip(".") + ".", alt, FILE, _drawn(rows, scopes))
+    return plot("fig-across", caption.rstrip(".") + ".", alt, FILE, figure(rows, scopes))
 
 
 def _kinds(rows: Frame, scopes: Sequence[Scope]) -> list[str]:
@@ -174,7 +182,8 @@ def _kinds(rows: Frame, scopes: Sequence[Scope]) -> list[str]:
 
 
 @styled
-def _drawn(rows: Frame, scopes: Sequence[Scope]) -> Drawing:
+def figure(rows: Frame, scopes: Sequence[Scope]) -> Drawing:
+    """A row per headline, a mark per scope in it. rows: `across.across` of headlines."""
     cells = list(rows.drop_duplicates("headline")[["headline", *CELL]].itertuples(index=False))
     places = {row.headline: place for place, row in enumerate(cells)}
     step = 0.7 / max(len(scopes) - 1, 1)
@@ -184,8 +193,10 @@ def _drawn(rows: Frame, scopes: Sequence[Scope]) -> Drawing:
         look = (PALETTE[number], MARKERS[number])
         at = [places[value] - 0.35 + step * number if len(scopes) > 1 else places[value] for value in mine["headline"]]
         between(panel, at, mine["speedup_lower"], mine["speedup_upper"], look[0])
-        marks(panel, mine["speedup"], at, [_told(row, scope) for row in mine.itertuples(index=False)], look)
+        titles = [_told(row, scope) for row in mine.itertuples(index=False)]
+        speedup_marks(panel, mine.assign(height=at, title=titles), look)
         drawing.handles.append(key(names(scopes)[number], *look))
+    drawing.handles += doubtful(of_several(scopes, rows))
     ends = (value for name in ("speedup", "speedup_lower", "speedup_upper") for value in rows[name])
     speedup_axis(panel, log_range([float(value) for value in ends if math.isfinite(value)]))
     return drawing
@@ -203,13 +214,15 @@ SECTION = Section(
     "The same cells on every machine and device",
     content,
     frames,
-    intro="Same: every verdict is decided, and alike. Opposite: faster on one, slower on another. Differs: two are "
-    "decided and not alike, as faster and a tie. Undecided: the rest.",
+    intro="Same: every verdict is decided, and alike. Opposite: faster on one, slower on another, whatever it is "
+    "on a third. Differs: otherwise a tie on one, faster or slower on another. Undecided: on one or more, alike on the "
+    "rest.",
     everywhere=True,
     files={FILE: "Every cell that two machines or devices have, beside each other: one row per cell and machine."},
     columns={
         "scopes": "how many machines and devices have the cell",
-        "agreement": "same, opposite (faster on one, slower on another), differs, or undecided on at least one",
+        "agreement": "same; opposite: faster on one, slower on another, whatever it is on a third; differs: otherwise "
+        "a tie on one, faster or slower on another; undecided: on one or more, alike on the rest",
         "headline": f"the cell's place among those that stand for all, fixed before the data; {NONE} for the others",
     },
 )

@@ -128,11 +128,16 @@ def figure(frame: Frame) -> Drawing:
         for place in (names.index(name) for name in names if name not in set(rows["problem"])):
             panel.text(0.02, place, "not timed", transform=panel.get_yaxis_transform(), va="center", alpha=0.6)
         speedup_axis(panel, limits)
+    legend(drawing, ways, doubtful(frame))
+    return drawing
+
+
+def doubtful(frame: Frame) -> list[Any]:
+    """The legend's entries for the looks that `speedup_marks` gives to what is not decided, and has no interval."""
     extra = [key("tie or undecided", marker="o", filled=False)] if (~frame["verdict"].isin(DECIDED)).any() else []
     if frame["speedup_lower"].isna().any():
         extra.append(key("no interval", marker="o", filled=False, markersize=BARE))
-    legend(drawing, ways, extra)
-    return drawing
+    return extra
 
 
 def _reach(frame: Frame) -> list[float]:
@@ -155,10 +160,19 @@ def _dots(panel: Axes, frame: Frame, heights: dict[tuple[str, str], float]) -> N
     colours = [look(way)[0] for way in frame["way"]]
     within(panel, frame["height"], frame["speedup"], frame["within"], colours)
     between(panel, frame["height"], frame["speedup_lower"], frame["speedup_upper"], colours)
+    frame = frame.assign(title=[compared(row) for row in frame.to_dict("records")])
+    for way, drawn in frame.groupby("way", sort=True):
+        speedup_marks(panel, drawn, str(way))
+
+
+def speedup_marks(panel: Axes, frame: Frame, way: str | tuple[str, str]) -> None:
+    """A mark per speedup, hollow where it is a tie or undecided, small where it has no interval. frame: with the height
+    and title of each; way: as `drawing.marks` has it.
+    """
     kinds = [frame["verdict"].isin(DECIDED), frame["speedup_lower"].notna()]
-    for (way, decided, known), drawn in frame.groupby(["way", *kinds], sort=True):
+    for (decided, known), drawn in frame.groupby(kinds, sort=True):
         size = MARK if known else BARE
-        marks(panel, drawn["speedup"], drawn["height"], map(compared, drawn.to_dict("records")), way, decided, size)
+        marks(panel, drawn["speedup"], drawn["height"], drawn["title"], way, bool(decided), size)
 
 
 def _short(names: Sequence[str]) -> list[str]:
