@@ -14,6 +14,7 @@ import pandas
 import pytest
 
 from analysis import arguments
+from analysis.__main__ import verify
 from analysis.data import records
 from analysis.edition import composing, crate, folder, index, making, raw
 from analysis.edition.composing import Measured
@@ -36,11 +37,14 @@ CONTEXT = Context(
     address="https://example.org/lasagna",
 )
 
+ATTACHED = "50 % more #1.txt"
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     trials = synthetic.study(tmp_path_factory.mktemp("trials"))
-    return Measured(raw.members(trials), synthetic.precision(6), "Some **notes**.", {"notes.md": b"Some **notes**."})
+    others = {"notes.md": b"Some **notes**.", ATTACHED: b"beside it"}
+    return Measured(raw.members(trials), synthetic.precision(6), "Some **notes**.", others)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,12 @@ def home(tmp_path: Path, files: dict[str, bytes]) -> Path:
 def touched(path: Path) -> list[str]:
     """What is wrong by the hashes alone."""
     return list(folder.by_hash(path, folder.manifest(path)["files"]))
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> None:
+    """Editions are rendered again to what they were, in no time."""
+    monkeypatch.setattr(composing, "compose", lambda *_: files)
 
 
 def faults(path: Path) -> list[str]:
@@ -129,10 +139,39 @@ def test_touched_measurements_are_named_and_not_rendered(home, path):
     assert last.startswith("not rendered again")
 
 
-def test_a_missing_and_an_added_file_are_named(home):
-    (home / "one" / "LICENSE.txt").unlink()
+KINDS = ["report.html", "trials.tar.gz", "precision.parquet", "environment.json", "README.md", "CITATION.cff"]
+KINDS += ["citation.bib", "LICENSE.txt", "notes.md", ATTACHED, "data/", "figures/"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_and_an_added_file_are_named(home, files, rendered, capsys, kind):
+    path = next(path for path in files if path.startswith(kind))
+    (home / "one" / path).unlink()
     (home / "one" / "data" / "more.csv").write_text("1")
-    assert touched(home / "one") == ["LICENSE.txt: missing", "data/more.csv: no file of this edition"]
+    with pytest.raises(SystemExit, match="1"):
+        verify("one", home=home)
+    assert {f"{path}: missing", "data/more.csv: no file of this edition"} <= set(capsys.readouterr().out.splitlines())
+
+
+def test_a_missing_crate_is_named(home, rendered):
+    (home / "one" / crate.NAME).unlink()
+    assert faults(home / "one") == [f"{crate.NAME}: rendered again, and not in the edition"]
+
+
+def test_without_its_notes_all_else_of_an_edition_is_rendered_again(home):
+    (home / "one" / "notes.md").unlink()
+    of_notes = [f"{path}: rendered again it is another" for path in ("README.md", "ro-crate-metadata.json")]
+    assert faults(home / "one") == ["notes.md: missing", *of_notes]
+
+
+def test_notes_that_are_no_text_are_named(home, rendered):
+    path, told = home / "one" / "notes.md", json.loads((home / "one" / "edition.json").read_text())
+    path.write_bytes(b"\xff")
+    told["files"]["notes.md"] = composing.hashed(b"\xff")
+    (home / "one" / "edition.json").write_text(json.dumps(told))
+    assert faults(home / "one") == [f"cannot be rendered again: {path}: no readable file of text in UTF-8"]
+    with pytest.raises(ValueError, match=r"notes\.md: no readable file"):
+        making.again("one", home)
 
 
 def test_changed_entries_of_edition_json_are_named(home):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis import arguments
 from analysis.edition import composing, crate, raw
 from analysis.edition.composing import ENVIRONMENT, MANIFEST, Measured
 
@@ -83,14 +84,14 @@ def _fits(value: Any, shape: Any) -> bool:
 
 
 def measured(folder: Path, told: Mapping[str, Any]) -> Measured:
-    """What the edition was made from, out of itself. Raises ValueError where that cannot be read."""
+    """What the edition was made from, out of itself, but for kept files that are missing. Raises ValueError where it
+    cannot be read.
+    """
     with raw.unpacked(folder / raw.TRIALS) as trials:
         members = raw.members(trials)
     rows = raw.from_parquet(folder / raw.ROWS) if raw.ROWS in told["files"] else None
-    notes = folder / NOTES
-    text = notes.read_text(encoding="utf-8") if NOTES in told["files"] else ""
-    kept = {path: (folder / path).read_bytes() for path in told["files"] if _kept(path)}
-    return Measured(members, rows, text, kept)
+    kept = {path: (folder / path).read_bytes() for path in told["files"] if _kept(path) and (folder / path).is_file()}
+    return Measured(members, rows, arguments.text_of(folder / NOTES) if NOTES in kept else "", kept)
 
 
 OWN = {raw.TRIALS, raw.ROWS, ENVIRONMENT, MANIFEST, crate.NAME, composing.GENERATED, "report.html"}
@@ -153,7 +154,7 @@ def by_hash(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
 def _by_rendering(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
     try:
         made = composing.compose(measured(folder, told), composing.context_of(told))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         yield f"cannot be rendered again: {error}"
         return
     for path, content in made.items():
