@@ -218,7 +218,7 @@ def test_names_that_no_folder_and_key_can_have_are_refused(name):
 def test_what_is_no_edition_is_told_in_a_line(tmp_path):
     with pytest.raises(ValueError, match=r"is no edition: it has no edition\.json"):
         folder.manifest(tmp_path)
-    for text, said in (("{", "is damaged"), ("[]", "names no files"), ('{"files": {}, "schema": 9}', "of schema 9")):
+    for text, said in (("{", "is damaged"), ("[" * 100_000, r"edition\.json is damaged"), ("[]", "names no files"), ('{"files": {}, "schema": 9}', "of schema 9")):
         (tmp_path / "edition.json").write_text(text)
         with pytest.raises(ValueError, match=said):
             folder.manifest(tmp_path)
@@ -364,8 +364,9 @@ def test_two_editions_have_two_keys_and_tex_s_own_characters_are_no_commands():
 def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
     other = {**files, "edition.json": files["edition.json"].replace(b'"2026-11-28"', b'"2026-11-29"')}
     folder.write(home, "two", other)
-    (home / "broken").mkdir()
-    (home / "broken" / "edition.json").write_text("{")
+    for name, damaged in (("broken", "{"), ("broken-deeply", "[" * 100_000)):
+        (home / name).mkdir()
+        (home / name / "edition.json").write_text(damaged)
     text = index.write(home).read_text(encoding="utf-8")
     assert text.index('href="two/report.html"') < text.index('href="one/report.html"')
     assert "broken" not in text

@@ -62,7 +62,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is no edition: it has no {MANIFEST}")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
         raise ValueError(f"{path} is damaged: it names no files")
