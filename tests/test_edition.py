@@ -264,6 +264,17 @@ def test_an_edition_takes_no_place_but_an_edition_s(home, files, tmp_path):
     assert (tmp_path / "work" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "precious"
 
 
+def test_an_edition_that_a_link_leads_to_is_replaced_where_it_lies(home, files, tmp_path_factory):
+    there = tmp_path_factory.mktemp("elsewhere") / "kept"
+    (home / "one").rename(there)
+    (home / "one").symlink_to(there)
+    (there / "added.txt").touch()
+    folder.write(home, "one", files, again=True)
+    assert not (there / "added.txt").exists()
+    assert (home / "one").is_symlink()
+    assert [path.name for path in (*home.iterdir(), *there.parent.iterdir())] == ["one", "kept"]
+
+
 def test_only_whole_editions_are_rendered_again_with_new_notes_where_there_are(home):
     with undrawn():
         made = making.again("one", home, "Read **this** first.")
@@ -367,7 +378,11 @@ def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
     for name, damaged in (("broken", "{"), ("broken-deeply", "[" * 100_000)):
         (home / name).mkdir()
         (home / name / "edition.json").write_text(damaged)
+    for name in (".one.7.old", "my edition #1?"):
+        folder.write(home, "copy", files)
+        (home / "copy").rename(home / name)
     text = index.write(home).read_text(encoding="utf-8")
+    assert text.count("<h2>") == 2
     assert text.index('href="two/report.html"') < text.index('href="one/report.html"')
     assert "broken" not in text
     assert text.count("these numbers belong to no commit") == 2

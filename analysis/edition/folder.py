@@ -28,10 +28,10 @@ def checked(name: str) -> str:
 
 def write(home: Path, name: str, files: Mapping[str, bytes], again: bool = False) -> Path:
     """Write home/name, whole or not at all. Raises ValueError where there is something that it may not replace."""
-    folder = home / checked(name)
+    folder = (home / checked(name)).resolve()  # what a link leads to is replaced, not the link
     check_place(folder, again)
-    home.mkdir(parents=True, exist_ok=True)
-    part, old = home / f".{name}.{os.getpid()}.part", home / f".{name}.{os.getpid()}.old"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     try:
         for path, content in files.items():
             (part / path).parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def write(home: Path, name: str, files: Mapping[str, bytes], again: bool = False
         if not folder.exists() and old.exists():
             os.replace(old, folder)
         shutil.rmtree(old, ignore_errors=True)
-    return folder
+    return home / name
 
 
 def check_place(folder: Path, replaced: bool) -> None:

@@ -13,11 +13,13 @@ NAME = "index.html"
 
 
 def editions(home: Path) -> Iterator[dict[str, Any]]:
-    """What the editions below home tell of themselves, the newest first; what is damaged is left out."""
+    """What the editions below home tell of themselves, the newest first; what is damaged, or no
+    edition's folder by its name, is left out.
+    """
     found = []
     for path in sorted(home.glob(f"*/{composing.MANIFEST}")):
         try:
-            told = folder.manifest(path.parent)
+            told = folder.manifest(home / folder.checked(path.parent.name))
         except ValueError:
             continue
         found.append({**told, "folder": path.parent.name, "sha256": composing.hashed(path.read_bytes())["sha256"]})
