@@ -215,10 +215,22 @@ def test_names_that_no_folder_and_key_can_have_are_refused(name):
         folder.checked(name)
 
 
+@pytest.mark.parametrize("name", ["index.html", "INDEX.html"])
+def test_no_edition_stands_where_their_index_does(tmp_path, name):
+    with pytest.raises(ValueError, match=r"index\.html is the list of all editions; another name"):
+        making.make(name, "smoke", tmp_path / "study", home=tmp_path)
+    assert not (tmp_path / name).exists()
+
+
 def test_what_is_no_edition_is_told_in_a_line(tmp_path):
     with pytest.raises(ValueError, match=r"is no edition: it has no edition\.json"):
         folder.manifest(tmp_path)
-    for text, said in (("{", "is damaged"), ("[" * 100_000, r"edition\.json is damaged"), ("[]", "names no files"), ('{"files": {}, "schema": 9}', "of schema 9")):
+    for text, said in (
+        ("{", "is damaged"),
+        ("[" * 100_000, r"edition\.json is damaged"),
+        ("[]", "names no files"),
+        ('{"files": {}, "schema": 9}', "of schema 9"),
+    ):
         (tmp_path / "edition.json").write_text(text)
         with pytest.raises(ValueError, match=said):
             folder.manifest(tmp_path)

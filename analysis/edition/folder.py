@@ -16,6 +16,7 @@ from analysis.edition.composing import ENVIRONMENT, MANIFEST, Measured
 
 NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 NOTES = "notes.md"
+INDEX = "index.html"  # of all editions, beside them
 
 
 def checked(name: str) -> str:
@@ -23,6 +24,8 @@ def checked(name: str) -> str:
     if not NAMES.fullmatch(name):
         wanted = "at most 80 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
         raise ValueError(f"an edition's name has {wanted}: not {name!r}; where it lies is for --home")
+    if name.casefold() == INDEX:
+        raise ValueError(f"{INDEX} is the list of all editions; another name")
     return name
 
 

@@ -9,12 +9,10 @@ from typing import Any
 from analysis.edition import composing, folder
 from analysis.report import markup
 
-NAME = "index.html"
-
 
 def editions(home: Path) -> Iterator[dict[str, Any]]:
-    """What the editions below home tell of themselves, the newest first; what is damaged, or no
-    edition's folder by its name, is left out.
+    """What the editions below home tell of themselves, the newest first; what is damaged, or has a name that no
+    edition has, is left out.
     """
     found = []
     for path in sorted(home.glob(f"*/{composing.MANIFEST}")):
@@ -33,6 +31,6 @@ def write(home: Path) -> Path:
     listed = list(editions(home))
     template = markup.environment().get_template("index.html")
     text = template.render(editions=listed, style=style, policy=markup.policy(style, ""))
-    path = home / NAME
+    path = home / folder.INDEX
     path.write_text(text, encoding="utf-8", newline="\n")
     return path
