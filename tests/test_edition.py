@@ -88,12 +88,17 @@ def test_an_edition_holds_what_it_promises(files):
     page = html.unescape(files["report.html"].decode())
     assert told["warnings"]
     assert all(f"<li>{line}</li>" in page for line in told["warnings"])
+    assert all(f"- {line}\n" in files["README.md"].decode() for line in told["warnings"])
 
 
-def test_an_edition_has_asv_s_site_packed_where_the_study_built_one(tmp_path, measured, monkeypatch):
+def test_an_edition_has_asv_s_site_packed_where_there_is_one_and_names_what_was_no_record(
+    tmp_path, measured, monkeypatch
+):
     path, content = next(iter(measured.trials.items()))
     (tmp_path / "trials").mkdir()
     (tmp_path / "trials" / Path(path).name).write_bytes(content)
+    for name, damaged in (("cut.json", content[:-9]), ("deep.json", b"[" * 100_000)):
+        (tmp_path / "trials" / name).write_bytes(damaged)
 
     @contextmanager
     def studied(preset: str, out: Path, *_: Any, **__: Any) -> Iterator[Found]:
@@ -110,6 +115,13 @@ def test_an_edition_has_asv_s_site_packed_where_the_study_built_one(tmp_path, me
         attached = {raw.SITE: (built / raw.SITE).read_bytes()}
         by_hand = making.make("by-hand", "smoke", tmp_path / "nothing", home=tmp_path, attached=attached)
         assert list(folder.faults(built)) == []
+    cut, deep = (line for line in folder.manifest(built)["warnings"] if line.startswith("Left out: "))
+    assert cut.startswith("Left out: cut.json: not JSON, perhaps cut short")
+    assert deep.startswith("Left out: deep.json: ")
+    for path in (built / "report.html", built / "README.md"):
+        text = html.unescape(path.read_text(encoding="utf-8"))
+        assert cut in text
+        assert deep in text
     with raw.unpacked(built / raw.SITE) as found:
         assert (found / "asv" / "graphs" / "one.json").read_text() == "graphs/one.json"
     assert not (plain / raw.SITE).exists()

@@ -46,7 +46,8 @@ def make(
             print(f"left out: {message}", file=sys.stderr)
         measured = Measured(raw.records_below(found.folder), found.rows, notes, kept)
         site = raw.SITE if raw.SITE in kept else ""
-        files = composing.compose(measured, replace(found.context, edition=name, title=title, asv=site))
+        context = replace(found.context, edition=name, title=title, asv=site, left_out=found.records.messages)
+        files = composing.compose(measured, context)
     made = folder.write(home, name, files, again=replaced)
     index.write(home)
     return made

@@ -44,7 +44,8 @@ class Context:
 
     selection: the names of what should have run; expected: its trials as (group, problem, dtype, device), of which
     those without a record are listed. commands: to reproduce, one per line. edition: its name, where the page is one's;
-    address: where it stands; asv: that of asv's own site, from the page.
+    address: where it stands; asv: that of asv's own site, from the page. left_out: files that were no trial records and
+    that an edition does not keep, a line each.
     conditions: that the page is about, as `factors.written` writes them.
     """
 
@@ -62,6 +63,7 @@ class Context:
     edition: str = ""
     address: str = ""
     asv: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
