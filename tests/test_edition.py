@@ -393,7 +393,7 @@ def test_two_editions_have_two_keys_and_tex_s_own_characters_are_no_commands():
         r"50 % of {all} \input_it & $x$", "2026-11-28-epyc", "2026-11-28", "", "1", "https://example.org"
     )
     assert one.key != replace(one, name="2026-11-29-epyc").key
-    assert r"50 \% of all input\_it \& \$x\$" in citing.bibtex(one)
+    assert r"title        = {{50 \% of all input\_it \& \$x\$}}," in citing.bibtex(one)
 
 
 def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
