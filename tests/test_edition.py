@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pandas
 import pytest
@@ -362,9 +364,12 @@ def test_the_crate_describes_every_file_and_the_data_set(files):
     assert (descriptor["about"]["@id"], descriptor["conformsTo"]["@id"]) == ("./", "https://w3id.org/ro/crate/1.1")
     root = entities["./"]
     assert {"name", "description", "datePublished", "license"} <= root.keys()  # what the specification demands
-    assert {part["@id"] for part in root["hasPart"]} == files.keys() - {crate.NAME}
-    for path in files.keys() - {crate.NAME}:
-        assert entities[path]["sha256"] == composing.hashed(files[path])["sha256"]
+    paths = {part["@id"]: unquote(part["@id"]) for part in root["hasPart"]}
+    assert set(paths.values()) == files.keys() - {crate.NAME}
+    for reference, path in paths.items():
+        assert re.fullmatch(r"([\w.~/-]|%[0-9A-F]{2})+", reference)  # RFC 3986: no space, and neither % nor # as such
+        assert entities[reference]["sha256"] == composing.hashed(files[path])["sha256"]
+        assert entities[reference]["name"] == Path(path).name
     assert entities[root["license"]["@id"]]
     assert entities[root["author"]["@id"]]
 
