@@ -85,6 +85,8 @@ def test_an_edition_holds_what_it_promises(files):
     assert any(path.startswith("figures/") for path in files)
     told = json.loads(files["edition.json"])
     assert told["files"].keys() == files.keys() - {"edition.json", "ro-crate-metadata.json"}
+    for readme in (files["README.md"].decode(), (making.ROOT / "README.md").read_text(encoding="utf-8")):
+        assert "SHA-256 of every file but itself and the crate, which" in " ".join(readme.split())
     assert told["trials"] == {"count": 6, "commits": ["c0ffee"]}
     assert "Some **notes**." in files["README.md"].decode()
     page = html.unescape(files["report.html"].decode())

@@ -182,7 +182,7 @@ def readme(made: Rendering, cited: Cited, notes: str) -> str:
         "`report.html` is the page, one file with its data in it; `trials.tar.gz` has every sample, "
         "`precision.parquet` "
         "every row on rounding error, `data/` the page's numbers and LaTeX tables, `figures/` its figures. "
-        "`edition.json` has the SHA-256 of every other file.",
+        "`edition.json` has the SHA-256 of every file but itself and the crate, which has that of `edition.json`.",
         "",
         "```console",
         f"$ python -m analysis verify {cited.name}       # hashes, and the same bytes rendered again",
