@@ -169,6 +169,15 @@ def test_a_missing_and_an_added_file_are_named(home, files, rendered, capsys, ki
     assert {f"{path}: missing", "data/more.csv: no file of this edition"} <= set(capsys.readouterr().out.splitlines())
 
 
+def test_added_links_and_empty_folders_are_named(home):
+    (home / "one" / "data" / "dangling").symlink_to(home / "nowhere")
+    (home / "one" / "elsewhere").symlink_to(home)
+    (home / "one" / "empty").mkdir()
+    assert touched(home / "one") == [
+        f"{path}: no file of this edition" for path in ("data/dangling", "elsewhere", "empty")
+    ]
+
+
 def test_a_missing_crate_is_named(home, rendered):
     (home / "one" / crate.NAME).unlink()
     assert faults(home / "one") == [f"{crate.NAME}: rendered again, and not in the edition"]

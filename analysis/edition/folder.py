@@ -149,7 +149,8 @@ def by_hash(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}: missing"
         elif composing.hashed((folder / path).read_bytes()) != expected:
             yield f"{path}: not the file that {MANIFEST} tells of"
-    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir() or not any(path.iterdir()))
+    here = {path.relative_to(folder).as_posix() for path in found}
     for path in sorted(here - files.keys() - {MANIFEST, crate.NAME}):
         yield f"{path}: no file of this edition"
 
