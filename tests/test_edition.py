@@ -173,8 +173,10 @@ def test_added_links_and_empty_folders_are_named(home):
     (home / "one" / "data" / "dangling").symlink_to(home / "nowhere")
     (home / "one" / "elsewhere").symlink_to(home)
     (home / "one" / "empty").mkdir()
+    (home / "one" / "figures").rename(home / "figures")
+    (home / "one" / "figures").symlink_to(home / "figures")
     assert touched(home / "one") == [
-        f"{path}: no file of this edition" for path in ("data/dangling", "elsewhere", "empty")
+        f"{path}: no file of this edition" for path in ("data/dangling", "elsewhere", "empty", "figures")
     ]
 
 
@@ -325,6 +327,20 @@ def test_only_whole_editions_are_rendered_again_with_new_notes_where_there_are(h
     with pytest.raises(ValueError, match=r"trials\.tar\.gz: not the file .*and 1 more"):
         making.again("one", home)
     assert (made / "extra.csv").read_text() == "mine"
+
+
+def test_what_is_missing_is_made_again_where_it_can_be(home, rendered):
+    for path in (home / "one" / "report.html", home / "one" / crate.NAME, *(home / "one" / "figures").iterdir()):
+        path.unlink()
+    making.again("one", home)
+    assert faults(home / "one") == []
+
+
+@pytest.mark.parametrize("path", ["trials.tar.gz", "precision.parquet", "notes.md", ATTACHED])
+def test_what_is_missing_and_cannot_be_made_again_is_told(home, path):
+    (home / "one" / path).unlink()
+    with pytest.raises(ValueError, match=f"would lose something: {re.escape(path)}: missing$"):
+        making.again("one", home)
 
 
 @pytest.mark.parametrize("name", ["trials.tar.gz", "Report.html", "edition.json", "notes.md"])

@@ -97,6 +97,7 @@ def measured(folder: Path, told: Mapping[str, Any]) -> Measured:
     return Measured(members, rows, arguments.text_of(folder / NOTES) if NOTES in kept else "", kept)
 
 
+MISSING = "{}: missing"
 OWN = {raw.TRIALS, raw.ROWS, ENVIRONMENT, MANIFEST, crate.NAME, composing.GENERATED, "report.html"}
 OWN |= {"CITATION.cff", "citation.bib", "LICENSE.txt"}  # files that every edition has, or may have
 
@@ -115,9 +116,13 @@ def check_attached(names: Iterable[str]) -> None:
 
 
 def whole(folder: Path) -> dict[str, Any]:
-    """What edition.json tells of an edition whose files are all what it says. Raises ValueError for any other."""
+    """What edition.json tells of an edition of which nothing is lost when it is rendered again. Raises ValueError where
+    a file was added or changed, or is missing and cannot be made again.
+    """
     told = manifest(folder)
-    wrong = [*_named(folder, told), *by_hash(folder, told["files"])]
+    needed = {raw.TRIALS, raw.ROWS} | {path for path in told["files"] if _kept(path)}
+    made_again = {MISSING.format(path) for path in told["files"].keys() - needed}
+    wrong = [line for line in (*_named(folder, told), *by_hash(folder, told["files"])) if line not in made_again]
     if wrong:
         others = f" (and {len(wrong) - 1} more, which `verify` names)" if len(wrong) > 1 else ""
         raise ValueError(f"{folder} is not rendered again, which would lose something: {wrong[0]}{others}")
@@ -146,13 +151,22 @@ def _named(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
 def by_hash(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
     for path, expected in files.items():
         if not (folder / path).is_file():
-            yield f"{path}: missing"
+            yield MISSING.format(path)
         elif composing.hashed((folder / path).read_bytes()) != expected:
             yield f"{path}: not the file that {MANIFEST} tells of"
-    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir() or not any(path.iterdir()))
-    here = {path.relative_to(folder).as_posix() for path in found}
-    for path in sorted(here - files.keys() - {MANIFEST, crate.NAME}):
+    for path in sorted(_added(folder, files)):
         yield f"{path}: no file of this edition"
+
+
+def _added(folder: Path, files: Mapping[str, Any]) -> set[str]:
+    """What lies there and is not the edition's: files, links, and empty folders."""
+    known = {parent for path in files for parent in (folder / path).parents}
+    found = (
+        path
+        for path in folder.rglob("*")
+        if path.is_symlink() or not (path.is_dir() and (path in known or any(path.iterdir())))
+    )
+    return {path.relative_to(folder).as_posix() for path in found} - files.keys() - {MANIFEST, crate.NAME}
 
 
 def _by_rendering(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:

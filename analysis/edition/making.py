@@ -56,7 +56,7 @@ def make(
 def again(name: str, home: Path = HOME, notes: str | None = None) -> Path:
     """Render an edition again from its own data, by this version's code. notes: in the place of its own.
 
-    Raises ValueError for what is no edition, and for one that is not whole, or has a file that is not its own.
+    Raises ValueError for what is no edition, and for one of which something would be lost.
     """
     path = home / folder.checked(name)
     told = folder.whole(path)
