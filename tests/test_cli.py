@@ -45,6 +45,7 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
         ),
         (["report", "--records", "{tmp}/none", "--out", "{tmp}"], "none: no such folder, and no archive"),
         (["report", "--records", "{tmp}/file", "--out", "{tmp}"], "file is no archive of a study"),
+        (["edition", "--index", "--home", "{tmp}/none"], "none: no such folder"),
         (["compare", "{tmp}/none", "{tmp}"], "no such folder, and no archive"),
         (["study", "--time-limit", "soon", "--out", "{tmp}"], "time-limit must be a time above zero such as 540s, 9m"),
         (["study", "--time-limit", "0s", "--out", "{tmp}"], "not '0s'"),

@@ -450,6 +450,21 @@ def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
     assert "style=" not in text
 
 
+def test_the_index_is_written_whole_or_not_at_all(home, monkeypatch):
+    before = index.write(home).read_text(encoding="utf-8")
+    real = Path.write_text
+
+    def full(self: Path, text: str, **named: Any) -> int:
+        real(self, text[:99], **named)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        index.write(home)
+    assert (home / "index.html").read_text(encoding="utf-8") == before
+    assert sorted(path.name for path in home.iterdir()) == ["index.html", "one"]
+
+
 @pytest.mark.parametrize("path", sorted(Path(__file__).parent.parent.glob("reports/*/edition.json")), ids=str)
 def test_files_of_the_editions_here_are_what_they_were(path):
     """`python -m analysis verify`, which renders them again too, takes a minute for each."""

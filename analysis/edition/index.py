@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis import atomic
 from analysis.edition import composing, folder
 from analysis.report import markup
 
@@ -26,11 +27,12 @@ def editions(home: Path) -> Iterator[dict[str, Any]]:
 
 
 def write(home: Path) -> Path:
-    """Write home/index.html; the same editions give the same bytes."""
+    """Write home/index.html; the same editions give the same bytes. Raises ValueError where there is no such folder."""
+    if not home.is_dir():
+        raise ValueError(f"{home}: no such folder")
     style = (markup.TEMPLATES / "style.css").read_text(encoding="utf-8")
     listed = list(editions(home))
     template = markup.environment().get_template("index.html")
     text = template.render(editions=listed, style=style, policy=markup.policy(style, ""))
-    path = home / folder.INDEX
-    path.write_text(text, encoding="utf-8", newline="\n")
-    return path
+    atomic.write(home / folder.INDEX, text)
+    return home / folder.INDEX
