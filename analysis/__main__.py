@@ -251,6 +251,11 @@ def edition(
     from analysis.edition.making import again as render_again
     from analysis.edition.making import make
 
+    given = (records, store, attach, title, replace, preset != "default", out != Path("study"))
+    if index and any((name, notes, again, *given)):
+        raise ValueError("--index writes index.html alone; of the others it takes --home alone")
+    if again and any(given):
+        raise ValueError("--again renders what the edition holds; of the others it takes --notes and --home alone")
     if index:
         print(listing.write(home.resolve()))
         return
@@ -261,8 +266,6 @@ def edition(
             raise ValueError(f"{path}: no such file or folder")
     text = None if notes is None else arguments.text_of(notes)
     if again:
-        if records or store or attach or title:
-            raise ValueError("--again renders what the edition holds; of the others it takes --notes alone")
         print(render_again(name, home.resolve(), text))
         return
     attached = arguments.by_name(attach)

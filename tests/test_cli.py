@@ -17,6 +17,10 @@ from linear_lasagna.intervals import LEAST_PROCESSES
 from tests import synthetic
 
 ROOT = Path(__file__).parent.parent
+OF_MAKING = (["--records", "{tmp}"], ["--store", "{tmp}/file"], ["--out", "{tmp}"], ["--attach", "{tmp}/file"])
+OF_MAKING += (["--title", "T"], ["--replace"], ["--preset", "full"])  # options of an edition that is made
+HOME = ("--home", "{tmp}")
+OF_ONE = (["e1"], ["--again"], ["--notes", "{tmp}/file"])
 
 
 def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -45,6 +49,15 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
         ),
         (["report", "--records", "{tmp}/none", "--out", "{tmp}"], "none: no such folder, and no archive"),
         (["report", "--records", "{tmp}/file", "--out", "{tmp}"], "file is no archive of a study"),
+        (["edition", "--index", "--home", "{tmp}/none"], "none: no such folder"),
+        *(
+            (["edition", "e1", "--again", *HOME, *more], "--again renders what the edition holds; ")
+            for more in OF_MAKING
+        ),
+        *(
+            (["edition", "--index", *HOME, *more], "--index writes index.html alone; ")
+            for more in (*OF_MAKING, *OF_ONE)
+        ),
         (["compare", "{tmp}/none", "{tmp}"], "no such folder, and no archive"),
         (["study", "--time-limit", "soon", "--out", "{tmp}"], "time-limit must be a time above zero such as 540s, 9m"),
         (["study", "--time-limit", "0s", "--out", "{tmp}"], "not '0s'"),

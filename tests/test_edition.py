@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pandas
 import pytest
 
 from analysis import arguments
+from analysis.__main__ import verify
 from analysis.data import records
 from analysis.edition import composing, crate, folder, index, making, raw
 from analysis.edition.composing import Measured
@@ -36,11 +39,14 @@ CONTEXT = Context(
     address="https://example.org/lasagna",
 )
 
+ATTACHED = "50 % more #1.txt"
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     trials = synthetic.study(tmp_path_factory.mktemp("trials"))
-    return Measured(raw.members(trials), synthetic.precision(6), "Some **notes**.", {"notes.md": b"Some **notes**."})
+    others = {"notes.md": b"Some **notes**.", ATTACHED: b"beside it"}
+    return Measured(raw.members(trials), synthetic.precision(6), "Some **notes**.", others)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +66,12 @@ def touched(path: Path) -> list[str]:
     return list(folder.by_hash(path, folder.manifest(path)["files"]))
 
 
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> None:
+    """Editions are rendered again to what they were, in no time."""
+    monkeypatch.setattr(composing, "compose", lambda *_: files)
+
+
 def faults(path: Path) -> list[str]:
     with undrawn():
         return list(folder.faults(path))
@@ -73,17 +85,24 @@ def test_an_edition_holds_what_it_promises(files):
     assert any(path.startswith("figures/") for path in files)
     told = json.loads(files["edition.json"])
     assert told["files"].keys() == files.keys() - {"edition.json", "ro-crate-metadata.json"}
+    for readme in (files["README.md"].decode(), (making.ROOT / "README.md").read_text(encoding="utf-8")):
+        assert "SHA-256 of every file but itself and the crate, which" in " ".join(readme.split())
     assert told["trials"] == {"count": 6, "commits": ["c0ffee"]}
     assert "Some **notes**." in files["README.md"].decode()
     page = html.unescape(files["report.html"].decode())
     assert told["warnings"]
     assert all(f"<li>{line}</li>" in page for line in told["warnings"])
+    assert all(f"- {line}\n" in files["README.md"].decode() for line in told["warnings"])
 
 
-def test_an_edition_has_asv_s_site_packed_where_the_study_built_one(tmp_path, measured, monkeypatch):
+def test_an_edition_has_asv_s_site_packed_where_there_is_one_and_names_what_was_no_record(
+    tmp_path, measured, monkeypatch
+):
     path, content = next(iter(measured.trials.items()))
     (tmp_path / "trials").mkdir()
     (tmp_path / "trials" / Path(path).name).write_bytes(content)
+    for name, damaged in (("cut.json", content[:-9]), ("deep.json", b"[" * 100_000)):
+        (tmp_path / "trials" / name).write_bytes(damaged)
 
     @contextmanager
     def studied(preset: str, out: Path, *_: Any, **__: Any) -> Iterator[Found]:
@@ -100,6 +119,13 @@ def test_an_edition_has_asv_s_site_packed_where_the_study_built_one(tmp_path, me
         attached = {raw.SITE: (built / raw.SITE).read_bytes()}
         by_hand = making.make("by-hand", "smoke", tmp_path / "nothing", home=tmp_path, attached=attached)
         assert list(folder.faults(built)) == []
+    cut, deep = (line for line in folder.manifest(built)["warnings"] if line.startswith("Left out: "))
+    assert cut.startswith("Left out: cut.json: not JSON, perhaps cut short")
+    assert deep.startswith("Left out: deep.json: ")
+    for path in (built / "report.html", built / "README.md"):
+        text = html.unescape(path.read_text(encoding="utf-8"))
+        assert cut in text
+        assert deep in text
     with raw.unpacked(built / raw.SITE) as found:
         assert (found / "asv" / "graphs" / "one.json").read_text() == "graphs/one.json"
     assert not (plain / raw.SITE).exists()
@@ -129,10 +155,50 @@ def test_touched_measurements_are_named_and_not_rendered(home, path):
     assert last.startswith("not rendered again")
 
 
-def test_a_missing_and_an_added_file_are_named(home):
-    (home / "one" / "LICENSE.txt").unlink()
+KINDS = ["report.html", "trials.tar.gz", "precision.parquet", "environment.json", "README.md", "CITATION.cff"]
+KINDS += ["citation.bib", "LICENSE.txt", "notes.md", ATTACHED, "data/", "figures/"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_and_an_added_file_are_named(home, files, rendered, capsys, kind):
+    path = next(path for path in files if path.startswith(kind))
+    (home / "one" / path).unlink()
     (home / "one" / "data" / "more.csv").write_text("1")
-    assert touched(home / "one") == ["LICENSE.txt: missing", "data/more.csv: no file of this edition"]
+    with pytest.raises(SystemExit, match="1"):
+        verify("one", home=home)
+    assert {f"{path}: missing", "data/more.csv: no file of this edition"} <= set(capsys.readouterr().out.splitlines())
+
+
+def test_added_links_and_empty_folders_are_named(home):
+    (home / "one" / "data" / "dangling").symlink_to(home / "nowhere")
+    (home / "one" / "elsewhere").symlink_to(home)
+    (home / "one" / "empty").mkdir()
+    (home / "one" / "figures").rename(home / "figures")
+    (home / "one" / "figures").symlink_to(home / "figures")
+    assert touched(home / "one") == [
+        f"{path}: no file of this edition" for path in ("data/dangling", "elsewhere", "empty", "figures")
+    ]
+
+
+def test_a_missing_crate_is_named(home, rendered):
+    (home / "one" / crate.NAME).unlink()
+    assert faults(home / "one") == [f"{crate.NAME}: rendered again, and not in the edition"]
+
+
+def test_without_its_notes_all_else_of_an_edition_is_rendered_again(home):
+    (home / "one" / "notes.md").unlink()
+    of_notes = [f"{path}: rendered again it is another" for path in ("README.md", "ro-crate-metadata.json")]
+    assert faults(home / "one") == ["notes.md: missing", *of_notes]
+
+
+def test_notes_that_are_no_text_are_named(home, rendered):
+    path, told = home / "one" / "notes.md", json.loads((home / "one" / "edition.json").read_text())
+    path.write_bytes(b"\xff")
+    told["files"]["notes.md"] = composing.hashed(b"\xff")
+    (home / "one" / "edition.json").write_text(json.dumps(told))
+    assert faults(home / "one") == [f"cannot be rendered again: {path}: no readable file of text in UTF-8"]
+    with pytest.raises(ValueError, match=r"notes\.md: no readable file"):
+        making.again("one", home)
 
 
 def test_changed_entries_of_edition_json_are_named(home):
@@ -176,10 +242,22 @@ def test_names_that_no_folder_and_key_can_have_are_refused(name):
         folder.checked(name)
 
 
+@pytest.mark.parametrize("name", ["index.html", "INDEX.html"])
+def test_no_edition_stands_where_their_index_does(tmp_path, name):
+    with pytest.raises(ValueError, match=r"index\.html is the list of all editions; another name"):
+        making.make(name, "smoke", tmp_path / "study", home=tmp_path)
+    assert not (tmp_path / name).exists()
+
+
 def test_what_is_no_edition_is_told_in_a_line(tmp_path):
     with pytest.raises(ValueError, match=r"is no edition: it has no edition\.json"):
         folder.manifest(tmp_path)
-    for text, said in (("{", "is damaged"), ("[]", "names no files"), ('{"files": {}, "schema": 9}', "of schema 9")):
+    for text, said in (
+        ("{", "is damaged"),
+        ("[" * 100_000, r"edition\.json is damaged"),
+        ("[]", "names no files"),
+        ('{"files": {}, "schema": 9}', "of schema 9"),
+    ):
         (tmp_path / "edition.json").write_text(text)
         with pytest.raises(ValueError, match=said):
             folder.manifest(tmp_path)
@@ -225,6 +303,17 @@ def test_an_edition_takes_no_place_but_an_edition_s(home, files, tmp_path):
     assert (tmp_path / "work" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "precious"
 
 
+def test_an_edition_that_a_link_leads_to_is_replaced_where_it_lies(home, files, tmp_path_factory):
+    there = tmp_path_factory.mktemp("elsewhere") / "kept"
+    (home / "one").rename(there)
+    (home / "one").symlink_to(there)
+    (there / "added.txt").touch()
+    folder.write(home, "one", files, again=True)
+    assert not (there / "added.txt").exists()
+    assert (home / "one").is_symlink()
+    assert [path.name for path in (*home.iterdir(), *there.parent.iterdir())] == ["one", "kept"]
+
+
 def test_only_whole_editions_are_rendered_again_with_new_notes_where_there_are(home):
     with undrawn():
         made = making.again("one", home, "Read **this** first.")
@@ -238,6 +327,20 @@ def test_only_whole_editions_are_rendered_again_with_new_notes_where_there_are(h
     with pytest.raises(ValueError, match=r"trials\.tar\.gz: not the file .*and 1 more"):
         making.again("one", home)
     assert (made / "extra.csv").read_text() == "mine"
+
+
+def test_what_is_missing_is_made_again_where_it_can_be(home, rendered):
+    for path in (home / "one" / "report.html", home / "one" / crate.NAME, *(home / "one" / "figures").iterdir()):
+        path.unlink()
+    making.again("one", home)
+    assert faults(home / "one") == []
+
+
+@pytest.mark.parametrize("path", ["trials.tar.gz", "precision.parquet", "notes.md", ATTACHED])
+def test_what_is_missing_and_cannot_be_made_again_is_told(home, path):
+    (home / "one" / path).unlink()
+    with pytest.raises(ValueError, match=f"would lose something: {re.escape(path)}: missing$"):
+        making.again("one", home)
 
 
 @pytest.mark.parametrize("name", ["trials.tar.gz", "Report.html", "edition.json", "notes.md"])
@@ -288,9 +391,12 @@ def test_the_crate_describes_every_file_and_the_data_set(files):
     assert (descriptor["about"]["@id"], descriptor["conformsTo"]["@id"]) == ("./", "https://w3id.org/ro/crate/1.1")
     root = entities["./"]
     assert {"name", "description", "datePublished", "license"} <= root.keys()  # what the specification demands
-    assert {part["@id"] for part in root["hasPart"]} == files.keys() - {crate.NAME}
-    for path in files.keys() - {crate.NAME}:
-        assert entities[path]["sha256"] == composing.hashed(files[path])["sha256"]
+    paths = {part["@id"]: unquote(part["@id"]) for part in root["hasPart"]}
+    assert set(paths.values()) == files.keys() - {crate.NAME}
+    for reference, path in paths.items():
+        assert re.fullmatch(r"([\w.~/-]|%[0-9A-F]{2})+", reference)  # RFC 3986: no space, and neither % nor # as such
+        assert entities[reference]["sha256"] == composing.hashed(files[path])["sha256"]
+        assert entities[reference]["name"] == Path(path).name
     assert entities[root["license"]["@id"]]
     assert entities[root["author"]["@id"]]
 
@@ -319,15 +425,20 @@ def test_two_editions_have_two_keys_and_tex_s_own_characters_are_no_commands():
         r"50 % of {all} \input_it & $x$", "2026-11-28-epyc", "2026-11-28", "", "1", "https://example.org"
     )
     assert one.key != replace(one, name="2026-11-29-epyc").key
-    assert r"50 \% of all input\_it \& \$x\$" in citing.bibtex(one)
+    assert r"title        = {{50 \% of all input\_it \& \$x\$}}," in citing.bibtex(one)
 
 
 def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
     other = {**files, "edition.json": files["edition.json"].replace(b'"2026-11-28"', b'"2026-11-29"')}
     folder.write(home, "two", other)
-    (home / "broken").mkdir()
-    (home / "broken" / "edition.json").write_text("{")
+    for name, damaged in (("broken", "{"), ("broken-deeply", "[" * 100_000)):
+        (home / name).mkdir()
+        (home / name / "edition.json").write_text(damaged)
+    for name in (".one.7.old", "my edition #1?"):
+        folder.write(home, "copy", files)
+        (home / "copy").rename(home / name)
     text = index.write(home).read_text(encoding="utf-8")
+    assert text.count("<h2>") == 2
     assert text.index('href="two/report.html"') < text.index('href="one/report.html"')
     assert "broken" not in text
     assert text.count("these numbers belong to no commit") == 2
@@ -337,6 +448,21 @@ def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
     assert "&lt;b&gt;bad" in text
     assert index.write(home).read_text(encoding="utf-8") == text
     assert "style=" not in text
+
+
+def test_the_index_is_written_whole_or_not_at_all(home, monkeypatch):
+    before = index.write(home).read_text(encoding="utf-8")
+    real = Path.write_text
+
+    def full(self: Path, text: str, **named: Any) -> int:
+        real(self, text[:99], **named)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        index.write(home)
+    assert (home / "index.html").read_text(encoding="utf-8") == before
+    assert sorted(path.name for path in home.iterdir()) == ["index.html", "one"]
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parent.parent.glob("reports/*/edition.json")), ids=str)

@@ -38,6 +38,8 @@ CELLS = [
     "blocks",
     "samples",
 ]
+# What reading a file that is no record can raise.
+UNREADABLE = (ValueError, OSError, RecursionError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def load(folder: Path) -> Records:
             if not path.is_file():
                 raise ValueError("no regular file")
             loaded.append(replace(read(path.read_text(encoding="utf-8")), source=source))
-        except (ValueError, OSError, RecursionError, OverflowError, MemoryError) as error:
+        except UNREADABLE as error:
             messages.append(f"{source}: {_one_line(error)}")
     return Records(tuple(loaded), tuple(messages))
 

@@ -76,7 +76,9 @@ def _rendered(measured: Measured, context: Context) -> tuple[Rendering, dict[str
             (folder / "trials" / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / "trials" / path).write_bytes(content)
         out = folder / "out"
-        made = page.render(records.load(folder / "trials"), measured.rows, out, context, pdf=True).made
+        loaded = records.load(folder / "trials")
+        loaded = replace(loaded, messages=(*context.left_out, *loaded.messages))
+        made = page.render(loaded, measured.rows, out, context, pdf=True).made
         files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     for plot in chapters.plots(made.anatomy):
         if plot.pdf:
@@ -147,7 +149,7 @@ def context_of(told: Mapping[str, Any]) -> Context:
         by = f"version {given['version']}, by which alone its page can be rendered"
         raise ValueError(f"{MANIFEST} tells of {', '.join(others)}, which this version does not know; it is of {by}")
     texts = {name for name, value in given.items() if isinstance(known[name], str) and not isinstance(value, str)}
-    lines = {name for name in ("commands", "notes") if not _lines(given.get(name, []))}
+    lines = {name for name in ("commands", "notes", "left_out") if not _lines(given.get(name, []))}
     if wrong := sorted(texts | lines):
         raise ValueError(f"{MANIFEST} is damaged: {', '.join(wrong)} of its context is no text")
     if any(len(key) < 4 for key in given["expected"]):
@@ -165,7 +167,7 @@ def _lines(value: Any) -> bool:
 
 def readme(made: Rendering, cited: Cited, notes: str) -> str:
     """For those who find the folder."""
-    data = made.data
+    data, bad = made.data, made.fitness.bad
     lines: Sequence[str] = (
         f"# {' '.join(cited.title.split())}",
         "",
@@ -176,10 +178,11 @@ def readme(made: Rendering, cited: Cited, notes: str) -> str:
         "",
         *(f"- **{a.question}** {a.text} ({a.condition})" for _, each in made.answered for a in each),
         "",
+        *(["Read before you cite:", "", *(f"- {' '.join(line.split())}" for line in bad), ""] if bad else []),
         "`report.html` is the page, one file with its data in it; `trials.tar.gz` has every sample, "
         "`precision.parquet` "
         "every row on rounding error, `data/` the page's numbers and LaTeX tables, `figures/` its figures. "
-        "`edition.json` has the SHA-256 of every other file.",
+        "`edition.json` has the SHA-256 of every file but itself and the crate, which has that of `edition.json`.",
         "",
         "```console",
         f"$ python -m analysis verify {cited.name}       # hashes, and the same bytes rendered again",

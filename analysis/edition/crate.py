@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from analysis.report.citing import AUTHORS, LICENCE_URL, Cited
 
@@ -69,6 +70,6 @@ def crate(cited: Cited, abstract: str, files: Mapping[str, Mapping[str, Any]]) -
 
 
 def _file(path: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    entry = {"@id": path, "@type": "File", "name": path.rpartition("/")[2], "contentSize": str(told["bytes"])}
+    entry = {"@id": quote(path), "@type": "File", "name": path.rpartition("/")[2], "contentSize": str(told["bytes"])}
     entry |= {"sha256": told["sha256"], "encodingFormat": FORMATS.get(path.rpartition(".")[2], "text/plain")}
     return entry | ({"description": DESCRIBED[path]} if path in DESCRIBED else {})

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis import arguments
 from analysis.edition import composing, crate, raw
 from analysis.edition.composing import ENVIRONMENT, MANIFEST, Measured
 
 NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 NOTES = "notes.md"
+INDEX = "index.html"  # of all editions, beside them
 
 
 def checked(name: str) -> str:
@@ -22,15 +24,17 @@ def checked(name: str) -> str:
     if not NAMES.fullmatch(name):
         wanted = "at most 80 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
         raise ValueError(f"an edition's name has {wanted}: not {name!r}; where it lies is for --home")
+    if name.casefold() == INDEX:
+        raise ValueError(f"{INDEX} is the list of all editions; another name")
     return name
 
 
 def write(home: Path, name: str, files: Mapping[str, bytes], again: bool = False) -> Path:
     """Write home/name, whole or not at all. Raises ValueError where there is something that it may not replace."""
-    folder = home / checked(name)
+    folder = (home / checked(name)).resolve()  # what a link leads to is replaced, not the link
     check_place(folder, again)
-    home.mkdir(parents=True, exist_ok=True)
-    part, old = home / f".{name}.{os.getpid()}.part", home / f".{name}.{os.getpid()}.old"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     try:
         for path, content in files.items():
             (part / path).parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +47,7 @@ def write(home: Path, name: str, files: Mapping[str, bytes], again: bool = False
         if not folder.exists() and old.exists():
             os.replace(old, folder)
         shutil.rmtree(old, ignore_errors=True)
-    return folder
+    return home / name
 
 
 def check_place(folder: Path, replaced: bool) -> None:
@@ -61,7 +65,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is no edition: it has no {MANIFEST}")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
         raise ValueError(f"{path} is damaged: it names no files")
@@ -83,16 +87,17 @@ def _fits(value: Any, shape: Any) -> bool:
 
 
 def measured(folder: Path, told: Mapping[str, Any]) -> Measured:
-    """What the edition was made from, out of itself. Raises ValueError where that cannot be read."""
+    """What the edition was made from, out of itself, but for kept files that are missing. Raises ValueError where it
+    cannot be read.
+    """
     with raw.unpacked(folder / raw.TRIALS) as trials:
         members = raw.members(trials)
     rows = raw.from_parquet(folder / raw.ROWS) if raw.ROWS in told["files"] else None
-    notes = folder / NOTES
-    text = notes.read_text(encoding="utf-8") if NOTES in told["files"] else ""
-    kept = {path: (folder / path).read_bytes() for path in told["files"] if _kept(path)}
-    return Measured(members, rows, text, kept)
+    kept = {path: (folder / path).read_bytes() for path in told["files"] if _kept(path) and (folder / path).is_file()}
+    return Measured(members, rows, arguments.text_of(folder / NOTES) if NOTES in kept else "", kept)
 
 
+MISSING = "{}: missing"
 OWN = {raw.TRIALS, raw.ROWS, ENVIRONMENT, MANIFEST, crate.NAME, composing.GENERATED, "report.html"}
 OWN |= {"CITATION.cff", "citation.bib", "LICENSE.txt"}  # files that every edition has, or may have
 
@@ -111,9 +116,13 @@ def check_attached(names: Iterable[str]) -> None:
 
 
 def whole(folder: Path) -> dict[str, Any]:
-    """What edition.json tells of an edition whose files are all what it says. Raises ValueError for any other."""
+    """What edition.json tells of an edition of which nothing is lost when it is rendered again. Raises ValueError where
+    a file was added or changed, or is missing and cannot be made again.
+    """
     told = manifest(folder)
-    wrong = [*_named(folder, told), *by_hash(folder, told["files"])]
+    needed = {raw.TRIALS, raw.ROWS} | {path for path in told["files"] if _kept(path)}
+    made_again = {MISSING.format(path) for path in told["files"].keys() - needed}
+    wrong = [line for line in (*_named(folder, told), *by_hash(folder, told["files"])) if line not in made_again]
     if wrong:
         others = f" (and {len(wrong) - 1} more, which `verify` names)" if len(wrong) > 1 else ""
         raise ValueError(f"{folder} is not rendered again, which would lose something: {wrong[0]}{others}")
@@ -142,18 +151,28 @@ def _named(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
 def by_hash(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:
     for path, expected in files.items():
         if not (folder / path).is_file():
-            yield f"{path}: missing"
+            yield MISSING.format(path)
         elif composing.hashed((folder / path).read_bytes()) != expected:
             yield f"{path}: not the file that {MANIFEST} tells of"
-    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    for path in sorted(here - files.keys() - {MANIFEST, crate.NAME}):
+    for path in sorted(_added(folder, files)):
         yield f"{path}: no file of this edition"
+
+
+def _added(folder: Path, files: Mapping[str, Any]) -> set[str]:
+    """What lies there and is not the edition's: files, links, and empty folders."""
+    known = {parent for path in files for parent in (folder / path).parents}
+    found = (
+        path
+        for path in folder.rglob("*")
+        if path.is_symlink() or not (path.is_dir() and (path in known or any(path.iterdir())))
+    )
+    return {path.relative_to(folder).as_posix() for path in found} - files.keys() - {MANIFEST, crate.NAME}
 
 
 def _by_rendering(folder: Path, told: Mapping[str, Any]) -> Iterator[str]:
     try:
         made = composing.compose(measured(folder, told), composing.context_of(told))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         yield f"cannot be rendered again: {error}"
         return
     for path, content in made.items():

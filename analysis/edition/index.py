@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis import atomic
 from analysis.edition import composing, folder
 from analysis.report import markup
 
-NAME = "index.html"
-
 
 def editions(home: Path) -> Iterator[dict[str, Any]]:
-    """What the editions below home tell of themselves, the newest first; what is damaged is left out."""
+    """What the editions below home tell of themselves, the newest first; what is damaged, or has a name that no
+    edition has, is left out.
+    """
     found = []
     for path in sorted(home.glob(f"*/{composing.MANIFEST}")):
         try:
-            told = folder.manifest(path.parent)
+            told = folder.manifest(home / folder.checked(path.parent.name))
         except ValueError:
             continue
         found.append({**told, "folder": path.parent.name, "sha256": composing.hashed(path.read_bytes())["sha256"]})
@@ -26,11 +27,12 @@ def editions(home: Path) -> Iterator[dict[str, Any]]:
 
 
 def write(home: Path) -> Path:
-    """Write home/index.html; the same editions give the same bytes."""
+    """Write home/index.html; the same editions give the same bytes. Raises ValueError where there is no such folder."""
+    if not home.is_dir():
+        raise ValueError(f"{home}: no such folder")
     style = (markup.TEMPLATES / "style.css").read_text(encoding="utf-8")
     listed = list(editions(home))
     template = markup.environment().get_template("index.html")
     text = template.render(editions=listed, style=style, policy=markup.policy(style, ""))
-    path = home / NAME
-    path.write_text(text, encoding="utf-8", newline="\n")
-    return path
+    atomic.write(home / folder.INDEX, text)
+    return home / folder.INDEX

@@ -46,7 +46,8 @@ def make(
             print(f"left out: {message}", file=sys.stderr)
         measured = Measured(raw.records_below(found.folder), found.rows, notes, kept)
         site = raw.SITE if raw.SITE in kept else ""
-        files = composing.compose(measured, replace(found.context, edition=name, title=title, asv=site))
+        context = replace(found.context, edition=name, title=title, asv=site, left_out=found.records.messages)
+        files = composing.compose(measured, context)
     made = folder.write(home, name, files, again=replaced)
     index.write(home)
     return made
@@ -55,7 +56,7 @@ def make(
 def again(name: str, home: Path = HOME, notes: str | None = None) -> Path:
     """Render an edition again from its own data, by this version's code. notes: in the place of its own.
 
-    Raises ValueError for what is no edition, and for one that is not whole, or has a file that is not its own.
+    Raises ValueError for what is no edition, and for one of which something would be lost.
     """
     path = home / folder.checked(name)
     told = folder.whole(path)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from analysis.data.frames import Frame
-from analysis.data.records import read
+from analysis.data.records import UNREADABLE, read
 
 TRIALS, ROWS = "trials.tar.gz", "precision.parquet"
 SITE = "asv-site.tar.gz"  # asv's own, where the study built one
@@ -57,7 +57,7 @@ def records_below(folder: Path) -> dict[str, bytes]:
 def _is_record(content: bytes) -> bool:
     try:
         read(content.decode("utf-8"))
-    except ValueError:
+    except UNREADABLE:
         return False
     return True
 

@@ -47,7 +47,7 @@ def bibtex(cited: Cited) -> str:
     """An entry for the data set, not for the software."""
     fields = {
         "author": f"{{{AUTHORS}}}",
-        "title": _plain(cited.title),
+        "title": f"{{{_plain(cited.title)}}}",  # or styles write names of machines in small letters
         "year": cited.year,
         "version": _plain(cited.name + (f", commit {cited.commit[:12]}" if cited.commit else "")),
         "note": _plain(f"Data set, measured with Linear Lasagna {cited.version}"),

@@ -5,7 +5,6 @@ The same records, rows and context give the same bytes. It renders from whatever
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from analysis import atomic
 from analysis.data.frames import Frame, ordered
 from analysis.data.records import Records
 from analysis.data.study_data import Scope, StudyData, study_data
@@ -44,7 +44,8 @@ class Context:
 
     selection: the names of what should have run; expected: its trials as (group, problem, dtype, device), of which
     those without a record are listed. commands: to reproduce, one per line. edition: its name, where the page is one's;
-    address: where it stands; asv: that of asv's own site, from the page.
+    address: where it stands; asv: that of asv's own site, from the page. left_out: files that were no trial records and
+    that an edition does not keep, a line each.
     conditions: that the page is about, as `factors.written` writes them.
     """
 
@@ -62,6 +63,7 @@ class Context:
     edition: str = ""
     address: str = ""
     asv: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,11 @@ def render(records: Records, rows: Frame | None, out: Path, context: Context, pd
     made = rendering(records, rows, context, gaps, pdf)
     files = texts(made, gaps)
     for path, text in files.items():
-        _write(out / path, text)
+        atomic.write(out / path, text)
     page = out / "report.html"
     before = _carried(page)
     made = replace(made, fitness=replace(made.fitness, bad=(*gaps.lines, *made.fitness.bad)))
-    _write(page, html(made, files))
+    atomic.write(page, html(made, files))
     for path in before - files.keys():
         (out / path).unlink(missing_ok=True)
     for line in gaps.lines:
@@ -372,14 +374,3 @@ def _carried(page: Path) -> set[str]:
     """The files beside an earlier page of this suite that it links to: with it go those that the new one has not."""
     text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
     return set(re.findall(r'href="((?:data|figures)/[^"/]+\.\w+)" download', text)) if OURS in text else set()
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
