@@ -363,8 +363,10 @@ def compare(
         arguments.file(path.resolve())
     if out is not None and page.resolve() == out.resolve():
         raise ValueError(f"the page and the rows cannot both be {out}; --page and --out need a file each")
-    found = [given.source(path) for path in (before, after)]
-    sides = [each.records.timed_under(under) for each in found]
+    comparing.check_page(page)
+    if out is not None and any(path.resolve() in (out.resolve(), *out.resolve().parents) for path in (before, after)):
+        raise ValueError(f"{out} lies in what is compared, whose records it would be among; --out needs another place")
+    sides = [given.timed_under(given.source(path), under) for path in (before, after)]
     frame = compared(*sides)
     if out is not None:
         frame.to_json(out, orient="records", indent=1)

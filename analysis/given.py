@@ -14,6 +14,7 @@ from analysis.data.frames import Frame
 from analysis.data.loading import load_records, load_rows
 from analysis.data.records import Record, Records
 from analysis.edition import raw
+from linear_lasagna.factors import named
 
 OF_AN_EDITION = (raw.TRIALS, "results.tar.gz")  # its archive: of trials, or in older ones a study's
 TRIALS, STORE = archive.TRIALS, archive.STORE
@@ -69,6 +70,21 @@ def source(path: Path) -> Source:
     if not len(records) and rows is None:
         raise ValueError(f"{path}: {records.left_out or 'it holds no trial record'}")
     return Source(path, records, rows)
+
+
+def timed_under(found: Source, conditions: str) -> Records:
+    """Those of these conditions alone. Raises ValueError, naming the place, where it has others only."""
+    records = found.records.timed_under(conditions)
+    if len(found.records) and not len(records):
+        raise ValueError(f"{found.path}: {of_others(found.records, conditions)}")
+    return records
+
+
+def of_others(loaded: Records, about: str) -> str:
+    """What is wrong where no trial was timed under the conditions that were asked for."""
+    there = sorted({each.under for each in loaded})
+    others = ", ".join(f"--condition {text.replace(',', ' ')}" if text else "the usual ones" for text in there)
+    return f"no trial was timed under {named(about)} conditions; of others there are: {others}"
 
 
 def rows_of(store: Path | None) -> Frame | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import arguments
 from analysis.data import archive
 from analysis.data.loading import load_records
-from analysis.given import distinct, is_edition, merged, names, opened, rows_of, sources
+from analysis.given import distinct, is_edition, merged, names, of_others, opened, rows_of, sources
 from analysis.measure import asv_run, asv_site, trial_run
 from analysis.measure.alone import alone
 from analysis.measure.checkout import ROOT, UNKNOWN, Checkout, checkout_or
@@ -296,19 +296,12 @@ def results_of_several(
         loaded = loaded.of(own.GROUP, problems)
     about = conditions[0] if conditions and "" not in conditions else ""
     if len(loaded) and not len(loaded.timed_under(about)):
-        raise ValueError(_of_others(loaded, about))
+        raise ValueError(of_others(loaded, about))
     told = context(Place(checkout_or(commit), "", out), {}, loaded, conditions)
     commands = (f"python -m analysis report --records {' '.join(names(distinct(records)))}",)
     commits = {record.commit for record in loaded}
     told = replace(told, commands=(told.commands[0], *commands), commit="" if len(commits) > 1 else told.commit)
     yield Found(loaded, rows, replace(told, conditions=about), out)
-
-
-def _of_others(loaded: Records, about: str) -> str:
-    """What is wrong where no trial was timed under the conditions that were asked for."""
-    there = sorted({each.under for each in loaded})
-    others = ", ".join(f"--condition {text.replace(',', ' ')}" if text else "the usual ones" for text in there)
-    return f"no trial was timed under {named(about)} conditions; of others there are: {others}"
 
 
 def _known(conditions: Sequence[str]) -> list[str]:
@@ -326,7 +319,7 @@ def _found(found: archive.Results, where: Place, given: Path | None = None) -> F
     conditions = found.conditions["under"]
     about = conditions[0] if conditions and "" not in conditions else ""
     if len(loaded) and not len(loaded.timed_under(about)):
-        raise ValueError(_of_others(loaded, about))
+        raise ValueError(of_others(loaded, about))
     if not len(loaded) and rows is None:
         known = loaded.left_out or f"{given or found.records} holds no trial record"
         raise ValueError(f"no results yet: {known}; run `make study` first")

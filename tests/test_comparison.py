@@ -53,6 +53,31 @@ def test_errors_and_lost_ways_are_told():
     assert len(regressions(frame)) == 1
 
 
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+def test_a_baseline_that_fails_is_lost_and_with_it_the_times_of_all_others(status):
+    after = measured({NAMES[0]: 2.0})
+    baseline = after.entries[0].trial.cells["direct"]
+    baseline.status, baseline.samples, baseline.reason = status, [], "wrong"
+    frame = compared(measured({NAMES[0]: 2.0}), after)
+    assert dict(zip(frame["way"], frame["verdict"], strict=True)) == {
+        "direct": "lost",
+        "unfold_matmul": "no longer timed",
+    }
+    assert len(regressions(frame)) == 2
+    first, *_ = lines = list(summary(frame))
+    assert first == "cells in both: 2; in one alone: 0"
+    assert any(line.endswith("0 undecided, 1 lost, 1 no longer timed") for line in lines)
+
+
+def test_a_baseline_that_became_less_accurate_is_told():
+    after = measured({NAMES[0]: 2.0})
+    after.entries[0].trial.cells["direct"].measures = {"relative_l2": 500.0, "error_u": 500.0}
+    frame = compared(measured({NAMES[0]: 2.0}), after)
+    assert list(regressions(frame)["way"]) == ["direct"]
+    assert next(summary(frame)) == "cells in both: 1; in one alone: 0"
+    assert list(compared(after, measured({NAMES[0]: 2.0}))["way"]) == ["unfold_matmul"]
+
+
 def test_cells_of_one_side_alone_are_counted():
     frame = compared(measured(dict.fromkeys(NAMES[:2], 2.0)), measured(dict.fromkeys(NAMES[1:4], 2.0)))
     assert next(summary(frame)) == "cells in both: 1; in one alone: 3"
@@ -188,3 +213,26 @@ def test_the_command_ends_with_1_on_a_regression_if_asked(tmp_path, capsys):
     compare(tmp_path / "b", tmp_path / "a", page=tmp_path / "p.html", fail_on_regression=True)
     with pytest.raises(ValueError, match="none: no such folder"):
         compare(tmp_path / "a", tmp_path / "none", page=tmp_path / "p.html")
+
+
+def test_compare_writes_over_nothing_that_is_not_its_own(tmp_path):
+    for side in "ab":
+        synthetic.write(tmp_path / side, synthetic.trial(NAMES[0], {"unfold_matmul": 2.0}))
+    folders = tmp_path / "a", tmp_path / "b"
+    [record] = folders[0].rglob("*.json")
+    before = record.read_bytes()
+    with pytest.raises(ValueError, match=f"{record.name} is there, and no page of compare's; --page needs"):
+        compare(*folders, page=record)
+    for out in (record, folders[1] / "rows.json"):
+        with pytest.raises(ValueError, match=f"{out.name} lies in what is compared"):
+            compare(*folders, page=tmp_path / "p.html", out=out)
+    assert record.read_bytes() == before
+    for _ in range(2):
+        compare(*folders, page=folders[0] / "p.html", out=tmp_path / "rows.json")
+
+
+def test_compare_names_the_side_that_has_no_trial_of_the_conditions(tmp_path):
+    for side, under in (("a", {"cache": "cold"}), ("b", {})):
+        synthetic.write(tmp_path / side, synthetic.trial(NAMES[0], {"unfold_matmul": 2.0}, under=under))
+    with pytest.raises(ValueError, match=r"b: no trial was timed under cache=cold conditions; of others .* usual ones"):
+        compare(tmp_path / "a", tmp_path / "b", page=tmp_path / "p.html", condition=("cache=cold",))

@@ -28,22 +28,24 @@ Machines: TypeAlias = dict[tuple[str, str], str]  # (machine, device) -> its nam
 KEYS = ["machine", "group", "problem", "dtype", "device", "way"]
 TIMES = ["ratio", "ratio_lower", "ratio_upper", "processes", "verdict", "between", "margin"]
 SIDES = ("before", "after")
-COLUMNS = [*KEYS, *(f"{name}_{side}" for side in SIDES for name in (*TIMES[:6], "status", "error_u"))]
+COLUMNS = [*KEYS, "baseline", *(f"{name}_{side}" for side in SIDES for name in (*TIMES[:6], "status", "error_u"))]
 COLUMNS += ["change", "change_lower", "change_upper", "verdict", "disjoint", "accuracy"]
 ACCURATE = 1.1  # errors within this factor of each other count as the same: another processor adds in another order
 SPREADS = 3.0  # standard deviations of what unchanged cells do that a change must exceed where a side has one process
 FEW = 20  # changes; fewer tell no spread
 TEXTS = ("status", "verdict")
 BOTH = " / "  # between the names of two machines that are compared
-REGRESSIONS = ("slower", "less accurate", "lost")
+UNTIMED = "no longer timed"
+REGRESSIONS = ("slower", "less accurate", "lost", UNTIMED)
 
 
 def compared(before: Records, after: Records) -> Frame:
-    """One row per cell that either side has, but the baselines and controls.
+    """One row per cell that either side has, but the controls, and baselines that became no worse.
 
     change: ratio after / before, below 1 where the way became faster against its baseline, with an interval made from
     both ratios'; verdict: on the change, by the rule of all verdicts, its noise the controls', and `scatter` where a
-    side is of one process; "lost" where the way passed before and does not now; between: `timing.Comparison`'s;
+    side is of one process; "lost" where the way passed before and does not now, "no longer timed" where it passes, but
+    it, or its baseline, has no time; between: `timing.Comparison`'s;
     disjoint: whether the ratios' intervals share no number; accuracy: more accurate, less accurate, same, or "" where
     an error is not known. machine: before / after where the two sides have one each on a device, of other names. Raises
     ValueError where they share no cell.
@@ -57,7 +59,9 @@ def compared(before: Records, after: Records) -> Frame:
         raise ValueError("the two share no cell: not one problem, dtype, device and way is in both")
     rows = [row | _change(row) for row in both.to_dict("records")]
     noise = SPREADS * scatter(rows)[0]
-    return framed([_told(row, 0.0 if _several(row) else noise) for row in rows], COLUMNS)
+    found = framed([_told(row, 0.0 if _several(row) else noise) for row in rows], COLUMNS)
+    kept = found.index.isin(regressions(found).index) | ~found["baseline"].astype(bool)
+    return found[kept].reset_index(drop=True)
 
 
 def _several(row: Any) -> bool:
@@ -101,9 +105,9 @@ def _machines(before: Records, after: Records) -> tuple[Machines, Machines]:
 
 
 def _cells(records: Records, machines: Machines) -> Frame:
-    """Status, error, and where it was timed the ratio of every cell but the baselines and controls."""
+    """Status, error, and where it was timed the ratio of every cell but the controls."""
     others = cells(records)
-    others = others[~others["baseline"] & ~others["control"]][[*KEYS, "status", "error_u"]]
+    others = others[~others["control"]][[*KEYS, "baseline", "status", "error_u"]]
     timed = ratios(records)
     timed = timed[~timed["control"].astype(bool)][[*KEYS, *TIMES]]
     merged = others.merge(timed, on=KEYS, how="left")
@@ -122,6 +126,7 @@ def _change(row: dict[str, Any]) -> dict[str, float]:
 def _told(row: dict[str, Any], noise: float) -> tuple[Any, ...]:
     row |= {name: "" for side in SIDES for kind in TEXTS if not isinstance(row[name := f"{kind}_{side}"], str)}
     row |= {name: 0 for side in SIDES if not row[name := f"processes_{side}"] > 0}
+    row["baseline"] = True in (row["baseline_before"], row["baseline_after"])
     row |= {"verdict": _verdict(row, noise), "disjoint": _disjoint(row), "accuracy": _accuracy(row)}
     return tuple(row[name] for name in COLUMNS)
 
@@ -130,7 +135,7 @@ def _verdict(row: dict[str, Any], noise: float) -> str:
     if row["status_before"] == "ok" and row["status_after"] not in ("ok", ""):
         return "lost"
     if row["change"] != row["change"]:
-        return ""
+        return UNTIMED if row["ratio_before"] > 0 and row["status_after"] == "ok" else ""
     noise = max(noise, *(row[f"margin_{side}"] for side in SIDES))
     change, lower, upper = (math.log(row[name]) for name in ("change", "change_lower", "change_upper"))
     return verdict(change, lower, upper, MARGIN, noise)
@@ -158,12 +163,12 @@ def regressions(frame: Frame) -> Frame:
 
 def summary(frame: Frame) -> Iterator[str]:
     """What changed, in a few lines."""
-    both = frame[(frame["status_before"] != "") & (frame["status_after"] != "")]
-    counts = both["verdict"].value_counts()
-    names = ("faster", "slower", "tie", "undecided", "lost")
-    yield f"cells in both: {len(both)}; in one alone: {len(frame) - len(both)}"
+    both = of_both(frame)
+    yield f"cells in both: {sum(counts(both).values())}; in one alone: {len(frame) - len(both)}"
     yield "intervals: " + "; ".join(f"{side} {kind_of(frame, side)}" for side in SIDES)
-    yield "ways against their own side's baselines: " + ", ".join(f"{counts.get(name, 0)} {name}" for name in names)
+    yield "ways against their own side's baselines: " + ", ".join(
+        f"{count} {name}" for name, count in counts(both).items()
+    )
     yield from _moves(both)
     yield from _apart(both)
     yield from _judged_again(both)
@@ -173,6 +178,19 @@ def summary(frame: Frame) -> Iterator[str]:
         yield f"errors, told apart beyond a factor of {ACCURATE:g}: " + ", ".join(
             f"{errors.get(k, 0)} {k}" for k in kinds
         )
+
+
+def of_both(frame: Frame) -> Frame:
+    """The cells that both sides have."""
+    return frame[(frame["status_before"] != "") & (frame["status_after"] != "")]
+
+
+def counts(both: Frame) -> dict[str, int]:
+    """How many cells have which verdict, baselines only where lost; the last two kinds where there are some."""
+    told = both.loc[~both["baseline"].astype(bool) | (both["verdict"] == "lost"), "verdict"].value_counts()
+    every = {name: int(told.get(name, 0)) for name in ("faster", "slower", "tie", "undecided", "lost")}
+    some = {UNTIMED: int(told.get(UNTIMED, 0)), "not timed on both": int(told.get("", 0))}
+    return every | {name: count for name, count in some.items() if count}
 
 
 def kind_of(frame: Frame, side: str) -> str:

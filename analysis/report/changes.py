@@ -6,7 +6,7 @@ import math
 import sys
 from typing import Any
 
-from analysis.data.comparison import SIDES, kind_of, regressions
+from analysis.data.comparison import SIDES, UNTIMED, kind_of, regressions
 from analysis.data.frames import Frame
 from analysis.report import formatting as show
 
@@ -17,7 +17,7 @@ INTERVAL = ("ratio", "ratio_lower", "ratio_upper")
 
 def changed(frame: Frame) -> Frame:
     """The rows in which something changed by verdict, or in accuracy, the largest change first. frame: `compared`."""
-    told = frame["verdict"].isin(["faster", "slower", "lost"])
+    told = frame["verdict"].isin(["faster", "slower", "lost", UNTIMED])
     rows = frame[told | frame["accuracy"].isin(["more accurate", "less accurate"])]
     sizes = rows["change"].map(lambda change: abs(math.log(change)) if change > 0 else math.inf)
     return rows.loc[sizes.sort_values(ascending=False, kind="stable").index]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.data.comparison import ACCURATE, SIDES, kind_of, summary
+from analysis.data.comparison import ACCURATE, SIDES, UNTIMED, counts, kind_of, of_both, summary
 from analysis.data.frames import Frame
 from analysis.data.machines import plain
 from analysis.data.records import Records
@@ -33,6 +33,7 @@ from analysis.report.style import BLUE, GREY
 from analysis.report.tables import Table, Text, table
 
 MOST_MARKS, MOST_ROWS = 15, 100  # changes in a panel, rows in a table; the rest are counted
+OURS = "<title>Changes: "  # in every page
 INTERVAL = ("ratio", "ratio_lower", "ratio_upper")
 MARKED = {"faster": (BLUE, "D"), "slower": (BLUE, "s")}  # decided changes are filled, by shape; others are hollow
 
@@ -62,6 +63,12 @@ def write(path: Path, frame: Frame, before: Side, after: Side, tolerance: float)
     return path
 
 
+def check_page(path: Path) -> None:
+    """Raise ValueError where another file would be lost."""
+    if path.is_file() and OURS not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{path} is there, and no page of compare's; --page needs another name")
+
+
 def html(frame: Frame, before: Side, after: Side, tolerance: float) -> str:
     """The page."""
     moved = beyond(frame, tolerance)
@@ -89,8 +96,9 @@ def _title(before: Side, after: Side) -> str:
     """What tells the sides apart: the machines, of the same ones commits and dates, or else the names given."""
     sides = (before, after)
     if before.machines == after.machines:
-        times = (", ".join(part for part in (*side.commits[:1], side.date) if part) or side.name for side in sides)
-        return f"{_machine(before, plain)}, {' → '.join(times)}"
+        times = [", ".join(part for part in (*side.commits[:1], side.date) if part) for side in sides]
+        told = times if times[0] != times[1] and all(times) else [side.name for side in sides]
+        return f"{_machine(before, plain)}, {' → '.join(told)}"
     levels = ([_machine(side, written) for side in sides] for written in (plain, str))
     return " → ".join(next((each for each in levels if each[0] != each[1]), [side.name for side in sides]))
 
@@ -100,20 +108,13 @@ def _machine(side: Side, written: Callable[[str], str]) -> str:
     return written(side.machines[0]) if len(side.machines) == 1 else show.plural(len(side.machines), "machine")
 
 
-def both(frame: Frame) -> Frame:
-    """The cells that both sides have."""
-    return frame[(frame["status_before"] != "") & (frame["status_after"] != "")]
-
-
 def sentence(frame: Frame, tolerance: float) -> str:
     """How many cells changed, and how: a speedup over its own side's baseline, not one machine against the other."""
-    cells = both(frame)
-    counts = cells["verdict"].value_counts()
-    told = [f"{counts.get(name, 0)} {name}" for name in ("tie", "undecided", "lost")]
-    unknown = len(cells) - int(counts.drop("", errors="ignore").sum())
-    told += [f"{unknown} not timed on both"] if unknown else []
-    text = f"Against its own side’s baseline, a way became faster in {counts.get('faster', 0)} and slower in "
-    text += f"{counts.get('slower', 0)} of {show.plural(len(cells), 'cell')} on both sides; {wording.listed(told)}. "
+    cells = of_both(frame)
+    found = counts(cells)
+    told = [f"{count} {name}" for name, count in found.items() if name not in MARKED]
+    text = f"Against its own side’s baseline, a way became faster in {found['faster']} and slower in {found['slower']} "
+    text += f"of {show.plural(sum(found.values()), 'cell')} on both sides; {wording.listed(told)}. "
     timed = cells[cells["change"] > 0]
     kept = len(timed) - len(beyond(cells, tolerance))
     flips, to_undecided = len(judged_again(frame)), len(to_or_from_undecided(frame))
@@ -223,7 +224,7 @@ def _told(row: Any) -> str:
 
 def _tables(frame: Frame) -> Iterator[Table]:
     """Those that have rows."""
-    cells = both(frame)
+    cells = of_both(frame)
     apart = cells[cells["disjoint"].fillna(False).astype(bool)]
     errors = cells[cells["accuracy"].isin(["more accurate", "less accurate"])]
     speed = {f"speedup {side}": _speedup(side) for side in SIDES}
@@ -243,6 +244,8 @@ def _tables(frame: Frame) -> Iterator[Table]:
     yield from _table("accuracy", caption, errors, accuracy)
     statuses = {side: lambda row, side=side: getattr(row, f"status_{side}") for side in SIDES}
     yield from _table("lost", "Ways that passed before and do not now.", cells[cells["verdict"] == "lost"], statuses)
+    untimed = cells[cells["verdict"] == UNTIMED]
+    yield from _table("untimed", "Ways that were timed with their baselines before and are not now.", untimed, statuses)
     alone = frame[(frame["status_before"] == "") != (frame["status_after"] == "")]
     place = {"only": lambda row: SIDES[0] if row.status_after == "" else SIDES[1]}
     yield from _table("alone", "Cells of one side alone.", alone, place)
