@@ -145,7 +145,7 @@ class Tables(HTMLParser):
             self.found[-1][1][-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
-        self.inside = self.inside and tag != "tbody"
+        self.inside = self.inside and tag not in ("tbody", "table")
 
     def handle_data(self, data: str) -> None:
         if self.inside and self.found[-1][1] and self.found[-1][1][-1]:

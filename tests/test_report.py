@@ -35,6 +35,9 @@ CONTEXT = report.Context(
     commands=("make study",),
     address="https://example.org/lasagna",
 )
+CELLS, PARTS = {"td", "th"}, {"thead", "tbody"}  # whose ends HTML lets leave out, where it is clear
+ENDED_BY = {"td": CELLS, "th": CELLS, "tr": {*CELLS, "tr"}, "tbody": {*CELLS, "tr", *PARTS}}
+ENDED_WITH = {"thead": {*CELLS, "tr"}, "tbody": {*CELLS, "tr"}, "table": {*CELLS, "tr", *PARTS}}
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
 
@@ -56,6 +59,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         self.tags.add(tag)
+        self.end(ENDED_BY.get(tag, set()))
         if tag not in VOID:
             self.open.append(tag)
         if "id" in values:
@@ -71,7 +75,13 @@ class Page(HTMLParser):
             self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
+        self.end(ENDED_WITH.get(tag, set()))
         assert self.open.pop() == tag
+
+    def end(self, tags: set[str]) -> None:
+        """Elements that no tag ends."""
+        while self.open and self.open[-1] in tags:
+            self.open.pop()
 
     def handle_data(self, data: str) -> None:
         if not self.open or self.open[-1] not in ("style", "script", "title"):
