@@ -450,6 +450,15 @@ def test_the_index_lists_what_is_there_and_is_the_same_twice(home, files):
     assert "style=" not in text
 
 
+def test_the_index_counts_one_trial_and_one_row_in_the_singular(home, files):
+    told = json.loads(files["edition.json"])
+    fewer = {"trials": {**told["trials"], "count": 1}, "precision": {**told["precision"], "rows": 1}}
+    folder.write(home, "one", {"edition.json": json.dumps({**told, **fewer}).encode()}, again=True)
+    text = index.write(home).read_text(encoding="utf-8")
+    assert "<span>1 trial</span>" in text
+    assert "<span>1 row on rounding error</span>" in text
+
+
 def test_the_index_is_written_whole_or_not_at_all(home, monkeypatch):
     before = index.write(home).read_text(encoding="utf-8")
     real = Path.write_text

@@ -8,6 +8,7 @@ from typing import Any
 
 from analysis import atomic
 from analysis.edition import composing, folder
+from analysis.report import formatting as show
 from analysis.report import markup
 
 
@@ -33,6 +34,6 @@ def write(home: Path) -> Path:
     style = (markup.TEMPLATES / "style.css").read_text(encoding="utf-8")
     listed = list(editions(home))
     template = markup.environment().get_template("index.html")
-    text = template.render(editions=listed, style=style, policy=markup.policy(style, ""))
+    text = template.render(editions=listed, style=style, policy=markup.policy(style, ""), plural=show.plural)
     atomic.write(home / folder.INDEX, text)
     return home / folder.INDEX
