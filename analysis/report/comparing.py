@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis import atomic
 from analysis.data.comparison import ACCURATE, SIDES, UNTIMED, counts, kind_of, of_both, summary
 from analysis.data.frames import Frame
 from analysis.data.machines import plain
@@ -59,7 +60,7 @@ def side(name: str, records: Records) -> Side:
 
 def write(path: Path, frame: Frame, before: Side, after: Side, tolerance: float) -> Path:
     """Write the page. frame: as `comparison.compared` has it; tolerance: a share that a change in speed must exceed."""
-    path.write_text(html(frame, before, after, tolerance), encoding="utf-8", errors="replace", newline="\n")
+    atomic.write(path, html(frame, before, after, tolerance))
     return path
 
 
