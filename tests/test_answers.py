@@ -114,7 +114,7 @@ def test_the_named_stack_is_not_the_one_that_gains_most():
         synthetic.trial("stacks/sesr_x1", {"merged/direct": 0.5}),
         synthetic.trial("stacks/sesr_x3", {"merged/direct": 0.01}),
     ]
-    assert said({"stacks": trials})[MERGE] == "sesr_x1: 2.00× [1.98, 2.02]."
+    assert said({"stacks": trials})[MERGE] == "Stacks: 2 of 2 faster, 0 slower. sesr_x1: 2.00× [1.98, 2.02]."
 
 
 def test_undecided_pairs_and_stacks_without_interval_say_nothing():
@@ -203,7 +203,10 @@ def test_a_ratio_of_launches_to_work_says_so(whole, bounds, told):
 def test_stacks_in_batches_count_among_the_stacks():
     stacks = [synthetic.trial("throughput/expandnet_b32", {"merged/direct": 0.5})]
     stacks += [synthetic.trial("throughput/sesr_x1_b2", {"merged/direct": 2.0})]
-    assert "Stacks: 1 of 2 faster, 1 slower." in said({"breakeven": pairs(0.5, 2.0), "throughput": stacks})[MERGE]
+    assert " Stacks: 1 of 2 faster, 1 slower." in said({"breakeven": pairs(0.5, 2.0), "throughput": stacks})[MERGE]
+    assert (
+        said({"throughput": stacks})[MERGE] == "Stacks: 1 of 2 faster, 1 slower."
+    )  # as on an accelerator, without pairs
 
 
 def test_errors_are_told_of_two_dtypes_and_drawn_of_all(whole):

@@ -49,16 +49,14 @@ def answers(data: StudyData, frames: Frames) -> list[Answer]:
 
 def merging(data: StudyData, frames: Frames) -> Answer | None:
     """Whether merging pays, where the operation count promises that and where it does not; and on three stacks."""
-    pairs = frames.get("pairs", ())
-    dtype = main_dtype(pairs) if len(pairs) else None
-    stacks = named_stacks(data, frames)
-    sentences = [_pairs(pairs[pairs["dtype"] == dtype]), _whole(data.speedups, dtype)] if dtype else []
-    sentences += [_named_stack(stacks[0])] if stacks else []
+    pairs, dtype, stacks = frames.get("pairs", ()), _dtype(data, frames), named_stacks(data, frames)
+    sentences = [_pairs(pairs[pairs["dtype"] == dtype])] if len(pairs) else []
+    sentences += [_whole(data.speedups, dtype), *map(_named_stack, stacks[:1])]
     text = " ".join(sentence for sentence in sentences if sentence)
     if not text:
         return None
     bars = tuple(Bar(STACKS[row.problem], row.speedup, row.speedup_lower, row.speedup_upper) for row in stacks)
-    condition = _where(data, dtype or stacks[0].dtype) + (_launches(stacks[0]) if stacks else "")
+    condition = _where(data, dtype) + "".join(map(_launches, stacks[:1]))
     return Answer(MERGE, text, condition, bars, "speedup, log; line: 1", "merge")
 
 
@@ -94,11 +92,16 @@ def _of(counts: tuple[int, int], one: str = "") -> str:
 
 def named_stacks(data: StudyData, frames: Frames) -> list[Any]:
     """The speedups of merging the stacks that are named, in the dtype that is spoken of."""
-    pairs, speedups = frames.get("pairs", ()), data.speedups
-    dtype = (main_dtype(pairs) if len(pairs) else None) or main_dtype(speedups)
+    speedups, dtype = data.speedups, _dtype(data, frames)
     rows = speedups[(speedups["way"] == MERGED) & (speedups["dtype"] == dtype) & speedups["speedup_lower"].notna()]
     by_name = {row.problem: row for row in rows.itertuples(index=False)}
     return [by_name[name] for name in STACKS if name in by_name]
+
+
+def _dtype(data: StudyData, frames: Frames) -> str:
+    """The dtype in which merging is spoken of: the main one of pairs, or else of all that was timed; "" for none."""
+    pairs = frames.get("pairs", ())
+    return (main_dtype(pairs) if len(pairs) else None) or main_dtype(data.speedups) or ""
 
 
 def _named_stack(row: Any) -> str:
