@@ -56,8 +56,7 @@ def merging(data: StudyData, frames: Frames) -> Answer | None:
     if not text:
         return None
     bars = tuple(Bar(STACKS[row.problem], row.speedup, row.speedup_lower, row.speedup_upper) for row in stacks)
-    condition = _where(data, dtype) + "".join(map(_launches, stacks[:1]))
-    return Answer(MERGE, text, condition, bars, "speedup, log; line: 1", "merge")
+    return Answer(MERGE, text, _where(data, dtype), bars, "speedup, log; line: 1", "merge")
 
 
 def _pairs(rows: Frame) -> str:
@@ -105,15 +104,10 @@ def _dtype(data: StudyData, frames: Frames) -> str:
 
 
 def _named_stack(row: Any) -> str:
+    """As in "sesr_x1: 2.3× [2.1, 2.7], merged bound by launches.", where that is true of one of the two calls alone."""
     values = (row.speedup, row.speedup_lower, row.speedup_upper)
-    return f"{row.problem.rpartition('/')[2]}: {show.number(*values)}× {show.interval(*values)}."
-
-
-def _launches(row: Any) -> str:
-    """What a ratio's condition must say where the one call waits for the device and the other for its launches."""
-    if not row.bounds_differ:
-        return ""
-    return f"; {'merged' if row.bound == 'host' else 'stacked'}, {row.problem.rpartition('/')[2]} is bound by launches"
+    told = f", {'merged' if row.bound == 'host' else 'stacked'} bound by launches" if row.bounds_differ else ""
+    return f"{row.problem.rpartition('/')[2]}: {show.number(*values)}× {show.interval(*values)}{told}."
 
 
 def methods(data: StudyData, frames: Frames) -> Answer | None:
