@@ -346,7 +346,7 @@ def compare(
     out
         A JSON file for the rows, one per cell.
     fail_on_regression
-        End with code 1 where a way became slower or less accurate, or no longer passes.
+        End with code 1 where a way became slower or less accurate, no longer passes or is no longer timed.
     condition
         Compare the trials under these conditions, such as cache=cold; under the usual ones, where none is given.
     """
@@ -364,6 +364,9 @@ def compare(
     if out is not None and page.resolve() == out.resolve():
         raise ValueError(f"the page and the rows cannot both be {out}; --page and --out need a file each")
     comparing.check_page(page)
+    for path in (page, *(() if out is None else (out,))):
+        if any(given.is_edition(folder) for folder in path.resolve().parents):
+            raise ValueError(f"{path} would be no file of the edition that it lies in; it needs another place")
     if out is not None and any(path.resolve() in (out.resolve(), *out.resolve().parents) for path in (before, after)):
         raise ValueError(f"{out} lies in what is compared, whose records it would be among; --out needs another place")
     sides = [given.timed_under(given.source(path), under) for path in (before, after)]
@@ -372,7 +375,8 @@ def compare(
         frame.to_json(out, orient="records", indent=1)
     print_changes(frame)
     print("\n".join(summary(frame)))
-    told = [comparing.side(path.name, records) for path, records in zip((before, after), sides, strict=True)]
+    names = given.names([path.resolve() for path in (before, after)])
+    told = [comparing.side(name, records) for name, records in zip(names, sides, strict=True)]
     print(comparing.write(page.resolve(), frame, told[0], told[1], share))
     if fail_on_regression and len(regressions(frame)):
         sys.exit(1)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import re
+from pathlib import Path
 
 import pytest
 
+from analysis import atomic
 from analysis.__main__ import compare
 from analysis.data.comparison import compared, regressions, spread, summary
 from analysis.data.records import Record, Records
+from analysis.report import changes
 from linear_lasagna.catalog import GROUPS
 from tests import synthetic
 
@@ -75,7 +79,12 @@ def test_a_baseline_that_became_less_accurate_is_told():
     frame = compared(measured({NAMES[0]: 2.0}), after)
     assert list(regressions(frame)["way"]) == ["direct"]
     assert next(summary(frame)) == "cells in both: 1; in one alone: 0"
-    assert list(compared(after, measured({NAMES[0]: 2.0}))["way"]) == ["unfold_matmul"]
+    assert next(line for line in summary(frame) if "errors" in line).endswith(
+        "0 more accurate, 1 less accurate, 1 same"
+    )
+    back = summary(compared(after, measured({NAMES[0]: 2.0})))
+    assert next(line for line in back if "errors" in line).endswith("1 more accurate, 0 less accurate, 1 same")
+    assert changes._said(regressions(frame).iloc[0]) == "baseline, less accurate: 0.500 → 500 u"
 
 
 def test_cells_of_one_side_alone_are_counted():
@@ -229,6 +238,32 @@ def test_compare_writes_over_nothing_that_is_not_its_own(tmp_path):
     assert record.read_bytes() == before
     for _ in range(2):
         compare(*folders, page=folders[0] / "p.html", out=tmp_path / "rows.json")
+    report = tmp_path / "report.html"
+    report.write_text("<title>Changes: mine</title><h1>Changes: mine</h1>")
+    with pytest.raises(ValueError, match="no page of compare's"):
+        compare(*folders, page=report)
+    (tmp_path / "edition" / "data").mkdir(parents=True)
+    (tmp_path / "edition" / "edition.json").write_text("{}")
+    for where in ({"page": tmp_path / "edition" / "p.html"}, {"out": tmp_path / "edition" / "data" / "rows.json"}):
+        with pytest.raises(ValueError, match="would be no file of the edition"):
+            compare(*folders, **{"page": tmp_path / "p.html"} | where)
+
+
+def test_a_device_is_written_to_and_not_replaced(monkeypatch):
+    def no_file(*paths):
+        raise AssertionError(f"{paths} would be replaced")
+
+    monkeypatch.setattr(os, "replace", no_file)
+    atomic.write(Path("/dev/null"), "a page")
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path, capsys):
+    for side, ratio in (("old", 2.0), ("new", 3.0)):
+        synthetic.write(tmp_path / side / "study", synthetic.trial(NAMES[0], {"unfold_matmul": ratio}))
+    compare(tmp_path / "old" / "study", tmp_path / "new" / "study", page=tmp_path / "p.html")
+    text = (tmp_path / "p.html").read_text()
+    assert "before: old/study" in text
+    assert "after: new/study" in text
 
 
 def test_compare_names_the_side_that_has_no_trial_of_the_conditions(tmp_path):

@@ -175,8 +175,9 @@ def test_comparisons_are_of_the_same_conditions(tmp_path, capsys):
     for side, ratio in (("before", 0.5), ("after", 1.5)):
         synthetic.write(tmp_path / side, measured().trial, name="usual.json")
         synthetic.write(tmp_path / side, measured("cache=cold", unfold_matmul=ratio).trial, name="cold.json")
+    folders = tmp_path / "before", tmp_path / "after"
     for condition, changed in (((), 1.0), (("cache=cold",), 3.0)):
-        compare(tmp_path / "before", tmp_path / "after", out=tmp_path / "rows.json", condition=condition)
+        compare(*folders, page=tmp_path / "p.html", out=tmp_path / "rows.json", condition=condition)
         [row] = json.loads((tmp_path / "rows.json").read_text())
         assert row["change"] == pytest.approx(changed)
     capsys.readouterr()
@@ -325,7 +326,7 @@ def test_a_study_under_conditions_leaves_records_of_them(tmp_path, monkeypatch):
     """In processes of its own, as a study times: what is recorded is what was asked for."""
     monkeypatch.setenv("ASV_CONF_DIR", str(tmp_path))
     key = Key("breakeven", "breakeven/k3_4_4", "float32", "cpu", "cache=cold,turns=isolated,threads=1")
-    specification = trial_run.Specification([key], 0.02, 30.0, commit="0" * 40)
+    specification = trial_run.Specification([key], 0.02, 300.0, commit="0" * 40)
     trial_run.time_all(specification, tmp_path / "log", lambda visits: None)
     [record] = records.load(tmp_path / ".asv")
     assert record.under == key.under

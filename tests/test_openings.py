@@ -61,6 +61,12 @@ def merged(ratios: tuple[float, ...], known: tuple[bool, ...]) -> pandas.DataFra
     )
 
 
+def test_stacks_in_batches_are_among_the_stacks():
+    frame = merged((0.5, 2.0), (True, True)).assign(group=["throughput", "borders"])
+    told = openings.merge(SimpleNamespace(speedups=frame), {})  # type: ignore[arg-type]
+    assert told == "In bfloat16, merging the whole stack is faster on 1 and slower on 1 of the 2 stacks."
+
+
 def test_stacks_that_are_far_slower_merged_are_told_where_there_is_no_interval():
     frame = merged((0.5, 2.0, 3.4, 40.0, 1.5), (True, True, False, False, False))
     told = openings.merge(SimpleNamespace(speedups=frame), {})  # type: ignore[arg-type]

@@ -99,6 +99,8 @@ def test_what_is_the_same_in_all_rows_is_no_choice(table):
     assert set(choices["dtype"]) == {"float32", "bfloat16"}
     assert "device" not in choices
     assert "machine" not in choices
+    for body in results.bodies(table, several=False):
+        assert re.findall(r' data-(\w+)="', body) == [name for name in results.OF_TRIALS if name in choices]
 
 
 def test_a_way_that_is_wrong_at_the_border_is_no_fastest_one():

@@ -36,11 +36,12 @@ FEW = 20  # changes; fewer tell no spread
 TEXTS = ("status", "verdict")
 BOTH = " / "  # between the names of two machines that are compared
 UNTIMED = "no longer timed"
+ERRORS = ("more accurate", "less accurate", "same")
 REGRESSIONS = ("slower", "less accurate", "lost", UNTIMED)
 
 
 def compared(before: Records, after: Records) -> Frame:
-    """One row per cell that either side has, but the controls, and baselines that became no worse.
+    """One row per cell that either side has, but the controls, and baselines in which nothing changed.
 
     change: ratio after / before, below 1 where the way became faster against its baseline, with an interval made from
     both ratios'; verdict: on the change, by the rule of all verdicts, its noise the controls', and `scatter` where a
@@ -60,8 +61,8 @@ def compared(before: Records, after: Records) -> Frame:
     rows = [row | _change(row) for row in both.to_dict("records")]
     noise = SPREADS * scatter(rows)[0]
     found = framed([_told(row, 0.0 if _several(row) else noise) for row in rows], COLUMNS)
-    kept = found.index.isin(regressions(found).index) | ~found["baseline"].astype(bool)
-    return found[kept].reset_index(drop=True)
+    told = (found["verdict"] == "lost") | found["accuracy"].isin(ERRORS[:2])
+    return found[told | ~found["baseline"].astype(bool)].reset_index(drop=True)
 
 
 def _several(row: Any) -> bool:
@@ -174,10 +175,8 @@ def summary(frame: Frame) -> Iterator[str]:
     yield from _judged_again(both)
     errors = both.loc[both["accuracy"] != "", "accuracy"].value_counts()
     if len(errors):
-        kinds = ("more accurate", "less accurate", "same")
-        yield f"errors, told apart beyond a factor of {ACCURATE:g}: " + ", ".join(
-            f"{errors.get(k, 0)} {k}" for k in kinds
-        )
+        told = ", ".join(f"{errors.get(kind, 0)} {kind}" for kind in ERRORS)
+        yield f"errors, told apart beyond a factor of {ACCURATE:g}, baselines’ that changed among them: {told}"
 
 
 def of_both(frame: Frame) -> Frame:

@@ -8,7 +8,6 @@ from typing import Any
 
 from analysis import atomic
 from analysis.edition import composing, folder
-from analysis.report import formatting as show
 from analysis.report import markup
 
 
@@ -34,6 +33,6 @@ def write(home: Path) -> Path:
     style = (markup.TEMPLATES / "style.css").read_text(encoding="utf-8")
     listed = list(editions(home))
     template = markup.environment().get_template("index.html")
-    text = template.render(editions=listed, style=style, policy=markup.policy(style, ""), plural=show.plural)
+    text = template.render(editions=listed, style=style, policy=markup.policy(style, ""))
     atomic.write(home / folder.INDEX, text)
     return home / folder.INDEX

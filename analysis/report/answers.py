@@ -25,6 +25,7 @@ from linear_lasagna.vocabulary import BASELINE, MERGED
 CLEAR = 0.9  # share of decided pairs from which on the answer is "yes"
 WHOLE = ("stacks", "throughput")  # the groups of stacks without padding: of one image, and in batches
 MAIN, NARROW = "float32", ("float16", "bfloat16")
+LONGER = 1.1  # times float32's time, from which on it is told
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _longer(best: Any, totals: Frame) -> str:
     """As in ", in 3.3× float32 `direct`’s time", where a narrow dtype at its best takes longer than float32."""
     same = (totals["network"] == best.network) & (totals["layers"] == best.layers) & totals["baseline"].astype(bool)
     plain = totals.loc[same & (totals["dtype"] == MAIN), "seconds"]
-    if best.dtype not in NARROW or not len(plain) or best.seconds <= plain.iloc[0]:
+    if best.dtype not in NARROW or not len(plain) or best.seconds < LONGER * plain.iloc[0]:
         return ""
     return f", in {show.times(best.seconds / plain.iloc[0])} {MAIN} `{BASELINE}`’s time"
 

@@ -51,7 +51,8 @@ def _times(row: Any) -> list[str]:
 
 def _said(row: Any) -> str:
     """The verdict, and the errors where they are others."""
-    if row["accuracy"] in ("", "same"):
-        return row["verdict"]
-    errors = " → ".join(show.significant(row[f"error_u_{side}"]) for side in SIDES)
-    return f"{row['verdict']}, {row['accuracy']}: {errors} u"
+    parts = ["baseline" if row["baseline"] else "", row["verdict"]]
+    if row["accuracy"] not in ("", "same"):
+        errors = " → ".join(show.significant(row[f"error_u_{side}"]) for side in SIDES)
+        parts.append(f"{row['accuracy']}: {errors} u")
+    return ", ".join(part for part in parts if part)

@@ -34,7 +34,7 @@ from analysis.report.style import BLUE, GREY
 from analysis.report.tables import Table, Text, table
 
 MOST_MARKS, MOST_ROWS = 15, 100  # changes in a panel, rows in a table; the rest are counted
-OURS = "<title>Changes: "  # in every page
+OURS = ("<title>Changes: ", "<h1>What changed: ")  # in every page; no title of another makes both
 INTERVAL = ("ratio", "ratio_lower", "ratio_upper")
 MARKED = {"faster": (BLUE, "D"), "slower": (BLUE, "s")}  # decided changes are filled, by shape; others are hollow
 
@@ -66,7 +66,10 @@ def write(path: Path, frame: Frame, before: Side, after: Side, tolerance: float)
 
 def check_page(path: Path) -> None:
     """Raise ValueError where another file would be lost."""
-    if path.is_file() and OURS not in path.read_text(encoding="utf-8", errors="replace"):
+    if not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not all(part in text for part in OURS):
         raise ValueError(f"{path} is there, and no page of compare's; --page needs another name")
 
 

@@ -113,6 +113,7 @@ def environment() -> Any:
     used: set[str] = set()  # terms that were explained, each where it first occurs
     made.filters |= {"code": code, "breakable": breakable, "terms": partial(terms, used), "chart": chart}
     made.filters |= {"labelled": labels.name}
+    made.globals["plural"] = show.plural
     return made
 
 

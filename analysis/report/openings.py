@@ -207,10 +207,16 @@ def non_linear(data: StudyData, frames: Frames) -> str:
 
 def trust(data: StudyData, frames: Frames) -> str:
     """How far apart the same call under two names lies, and processes of one way."""
-    parts = [noise.same_call(frames["noise"])] if len(frames.get("noise", ())) else []
+    parts = [_same_call(frames["noise"])] if len(frames.get("noise", ())) else []
     told = noise.deviations(data.compared[~data.compared["control"].astype(bool)])
     parts += [f"A way's ratio to the baseline has a standard deviation of {told}."] if told else []
     return " ".join(parts)
+
+
+def _same_call(controls: Frame) -> str:
+    row = noise.noise_floor(controls.assign(all=0), ["all"]).iloc[0]
+    text = f"The same call timed twice differs by {show.percent(row['median'])} in the median, and by at most "
+    return f"{text}{show.percent(row['p90'])} in nine of ten of {show.plural(int(row['controls']), 'control')}."
 
 
 def claims(data: StudyData, frames: Frames) -> str:

@@ -28,7 +28,7 @@ OF_TRIALS = ("group", "dtype", "device", "machine")  # what can be filtered by, 
 HEADINGS: Mapping[str, str] = {
     "way": "way",
     "speedup": "speedup",
-    "lower": "interval",
+    "interval": "interval",
     "drawn": "⅛ … 8×",
     "verdict": "verdict",
     "seconds": "time",
@@ -38,7 +38,7 @@ HEADINGS: Mapping[str, str] = {
     "peak_bytes": "memory",
     "processes": "processes",
 }  # of columns, as the script sorts by them
-LABELS = ["" if name in ("way", "lower", "drawn", "verdict") else heading for name, heading in HEADINGS.items()]
+LABELS = ["" if name in ("way", "interval", "drawn", "verdict") else heading for name, heading in HEADINGS.items()]
 MEANING = "One row per cell that was timed or failed, but the controls: the page’s table of all results."
 FIELDS: Mapping[str, str] = {
     "id": "its anchor on the page, the same in every edition of the machine",

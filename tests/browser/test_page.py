@@ -89,7 +89,8 @@ def test_nothing_scrolls_sideways(visit, request, which, screen):
 
 
 def test_a_phone_shows_each_number_s_heading(visit, real):
-    script = """() => [...document.querySelectorAll('table:not(.results) td:not(.wide)')].filter(e => e.textContent)
+    script = """() => [...document.querySelectorAll('table:not(.results) td')].filter(e => e.textContent)
+      .filter(e => getComputedStyle(e).fontWeight !== '600') // of running text
       .map(e => [JSON.parse(getComputedStyle(e, '::before').content).trim(),
         e.closest('table').querySelectorAll('thead th')[e.cellIndex].textContent])"""
     with visit(real, viewport=PHONE) as opened:

@@ -73,6 +73,26 @@ def test_rows_stand_below_their_trial_or_name_it(opened):
     assert all(text.endswith("bfloat16") for text in shown)
 
 
+@pytest.mark.parametrize("sort", ["no_column", "-of%20old"])
+def test_an_address_with_an_unknown_order_shows_all_rows_in_their_own(visit, real, sort):
+    with visit(f"{real}#results?sort={sort}", viewport={"width": 1440, "height": 900}) as opened:
+        page = opened.page
+        page.locator("#filters").wait_for()
+        rows = page.locator(EVERY)
+        assert rows.count() > 100
+        assert all(row.is_visible() for row in (rows.first, rows.last, page.locator("#all th[scope=rowgroup]").first))
+
+
+@pytest.mark.parametrize("width", [900, 1024, 1440])
+def test_sorted_rows_fit_beside_each_other(visit, real, width):
+    with visit(f"{real}#results?sort=-speedup", viewport={"width": width, "height": 900}) as opened:
+        page = opened.page
+        rows = page.locator(EVERY).count()
+        page.wait_for_function("rows => document.querySelectorAll('button.cite').length === rows", arg=rows)
+        box = page.locator("div.results")
+        assert box.evaluate("box => box.scrollWidth <= box.clientWidth + 1")
+
+
 def test_filters_leave_what_fits_and_the_address_remembers(opened, visit, real):
     page = opened.page
     before = page.locator(ROWS).count()

@@ -231,17 +231,13 @@ def headline(data: StudyData, frames: Frames) -> str:
     """How far two timings of the same call lie apart."""
     if not len(frames["noise"]):
         return ""
-    text = same_call(frames["noise"]).removesuffix(".")
-    return f"{text}; {false_verdicts(frames['noise'], frames['same_calls'])}{spread(data.compared, frames['noise'])}"
-
-
-def same_call(controls: Frame) -> str:
-    """How far the two lie apart, in a sentence."""
-    row = noise_floor(controls.assign(all=0), ["all"]).iloc[0]
+    row = noise_floor(frames["noise"].assign(all=0), ["all"]).iloc[0]
+    several = int((frames["noise"]["processes"] > 1).sum())
     text = "The same call under two names, each one's ratio the median over its processes, differs"
-    text = text if int((controls["processes"] > 1).sum()) else "Two timings of the same call in one process differ"
+    text = text if several else "Two timings of the same call in one process differ"
     text += f" by {show.percent(row['median'])} in the median and by "
-    return f"{text}{show.percent(row['p90'])} at the 90th percentile of {show.plural(int(row['controls']), 'control')}."
+    text += f"{show.percent(row['p90'])} at the 90th percentile of {show.plural(int(row['controls']), 'control')}; "
+    return text + false_verdicts(frames["noise"], frames["same_calls"]) + spread(data.compared, frames["noise"])
 
 
 def spread(speedups: Frame, controls: Frame) -> str:

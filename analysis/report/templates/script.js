@@ -18,7 +18,7 @@
     const [head, ...elements] = body.rows, name = words(head);
     const rows = elements.map((element) => {
       const way = words(element.cells[0]), verdict = element.className === "failed" ? "" : words(element.cells[4]).replace(SIGN, "");
-      return { element, way, trial: name, values: { ...body.dataset, way, verdict }, text: `${name} ${words(element)}`.toLowerCase() };
+      return { element, way, trial: name, values: { ...body.dataset, way, verdict }, text: [name, ...[...element.cells].map(words)].join(" ").toLowerCase() };
     });
     return { body, rows };
   }
@@ -27,7 +27,7 @@
     const { cells, className } = item.element, cell = cells[place];
     if (column === "way") return item.way;
     if (className === "failed") return null; // it has a reason in the place of numbers
-    if (column === "drawn") return key(item, "speedup", 1);
+    if (column === "drawn") return cell.firstChild ? key(item, "speedup", 1) : null;
     if (column === "verdict") return cell.textContent.trim() || null;
     return size(cell.textContent);
   }
@@ -77,7 +77,7 @@
       one("#none").hidden = shown > 0;
       if (placed !== order) place();
       placed = order;
-      for (const { body, rows } of trials) body.hidden = order.by !== "" || rows.every(({ element }) => element.hidden);
+      for (const { body, rows } of trials) body.hidden = table.classList.contains("sorted") || rows.every(({ element }) => element.hidden);
       for (const head of heads) {
         if (head.dataset.key === order.by) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
@@ -120,7 +120,8 @@
       if (name !== "results" || !asked) return reveal(document.getElementById(name));
       const state = new URLSearchParams(asked), sort = state.get("sort") || "";
       for (const field of form.elements) if (field.name) field.value = state.get(field.name) || "";
-      order = { by: sort.replace("-", ""), down: sort.startsWith("-") };
+      const by = sort.replace("-", ""), known = heads.some((head) => head.dataset.key === by);
+      order = { by: known ? by : "", down: known && sort.startsWith("-") };
       show();
       one("#results").scrollIntoView();
     }
