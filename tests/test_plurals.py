@@ -55,8 +55,7 @@ def test_a_study_of_one_trial_each_has_no_plural_of_one(tmp_path: Path) -> None:
 BROKEN = re.compile(r",,|, ,|,\.| ,| \.|\w  \w|\bof the 0\b|\bof 0 \w|\(\)")
 
 
-@pytest.mark.parametrize("blocks", [1, 3, 12])
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(("blocks", "several"), [(1, False), (3, True), (12, False), (12, True)])
 def test_no_sentence_has_a_hole_where_nothing_has_an_interval(tmp_path: Path, blocks: int, several: bool) -> None:
     """Of one process, and of a few; with one sample each, with too few for an interval, and with enough."""
     for group, problem, ways in (
