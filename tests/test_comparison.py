@@ -177,7 +177,9 @@ def test_the_spread_is_that_of_cells_with_a_side_of_one_process():
     frame = compared(before, after)
     told = frame[frame["verdict"].isin(["faster", "slower"]) & (frame["dtype"] == "float32")]
     assert list(told["problem"]) == [NAMES[5]]
-    assert f"from the median of {len(NAMES)})" in " ".join(summary(frame))
+    lines = " ".join(summary(frame))
+    assert f"from the median of {len(NAMES)})" in lines
+    assert f"before between processes (12), {len(NAMES)} of {3 * len(NAMES)} within one;" in lines
 
 
 def test_changes_of_verdicts_are_counted_those_of_undecided_ones_apart():
