@@ -9,7 +9,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -359,16 +359,8 @@ def compare(
     if others:
         raise ValueError("compare is about one of several conditions at a time: --condition cache=cold")
     share = arguments.share("tolerance", tolerance)
-    for path in (page, *(() if out is None else (out,))):
-        arguments.file(path.resolve())
-    if out is not None and page.resolve() == out.resolve():
-        raise ValueError(f"the page and the rows cannot both be {out}; --page and --out need a file each")
+    _check_targets(page, out, (before, after))
     comparing.check_page(page)
-    for path in (page, *(() if out is None else (out,))):
-        if any(given.is_edition(folder) for folder in path.resolve().parents):
-            raise ValueError(f"{path} would be no file of the edition that it lies in; it needs another place")
-    if out is not None and any(path.resolve() in (out.resolve(), *out.resolve().parents) for path in (before, after)):
-        raise ValueError(f"{out} lies in what is compared, whose records it would be among; --out needs another place")
     sides = [given.timed_under(given.source(path), under) for path in (before, after)]
     frame = compared(*sides)
     if out is not None:
@@ -380,6 +372,22 @@ def compare(
     print(comparing.write(page.resolve(), frame, told[0], told[1], share))
     if fail_on_regression and len(regressions(frame)):
         sys.exit(1)
+
+
+def _check_targets(page: Path, out: Path | None, sides: Sequence[Path]) -> None:
+    """Raise ValueError where what `compare` writes would spoil what it reads, an edition, or each other."""
+    from analysis.given import is_edition
+
+    targets = [page, *(() if out is None else (out,))]
+    for path in targets:
+        if any(is_edition(folder) for folder in path.resolve().parents):
+            raise ValueError(f"{path} would be no file of the edition that it lies in; it needs another place")
+    if out is not None and page.resolve() == out.resolve():
+        raise ValueError(f"the page and the rows cannot both be {out}; --page and --out need a file each")
+    if out is not None and any(side.resolve() in (out.resolve(), *out.resolve().parents) for side in sides):
+        raise ValueError(f"{out} lies in what is compared, whose records it would be among; --out needs another place")
+    for path in targets:  # last, for it makes folders
+        arguments.file(path.resolve())
 
 
 @app.command

@@ -244,11 +244,12 @@ def test_compare_writes_over_nothing_that_is_not_its_own(tmp_path):
     report.write_text("<title>Changes: mine</title><h1>Changes: mine</h1>")
     with pytest.raises(ValueError, match="no page of compare's"):
         compare(*folders, page=report)
-    (tmp_path / "edition" / "data").mkdir(parents=True)
+    (tmp_path / "edition").mkdir()
     (tmp_path / "edition" / "edition.json").write_text("{}")
     for where in ({"page": tmp_path / "edition" / "p.html"}, {"out": tmp_path / "edition" / "data" / "rows.json"}):
         with pytest.raises(ValueError, match="would be no file of the edition"):
             compare(*folders, **{"page": tmp_path / "p.html"} | where)
+    assert [path.name for path in (tmp_path / "edition").iterdir()] == ["edition.json"]
 
 
 def test_a_device_is_written_to_and_not_replaced(monkeypatch):

@@ -23,7 +23,7 @@ from analysis.report.tables import Table, Text, table
 from linear_lasagna.vocabulary import BASELINE, MERGED
 
 CLEAR = 0.9  # share of decided pairs from which on the answer is "yes"
-WHOLE = ("stacks", "throughput")  # the groups of stacks without padding: of one image, and in batches
+WHOLE = ("stacks", "throughput")  # the groups of stacks that are merged whole: of one image, and in batches
 MAIN, NARROW = "float32", ("float16", "bfloat16")
 LONGER = 1.1  # times float32's time, from which on it is told
 
@@ -74,7 +74,7 @@ def _pairs(rows: Frame) -> str:
 
 
 def _whole(speedups: Frame, dtype: str) -> str:
-    """As in "Stacks: 6 of 15 faster, 7 slower.", of those of the catalogue, unpadded."""
+    """As in "Stacks: 6 of 15 faster, 7 slower.", of those of the catalogue."""
     rows = speedups[speedups["group"].isin(WHOLE) & (speedups["way"] == MERGED) & (speedups["dtype"] == dtype)]
     counts = rows["verdict"].value_counts()
     faster, slower = (int(counts.get(verdict, 0)) for verdict in ("faster", "slower"))
