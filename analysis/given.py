@@ -73,9 +73,11 @@ def source(path: Path) -> Source:
 
 
 def timed_under(found: Source, conditions: str) -> Records:
-    """Those of these conditions alone. Raises ValueError, naming the place, where it has others only."""
+    """Those of these conditions alone. Raises ValueError, naming the place, where it has none, or others only."""
     records = found.records.timed_under(conditions)
-    if len(found.records) and not len(records):
+    if not len(found.records):
+        raise ValueError(f"{found.path} holds no trial record; a study's lie in .asv/results, and in its archive")
+    if not len(records):
         raise ValueError(f"{found.path}: {of_others(found.records, conditions)}")
     return records
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import atomic
+from analysis import atomic, given
 from analysis.__main__ import compare
 from analysis.data.comparison import compared, regressions, spread, summary
 from analysis.data.records import Record, Records
@@ -267,6 +267,11 @@ def test_folders_of_one_name_are_told_apart(tmp_path, capsys):
     text = (tmp_path / "p.html").read_text()
     assert "before: old/study" in text
     assert "after: new/study" in text
+
+
+def test_a_folder_that_has_rows_of_errors_alone_is_named(tmp_path):
+    with pytest.raises(ValueError, match="study holds no trial record; a study's lie in"):
+        given.timed_under(given.Source(tmp_path / "study", Records(), synthetic.precision()), "")
 
 
 def test_compare_names_the_side_that_has_no_trial_of_the_conditions(tmp_path):
